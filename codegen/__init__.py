@@ -1,0 +1,1 @@
+"""Kernels as data, and their rendering as source text. Knows no graph."""

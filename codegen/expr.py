@@ -1,0 +1,175 @@
+"""Scalar expressions: typed, immutable, compared by structure; what every stage from the graph to the printed kernel shares.
+
+Not a computer algebra system: nothing is reordered or rounded behind the writer's back, integers stay
+integers, and `//` and `%` floor as in Python. Derivatives are in `irc/derivative.py`, printing in `codegen/printer.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+
+class Kind(Enum):
+    """The type of a scalar."""
+
+    BOOL = "bool"
+    INT = "int"
+    FLOAT = "float"
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    value: bool | int | float
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index variable: it runs from 0 to the size of its axis."""
+
+    name: str
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.INT
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A symbolic size: a natural number."""
+
+    name: str
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.INT
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One element of a named tensor. A scalar argument is a tensor with no indices."""
+
+    tensor: str
+    indices: tuple[Expr, ...]
+    kind: Kind = Kind.FLOAT
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A value that a kernel has computed for the present point: a tile value, a weight, a tile bound."""
+
+    name: str
+    kind: Kind = Kind.FLOAT
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """An operation. `OPS` lists the names; arguments have already been brought to the kinds that the name asks for."""
+
+    name: str
+    args: tuple[Expr, ...]
+    kind: Kind
+
+
+Expr = Const | Index | Size | Load | Local | Op
+
+ARITHMETIC = ("add", "sub", "mul", "neg", "min", "max", "abs", "clamp")  # int -> int or float -> float
+INTEGER = ("floordiv", "mod", "flat")
+FLOATING = ("div", "pow", "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "relu", "floor")
+COMPARISON = ("lt", "le", "eq", "ne")  # a > b is written lt(b, a)
+LOGIC = ("and", "or", "not")
+OTHER = ("where", "float")  # where(condition, a, b); float(int) converts
+OPS = ARITHMETIC + INTEGER + FLOATING + COMPARISON + LOGIC + OTHER
+"""`flat(i, I, j, J, …)` is the position of (i, j, …) in a product axis whose last index runs fastest: (i*J + j)…;
+`clamp(x, low, high)`; `min`/`max` take two arguments; `floor` is float -> int; `and`/`or` take two; `not` takes one."""
+
+TRUE = Const(True, Kind.BOOL)
+FALSE = Const(False, Kind.BOOL)
+
+
+def integer(value: int) -> Const:
+    return Const(value, Kind.INT)
+
+
+def number(value: float) -> Const:
+    return Const(float(value), Kind.FLOAT)
+
+
+def op(name: str, *args: Expr) -> Expr:
+    """Build an operation, its kind inferred, constants folded and neutral elements dropped (0 + x, 1 * x, true and p)."""
+    from irc.codegen.fold import fold
+
+    return fold(name, args)
+
+
+def flat(parts: tuple[tuple[Expr, Expr], ...]) -> Expr:
+    """The position of the (index, size) pairs in their product axis; a single pair is its index."""
+    if len(parts) == 1:
+        return parts[0][0]
+    return Op("flat", tuple(e for part in parts for e in part), Kind.INT)
+
+
+def children(expr: Expr) -> tuple[Expr, ...]:
+    match expr:
+        case Load():
+            return expr.indices
+        case Op():
+            return expr.args
+        case _:
+            return ()
+
+
+def rebuild(expr: Expr, fn: Callable[[Expr], Expr | None]) -> Expr:
+    """Replace top down: where `fn` answers an expression it stands (not entered again), else the children are rebuilt."""
+    new = fn(expr)
+    if new is not None:
+        return new
+    match expr:
+        case Load(tensor, indices, kind):
+            return Load(tensor, tuple(rebuild(e, fn) for e in indices), kind)
+        case Op(name, args, _):
+            parts = tuple(rebuild(e, fn) for e in args)
+            return expr if parts == args else op(name, *parts)
+        case _:
+            return expr
+
+
+def substitute(expr: Expr, mapping: dict[Expr, Expr]) -> Expr:
+    """Replace each occurrence of a key, top down, by its value."""
+    return rebuild(expr, mapping.get) if mapping else expr
+
+
+def walk(expr: Expr) -> Iterator[Expr]:
+    """The expression and everything below it, parents first."""
+    yield expr
+    for child in children(expr):
+        yield from walk(child)
+
+
+def indices(expr: Expr) -> frozenset[str]:
+    """Names of the index variables that the expression reads."""
+    return frozenset(e.name for e in walk(expr) if isinstance(e, Index))
+
+
+def loads(expr: Expr) -> tuple[Load, ...]:
+    """Every distinct tensor element that the expression reads, in order, those inside index expressions too."""
+    return tuple(dict.fromkeys(e for e in walk(expr) if isinstance(e, Load)))
+
+
+Role = Literal["", "row", "column"]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """An index and its extent. `role` marks the query (row) and key (column) indices of an attention core."""
+
+    name: str
+    size: Expr
+    role: Role = ""
+
+    @property
+    def index(self) -> Index:
+        return Index(self.name)

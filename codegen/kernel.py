@@ -1,0 +1,222 @@
+"""What a template may see, all of it: fused kernels as data.
+
+Names: a kernel reads and writes tensors through `(pointer, strides in elements)`; every `Load`/`Target` addresses its
+tensor with one integer expression a dimension. Inside a TileKernel, row position `i` is the query side and column
+position `j` the key side; a *tile value* has one number for each (i, j) and is read as `Local(name)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from irc.codegen.expr import Axis, Expr
+
+
+Storage = Literal["f32", "f64", "bf16", "f16", "i32", "bool"]
+Arithmetic = Literal["f32", "f64"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A kernel argument. Rank 0 is a scalar."""
+
+    name: str
+    storage: Storage
+    rank: int
+    written: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a result goes: tensor[indices]."""
+
+    tensor: str
+    indices: tuple[Expr, ...]
+
+
+# pointwise and small reductions, gathers, scatters
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """for every point of `axes`: target[…] (=|+=) where ? body : 0, the body reduced by `reduce` over `over`
+    (sum from 0, max from -inf, logsumexp from -inf or `init`; points at which `where` fails are not seen).
+    `add` accumulates into the target and skips points at which `where` fails; then `parallel` axes are race-free."""
+
+    axes: tuple[Axis, ...]
+    over: tuple[Axis, ...]
+    reduce: Literal["", "sum", "max", "logsumexp"]
+    body: Expr
+    where: Expr | None
+    init: Expr | None
+    target: Target
+    add: bool
+    parallel: tuple[str, ...]  # names of axes that threads may share out
+
+
+@dataclass(frozen=True, slots=True)
+class LoopKernel:
+    """`zero` clears the target tensor first; then the loops run one after another."""
+
+    name: str
+    tensors: tuple[Tensor, ...]
+    sizes: tuple[str, ...]
+    loops: tuple[Loop, ...]
+    zero: str | None
+    arithmetic: Arithmetic
+    source: tuple[str, ...] = ()  # the spec's lines, for the comment above the code
+
+
+# tiles
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A matrix operand of one side: value[token, feature]. The features' sizes are constants; several are flattened,
+    the last fastest. `value` reads batch axes, the side's axes and the features. It is evaluated while packing."""
+
+    name: str
+    side: Literal["row", "column"]
+    features: tuple[Axis, ...]
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """tile[i, j] = sum over features f of row[i, f] * column[j, f]; both panels have the same width."""
+
+    name: str
+    row: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """tile[i, j] = value; with `masked`, 0 (by selection) wherever the kernel's `support` fails."""
+
+    name: str
+    value: Expr
+    masked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InnerSum:
+    """tile[i, j] = sum over n of value(i, j, n): for sums that are no dot of two panels."""
+
+    name: str
+    over: tuple[Axis, ...]
+    value: Expr
+    masked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineSoftmax:
+    """weight[i, j] = exp(score - lse_i) over the supported j, running (Milakov & Gimelshein 2018). `init`: one more
+    logit a row (not a key). Row products and row sums that follow and use `weight` are rescaled as the maximum moves.
+    A row with no supported j and no init: weights 0, lse -inf, max -inf. Row order only. At most one a kernel."""
+
+    score: Expr
+    weight: str
+    init: Expr | None
+    lse: Target | None
+    max: Target | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowProduct:
+    """target[i, f] = sum over j of tile[i, j] * panel[j, f] (column panel). Pairs outside the support do not exist."""
+
+    tile: str
+    panel: str
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnProduct:
+    """target[j, f] = sum over i of tile[i, j] * panel[i, f] (row panel). Pairs outside the support do not exist."""
+
+    tile: str
+    panel: str
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class RowReduce:
+    """target[i] = sum or max over supported j of tile[i, j]."""
+
+    reduce: Literal["sum", "max"]
+    tile: str
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnReduce:
+    """target[j] = sum or max over supported i of tile[i, j]."""
+
+    reduce: Literal["sum", "max"]
+    tile: str
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulate:
+    """target[indices] += value for every supported (i, j) and every point of `over`; the target starts at 0. In a kernel
+    of order "elements" alone; see there for who owns the target."""
+
+    over: tuple[Axis, ...]
+    value: Expr
+    target: Target
+
+
+TileOp = (
+    Dot | Value | InnerSum | OnlineSoftmax | RowProduct | ColumnProduct | RowReduce | ColumnReduce | Accumulate
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """For any rectangle of rows [row_first, row_last] and columns [column_first, column_last] (inclusive, flattened
+    positions, read as `Local("row_first", Kind.INT)` …): `may` false means that no pair in it is supported, `must` true that all are."""
+
+    may: Expr
+    must: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class TileKernel:
+    """One fused kernel.
+
+    order "rows":     a task is one point of `batch` and one tile of rows; it walks the columns once.
+    order "columns":  a task is one point of `batch`; it walks column tiles outside, row tiles inside; row results are
+                      accumulated over the whole length in a buffer of the task.
+    order "elements": a task is one point of `batch` and one chunk (Size "chunks" in all) of the row tiles; it walks `serial`
+                      axes, its rows and all columns. Its only results are Accumulates. With `private` the target's
+                      first index is Index("chunk") (each chunk its own copy, summed by a later step); otherwise the target
+                      is indexed by the row and chunks cannot collide.
+
+    Row and column positions are flattened: with several axes a side, the last runs fastest.
+    `support`: the pairs that exist, or None for all. `body` is in order of evaluation.
+    """
+
+    name: str
+    order: Literal["rows", "columns", "elements"]
+    tensors: tuple[Tensor, ...]
+    sizes: tuple[str, ...]
+    batch: tuple[Axis, ...]
+    serial: tuple[Axis, ...]
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+    panels: tuple[Panel, ...]
+    body: tuple[TileOp, ...]
+    support: Expr | None
+    verdict: Verdict | None
+    arithmetic: Arithmetic
+    private: bool = False
+    source: tuple[str, ...] = ()  # the spec's lines, for the comment above the code
+
+
+Kernel = LoopKernel | TileKernel
+"""ABI of every kernel: extern "C" void NAME(void *const *data, const int64_t *const *strides, const int64_t *sizes, int threads),
+`data` and `strides` in the order of `tensors`, `sizes` in the order of `sizes`. Results do not depend on `threads`
+but where `chunks` does."""

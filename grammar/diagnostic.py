@@ -1,0 +1,59 @@
+"""What a user is told about a mistake: code, place, message, related places, a way out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from irc.grammar.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A second place that matters, or (without a span) a remark."""
+
+    message: str
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One finding. `help` says what to write instead."""
+
+    code: str
+    message: str
+    span: Span
+    notes: tuple[Note, ...] = ()
+    help: str | None = None
+    severity: Literal["error", "warning"] = "error"
+
+    def render(self) -> str:
+        """`file:line:col: error[E012]: message`, the source line, a caret, the notes in the same form, the help."""
+        where = f"{self.span.source.name}:{self.span.line}:{self.span.column}"
+        lines = [f"{where}: {self.severity}[{self.code}]: {self.message}", *excerpt(self.span)]
+        for note in self.notes:
+            if note.span is None:
+                lines.append(f"  note: {note.message}")
+            else:
+                lines.append(f"{note.span.source.name}:{note.span.line}:{note.span.column}: note: {note.message}")
+                lines.extend(excerpt(note.span))
+        if self.help:
+            lines.append(f"  help: {self.help}")
+        return "\n".join(lines)
+
+
+def excerpt(span: Span) -> list[str]:
+    """The source line of a span and a line of carets under it."""
+    text = span.source.line(span.line)
+    end = span.end_column if span.end_line == span.line else len(text) + 1
+    lead = "".join("\t" if c == "\t" else " " for c in text[: span.column - 1])
+    number = str(span.line)
+    return [f"  {number} | {text}", f"  {' ' * len(number)} | {lead}{'^' * max(1, end - span.column)}"]
+
+
+class SyntaxErrors(Exception):
+    """Raised by the parser with every diagnostic found."""
+
+    def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
+        super().__init__("\n".join(d.render() for d in diagnostics))
+        self.diagnostics = diagnostics

@@ -1,0 +1,1 @@
+"""Source to machine code to calls on arrays."""

@@ -1,0 +1,91 @@
+"""A compiled program as data: tensors, and the steps that fill them in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from irc.codegen.kernel import Axis, Expr, Storage
+
+TensorRole = Literal["input", "param", "const", "scalar", "saved", "cotangent", "temporary"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTensor:
+    """A tensor of the plan; `shape` are integer expressions over sizes (for a `private` copy also Size("chunks"))."""
+
+    name: str
+    role: TensorRole
+    storage: Storage
+    shape: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Allocate:
+    """A new uninitialised C-contiguous tensor; `zero` clears it."""
+
+    tensor: str
+    zero: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Run the kernel with the tensors and sizes that its own declaration lists."""
+
+    kernel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A tensor read with one group of axes a dimension: x[b, s, (h d)] is ((b,), (s,), (h, d)); an int selects."""
+
+    tensor: str
+    dims: tuple[tuple[Axis, ...] | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """result[axes] = sum over the other axes of left * right, through BLAS. `groups` merges axes into dimensions."""
+
+    result: str
+    axes: tuple[Axis, ...]
+    groups: tuple[int, ...]
+    left: Operand
+    right: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """result[axes] is the operand itself with its axes named, selected and permuted: no copy."""
+
+    result: str
+    axes: tuple[Axis, ...]
+    operand: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class SumChunks:
+    """result = source summed over its first axis, in order."""
+
+    result: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The tensor is not needed any more."""
+
+    tensor: str
+
+
+Step = Allocate | Call | Product | View | SumChunks | Release
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`outputs`: (public name, tensor). `saved`: tensors kept for the backward plan."""
+
+    tensors: tuple[PlanTensor, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[tuple[str, str], ...]
+    saved: tuple[str, ...] = ()
