@@ -1,0 +1,56 @@
+# One word each: demo, test, test-peers, lint, bench. Each sets up what it needs in .venv, once:
+# a stamp file in .venv says that a set of dependencies is installed, and is out of date when pyproject.toml changes.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+TORCH  := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+
+.PHONY: help demo test test-peers lint wheel bench clean
+
+help:
+	@echo "make demo        train a small language model with irc's forward and backward (under two minutes)"
+	@echo "make test        the tests; downloads no framework"
+	@echo "make test-peers  the tests against PyTorch and transformers"
+	@echo "make lint        ruff, mypy --strict, import directions, the wheel in an empty environment"
+	@echo "make bench       speed beside PyTorch's fused attention in the same run"
+
+demo: $(STAMPS)/plot
+	$(BIN)/python examples/charlm/train.py --steps 200 --plot out/charlm.png
+
+test: $(STAMPS)/test
+	$(BIN)/python -m pytest -q tests --ignore=tests/peers
+
+test-peers: $(STAMPS)/peers
+	$(BIN)/python -m pytest -q tests/peers
+
+lint: $(STAMPS)/lint $(STAMPS)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict -p irc
+	$(BIN)/python -m pytest -q tests/test_imports.py
+	$(BIN)/python tests/wheel.py
+
+bench: $(STAMPS)/peers
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMPS)/plot $(STAMPS)/test $(STAMPS)/lint: $(STAMPS)/%: pyproject.toml | $(BIN)/python
+	@mkdir -p $(STAMPS)
+	$(BIN)/python -m pip install --quiet -e '.[$*]'
+	@touch $@
+
+# The framework first, at its pinned version, so that nothing else pulls in another one.
+$(STAMPS)/peers: pyproject.toml | $(BIN)/python
+	@mkdir -p $(STAMPS)
+	$(BIN)/python -m pip install --quiet '$(TORCH)'
+	$(BIN)/python -m pip install --quiet -e '.[test,peers]'
+	@touch $@
