@@ -199,6 +199,7 @@ class Graph:
     facts: tuple[Fact, ...] = ()
     properties: tuple[Property, ...] = ()
     accesses: tuple[tuple[Load, tuple[Axis, ...]], ...] = ()  # gathers to be checked at call time, with their axes
+    kept: tuple[Node, ...] = ()  # in a backward graph: how the forward pass defined its `saved` inputs
 
     @cached_property
     def by_name(self) -> dict[str, Node]:

@@ -1,0 +1,285 @@
+"""The backward graph: reverse mode, one rule a node, closed over the same four nodes.
+
+A cotangent reaches a tensor through each element that some body reads. At one reading `x[e]` in a node over the
+points p, the contribution is cotangent(node) * d body / d x[e]; it is summed over the indices that `e` does not mention,
+and lands at `e`: at once where `e` enumerates the tensor, by a Scatter elsewhere. A reading inside `where` contributes
+inside it alone, and that support is inherited by everything upstream: a blocked pair does not exist backward either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, indices, loads, number, op, substitute
+from irc.derivative import ZERO, mul_where, partial
+from irc.ir import (
+    Graph,
+    Input,
+    Map,
+    Node,
+    Reduce,
+    Scatter,
+    Update,
+    is_tile,
+    kind,
+    operands,
+    own_element,
+    position,
+    product,
+    shape,
+)
+from irc.simplify import simplify
+from irc.size import same_size
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """tensor[indices] += body over `axes`, where `where` holds."""
+
+    axes: tuple[Axis, ...]
+    indices: tuple[Expr, ...]
+    body: Expr
+    where: Expr | None
+
+
+def gradient_name(name: str) -> str:
+    return f"d.{name}"
+
+
+def cotangent_name(output: str) -> str:
+    return f"cotangent.{output}"
+
+
+def differentiable(graph: Graph) -> tuple[str, ...]:
+    """Names of the inputs that receive gradients."""
+    return tuple(n.name for n in graph.inputs if n.role in ("input", "param") and n.kind is Kind.FLOAT)
+
+
+def differentiate(graph: Graph) -> Graph:
+    """The graph that maps inputs, what the forward pass kept, and cotangents of the outputs (a missing one is zero) to
+    gradients `(input, "d.input")`. Tile values of the forward graph are computed again, nothing of their size is kept."""
+    return simplify(_Backward(graph).run())
+
+
+class _Backward:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: list[Node] = []
+        self.contributions: dict[str, list[Contribution]] = {n.name: [] for n in graph}
+        self.support: dict[str, Expr | None] = {}
+        self.taken = {n.name for n in graph}
+        self.active = self._active()
+
+    def _active(self) -> set[str]:
+        """Nodes through which some differentiable input is reached."""
+        active = set(differentiable(self.graph))
+        for node in self.graph:
+            if kind(node) is Kind.FLOAT and any(name in active for name in operands(node)):
+                active.add(node.name)
+        return active
+
+    def run(self) -> Graph:
+        graph = self.graph
+        for public, name in graph.outputs:
+            node = graph[name]
+            if name in self.active and isinstance(node, Map | Reduce):
+                cotangent = Input(cotangent_name(public), "cotangent", Kind.FLOAT, shape(node))
+                self.nodes.append(cotangent)
+                at = position(node.axes, node.groups)
+                self.contributions[name].append(Contribution(node.axes, at, Load(cotangent.name, at), None))
+        for node in reversed(graph.nodes):
+            if node.name in self.active and self.contributions[node.name]:
+                self._collect(node)
+                if not isinstance(node, Input):
+                    self._visit(node)
+        outputs = tuple((n, self._gradient(n)) for n in differentiable(graph))
+        nodes = order(self._forward_part() + self.nodes)
+        kept = tuple(n for n in graph if not isinstance(n, Input) and not is_tile(n))
+        name = f"{graph.name}.backward"
+        return Graph(name, nodes, outputs, graph.sizes, graph.facts, (), graph.accesses, kept)
+
+    def _gradient(self, name: str) -> str:
+        if gradient_name(name) not in self.taken:  # an input that no output depends on
+            self.nodes.append(Scatter(gradient_name(name), shape(self.graph[name]), ()))
+        return gradient_name(name)
+
+    def _forward_part(self) -> list[Node]:
+        """Inputs as they are, tile values to be computed again, everything else as saved by the forward pass."""
+        out: list[Node] = []
+        for node in self.graph:
+            if isinstance(node, Input) or is_tile(node):
+                out.append(node)
+            else:
+                out.append(Input(node.name, "saved", kind(node), shape(node)))
+        return out
+
+    def fresh(self, base: str) -> str:
+        name, count = base, 2
+        while name in self.taken:
+            name, count = f"{base}.{count}", count + 1
+        self.taken.add(name)
+        return name
+
+    def _collect(self, node: Node) -> None:
+        """Sum the contributions to a node into its cotangent `d.name`."""
+        parts = self.contributions[node.name]
+        name = self.fresh(gradient_name(node.name))
+        aligned = [self._aligned(node, c) for c in parts]
+        if isinstance(node, Map | Reduce) and all(a is not None for a in aligned):
+            bodies = [a for a in aligned if a is not None]
+            where = bodies[0][1] if all(w == bodies[0][1] for _, w in bodies) else None
+            total: Expr = ZERO
+            for body, own in bodies:
+                guarded = body if own is None or own == where else op("where", own, body, ZERO)
+                total = op("add", total, guarded)
+            self.nodes.append(Map(name, node.axes, total, where, node.groups))
+            self.support[node.name] = where
+            return
+        self.support[node.name] = None
+        if len(parts) == 1 and (whole := enumerates(parts[0], shape(node))) is not None:
+            axes, groups = whole
+            self.nodes.append(Map(name, axes, parts[0].body, parts[0].where, groups))
+        else:
+            updates = tuple(Update(c.axes, c.indices, c.body, c.where) for c in parts)
+            self.nodes.append(Scatter(name, shape(node), updates))
+
+    def _aligned(self, node: Node, c: Contribution) -> tuple[Expr, Expr | None] | None:
+        """The contribution over the node's own axes, or None where it lands elsewhere."""
+        if not isinstance(node, Map | Reduce) or len(c.indices) != len(shape(node)):
+            return None
+        mapping: dict[Expr, Expr] = {}
+        for theirs, ours in zip(c.indices, position(node.axes, node.groups), strict=True):
+            pairs = _match(theirs, ours)
+            if pairs is None:
+                return None
+            mapping |= pairs
+        if len(mapping) != len(c.axes) or {a.index for a in c.axes} != set(mapping):
+            return None
+        where = None if c.where is None else substitute(c.where, mapping)
+        return substitute(c.body, mapping), where
+
+    def _visit(self, node: Node) -> None:
+        match node:
+            case Map(_, axes, body, where):
+                self._through(node, axes, body, where, self._cotangent(node), node.name)
+            case Reduce(_, axes, over, "sum", body, where):
+                self._through(node, axes + over, body, where, self._cotangent(node), None)
+            case Reduce(_, axes, over, "logsumexp", body, where, init):
+                total = own_element(node)
+                weight = op("exp", op("sub", body, total))
+                self._through(node, axes + over, body, where, op("mul", self._cotangent(node), weight), None)
+                if init is not None:
+                    share = op("exp", op("sub", init, total))
+                    self._through(node, axes, init, None, op("mul", self._cotangent(node), share), None)
+            case Reduce(_, axes, over, "max", body, where):
+                self._max(node, axes, over, body, where)
+            case _:
+                for update in node.updates if isinstance(node, Scatter) else ():
+                    at = Load(gradient_name(node.name), update.indices)
+                    self._through(node, update.over, update.body, update.where, at, None)
+
+    def _max(self, node: Reduce, axes: tuple[Axis, ...], over: tuple[Axis, ...], body: Expr, where: Expr | None) -> None:
+        """The largest entries share the cotangent equally."""
+        tie = op("where", op("eq", body, own_element(node)), number(1.0), ZERO)
+        count = Reduce(self.fresh(f"{node.name}.ties"), axes, over, "sum", tie, where)
+        self.nodes.append(count)
+        share = op("div", self._cotangent(node), own_element(count))
+        self._through(node, axes + over, body, where, mul_where(share, tie), None)
+
+    def _cotangent(self, node: Map | Reduce) -> Expr:
+        return Load(gradient_name(node.name), position(node.axes, node.groups))
+
+    def _through(
+        self, node: Node, axes: tuple[Axis, ...], body: Expr, where: Expr | None, cotangent: Expr, whole: str | None
+    ) -> None:
+        """Contributions of one body to everything that it reads. `whole` names the tensor that equals the body."""
+        support = conjunction(where, self.support.get(node.name))
+        for load in loads(body):
+            if load.tensor not in self.active or load.kind is not Kind.FLOAT:
+                continue
+            slope = partial(body, load)
+            if slope == ZERO:
+                continue
+            if whole is not None and isinstance(node, Map) and isinstance(body, Op):
+                slope = substitute(slope, {body: own_element(node)})
+            self._contribute(load, axes, mul_where(cotangent, slope), support)
+
+    def _contribute(self, load: Load, axes: tuple[Axis, ...], value: Expr, where: Expr | None) -> None:
+        read = frozenset().union(*(indices(e) for e in load.indices)) if load.indices else frozenset()
+        kept = tuple(a for a in axes if a.name in read)
+        summed = tuple(a for a in axes if a.name not in read)
+        if summed:
+            inner = [a for a in summed if not a.role]
+            if inner and len(inner) < len(summed) and self._factorable(value, inner):
+                name = self.fresh(f"{gradient_name(load.tensor)}.part")
+                rest = tuple(a for a in axes if a not in inner)
+                self.nodes.append(Reduce(name, rest, tuple(inner), "sum", value, where))
+                value = Load(name, tuple(a.index for a in rest))
+                summed = tuple(a for a in summed if a not in inner)
+            name = self.fresh(f"{gradient_name(load.tensor)}.part")
+            self.nodes.append(Reduce(name, kept, summed, "sum", value, where))
+            value, where = Load(name, tuple(a.index for a in kept)), _within(where, kept)
+        self.contributions[load.tensor].append(Contribution(kept, load.indices, value, where))
+
+    def _factorable(self, value: Expr, inner: list[Axis]) -> bool:
+        """Whether features are summed apart from tokens; batch axes are not worth a tensor of their own."""
+        names = {a.name for a in inner}
+        return sum(1 for load in loads(value) if names & indices(load)) >= 2
+
+
+def _within(where: Expr | None, axes: tuple[Axis, ...]) -> Expr | None:
+    """A predicate that still makes sense over fewer axes; the others have been summed under it."""
+    names = {a.name for a in axes}
+    return where if where is not None and indices(where) <= names else None
+
+
+def conjunction(a: Expr | None, b: Expr | None) -> Expr | None:
+    """Both predicates; None is true."""
+    if a is None or b is None or a == b:
+        return a if b is None else b
+    return op("and", a, b)
+
+
+def _match(theirs: Expr, ours: Expr) -> dict[Expr, Expr] | None:
+    """The renaming that makes one plain dimension (an index, or a product of indices) the other."""
+    match theirs, ours:
+        case (Op("flat", a, _), Op("flat", b, _)) if len(a) == len(b) and a[1::2] == b[1::2]:
+            pairs = dict(zip(a[::2], b[::2], strict=True))
+            return pairs if all(not isinstance(k, Op | Load) for k in pairs) else None
+        case (Index(), Index()):
+            return {theirs: ours}
+    return None
+
+
+def enumerates(c: Contribution, target: tuple[Expr, ...]) -> tuple[tuple[Axis, ...], tuple[int, ...]] | None:
+    """The axes and groups of the Map that the contribution is, if it fills the whole tensor, each element once."""
+    by_index: dict[Expr, Axis] = {a.index: a for a in c.axes}
+    axes: list[Axis] = []
+    groups: list[int] = []
+    for index, size in zip(c.indices, target, strict=True):
+        parts = index.args[::2] if isinstance(index, Op) and index.name == "flat" else (index,)
+        if any(p not in by_index for p in parts):
+            return None
+        found = [by_index[p] for p in parts]
+        if not same_size(product(tuple(a.size for a in found)), size):
+            return None
+        axes += found
+        groups.append(len(parts))
+    return (tuple(axes), tuple(groups)) if sorted(a.name for a in axes) == sorted(a.name for a in c.axes) else None
+
+
+def order(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """The nodes so that each reads only earlier ones, otherwise in the order given."""
+    by_name = {n.name: n for n in nodes}
+    done: dict[str, Node] = {}
+
+    def visit(node: Node) -> None:
+        if node.name not in done:
+            for name in operands(node):
+                visit(by_name[name])
+            done[node.name] = node
+
+    for node in by_name.values():
+        visit(node)
+    return tuple(done.values())

@@ -1,0 +1,161 @@
+"""Graph to smaller graph, the same meaning: known tensors instead of their formulas, sums factored through
+contractions that exist already, copies and dead nodes dropped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from irc.codegen.expr import Axis, Expr, Load, Op, indices, op, rebuild, substitute
+from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, grouped, operands, own_element, position
+
+
+def simplify(graph: Graph) -> Graph:
+    return drop_dead(drop_copies(factor_sums(reuse(graph))))
+
+
+def rewrite(node: Node, fn: object) -> Node:
+    """The node with `fn: Expr -> Expr` applied to each of its expressions."""
+    assert callable(fn)
+
+    def opt(e: Expr | None) -> Expr | None:
+        return None if e is None else fn(e)
+
+    match node:
+        case Input():
+            return node
+        case Map():
+            return replace(node, body=fn(node.body), where=opt(node.where))
+        case Reduce():
+            return replace(node, body=fn(node.body), where=opt(node.where), init=opt(node.init))
+        case Scatter():
+            updates = tuple(
+                Update(u.over, tuple(fn(i) for i in u.indices), fn(u.body), opt(u.where)) for u in node.updates
+            )
+            return replace(node, updates=updates)
+
+
+def with_nodes(graph: Graph, nodes: tuple[Node, ...]) -> Graph:
+    return replace(graph, nodes=nodes)
+
+
+def reuse(graph: Graph) -> Graph:
+    """Where a node computes the formula of an earlier Map over the same axes, inside the same support, read the Map."""
+    known: list[Map] = []
+    out: list[Node] = []
+    for node in graph:
+        for m in known:
+            where = getattr(node, "where", None)
+            axes = {a.name for a in getattr(node, "axes", ()) + getattr(node, "over", ())}
+            if m.where in (None, where) and {a.name for a in m.axes} <= axes:
+                node = rewrite(node, lambda e, m=m: substitute(e, {m.body: own_element(m)}))
+        out.append(node)
+        if isinstance(node, Map) and isinstance(node.body, Op):
+            known.append(node)
+    return with_nodes(graph, tuple(out))
+
+
+def factors(expr: Expr) -> tuple[Expr, ...]:
+    """The factors of a product; a negation is the factor -1."""
+    match expr:
+        case Op("mul", (a, b), _):
+            return factors(a) + factors(b)
+        case Op("neg", (a,), _):
+            from irc.codegen.expr import number
+
+            return (number(-1.0), *factors(a))
+        case _:
+            return (expr,)
+
+
+def times_all(parts: tuple[Expr, ...]) -> Expr:
+    result = parts[0]
+    for part in parts[1:]:
+        result = op("mul", result, part)
+    return result
+
+
+def factor_sums(graph: Graph) -> Graph:
+    """sum_j w[i,j] * (sum_d x[i,d] * y[j,d]) is sum_d x[i,d] * (sum_j w[i,j] * y[j,d]); where the inner sum is a tensor of
+    the graph already, the sum over j disappears. (The softmax adjoint's row sum becomes dO . O this way.)"""
+    by_name = graph.by_name
+    available = _contractions(graph)
+    out: list[Node] = []
+    for node in graph:
+        out.append(_factored(node, by_name, available) if isinstance(node, Reduce) and node.op == "sum" else node)
+    from irc.differentiate import order
+
+    return with_nodes(graph, order(out))
+
+
+_Known = dict[tuple[frozenset[Expr], Expr | None, frozenset[str]], tuple[str, tuple[Axis, ...], tuple[int, ...]]]
+
+
+def _contractions(graph: Graph) -> _Known:
+    """Sums of products by (factors, support, summed indices); those that the forward pass kept are listed in `kept`."""
+    known: _Known = {}
+    for node in (*graph.nodes, *graph.kept):
+        if isinstance(node, Reduce) and node.op == "sum":
+            key = (frozenset(factors(node.body)), node.where, frozenset(a.name for a in node.over))
+            known.setdefault(key, (node.name, node.axes, node.groups))
+    return known
+
+
+def _factored(node: Reduce, by_name: dict[str, Node], available: _Known) -> Node:
+    parts = factors(node.body)
+    over = frozenset(a.name for a in node.over)
+    for part in parts:
+        inner = by_name.get(part.tensor) if isinstance(part, Load) else None
+        if not isinstance(inner, Reduce) or inner.op != "sum" or part != own_element(inner):
+            continue
+        if inner.where not in (None, node.where):
+            continue
+        rest = tuple(p for p in parts if p is not part)
+        terms = factors(inner.body)
+        outside = tuple(t for t in (*rest, *terms) if not over & indices(t))
+        inside = tuple(t for t in (*rest, *terms) if over & indices(t))
+        found = available.get((frozenset(inside), node.where, over))
+        if found is not None and found[0] != node.name:
+            name, axes, groups = found
+            read = Load(name, position(axes, groups))
+            return Reduce(node.name, node.axes, inner.over, "sum", times_all((*outside, read)), None, None, node.groups)
+    return node
+
+
+def drop_copies(graph: Graph) -> Graph:
+    """A Map that only reads one tensor whole, index for index, is that tensor."""
+    alias: dict[str, str] = {}
+    for node in graph:
+        if isinstance(node, Map) and node.where is None and isinstance(node.body, Load):
+            source = graph.by_name[node.body.tensor]
+            plain = node.body.indices == position(node.axes, node.groups)
+            same = isinstance(source, Map | Reduce) and [
+                [a.size for a in dim] for dim in grouped(source.axes, source.groups)
+            ] == [[a.size for a in dim] for dim in grouped(node.axes, node.groups)]
+            if plain and same:
+                alias[node.name] = alias.get(source.name, source.name)
+    returned = {name for _, name in graph.outputs}
+
+    def rename(expr: Expr) -> Expr:
+        def swap(e: Expr) -> Expr | None:
+            if isinstance(e, Load) and e.tensor in alias:
+                return Load(alias[e.tensor], tuple(rename(i) for i in e.indices), e.kind)
+            return None
+
+        return rebuild(expr, swap)
+
+    nodes = tuple(rewrite(n, rename) for n in graph if n.name not in alias or n.name in returned)
+    return with_nodes(graph, nodes)
+
+
+def drop_dead(graph: Graph) -> Graph:
+    """Drop what no output needs; arguments of the program stay, values that the forward pass kept go."""
+    live = {name for _, name in graph.outputs}
+    for node in reversed(graph.nodes):
+        if node.name in live:
+            live.update(operands(node))
+    return with_nodes(
+        graph,
+        tuple(
+            n for n in graph if n.name in live or (isinstance(n, Input) and n.role not in ("saved",))
+        ),
+    )
