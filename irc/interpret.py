@@ -126,7 +126,7 @@ def evaluate(expr: Expr, at: Grid) -> Array:
         case Size(name):
             return np.asarray(at.sizes[name], dtype=np.int64).reshape((1,) * len(at.axes))
         case Local(name, _):
-            return at.local[name]
+            return np.asarray(at.local[name])
         case Load():
             return _load(expr, at)
         case Op("where", (condition, a, b), _):
@@ -134,10 +134,10 @@ def evaluate(expr: Expr, at: Grid) -> Array:
             return np.where(chosen, evaluate(a, at.only(chosen)), evaluate(b, at.only(~chosen)))
         case Op("and", (a, b), _):  # the right side counts only where the left one holds: `j >= n and tree[j - n]`
             left = evaluate(a, at)
-            return left & evaluate(b, at.only(left))
+            return np.asarray(left & evaluate(b, at.only(left)))
         case Op("or", (a, b), _):
             left = evaluate(a, at)
-            return left | evaluate(b, at.only(~left))
+            return np.asarray(left | evaluate(b, at.only(~left)))
         case Op(name, args, _):
             return apply(name, [evaluate(a, at) for a in args])
         case _:
@@ -160,9 +160,9 @@ def apply(name: str, x: list[Array]) -> Array:
             return np.asarray(1.0 / np.sqrt(x[0]))
         case "sigmoid":  # exp of a negative number only, so that it cannot overflow
             small = np.exp(-np.abs(x[0]))
-            return np.where(x[0] >= 0, 1.0, small) / (1.0 + small)
+            return np.asarray(np.where(x[0] >= 0, 1.0, small) / (1.0 + small))
         case "erf":
-            return np.vectorize(math.erf, otypes=[np.float64])(x[0])
+            return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x[0]))
         case "relu":
             return np.maximum(x[0], 0.0)
         case "floor":
@@ -196,7 +196,7 @@ def _load(load: Load, at: Grid) -> Array:
             raise IndexError(f"an index of '{load.tensor}' leaves its axis of size {extent}")
         indices.append(np.clip(index, 0, max(extent - 1, 0)))
     if 0 in tensor.shape:  # no element to clip to, and none that anybody would use
-        return np.zeros(np.broadcast_shapes(*(i.shape for i in indices)), tensor.dtype)
+        return np.zeros(np.broadcast_shapes(*(i.shape for i in indices)), dtype=tensor.dtype)
     return np.asarray(tensor[tuple(indices)]) if indices else tensor.reshape((1,) * len(at.axes))
 
 
