@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from irc.codegen.kernel import Axis, Expr, Storage
+from irc.codegen.expr import Axis, Expr
+from irc.codegen.kernel import Storage
 
 TensorRole = Literal["input", "param", "const", "scalar", "saved", "cotangent", "temporary"]
 

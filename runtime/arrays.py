@@ -1,0 +1,161 @@
+"""Arrays of any library in as numpy views, results out as the caller's kind. Floating data is not copied.
+
+Copied are only: integers that are not int32, and layouts that a kernel cannot address (last axis not contiguous,
+a foreign byte order, misaligned data).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from irc.codegen.kernel import Storage
+from irc.runtime.errors import InputError
+
+Array = NDArray[Any]
+
+DTYPE: dict[Storage, np.dtype[Any]] = {
+    "f32": np.dtype(np.float32),
+    "f64": np.dtype(np.float64),
+    "bf16": np.dtype(ml_dtypes.bfloat16),
+    "f16": np.dtype(np.float16),
+    "i32": np.dtype(np.int32),
+    "bool": np.dtype(np.uint8),
+}
+FLOATS: tuple[Storage, ...] = ("f32", "f64", "bf16", "f16")
+INT32 = np.iinfo(np.int32)
+CPU_DEVICE = 1  # DLPack's kDLCPU
+
+
+def name_of(dtype: np.dtype[Any]) -> str:
+    """The element type as irc writes it: f32, bf16, i64, bool."""
+    if dtype == DTYPE["bf16"]:
+        return "bf16"
+    return f"{dtype.kind}{8 * dtype.itemsize}" if dtype.kind in "fiu" else str(dtype)
+
+
+def take(name: str, value: object, storage: Storage) -> Array:
+    """The argument as a numpy array that a kernel can address: a view wherever that is possible.
+
+    Raises InputError naming the argument where the element type is not the program's, an integer does not fit
+    32 bits, or the data is not in this machine's memory. Python numbers become arrays without axes.
+    """
+    if isinstance(value, bool | int | float | np.generic):
+        return _scalar(name, value, storage)
+    array = _view(name, value)
+    got = name_of(array.dtype)
+    if storage == "i32":
+        if array.dtype.kind not in "iu":
+            raise InputError(f"{name}: expected integers, got {got}")
+        return _int32(name, array)
+    if storage == "bool":
+        if array.dtype.kind != "b":
+            raise InputError(f"{name}: expected bool, got {got}")
+        return addressable(array.view(np.uint8))
+    if got != storage:
+        raise InputError(f"{name}: expected {storage}, got {got}")
+    return addressable(array.astype(DTYPE[storage], copy=False))
+
+
+def addressable(array: Array) -> Array:
+    """The array itself, or a copy where its layout cannot be told as a pointer and strides in elements."""
+    size = array.itemsize
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array
+    strides = array.strides
+    whole = array.flags.aligned and all(s % size == 0 for s in strides)
+    if whole and (strides[-1] == size or array.shape[-1] == 1 or array.size == 0):
+        return array
+    return np.array(array, order="C", copy=True)
+
+
+def give(array: Array, like: object, storage: Storage = "f32") -> Any:
+    """The result as an array of the library that `like` came from, sharing memory: torch tensor for torch tensor."""
+    if storage == "bool":
+        array = array.view(np.bool_)
+    if isinstance(like, np.ndarray | np.generic | bool | int | float):
+        return array
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(like, torch.Tensor):
+        if array.dtype == DTYPE["bf16"]:
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
+    namespace = getattr(like, "__array_namespace__", None)
+    if namespace is None:
+        return array
+    library = namespace()
+    try:
+        return library.from_dlpack(array)
+    except (AttributeError, TypeError, BufferError, RuntimeError):
+        return library.asarray(array)  # bf16 is unknown to numpy's DLPack
+
+
+def _view(name: str, value: object) -> Array:
+    torch = sys.modules.get("torch")
+    if isinstance(value, np.ndarray):
+        array = value
+    elif torch is not None and isinstance(value, torch.Tensor):
+        array = _torch_view(name, value, torch)
+    elif hasattr(value, "__dlpack__"):
+        array = _dlpack_view(name, value)
+    elif hasattr(value, "__array__"):
+        array = np.asarray(value)
+    else:
+        raise InputError(f"{name}: expected an array, got {type(value).__name__}")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _torch_view(name: str, tensor: Any, torch: Any) -> Array:
+    if tensor.device.type != "cpu":
+        raise InputError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}")
+    if tensor.layout != torch.strided:
+        raise InputError(f"{name}: expected a strided tensor, got {tensor.layout}")
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    if plain.dtype == torch.bfloat16:
+        return np.asarray(plain.view(torch.int16).numpy()).view(DTYPE["bf16"])
+    try:
+        return np.asarray(plain.numpy())
+    except (TypeError, RuntimeError) as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _dlpack_view(name: str, value: Any) -> Array:
+    device = getattr(value, "__dlpack_device__", lambda: (CPU_DEVICE, 0))()
+    if int(device[0]) != CPU_DEVICE:
+        raise InputError(f"{name}: expected an array on the CPU, got one on another device")
+    try:
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError) as error:
+        if hasattr(value, "__array__"):
+            return np.asarray(value)
+        raise InputError(f"{name}: {error}") from error
+
+
+def _int32(name: str, array: Array) -> Array:
+    if array.dtype != DTYPE["i32"] and array.size:
+        for extreme in (int(array.min()), int(array.max())):
+            if not INT32.min <= extreme <= INT32.max:
+                raise InputError(f"{name}: expected integers of 32 bits, got {extreme}")
+    return np.require(array.astype(DTYPE["i32"], copy=False), requirements=["C", "A"])
+
+
+def _scalar(name: str, value: bool | int | float | np.generic, storage: Storage) -> Array:
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, np.generic) and value.dtype == DTYPE["bf16"]:
+        plain = float(value)  # type: ignore[arg-type]
+    if storage == "bool":
+        if not isinstance(plain, bool):
+            raise InputError(f"{name}: expected a bool, got {value!r}")
+        return np.array(plain, np.uint8)
+    if isinstance(plain, bool) or not isinstance(plain, int | float):
+        raise InputError(f"{name}: expected a number, got {value!r}")
+    if storage == "i32":
+        if not isinstance(plain, int):
+            raise InputError(f"{name}: expected an integer, got {value!r}")
+        if not INT32.min <= plain <= INT32.max:
+            raise InputError(f"{name}: expected an integer of 32 bits, got {plain}")
+    return np.array(plain, DTYPE[storage])

@@ -1,0 +1,134 @@
+"""Built things on disk, each made once: a directory of files under a key, with a manifest of their checksums.
+
+What may be loaded: an entry that belongs to this user and holds exactly the regular files of its manifest, each with
+the checksum written there. Anything else (cut short, altered, put there by another) is thrown away and built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+MANIFEST = "manifest.json"
+
+
+def directory() -> Path:
+    """IRC_CACHE_DIR, else the user's cache directory; where that cannot be written, one for this process alone."""
+    chosen = os.environ.get("IRC_CACHE_DIR")
+    path = Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_cache_dir("irc", appauthor=False))
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        if chosen:
+            raise
+        return _private_directory()
+    return path if chosen or os.access(path, os.W_OK | os.X_OK) else _private_directory()
+
+
+@lru_cache(maxsize=1)
+def _private_directory() -> Path:
+    return Path(tempfile.mkdtemp(prefix="irc-"))
+
+
+def key(parts: Iterable[str], flags: Iterable[str] = (), compiler: str = "") -> str:
+    """A name for what these texts, compiled this way, become on this machine under this version of irc."""
+    digest = hashlib.sha256()
+    for group in (list(parts), list(flags), [compiler, machine(), version()]):
+        digest.update(json.dumps(group).encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def machine() -> str:
+    """The processor, down to its instruction set: code compiled for one machine may not run on another."""
+    lines = [platform.system(), platform.machine(), platform.processor()]
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name = line.partition(":")[0].strip()
+            if name in ("model name", "flags", "Features", "CPU part") and line not in lines:
+                lines.append(line)
+    except OSError:
+        pass
+    return "\n".join(lines)
+
+
+@lru_cache(maxsize=1)
+def version() -> str:
+    try:
+        return metadata.version("attention-irc")
+    except metadata.PackageNotFoundError:
+        return "uninstalled"
+
+
+def get_or_build(key: str, build: Callable[[Path], None]) -> Path:
+    """The directory of an entry. When there is none that can be trusted, `build` fills an empty directory first.
+
+    Of processes that ask at once, one builds and the others wait. What `build` raises passes through, and
+    leaves nothing behind.
+    """
+    root = directory()
+    entry = root / "entries" / key[:2] / key
+    if intact(entry, key):
+        return entry
+    locks = root / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(locks / f"{key}.lock")):
+        if intact(entry, key):
+            return entry
+        fresh = Path(tempfile.mkdtemp(prefix="building-", dir=root))
+        try:
+            build(fresh)
+            files = {path.name: _checksum(path) for path in sorted(fresh.iterdir())}
+            (fresh / MANIFEST).write_text(json.dumps({"key": key, "files": files}, indent=1))
+            _discard(entry)
+            fresh.rename(entry)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return entry
+
+
+def intact(entry: Path, key: str) -> bool:
+    """Whether the entry is whole, unaltered, ours, and stored under its own key."""
+    try:
+        if not _ours(entry) or entry.is_symlink():
+            return False
+        manifest = json.loads((entry / MANIFEST).read_text())
+        files = manifest["files"]
+        present = {path.name for path in entry.iterdir()} - {MANIFEST}
+        return (
+            manifest["key"] == key
+            and present == set(files)
+            and all(_ours(entry / name) and _checksum(entry / name) == sum for name, sum in files.items())
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _ours(path: Path) -> bool:
+    return not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
+
+
+def _checksum(path: Path) -> str:
+    if path.is_symlink() or not path.is_file():
+        raise ValueError(f"{path} is not a regular file")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _discard(entry: Path) -> None:
+    """Remove what stands in the way, whatever it is."""
+    if entry.is_symlink() or entry.is_file():
+        entry.unlink()
+    elif entry.exists():
+        shutil.rmtree(entry)

@@ -1,0 +1,125 @@
+"""The machine's C++ compiler: finding it, its version, its flags, and one function that makes a shared library.
+
+The flags that the cache sees are the ones asked for. A compiler without OpenMP drops `-fopenmp` when it compiles,
+and the library then runs on one thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from irc.runtime.cache import directory
+from irc.runtime.errors import ToolchainError
+
+CANDIDATES = ("g++", "c++", "clang++")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+OPENMP = "-fopenmp"
+ERRORS_SHOWN = 5
+MISSING = (
+    "no C++ compiler found (looked for g++, c++, clang++): install one, "
+    "for instance `apt install g++`, `dnf install gcc-c++` or `xcode-select --install`, or name one in IRC_CXX"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """A compiler that answered: the words that start it, what it says it is, the flags it is given."""
+
+    command: tuple[str, ...]
+    version: str
+    flags: tuple[str, ...] = (*FLAGS, OPENMP)
+
+
+def find() -> Toolchain:
+    """The compiler that IRC_CXX names, else the first of g++, c++, clang++. Raises ToolchainError."""
+    return _find(os.environ.get("IRC_CXX", ""), os.environ.get("PATH", ""))
+
+
+@lru_cache(maxsize=8)
+def _find(chosen: str, path: str) -> Toolchain:
+    if chosen.strip():
+        words = shlex.split(chosen)
+        program = shutil.which(words[0], path=path)
+        if program is None:
+            raise ToolchainError(f"IRC_CXX names {words[0]!r}, which is not a program that can be run")
+        return Toolchain((program, *words[1:]), _version((program, *words[1:])))
+    for name in CANDIDATES:
+        program = shutil.which(name, path=path)
+        if program is not None:
+            return Toolchain((program,), _version((program,)))
+    raise ToolchainError(MISSING)
+
+
+def _version(command: tuple[str, ...]) -> str:
+    done = _start((*command, "--version"))
+    if done.returncode != 0:
+        raise ToolchainError(f"`{shlex.join((*command, '--version'))}` failed:\n{done.stderr.strip()}")
+    return next(iter(done.stdout.splitlines()), "unknown").strip()
+
+
+def compile(source: str, output: Path, toolchain: Toolchain | None = None) -> None:
+    """Compile C++ source to a shared library. The source stays beside it, under the name of the library with `.cpp`.
+
+    Raises ToolchainError with the compiler's first errors and the place of the source, which is then kept
+    in the cache directory under `failed`.
+    """
+    chosen = toolchain or find()
+    text = output.with_suffix(".cpp")
+    text.write_text(source, encoding="utf-8")
+    flags = chosen.flags
+    done = _start((*chosen.command, *flags, str(text), "-o", str(output)))
+    if done.returncode != 0 and OPENMP in flags and not _supports(chosen.command, OPENMP):
+        flags = tuple(f for f in flags if f != OPENMP)
+        done = _start((*chosen.command, *flags, str(text), "-o", str(output)))
+    if done.returncode != 0:
+        kept = _keep(source)
+        said = _first_errors(done.stderr).replace(str(text), str(kept))
+        command = shlex.join((*chosen.command, *flags, str(kept)))
+        raise ToolchainError(f"the C++ compiler refused the generated source, kept in {kept}\n{said}\n  run: {command}")
+
+
+def _start(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Run a compiler with its messages in English, so that errors can be told from notes."""
+    try:
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+        )
+    except OSError as error:
+        raise ToolchainError(f"`{command[0]}` could not be started: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _supports(command: tuple[str, ...], flag: str) -> bool:
+    """Whether a program with OpenMP's header compiles and links under the flag."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(folder) / "probe.cpp"
+        text.write_text("#include <omp.h>\nint irc_probe() { return omp_get_max_threads(); }\n")
+        done = _start((*command, flag, "-shared", "-fPIC", str(text), "-o", str(Path(folder) / "probe.so")))
+    return done.returncode == 0
+
+
+def _keep(source: str) -> Path:
+    """Store refused source under a name made of its content, so that trying again leaves one file."""
+    folder = directory() / "failed"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}.cpp"
+    path.write_text(source, encoding="utf-8")
+    return path
+
+
+def _first_errors(stderr: str) -> str:
+    lines = [line for line in stderr.splitlines() if "error:" in line or "undefined reference" in line]
+    return "\n".join(f"  {line}" for line in (lines or stderr.splitlines())[:ERRORS_SHOWN])
