@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irc.codegen.expr import Axis, Expr, Load, Op, indices, op, rebuild, substitute
+from irc.codegen.expr import Axis, Expr, Load, Op, indices, number, op, rebuild, substitute
 from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, grouped, operands, own_element, position
 
 
 def simplify(graph: Graph) -> Graph:
-    return drop_dead(drop_copies(factor_sums(reuse(graph))))
+    return drop_dead(factor_sums(drop_copies(reuse(graph))))
 
 
 def rewrite(node: Node, fn: object) -> Node:
@@ -60,8 +60,6 @@ def factors(expr: Expr) -> tuple[Expr, ...]:
         case Op("mul", (a, b), _):
             return factors(a) + factors(b)
         case Op("neg", (a,), _):
-            from irc.codegen.expr import number
-
             return (number(-1.0), *factors(a))
         case _:
             return (expr,)
@@ -125,8 +123,10 @@ def drop_copies(graph: Graph) -> Graph:
     """A Map that only reads one tensor whole, index for index, is that tensor."""
     alias: dict[str, str] = {}
     for node in graph:
-        if isinstance(node, Map) and node.where is None and isinstance(node.body, Load):
+        if isinstance(node, Map) and isinstance(node.body, Load):
             source = graph.by_name[node.body.tensor]
+            if node.where is not None and node.where != getattr(source, "where", None):
+                continue
             plain = node.body.indices == position(node.axes, node.groups)
             same = isinstance(source, Map | Reduce) and [
                 [a.size for a in dim] for dim in grouped(source.axes, source.groups)

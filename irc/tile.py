@@ -1,0 +1,251 @@
+"""Tile kernels from the graph: which tile values a set of sums over tokens needs, and in what order they are computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from irc.codegen.expr import Axis, Expr, Index, Load, Local, Op, Size, indices, loads, rebuild, walk
+from irc.codegen.kernel import (
+    Accumulate,
+    Arithmetic,
+    ColumnProduct,
+    ColumnReduce,
+    Dot,
+    InnerSum,
+    OnlineSoftmax,
+    Panel,
+    RowProduct,
+    RowReduce,
+    Target,
+    Tensor,
+    TileKernel,
+    TileOp,
+    Value,
+)
+from irc.ir import Graph, Map, Reduce, is_tile, own_element, position
+from irc.mask.interval import verdict
+from irc.simplify import factors, times_all
+
+
+class NotFusible(Exception):
+    """A sum over tokens that no tile kernel can hold; names the node and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The indices of a core's tiles and the pairs that exist."""
+
+    batch: tuple[Axis, ...]
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+    support: Expr | None
+
+
+def tile_operands(node_bodies: tuple[Expr, ...], graph: Graph) -> tuple[str, ...]:
+    """Names of the tile values that the expressions read, directly."""
+    names = dict.fromkeys(load.tensor for e in node_bodies for load in loads(e))
+    return tuple(n for n in names if is_tile(graph[n]))
+
+
+def frame_of(axes: tuple[Axis, ...], body: Expr, where: Expr | None, graph: Graph) -> Frame:
+    """The frame of a sum over tokens: the axes of the tile values that it reads."""
+    for name in tile_operands((body,), graph):
+        node = graph[name]
+        assert isinstance(node, Map | Reduce)
+        batch = tuple(a for a in node.axes if not a.role)
+        rows = tuple(a for a in node.axes if a.role == "row")
+        columns = tuple(a for a in node.axes if a.role == "column")
+        return Frame(batch, rows, columns, where)
+    rows = tuple(a for a in axes if a.role == "row")
+    return Frame((), rows, tuple(a for a in axes if a.role == "column"), where)
+
+
+@dataclass
+class Builder:
+    """Collects panels and operations of one kernel."""
+
+    graph: Graph
+    frame: Frame
+    panels: dict[str, Panel] = field(default_factory=dict)
+    body: list[TileOp] = field(default_factory=list)
+    done: set[str] = field(default_factory=set)
+
+    @property
+    def row_names(self) -> frozenset[str]:
+        return frozenset(a.name for a in self.frame.rows)
+
+    @property
+    def column_names(self) -> frozenset[str]:
+        return frozenset(a.name for a in self.frame.columns)
+
+    def local(self, expr: Expr) -> Expr:
+        """Tile values read at their own indices become locals of the kernel."""
+
+        def swap(e: Expr) -> Expr | None:
+            if isinstance(e, Load) and is_tile(node := self.graph[e.tensor]):
+                assert isinstance(node, Map | Reduce)
+                if e != own_element(node):
+                    raise NotFusible(f"tile value {e.tensor} is read at indices other than its own")
+                return Local(e.tensor)
+            return None
+
+        return rebuild(expr, swap)
+
+    def need(self, *exprs: Expr) -> None:
+        """Compute the tile values that the expressions read, and what those read."""
+        for name in tile_operands(exprs, self.graph):
+            if name not in self.done:
+                self.done.add(name)
+                node = self.graph[name]
+                assert isinstance(node, Map | Reduce)
+                self._define(node)
+
+    def _define(self, node: Map | Reduce) -> None:
+        masked = node.where is not None
+        self.need(node.body)
+        if isinstance(node, Map):
+            self.body.append(Value(node.name, self.local(node.body), masked))
+            return
+        if node.op != "sum" or any(a.role for a in node.over):
+            raise NotFusible(f"{node.name} is no sum over features")
+        row, column, rest = self._sides(factors(node.body), node.over)
+        if row is None or column is None or not rest <= {None}:
+            self.body.append(InnerSum(node.name, node.over, self.local(node.body), masked))
+            return
+        self.body.append(Dot(node.name, self.panel("row", node.over, row), self.panel("column", node.over, column)))
+
+    def _sides(self, parts: tuple[Expr, ...], over: tuple[Axis, ...]) -> tuple[Expr | None, Expr | None, set[Expr | None]]:
+        """The factors of the query side, of the key side, and whatever belongs to neither."""
+        summed = {a.name for a in over}
+        row: list[Expr] = []
+        column: list[Expr] = []
+        rest: set[Expr | None] = set()
+        for part in parts:
+            read = indices(part)
+            if read & self.row_names and read & self.column_names:
+                rest.add(part)
+            elif read & self.column_names:
+                column.append(part)
+            else:
+                row.append(part)
+        if not all(summed <= frozenset().union(*(indices(p) for p in side), frozenset()) for side in (row, column)):
+            return None, None, rest
+        return times_all(tuple(row)), times_all(tuple(column)), rest
+
+    def panel(self, side: str, features: tuple[Axis, ...], value: Expr) -> str:
+        """The name of the panel with this value, made if it is new."""
+        for panel in self.panels.values():
+            if (panel.side, panel.features, panel.value) == (side, features, value):
+                return panel.name
+        name = f"{side}{len(self.panels)}"
+        self.panels[name] = Panel(name, "row" if side == "row" else "column", features, value)
+        return name
+
+    def sink(self, node: Reduce) -> None:
+        """Add a sum (or maximum) over the tokens of one side."""
+        by_row = node.over[0].role == "column"
+        features = tuple(a for a in node.axes if not a.role and a not in self.frame.batch)
+        target = Target(node.name, position(node.axes, node.groups))
+        if not features:
+            tile = self._tile(node, factors(node.body), whole=node.body)
+            kind = RowReduce if by_row else ColumnReduce
+            self.body.append(kind("max" if node.op == "max" else "sum", tile, target))
+            return
+        wanted = {a.name for a in features}
+        inside = tuple(p for p in factors(node.body) if wanted & indices(p))
+        outside = tuple(p for p in factors(node.body) if not wanted & indices(p))
+        other = self.row_names if by_row else self.column_names
+        if node.op != "sum" or any(other & indices(p) for p in inside) or not outside:
+            raise NotFusible(f"{node.name} sums no product of a tile value and a matrix of one side")
+        tile = self._tile(node, outside, whole=times_all(outside))
+        panel = self.panel("column" if by_row else "row", features, times_all(inside))
+        self.body.append((RowProduct if by_row else ColumnProduct)(tile, panel, target))
+
+    def _tile(self, node: Reduce, parts: tuple[Expr, ...], whole: Expr) -> str:
+        """The name of the tile value that is the product of the parts."""
+        self.need(whole)
+        if len(parts) == 1 and isinstance(parts[0], Load) and is_tile(read := self.graph[parts[0].tensor]):
+            where = getattr(read, "where", None)
+            if node.op == "max" or self.frame.support is None or where == self.frame.support:
+                return read.name
+        for earlier in self.body:
+            if isinstance(earlier, Value) and earlier.value == self.local(whole) and earlier.masked:
+                return earlier.name
+        name = f"{node.name}.tile"
+        self.body.append(Value(name, self.local(whole), self.frame.support is not None))
+        return name
+
+    def softmax(self, node: Reduce, weight: str, maximum: Reduce | None) -> None:
+        """Add the running softmax whose logsumexp the node is."""
+        self.need(node.body)
+        self.done.add(weight)
+        where = [Target(n.name, position(n.axes, n.groups)) if n else None for n in (node, maximum)]
+        self.body.append(OnlineSoftmax(self.local(node.body), weight, node.init, where[0], where[1]))
+
+    def accumulate(self, name: str, over: tuple[Axis, ...], at: tuple[Expr, ...], body: Expr) -> None:
+        """Add a sum into elements that depend on both sides."""
+        self.need(body)
+        self.body.append(Accumulate(over, self.local(body), Target(name, at)))
+
+
+def finish(
+    builder: Builder,
+    name: str,
+    order: str,
+    tensors: dict[str, Tensor],
+    arithmetic: Arithmetic,
+    source: tuple[str, ...],
+    serial: tuple[Axis, ...] = (),
+    private: bool = False,
+) -> TileKernel:
+    """The kernel of what was collected; `tensors` declares everything that it may read or write."""
+    frame = builder.frame
+    kernel = TileKernel(
+        name=name,
+        order="rows" if order == "rows" else "columns" if order == "columns" else "elements",
+        tensors=(),
+        sizes=(),
+        batch=tuple(a for a in frame.batch if a not in serial),
+        serial=serial,
+        rows=frame.rows,
+        columns=frame.columns,
+        panels=tuple(builder.panels.values()),
+        body=tuple(builder.body),
+        support=frame.support,
+        verdict=None if frame.support is None else verdict(frame.support, frame.rows, frame.columns),
+        arithmetic=arithmetic,
+        private=private,
+        source=source,
+    )
+    read, written, sizes = mentioned(kernel)
+    if order == "elements":
+        sizes = sorted({*sizes, "chunks"})
+    declared = tuple(replace(tensors[n], written=n in written) for n in sorted(read | written))
+    return replace(kernel, tensors=declared, sizes=tuple(sizes))
+
+
+def mentioned(obj: object) -> tuple[set[str], set[str], list[str]]:
+    """Tensors read, tensors written, and sizes that stand anywhere in kernel data."""
+    read: set[str] = set()
+    written: set[str] = set()
+    sizes: set[str] = set()
+
+    def visit(item: object) -> None:
+        if isinstance(item, Load | Op | Size | Index | Local):
+            for e in walk(item):
+                if isinstance(e, Load):
+                    read.add(e.tensor)
+                elif isinstance(e, Size):
+                    sizes.add(e.name)
+            return
+        if isinstance(item, Target):
+            written.add(item.tensor)
+        if isinstance(item, tuple):
+            for child in item:
+                visit(child)
+        elif hasattr(item, "__dataclass_fields__"):
+            for key in item.__dataclass_fields__:
+                visit(getattr(item, key))
+
+    visit(obj)
+    return read, written, sorted(sizes)
