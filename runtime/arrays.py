@@ -146,7 +146,7 @@ def _int32(name: str, array: Array) -> Array:
 def _scalar(name: str, value: bool | int | float | np.generic, storage: Storage) -> Array:
     plain = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, np.generic) and value.dtype == DTYPE["bf16"]:
-        plain = float(value)  # type: ignore[arg-type]
+        plain = float(value)
     if storage == "bool":
         if not isinstance(plain, bool):
             raise InputError(f"{name}: expected a bool, got {value!r}")

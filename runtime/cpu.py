@@ -57,8 +57,8 @@ class _Function:
             self._code: Callable[..., None] = getattr(library, kernel.name)
         except AttributeError as error:
             raise ValueError(f"kernel {kernel.name} is not in the compiled library") from error
-        self._code.restype = None  # type: ignore[attr-defined]
-        self._code.argtypes = (  # type: ignore[attr-defined]
+        self._code.restype = None
+        self._code.argtypes = (
             ctypes.c_void_p,
             ctypes.c_void_p,
             ctypes.c_void_p,
