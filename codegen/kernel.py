@@ -19,12 +19,13 @@ Arithmetic = Literal["f32", "f64"]
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A kernel argument. Rank 0 is a scalar."""
+    """A kernel argument. Rank 0 is a scalar. `shape` is needed only where a LoopKernel clears the tensor."""
 
     name: str
     storage: Storage
     rank: int
     written: bool = False
+    shape: tuple[Expr, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

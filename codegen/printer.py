@@ -31,12 +31,14 @@ _BINARY = {
 }
 _TERNARY, _ADD, _MUL, _UNARY, _ATOM = 0, 5, 6, 7, 8
 
+# Keywords, and the names that the templates give to their own variables.
 _RESERVED = frozenset(
     """T alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue
     decltype default delete do double else enum explicit export extern false float for friend goto if inline int long
     mutable namespace new noexcept not nullptr operator or private protected public register return short signed sizeof
     static struct switch template this throw true try typedef typeid typename union unsigned using virtual void volatile
-    while xor irc std data strides sizes threads""".split()  # noqa: SIM905
+    while xor irc std data strides sizes threads row column row_tile column_tile rows_end row_tiles chunks packed factor
+    others sums feature whole result highest total""".split()  # noqa: SIM905
 )
 
 

@@ -1,0 +1,35 @@
+"""The C++ dialect: names of types, and the lines that unpack a kernel's arguments."""
+
+from __future__ import annotations
+
+from irc.codegen.kernel import Arithmetic, Kernel, Storage
+from irc.codegen.printer import pointer_name, size_name, stride_name
+
+STORAGE: dict[Storage, str] = {
+    "f32": "float",
+    "f64": "double",
+    "bf16": "irc::bf16",
+    "f16": "irc::f16",
+    "i32": "int32_t",
+    "bool": "uint8_t",
+}
+ARITHMETIC: dict[Arithmetic, str] = {"f32": "float", "f64": "double"}
+
+HEADERS = ("scalar.h", "vector.h")
+"""Inlined in this order into every rendered source, where they exist."""
+
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
+
+
+def prologue(kernel: Kernel) -> tuple[str, ...]:
+    """Declarations of `T`, of `NAME_ptr` and `NAME_s0` … for each tensor, and of `size_NAME` for each size."""
+    lines = [f"using T = {ARITHMETIC[kernel.arithmetic]};"]
+    for position, tensor in enumerate(kernel.tensors):
+        const = "" if tensor.written else "const "
+        kind = f"{const}{STORAGE[tensor.storage]} *"
+        lines.append(f"{kind}__restrict {pointer_name(tensor.name)} = ({kind})data[{position}];")
+        lines += [
+            f"const int64_t {stride_name(tensor.name, d)} = strides[{position}][{d}];" for d in range(tensor.rank)
+        ]
+    lines += [f"const int64_t {size_name(name)} = sizes[{position}];" for position, name in enumerate(kernel.sizes)]
+    return tuple(lines)

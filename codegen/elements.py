@@ -1,0 +1,122 @@
+"""What the template of a TileKernel of order "elements" sees: panels, tile values and accumulations, printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from irc.codegen.cpu import prologue
+from irc.codegen.expr import Axis, Const, Expr, integer, op
+from irc.codegen.kernel import Accumulate, Dot, InnerSum, Panel, TileKernel, Value
+from irc.codegen.loops import Counter, counters, lvalue
+from irc.codegen.printer import identifier, print_scalar
+
+ROW_TILE = 32
+COLUMN_TILE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPanel:
+    name: str
+    width: int
+    features: tuple[Counter, ...]
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackedDot:
+    name: str
+    row: str
+    column: str
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of the innermost body. kind: "dot", "value", "sum" or "accumulate"; the last has a target, an lvalue."""
+
+    kind: str
+    name: str
+    over: tuple[Counter, ...]
+    value: str
+    target: str
+
+
+def unflatten(axes: tuple[Axis, ...], position: str) -> tuple[tuple[str, str], ...]:
+    """(name, text) of each index of a flattened position, the last index running fastest."""
+    if len(axes) == 1:
+        return ((identifier(axes[0].name), position),)
+    out: list[tuple[str, str]] = []
+    below: Expr = integer(1)
+    for axis in reversed(axes):
+        text = position if below == integer(1) else f"{position}/({print_scalar(below)})"
+        if axis is not axes[0]:
+            text = f"{text}%({print_scalar(axis.size)})"
+        out.append((identifier(axis.name), text))
+        below = op("mul", axis.size, below)
+    return tuple(reversed(out))
+
+
+def extent(axes: tuple[Axis, ...]) -> str:
+    """The number of positions on a side."""
+    size: Expr = integer(1)
+    for axis in axes:
+        size = op("mul", size, axis.size)
+    return print_scalar(size)
+
+
+def _width(panel: Panel) -> int:
+    width = 1
+    for axis in panel.features:
+        if not isinstance(axis.size, Const):
+            raise ValueError(f"elements: feature {axis.name} of panel {panel.name} has no constant size")
+        width *= int(axis.size.value)
+    return width
+
+
+def _pack(panel: Panel) -> PackedPanel:
+    return PackedPanel(identifier(panel.name), _width(panel), counters(panel.features), print_scalar(panel.value))
+
+
+def _step(item: Dot | Value | InnerSum | Accumulate) -> Step:
+    match item:
+        case Dot(name, _, _):
+            return Step("dot", identifier(name), (), "", "")
+        case Value(name, value, _):
+            return Step("value", identifier(name), (), print_scalar(value), "")
+        case InnerSum(name, over, value, _):
+            return Step("sum", identifier(name), counters(over), print_scalar(value), "")
+        case Accumulate(over, value, target):
+            return Step("accumulate", "", counters(over), print_scalar(value), lvalue(target))
+
+
+def context(kernel: TileKernel) -> dict[str, object]:
+    panels = {panel.name: panel for panel in kernel.panels}
+    steps: list[Dot | Value | InnerSum | Accumulate] = []
+    for item in kernel.body:
+        if not isinstance(item, Dot | Value | InnerSum | Accumulate):
+            raise ValueError(f"elements: {type(item).__name__} in kernel {kernel.name} belongs to another order")
+        steps.append(item)
+    dots = [item for item in steps if isinstance(item, Dot)]
+    used = {name for dot in dots for name in (dot.row, dot.column)}
+    return {
+        "kernel": kernel,
+        "prologue": prologue(kernel),
+        "row_tile": ROW_TILE,
+        "column_tile": COLUMN_TILE,
+        "batch": counters(kernel.batch),
+        "serial": counters(kernel.serial),
+        "row_extent": extent(kernel.rows),
+        "column_extent": extent(kernel.columns),
+        "row_indices": unflatten(kernel.rows, "row"),
+        "column_indices": unflatten(kernel.columns, "column"),
+        "chunks": "size_chunks" if "chunks" in kernel.sizes else "row_tiles",
+        "row_panels": [_pack(p) for p in kernel.panels if p.side == "row" and p.name in used],
+        "column_panels": [_pack(p) for p in kernel.panels if p.side == "column" and p.name in used],
+        "dots": [
+            PackedDot(identifier(d.name), identifier(d.row), identifier(d.column), _width(panels[d.row])) for d in dots
+        ],
+        "steps": [_step(item) for item in steps],
+        "support": None if kernel.support is None else print_scalar(kernel.support),
+        "may": None if kernel.verdict is None else print_scalar(kernel.verdict.may),
+        "must": None if kernel.verdict is None else print_scalar(kernel.verdict.must),
+    }

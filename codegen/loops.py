@@ -1,0 +1,89 @@
+"""What the template of a LoopKernel sees: each loop nest with its expressions printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from irc.codegen.cpu import prologue
+from irc.codegen.expr import Axis, Const, Expr, Kind
+from irc.codegen.kernel import Loop, LoopKernel, Target
+from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A printed loop: its variable and its bound."""
+
+    name: str
+    bound: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """A printed Loop. Threads share out `outer`; `inner` runs inside, then `over`."""
+
+    outer: tuple[Counter, ...]
+    inner: tuple[Counter, ...]
+    over: tuple[Counter, ...]
+    reduce: str
+    body: str
+    where: str | None
+    init: str | None
+    target: str
+    zero: str
+    add: bool
+
+
+def counters(axes: tuple[Axis, ...]) -> tuple[Counter, ...]:
+    return tuple(Counter(identifier(axis.name), print_scalar(axis.size)) for axis in axes)
+
+
+def lvalue(target: Target) -> str:
+    return element(target.tensor, target.indices, scalar_leaf, lazy=True)
+
+
+def _optional(expr: Expr | None) -> str | None:
+    return None if expr is None else print_scalar(expr)
+
+
+def _order(loop: Loop) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
+    """Axes shared out by threads, and the others. The last axis stays innermost, where the compiler vectorises it,
+    unless nothing else can be shared out."""
+    outer = tuple(axis for axis in loop.axes if axis.name in loop.parallel)
+    if len(outer) > 1 and not loop.reduce and outer[-1] == loop.axes[-1]:
+        outer = outer[:-1]
+    return outer, tuple(axis for axis in loop.axes if axis not in outer)
+
+
+def nest(loop: Loop) -> Nest:
+    outer, inner = _order(loop)
+    return Nest(
+        outer=counters(outer),
+        inner=counters(inner),
+        over=counters(loop.over),
+        reduce=loop.reduce,
+        body=print_scalar(loop.body),
+        where=_optional(loop.where),
+        init=_optional(loop.init),
+        target=lvalue(loop.target),
+        zero=print_scalar(Const({Kind.BOOL: False, Kind.INT: 0, Kind.FLOAT: 0.0}[loop.body.kind], loop.body.kind)),
+        add=loop.add,
+    )
+
+
+def context(kernel: LoopKernel) -> dict[str, object]:
+    zero: Target | None = None
+    zero_axes: tuple[Axis, ...] = ()
+    if kernel.zero is not None:
+        shape = next(t for t in kernel.tensors if t.name == kernel.zero).shape
+        if shape is None:
+            raise ValueError(f"loops: kernel {kernel.name} clears {kernel.zero}, whose shape is not given")
+        zero_axes = tuple(Axis(f"zero_{d}", size) for d, size in enumerate(shape))
+        zero = Target(kernel.zero, tuple(axis.index for axis in zero_axes))
+    return {
+        "kernel": kernel,
+        "prologue": prologue(kernel),
+        "nests": tuple(nest(loop) for loop in kernel.loops),
+        "zero": None if zero is None else lvalue(zero),
+        "zero_axes": counters(zero_axes),
+    }

@@ -1,0 +1,143 @@
+// Scalars: storage types, and every operation of an expression. Integers floor as in Python; a minimum or a maximum
+// with NaN is NaN; nothing traps.
+namespace irc {
+
+struct bf16 {
+  uint16_t bits;
+};
+
+inline float widen(bf16 x) {
+  uint32_t bits = uint32_t(x.bits) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// Round to nearest, ties to even; a NaN stays one even where the payload's upper half is empty.
+inline bf16 to_bf16(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return bf16{uint16_t(value != value ? (bits >> 16) | 0x40u : rounded)};
+}
+
+#ifdef __FLT16_MAX__
+typedef _Float16 f16;
+inline float widen(f16 x) { return float(x); }
+inline f16 to_f16(float value) { return f16(value); }
+#else
+struct f16 {
+  uint16_t bits;
+};
+
+inline float widen(f16 x) {
+  uint32_t magnitude = x.bits & 0x7fffu, sign = uint32_t(x.bits & 0x8000u) << 16;
+  float value;
+  if (magnitude >= 0x7c00u) {  // infinity, NaN
+    uint32_t bits = sign | 0x7f800000u | (magnitude & 0x3ffu) << 13;
+    std::memcpy(&value, &bits, sizeof value);
+  } else if (magnitude >= 0x400u) {
+    uint32_t bits = sign | ((magnitude << 13) + 0x38000000u);
+    std::memcpy(&value, &bits, sizeof value);
+  } else {
+    value = float(magnitude) * 0x1p-24f * (sign ? -1.0f : 1.0f);
+  }
+  return value;
+}
+
+inline f16 to_f16(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu, half;
+  if (magnitude > 0x7f800000u) {
+    half = 0x7e00u;
+  } else if (magnitude >= 0x477ff000u) {  // rounds beyond the largest
+    half = 0x7c00u;
+  } else if (magnitude < 0x38800000u) {  // subnormal: units of 2^-24
+    half = uint32_t(std::nearbyint(std::fabs(value) * 0x1p24f));
+  } else {
+    half = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
+  }
+  return f16{uint16_t(sign | half)};
+}
+#endif
+
+// What a tensor's element is, as `T`, int64_t or bool; and back.
+template <class T> inline T load(float x) { return T(x); }
+template <class T> inline T load(double x) { return T(x); }
+template <class T> inline T load(int32_t x) { return T(x); }
+template <class T> inline T load(uint8_t x) { return T(x != 0); }
+template <class T> inline T load(bf16 x) { return T(widen(x)); }
+template <class T> inline T load(f16 x) { return T(widen(x)); }
+
+template <class V> inline void store(float &target, V value) { target = float(value); }
+template <class V> inline void store(double &target, V value) { target = double(value); }
+template <class V> inline void store(int32_t &target, V value) { target = int32_t(value); }
+template <class V> inline void store(uint8_t &target, V value) { target = uint8_t(value != 0); }
+template <class V> inline void store(bf16 &target, V value) { target = to_bf16(float(value)); }
+#ifdef __FLT16_MAX__
+template <class V> inline void store(f16 &target, V value) { target = f16(value); }
+#else
+template <class V> inline void store(f16 &target, V value) { target = to_f16(float(value)); }
+#endif
+
+template <class T> constexpr T inf() { return std::numeric_limits<T>::infinity(); }
+template <class T> constexpr T nan() { return std::numeric_limits<T>::quiet_NaN(); }
+
+template <class F> using if_floating = std::enable_if_t<std::is_floating_point<F>::value, F>;
+template <class A, class B = A>
+using if_integer = std::enable_if_t<std::is_integral<A>::value && std::is_integral<B>::value, int64_t>;
+
+template <class T, class A> inline std::enable_if_t<std::is_integral<A>::value, T> to_float(A x) { return T(x); }
+
+// Division by zero, which only a branch that is not taken may hold, is 0.
+template <class A, class B> inline if_integer<A, B> floordiv(A x, B y) {
+  int64_t a = x, b = y;
+  if (b == 0) return 0;
+  return a / b - (a % b != 0 && (a < 0) != (b < 0));
+}
+
+template <class A, class B> inline if_integer<A, B> mod(A x, B y) {
+  int64_t a = x, b = y;
+  if (b == 0) return 0;
+  int64_t rest = a % b;
+  return rest + (rest != 0 && (a < 0) != (b < 0) ? b : 0);
+}
+
+template <class A, class B> inline if_integer<A, B> min(A x, B y) { return int64_t(y) < int64_t(x) ? y : x; }
+template <class A, class B> inline if_integer<A, B> max(A x, B y) { return int64_t(y) > int64_t(x) ? y : x; }
+template <class A> inline if_integer<A> abs(A x) { return x < 0 ? -int64_t(x) : int64_t(x); }
+template <class A, class B, class C, class = if_integer<B, C>> inline if_integer<A> clamp(A x, B low, C high) {
+  return irc::min(irc::max(x, low), high);
+}
+
+template <class F> inline if_floating<F> min(F x, F y) { return y < x || y != y ? y : x; }
+template <class F> inline if_floating<F> max(F x, F y) { return y > x || y != y ? y : x; }
+template <class F> inline if_floating<F> clamp(F x, F low, F high) { return irc::min(irc::max(x, low), high); }
+template <class F> inline if_floating<F> relu(F x) { return x < F(0) ? F(0) : x; }
+template <class F> inline if_floating<F> abs(F x) { return std::fabs(x); }
+template <class F> inline if_floating<F> pow(F x, F y) { return std::pow(x, y); }
+template <class F> inline if_floating<F> exp(F x) { return std::exp(x); }
+template <class F> inline if_floating<F> log(F x) { return std::log(x); }
+template <class F> inline if_floating<F> sqrt(F x) { return std::sqrt(x); }
+template <class F> inline if_floating<F> rsqrt(F x) { return F(1) / std::sqrt(x); }
+template <class F> inline if_floating<F> tanh(F x) { return std::tanh(x); }
+template <class F> inline if_floating<F> erf(F x) { return std::erf(x); }
+
+// Only exp of what is not positive, so that nothing overflows.
+template <class F> inline if_floating<F> sigmoid(F x) {
+  F small = std::exp(-std::fabs(x));
+  return (x < F(0) ? small : F(1)) / (F(1) + small);
+}
+
+template <class F> inline std::enable_if_t<std::is_floating_point<F>::value, int64_t> floor(F x) {
+  return int64_t(std::floor(x));
+}
+
+template <class A, class B>
+inline std::enable_if_t<std::is_arithmetic<A>::value && std::is_arithmetic<B>::value, std::common_type_t<A, B>>
+where(bool condition, A x, B y) {
+  return condition ? x : y;
+}
+
+}  // namespace irc
