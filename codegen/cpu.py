@@ -15,8 +15,9 @@ STORAGE: dict[Storage, str] = {
 }
 ARITHMETIC: dict[Arithmetic, str] = {"f32": "float", "f64": "double"}
 
-HEADERS = ("scalar.h", "vector.h")
-"""Inlined in this order into every rendered source, where they exist."""
+HEADERS = ("scalar.h",)
+TILE_HEADERS = ("vector.h", "tile_vector_math.h", "tile_products.h")
+"""Inlined in this order, the second only where a kernel of vector tiles needs them."""
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 

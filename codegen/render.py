@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 
 from irc.codegen import elements, loops
-from irc.codegen.cpu import HEADERS
+from irc.codegen.cpu import HEADERS, TILE_HEADERS
 from irc.codegen.kernel import Kernel, LoopKernel, TileKernel
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -21,9 +21,9 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _headers() -> list[str]:
-    folder = TEMPLATES / "cpu"
-    return [(folder / name).read_text() for name in HEADERS if (folder / name).exists()]
+def _headers(kernels: tuple[Kernel, ...]) -> list[str]:
+    tiles = any(isinstance(kernel, TileKernel) and kernel.order != "elements" for kernel in kernels)
+    return [(TEMPLATES / "cpu" / name).read_text() for name in HEADERS + (TILE_HEADERS if tiles else ())]
 
 
 def render_kernel(kernel: Kernel) -> str:
@@ -44,5 +44,5 @@ def render(kernels: tuple[Kernel, ...], name: str, spec: str) -> str:
     """A C++17 source that needs no file of ours, every kernel with the ABI of `kernel.py`."""
     program = _environment().get_template("cpu/program.cpp.j2")
     return program.render(
-        name=name, spec=spec, headers=_headers(), kernels=[render_kernel(kernel) for kernel in kernels]
+        name=name, spec=spec, headers=_headers(kernels), kernels=[render_kernel(kernel) for kernel in kernels]
     )

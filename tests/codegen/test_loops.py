@@ -1,0 +1,223 @@
+"""Rendered loop nests against numpy."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, Size, integer, number, op
+from irc.codegen.kernel import Loop, LoopKernel, Target, Tensor
+from tests.codegen.build import call
+
+N, M = Size("N"), Size("M")
+n, m = Axis("n", N), Axis("m", M)
+X = Load("x", (n.index, m.index))
+STORAGES = {"f32": np.float32, "f64": np.float64, "bf16": ml_dtypes.bfloat16, "f16": np.float16}
+
+
+def loop(axes: tuple[Axis, ...], body: Expr, **more: object) -> Loop:
+    values: dict[str, object] = {
+        "axes": axes,
+        "over": (),
+        "reduce": "",
+        "body": body,
+        "where": None,
+        "init": None,
+        "target": Target("y", tuple(axis.index for axis in axes)),
+        "add": False,
+        "parallel": tuple(axis.name for axis in axes),
+    }
+    return Loop(**(values | more))  # type: ignore[arg-type]
+
+
+def kernel(*loops: Loop, storage: str = "f32", rank: int = 2, **more: object) -> LoopKernel:
+    tensors = (Tensor("x", storage, 2), Tensor("y", storage, rank, True))  # type: ignore[arg-type]
+    arithmetic = "f64" if storage == "f64" else "f32"
+    return LoopKernel("loops", tensors, ("N", "M"), loops, None, arithmetic, **more)  # type: ignore[arg-type]
+
+
+def run(k: LoopKernel, x: np.ndarray, y: np.ndarray, **more: np.ndarray) -> np.ndarray:
+    call(k, {"x": x, "y": y, **more}, {"N": x.shape[0], "M": x.shape[1]})
+    return y
+
+
+def sample(rows: int = 37, columns: int = 53, storage: str = "f32") -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((rows, columns)).astype(STORAGES[storage])
+
+
+FUNCTIONS = {
+    "exp": np.exp,
+    "sqrt": np.sqrt,
+    "tanh": np.tanh,
+    "abs": np.abs,
+    "relu": lambda x: np.where(x < 0, 0, x),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "neg": np.negative,
+    "log": np.log,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_functions(name: str) -> None:
+    x = sample(storage="f64")
+    x[0, :6] = [np.nan, np.inf, -np.inf, 0.0, 800.0, -800.0]
+    y = run(kernel(loop((n, m), op(name, X)), storage="f64"), x, np.empty_like(x))
+    np.testing.assert_allclose(y, FUNCTIONS[name](x), rtol=1e-13)
+
+
+def test_two_argument_functions() -> None:
+    y = number(0.25)
+    x = sample(storage="f64")
+    body = op("add", op("max", X, y), op("mul", op("min", X, y), op("clamp", op("pow", X, number(2.0)), y, number(1.0))))
+    got = run(kernel(loop((n, m), body), storage="f64"), x, np.empty_like(x))
+    np.testing.assert_allclose(got, np.maximum(x, 0.25) + np.minimum(x, 0.25) * np.clip(x**2, 0.25, 1), rtol=1e-14)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_storage_rounds_to_nearest_even_and_keeps_nan(storage: str) -> None:
+    x = sample(storage=storage)
+    x[0, :4] = [np.nan, np.inf, -np.inf, 0]
+    got = run(kernel(loop((n, m), op("mul", X, number(1.1))), storage=storage), x, np.empty_like(x))
+    wide = np.float64 if storage == "f64" else np.float32
+    expected = (x.astype(wide) * wide(1.1)).astype(x.dtype)
+    np.testing.assert_array_equal(got.astype(wide), expected.astype(wide))
+
+
+def test_integers_floor_as_python() -> None:
+    i = op("sub", n.index, integer(20))
+    j = op("sub", m.index, integer(26))
+    body = op("add", op("mul", op("floordiv", i, j), integer(1000)), op("mod", i, j))
+    x = sample()
+    got = run(kernel(loop((n, m), op("float", body))), x, np.empty_like(x))
+    rows, columns = np.meshgrid(np.arange(37) - 20, np.arange(53) - 26, indexing="ij")
+    columns_safe = np.where(columns == 0, 1, columns)
+    expected = np.where(columns == 0, 0, rows // columns_safe * 1000 + rows % columns_safe)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_where_is_exactly_zero_elsewhere() -> None:
+    x = sample()
+    x[np.triu_indices(37, 1, 53)] = np.nan
+    got = run(kernel(loop((n, m), X, where=op("le", m.index, n.index))), x, np.empty_like(x))
+    np.testing.assert_array_equal(got, np.tril(np.nan_to_num(x)))
+
+
+def test_an_untaken_branch_is_not_evaluated() -> None:
+    far = Load("x", (op("mul", n.index, integer(1 << 40)), m.index))
+    body = op("where", op("lt", n.index, integer(0)), far, X)
+    x = sample()
+    np.testing.assert_array_equal(run(kernel(loop((n, m), body)), x, np.empty_like(x)), x)
+
+
+@pytest.mark.parametrize("layout", ["C", "F"])
+@pytest.mark.parametrize("reduce", ["sum", "max", "logsumexp"])
+def test_reductions_see_only_supported_points(reduce: str, layout: str) -> None:
+    x = np.asarray(sample(storage="f64"), order=layout)  # type: ignore[call-overload]
+    x[np.arange(37)[:, None] <= np.arange(53)] = np.nan
+    k = kernel(
+        loop((n,), X, over=(m,), reduce=reduce, where=op("lt", m.index, n.index)),
+        storage="f64",
+        rank=1,
+    )
+    got = run(k, x, np.empty(37))
+    empty = 0.0 if reduce == "sum" else -np.inf
+    assert got[0] == empty
+    for i in range(1, 37):
+        row = x[i, :i]
+        expected = {"sum": row.sum(), "max": row.max(), "logsumexp": np.log(np.exp(row).sum())}[reduce]
+        np.testing.assert_allclose(got[i], expected, rtol=1e-12)
+
+
+def test_logsumexp_with_one_more_logit_and_large_scores() -> None:
+    x = sample(storage="f64") + 1000
+    k = kernel(loop((n,), X, over=(m,), reduce="logsumexp", init=number(1001.0)), storage="f64", rank=1)
+    whole = np.concatenate([x, np.full((37, 1), 1001.0)], axis=1)
+    np.testing.assert_allclose(run(k, x, np.empty(37)), 1000 + np.log(np.exp(whole - 1000).sum(1)), rtol=1e-13)
+
+
+def test_add_scatters_into_what_is_there() -> None:
+    target = Target("y", (op("mod", m.index, integer(5)), n.index))
+    k = kernel(loop((m, n), X, target=target, add=True, parallel=("n",), where=op("ne", m.index, integer(3))))
+    x = sample()
+    y = np.ones((5, 37), np.float32)
+    expected = np.ones((5, 37))
+    for j in range(53):
+        if j != 3:
+            expected[j % 5] += x[:, j]
+    np.testing.assert_allclose(run(k, x, y), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_target_can_be_cleared_first() -> None:
+    k = LoopKernel(
+        "loops",
+        (Tensor("x", "f32", 2), Tensor("y", "f32", 2, True, (integer(3), N))),
+        ("N", "M"),
+        (loop((n, m), X, target=Target("y", (integer(1), n.index)), add=True, parallel=("n",)),),
+        "y",
+        "f32",
+    )
+    x = sample()
+    got = run(k, x, np.full((3, 37), np.nan, np.float32))
+    np.testing.assert_allclose(got, np.stack([np.zeros(37), x.sum(1), np.zeros(37)]), rtol=1e-5, atol=1e-5)
+
+
+def test_gather_through_an_integer_table_and_product_axes() -> None:
+    d = Axis("d", integer(4))
+    position = Op("flat", (m.index, M, d.index, integer(4)), Kind.INT)
+    table = Load("table", (m.index,), Kind.INT)
+    k = LoopKernel(
+        "gather",
+        (Tensor("x", "f32", 2), Tensor("table", "i32", 1), Tensor("y", "f32", 2, True)),
+        ("N", "M"),
+        (
+            loop(
+                (n, m, d),
+                op("mul", Load("x", (n.index, table)), op("float", d.index)),
+                target=Target("y", (n.index, position)),
+            ),
+        ),
+        None,
+        "f32",
+    )
+    x = sample(6, 7)
+    index = np.array([3, 0, 6, 6, 1, 2, 5], np.int32)
+    y = np.empty((6, 28), np.float32)
+    call(k, {"x": x, "table": index, "y": y}, {"N": 6, "M": 7})
+    np.testing.assert_array_equal(y, (x[:, index][:, :, None] * np.arange(4, dtype=np.float32)).reshape(6, 28))
+
+
+def test_scalars_and_reserved_names() -> None:
+    i = Axis("int", Size("T"))
+    body = op("mul", Load("x", (Index("int"),)), Load("for", ()))
+    k = LoopKernel(
+        "names",
+        (Tensor("x", "f32", 1), Tensor("for", "f32", 0), Tensor("y", "f32", 1, True)),
+        ("T",),
+        (loop((i,), body),),
+        None,
+        "f32",
+    )
+    x = np.arange(5, dtype=np.float32)
+    y = np.empty(5, np.float32)
+    call(k, {"x": x, "for": np.array(3.0, np.float32), "y": y}, {"T": 5})
+    np.testing.assert_array_equal(y, x * 3)
+
+
+def test_thread_counts_give_the_same_bits() -> None:
+    k = kernel(loop((n,), X, over=(m,), reduce="sum"), rank=1)
+    x = sample(200, 301)
+    results = []
+    for threads in (1, 2, 3):
+        y = np.empty(200, np.float32)
+        call(k, {"x": x, "y": y}, {"N": 200, "M": 301}, threads)
+        results.append(y.tobytes())
+    assert len(set(results)) == 1
+
+
+def test_empty_sizes() -> None:
+    got = run(kernel(loop((n,), X, over=(m,), reduce="sum"), rank=1), sample(4, 0), np.full(4, np.nan, np.float32))
+    np.testing.assert_array_equal(got, np.zeros(4))
+    run(kernel(loop((n, m), X)), sample(0, 4), np.empty((0, 4), np.float32))
