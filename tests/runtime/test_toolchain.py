@@ -1,0 +1,60 @@
+"""The machine's compiler: found, asked, and understood when it refuses."""
+
+from __future__ import annotations
+
+import ctypes
+import stat
+
+import pytest
+
+from irc.runtime import toolchain
+from irc.runtime.errors import ToolchainError
+
+SOURCE = 'extern "C" int irc_answer() { return 42; }\n'
+
+
+def test_compiles_a_library_that_loads(tmp_path):
+    toolchain.compile(SOURCE, tmp_path / "kernels.so")
+    assert ctypes.CDLL(str(tmp_path / "kernels.so")).irc_answer() == 42
+    assert (tmp_path / "kernels.cpp").read_text() == SOURCE
+
+
+def test_refused_source_is_kept_and_the_first_errors_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("IRC_CACHE_DIR", str(tmp_path / "cache"))
+    source = "int f() { return undeclared_name; }\n"
+    with pytest.raises(ToolchainError, match="undeclared_name") as caught:
+        toolchain.compile(source, tmp_path / "kernels.so")
+    (kept,) = (tmp_path / "cache" / "failed").iterdir()
+    assert kept.read_text() == source
+    assert str(kept) in str(caught.value)
+
+
+def test_missing_compiler_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.delenv("IRC_CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolchainError, match=r"apt install g\+\+.*IRC_CXX"):
+        toolchain.find()
+
+
+def test_chosen_compiler_that_does_not_exist_is_named(monkeypatch):
+    monkeypatch.setenv("IRC_CXX", "no-such-compiler --flag")
+    with pytest.raises(ToolchainError, match="'no-such-compiler'"):
+        toolchain.find()
+
+
+def test_chosen_compiler_keeps_its_arguments(monkeypatch):
+    monkeypatch.setenv("IRC_CXX", "g++ -g")
+    found = toolchain.find()
+    assert found.command[1:] == ("-g",)
+    assert "g++" in found.version
+
+
+def test_compiler_without_openmp_still_compiles(tmp_path, monkeypatch):
+    real = toolchain.find().command[0]
+    fake = tmp_path / "simple-cxx"
+    refuse = 'for a; do [ "$a" = -fopenmp ] && { echo "error: no OpenMP" >&2; exit 1; }; done'
+    fake.write_text(f'#!/bin/sh\n{refuse}\nexec {real} "$@"\n')
+    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("IRC_CXX", str(fake))
+    toolchain.compile(SOURCE, tmp_path / "kernels.so")
+    assert ctypes.CDLL(str(tmp_path / "kernels.so")).irc_answer() == 42
