@@ -30,7 +30,7 @@ from irc.ir import (
     shape,
 )
 from irc.simplify import simplify
-from irc.size import same_size
+from irc.size import equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ def enumerates(c: Contribution, target: tuple[Expr, ...]) -> tuple[tuple[Axis, .
         if any(p not in by_index for p in parts):
             return None
         found = [by_index[p] for p in parts]
-        if not same_size(product(tuple(a.size for a in found)), size):
+        if not equal(product(tuple(a.size for a in found)), size, {}):
             return None
         axes += found
         groups.append(len(parts))

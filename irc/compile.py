@@ -1,0 +1,56 @@
+"""Text to Program: the one place that sees the passes and the runtime together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from irc.error import DeviceError, Error, InputError
+from irc.fuse import Precision
+from irc.grammar.source import Source
+from irc.pipeline import front
+from irc.program import Program
+
+PRECISIONS: dict[str, Precision] = {
+    "f32": Precision("f32", "f32"),
+    "f64": Precision("f64", "f64"),
+    "bf16": Precision("bf16", "f32"),
+    "f16": Precision("f16", "f32"),
+}
+TARGETS = ("cpu", "reference")
+
+
+def compile(
+    program: str | Path,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    dtype: Literal["f32", "f64", "bf16", "f16"] = "f32",
+    target: str = "cpu",
+) -> Program:
+    """Compile an attention program.
+
+    program: a path, or the text itself. sizes: sizes to fix now; the others are inferred by each call.
+    dtype: storage of floating tensors; arithmetic is f32 (f64 for f64). target: "cpu", or "reference" (the float64
+    interpreter). Raises SpecError for a wrong program, ToolchainError without a C++ compiler, DeviceError for a target
+    that this machine or version lacks.
+    """
+    if dtype not in PRECISIONS:
+        raise InputError(f"dtype: expected one of {', '.join(PRECISIONS)}, got {dtype!r}")
+    if target not in TARGETS:
+        raise DeviceError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
+    source = read(program)
+    precision = Precision("f64", "f64") if target == "reference" else PRECISIONS[dtype]
+    return Program(front(source), source, dict(sizes or {}), precision, target)
+
+
+def read(program: str | Path) -> Source:
+    """The text of a path, or the text itself; a string is a text when it holds a brace or a newline."""
+    if isinstance(program, str) and ("{" in program or "\n" in program):
+        return Source("<string>", program)
+    try:
+        return Source(str(program), Path(program).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Error(f"{program}: cannot be read: {error}") from error
+
+

@@ -1,0 +1,135 @@
+"""What a call must keep: the facts that the program assumes, and table accesses that could not be proved in bounds.
+
+Both are checked against the actual arguments before any kernel runs. Accesses are checked by interval arithmetic over
+the actual sizes, scalars and the least and greatest entry of each integer table: one linear pass, never too lenient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size
+from irc.error import InputError
+from irc.interpret import evaluate
+from irc.ir import Fact, Graph
+
+Array = np.ndarray[Any, Any]
+Interval = tuple[float, float]
+EVERYTHING: Interval = (-np.inf, np.inf)
+
+
+def check_facts(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
+    """Raises InputError naming the assumption that an argument breaks, and where."""
+    for fact in graph.facts:
+        shape = tuple(_size(a.size, sizes) for a in fact.free)
+        if 0 in shape:
+            continue
+        grid = Grid(tuple(a.name for a in fact.free), sizes)
+        if fact.nondecreasing is not None:
+            along = next(k for k, a in enumerate(fact.free) if a.name == fact.nondecreasing)
+            broken = np.argwhere(np.diff(result, axis=along) < 0)
+        else:
+            broken = np.argwhere(~np.asarray(result, bool))
+        if len(broken):
+            at = ", ".join(f"{a.name} = {i}" for a, i in zip(fact.free, broken[0], strict=True))
+            raise InputError(f"the program assumes {fact.text}" + (f", which fails at {at}" if at else _given(fact, values, sizes)))
+
+
+def _given(fact: Fact, values: Mapping[str, Array], sizes: Mapping[str, int]) -> str:
+    from irc.codegen.expr import walk
+
+    known: dict[str, object] = {}
+    for e in walk(fact.predicate):
+        if isinstance(e, Size):
+            known[e.name] = sizes[e.name]
+        elif isinstance(e, Load) and not e.indices:
+            known[e.tensor] = values[e.tensor].item()
+    return ", but " + ", ".join(f"{name} = {value}" for name, value in known.items())
+
+
+def check_accesses(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
+    """Raises InputError where an index could leave its axis."""
+    for load, axes in graph.accesses:
+        if any(_size(a.size, sizes) == 0 for a in axes):
+            continue
+        shape = values[load.tensor].shape if load.tensor in values else None
+        for dim, index in enumerate(load.indices):
+            extent = shape[dim] if shape is not None else _extent(graph, load.tensor, dim, sizes)
+            low, high = interval(index, axes, values, sizes)
+            if low < 0 or high >= extent:
+                raise InputError(
+                    f"{load.tensor}: axis {dim} has {extent} entries, but the program may read {_show(low)} to {_show(high)}; "
+                    "clamp(index, 0, size - 1) makes it safe where such entries are blocked"
+                )
+
+
+def _show(bound: float) -> str:
+    return "anything" if np.isinf(bound) else str(int(bound))
+
+
+def _extent(graph: Graph, name: str, dim: int, sizes: Mapping[str, int]) -> int:
+    from irc.ir import shape
+
+    return _size(shape(graph[name])[dim], sizes)
+
+
+def _size(expr: Expr, sizes: Mapping[str, int]) -> int:
+    low, _ = interval(expr, (), {}, sizes)
+    return int(low)
+
+
+def interval(expr: Expr, axes: tuple[Axis, ...], values: Mapping[str, Array], sizes: Mapping[str, int]) -> Interval:
+    """Least and greatest value of an integer expression over all points of the axes; too wide, never too narrow."""
+    match expr:
+        case Const(value, _):
+            return float(value), float(value)
+        case Size(name):
+            return float(sizes[name]), float(sizes[name])
+        case Index(name):
+            size = next(_size(a.size, sizes) for a in axes if a.name == name)
+            return 0.0, float(size - 1)
+        case Load(tensor, _, _):
+            table = values.get(tensor)
+            if table is None or table.size == 0:
+                return EVERYTHING
+            return float(table.min()), float(table.max())
+        case Op(name, args, _):
+            return _operate(name, [interval(a, axes, values, sizes) for a in args])
+    return EVERYTHING
+
+
+def _operate(name: str, v: list[Interval]) -> Interval:
+    match name, v:
+        case "add", [(a, b), (c, d)]:
+            return a + c, b + d
+        case "sub", [(a, b), (c, d)]:
+            return a - d, b - c
+        case "neg", [(a, b)]:
+            return -b, -a
+        case "mul", [(a, b), (c, d)]:
+            corners = [0.0 if 0 in (x, y) else x * y for x in (a, b) for y in (c, d)]
+            return min(corners), max(corners)
+        case "floordiv", [(a, b), (c, d)] if c > 0:
+            corners = [x // y for x in (a, b) for y in (c, d)]
+            return min(corners), max(corners)
+        case "mod", [(a, b), (c, d)] if c > 0:
+            return (a, b) if a >= 0 and b < c else (0.0, d - 1)
+        case "min", [(a, b), (c, d)]:
+            return min(a, c), min(b, d)
+        case "max", [(a, b), (c, d)]:
+            return max(a, c), max(b, d)
+        case "abs", [(a, b)]:
+            return (0.0 if a <= 0 <= b else min(abs(a), abs(b))), max(abs(a), abs(b))
+        case "clamp", [(a, b), (c, d), (e, f)]:
+            return min(max(a, c), e), min(max(b, d), f)
+        case "where", [_, (a, b), (c, d)]:
+            return min(a, c), max(b, d)
+        case "flat", _:
+            low = high = 0.0
+            for (a, b), (n, m) in zip(v[::2], v[1::2], strict=True):
+                low, high = low * n + a, high * m + b
+            return low, high
+    return EVERYTHING

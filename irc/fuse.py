@@ -1,0 +1,428 @@
+"""Graph to steps: tile kernels, matrix products, views, loops.
+
+The law: no tensor with both a query and a key index reaches memory (but where the program's own argument has one, its
+gradient does). Sums over tokens are gathered into tile kernels: all that share a frame and are ready together, and with a
+logsumexp whatever only waits for its weights (those are computed online). Everything else is a step of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, Size, indices, integer, op
+from irc.codegen.kernel import Arithmetic, Kernel, Loop, LoopKernel, Storage, Target, Tensor
+from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile, kind, operands, own_element, position, shape
+from irc.runtime.plan import Allocate, Call, Operand, Plan, PlanTensor, Product, Release, Step, SumChunks, View
+from irc.simplify import factors, times_all
+from irc.size import equal
+from irc.split import reads_tiles, split
+from irc.tile import Builder, Frame, NotFusible, finish, frame_of, mentioned, tile_operands
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Element types: of stored tensors, and of arithmetic, accumulators and row statistics."""
+
+    storage: Storage
+    arithmetic: Arithmetic
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """A program of steps and the kernels that they call."""
+
+    plan: Plan
+    kernels: tuple[Kernel, ...]
+
+
+def fuse(
+    graph: Graph, precision: Precision, saved: tuple[str, ...] = (), known: Mapping[str, Storage] | None = None
+) -> Fused:
+    """The steps that compute the graph's outputs, and keep the tensors named in `saved`. `known` gives the element types
+    of arguments that an earlier program of steps made."""
+    return _Fuser(split(graph), precision, saved, known or {}).run()
+
+
+@dataclass
+class _Fuser:
+    graph: Graph
+    precision: Precision
+    saved: tuple[str, ...]
+    known: Mapping[str, Storage]
+    tensors: dict[str, PlanTensor] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    kernels: list[Kernel] = field(default_factory=list)
+    views: set[str] = field(default_factory=set)
+
+    def run(self) -> Fused:
+        graph = self.graph
+        for node in graph.inputs:
+            self.tensors[node.name] = PlanTensor(node.name, node.role, self.storage(node), node.shape)
+        pending = [n for n in graph if not isinstance(n, Input) and not self._virtual(n)]
+        while pending:
+            ready = [n for n in pending if self._ready(n, pending)]
+            plain = [n for n in ready if not self._reads(n)]
+            sums = [n for n in ready if isinstance(n, Reduce) and self._reads(n) and not is_tile(n)]
+            if plain:
+                done = plain
+                for node in plain:
+                    self._plain(node)
+            elif sums:
+                done = self._tiles(sums, pending)
+            elif ready:
+                done = ready[:1]
+                self._elements(ready[0])
+            else:
+                raise NotFusible(f"nothing is ready among {[n.name for n in pending]}")
+            pending = [n for n in pending if all(n is not d for d in done)]
+        plan = Plan(tuple(self.tensors.values()), (), graph.outputs, self.saved)
+        return Fused(replace(plan, steps=self._released(plan)), tuple(self.kernels))
+
+    # which nodes are steps
+
+    def _virtual(self, node: Node) -> bool:
+        """A tile value that lives in kernels alone."""
+        return is_tile(node) and node.name not in self._returned
+
+    @property
+    def _returned(self) -> set[str]:
+        return {name for _, name in self.graph.outputs}
+
+    def _reads(self, node: Node) -> bool:
+        return reads_tiles(node, self.graph) or is_tile(node)
+
+    def _needs(self, node: Node) -> set[str]:
+        """The tensors in memory that the node waits for, through the tile values that it reads."""
+        needed: set[str] = set()
+        queue: list[Node] = [node]
+        seen: set[str] = set()
+        while queue:
+            for name in operands(queue.pop()):
+                other = self.graph[name]
+                if self._virtual(other):
+                    if name not in seen:
+                        seen.add(name)
+                        queue.append(other)
+                else:
+                    needed.add(name)
+        return needed
+
+    def _ready(self, node: Node, pending: list[Node]) -> bool:
+        return not (self._needs(node) & {n.name for n in pending})
+
+    # declarations
+
+    def storage(self, node: Node) -> Storage:
+        """Arguments and results in the program's element type; statistics and whatever stays inside in the arithmetic's."""
+        if kind(node) is Kind.INT:
+            return "i32"
+        if kind(node) is Kind.BOOL:
+            return "bool"
+        if isinstance(node, Input):
+            if node.name in self.known:
+                return self.known[node.name]
+            return self.precision.arithmetic if node.role == "scalar" else self.precision.storage
+        if node.name in self._returned and not self._statistic(node):
+            return self.precision.storage
+        return self.precision.arithmetic
+
+    def _statistic(self, node: Node) -> bool:
+        """Whether the node is one number a token."""
+        if not isinstance(node, Reduce) or not self._reads(node):
+            return False
+        frame = self._frame(node)
+        return {a.name for a in node.axes} <= {a.name for a in (*frame.batch, *frame.rows, *frame.columns)}
+
+    def declare(self, name: str, dims: tuple[Expr, ...], storage: Storage, zero: bool = False) -> None:
+        self.tensors[name] = PlanTensor(name, "temporary", storage, dims)
+        self.steps.append(Allocate(name, zero))
+
+    def arguments(self) -> dict[str, Tensor]:
+        return {t.name: Tensor(t.name, t.storage, len(t.shape)) for t in self.tensors.values()}
+
+    def source(self, nodes: Iterable[Node]) -> tuple[str, ...]:
+        """The spec's lines that the nodes come from."""
+        lines = (n.span.source.line(n.span.line).strip() for n in nodes if n.span is not None)
+        return tuple(dict.fromkeys(lines))
+
+    def call(self, kernel: Kernel) -> None:
+        self.kernels.append(kernel)
+        self.steps.append(Call(kernel.name))
+
+    # steps without tiles
+
+    def _plain(self, node: Node) -> None:
+        match node:
+            case Map() if (view := self._view(node)) is not None:
+                self.tensors[node.name] = PlanTensor(node.name, "temporary", self._viewed(view), shape(node))
+                self.steps.append(view)
+            case Reduce() if (step := self._product(node)) is not None:
+                self.tensors[node.name] = PlanTensor(node.name, "temporary", self.storage(node), shape(node))
+                self.steps.append(step)
+            case _:
+                self._loops(node)
+
+    def _viewed(self, view: View) -> Storage:
+        return self.tensors[view.operand.tensor].storage
+
+    def _operand(self, load: Load) -> Operand | None:
+        """The load as an operand of a view or a product: each dimension one index, a product of indices, or a number."""
+        dims: list[tuple[Axis, ...] | int] = []
+        for index in load.indices:
+            match index:
+                case Index(name):
+                    dims.append((self._axis(name),))
+                case Op("flat", args, _) if all(isinstance(a, Index) for a in args[::2]):
+                    dims.append(tuple(self._axis(a.name) for a in args[::2] if isinstance(a, Index)))
+                case _ if isinstance(value := getattr(index, "value", None), int):
+                    dims.append(int(value))
+                case _:
+                    return None
+        names = [a.name for d in dims if isinstance(d, tuple) for a in d]
+        if len(names) != len(set(names)):
+            return None
+        for d, size in zip(dims, shape(self.graph[load.tensor]), strict=True):  # a prefix of an axis is no view of it
+            if isinstance(d, tuple):
+                total: Expr = integer(1)
+                for a in d:
+                    total = op("mul", total, a.size)
+                if not equal(total, size, {}):
+                    return None
+        return Operand(load.tensor, tuple(dims))
+
+    def _axis(self, name: str) -> Axis:
+        return self._axes[name]
+
+    def _view(self, node: Map) -> View | None:
+        if not isinstance(node.body, Load) or node.where is not None or node.name in self._returned or node.groups:
+            return None
+        self._axes = {a.name: a for a in node.axes}
+        operand = self._operand(node.body) if set(indices(node.body)) == set(self._axes) else None
+        if operand is None or kind(node) is not Kind.FLOAT:
+            return None
+        last = operand.dims[-1] if operand.dims else 0
+        if not isinstance(last, tuple) or not last or last[-1] != node.axes[-1]:  # the last axis must stay contiguous
+            return None
+        return View(node.name, node.axes, operand)
+
+    def _product(self, node: Reduce) -> Product | None:
+        parts = factors(node.body)
+        if node.op != "sum" or node.where is not None or len(parts) != 2:
+            return None
+        left, right = parts
+        if not isinstance(left, Load) or not isinstance(right, Load):
+            return None
+        self._axes = {a.name: a for a in node.axes + node.over}
+        a, b = self._operand(left), self._operand(right)
+        over = {x.name for x in node.over}
+        only_left, only_right = indices(left) - indices(right), indices(right) - indices(left)
+        if a is None or b is None or not over <= indices(left) & indices(right) or not only_left or not only_right:
+            return None
+        return Product(node.name, node.axes, node.groups, a, b)
+
+    def _loops(self, node: Node) -> None:
+        final = self.storage(node)
+        target = node.name
+        if isinstance(node, Scatter):
+            through = final != self.precision.arithmetic and kind(node) is Kind.FLOAT
+            if through:  # sums are made in the arithmetic's type and rounded once
+                target = f"{node.name}.sum"
+            self.declare(target, node.shape, self.precision.arithmetic if through else final)
+            loops = tuple(self._update(target, u) for u in node.updates)
+            self._loop_kernel(node, target, loops, zero=True)
+            if through:
+                self._round(node.name, target, node.shape, final)
+            return
+        assert isinstance(node, Map | Reduce)
+        self.declare(target, shape(node), final)
+        at = Target(target, position(node.axes, node.groups))
+        free = tuple(a.name for a in node.axes)
+        if isinstance(node, Map):
+            loop = Loop(node.axes, (), "", node.body, node.where, None, at, False, free)
+        else:
+            loop = Loop(node.axes, node.over, node.op, node.body, node.where, node.init, at, False, free)
+        self._loop_kernel(node, target, (loop,), zero=False)
+
+    def _update(self, target: str, u: Update) -> Loop:
+        """Points that differ in an index which is a dimension by itself never meet."""
+        plain = {i.name for e in u.indices for i in _plain_indices(e)}
+        free = tuple(a.name for a in u.over if a.name in plain)
+        return Loop(u.over, (), "", u.body, u.where, None, Target(target, u.indices), True, free)
+
+    def _loop_kernel(self, node: Node, name: str, loops: tuple[Loop, ...], zero: bool) -> None:
+        read, written, sizes = mentioned(loops)
+        if zero:
+            written.add(name)
+            sizes = sorted({*sizes, *mentioned(self.tensors[name].shape)[2]})
+        table = self.arguments()
+        declared = tuple(replace(table[n], written=n in written) for n in sorted(read | written))
+        kernel = LoopKernel(
+            name=f"{name}.loop", tensors=declared, sizes=tuple(sizes), loops=loops, zero=None,
+            arithmetic=self.precision.arithmetic, source=self.source([node]),
+        )  # fmt: skip
+        if zero:
+            self.steps[-1] = Allocate(name, zero=True)
+        if loops:
+            self.call(kernel)
+
+    def _round(self, name: str, source: str, dims: tuple[Expr, ...], storage: Storage) -> None:
+        """name = source in another element type."""
+        self.declare(name, dims, storage)
+        axes = tuple(Axis(f"i{k}", size) for k, size in enumerate(dims))
+        at = tuple(a.index for a in axes)
+        loop = Loop(axes, (), "", Load(source, at), None, None, Target(name, at), False, tuple(a.name for a in axes))
+        self._loop_kernel(Scatter(name, dims, ()), name, (loop,), zero=False)
+
+    # steps with tiles
+
+    def _tiles(self, sums: list[Reduce], pending: list[Node]) -> list[Node]:
+        """One kernel for the first ready sum over tokens and everything that can share it."""
+        first = next((n for n in sums if n.op == "logsumexp"), sums[0])
+        frame = self._frame(first)
+        group = [n for n in sums if self._frame(n) == frame and (n.op == "logsumexp") <= (n is first)]
+        online = self._online(first) if first.op == "logsumexp" else None
+        if first.op == "logsumexp":
+            same = [n for n in group if n.over[0].role == "column"]
+            waiting = [n for n in pending if isinstance(n, Reduce) and n is not first and self._reads(n)]
+            later = {n.name for n in pending}
+            joining = [n for n in waiting if online is not None and self._joins(n, first, online, later)]
+            group = [n for n in dict.fromkeys([*same, *joining]) if self._frame(n) == frame]
+        builder = Builder(self.graph, frame)
+        maximum = None
+        if first.op == "logsumexp":
+            maximum = next((n for n in group if n.op == "max" and n.body == first.body), None)
+            builder.softmax(first, online or f"{first.name}.unused", maximum)
+        for node in group:
+            if node is not first and node is not maximum or node.op == "sum":
+                builder.sink(node)
+        for node in group:
+            self.declare(node.name, shape(node), self.storage(node))
+        order = "columns" if any(n.over[0].role == "row" for n in group) else "rows"
+        name = f"{group[0].name}.tiles"
+        tensors, arithmetic = self.arguments(), self.precision.arithmetic
+        self.call(finish(builder, name, order, tensors, arithmetic, self._lines(builder, group)))
+        return list(group)
+
+    def _lines(self, builder: Builder, group: Iterable[Node]) -> tuple[str, ...]:
+        return self.source([*(self.graph[n] for n in sorted(builder.done)), *group])
+
+    def _frame(self, node: Reduce) -> Frame:
+        return frame_of(node.axes + node.over, node.body, node.where, self.graph)
+
+    def _online(self, lse: Reduce) -> str | None:
+        """The tile value that is exp(score - lse) inside the same support."""
+        for node in self.graph:
+            if isinstance(node, Map) and is_tile(node) and node.where == lse.where:
+                if node.body == op("exp", op("sub", lse.body, own_element(lse))):
+                    return node.name
+        return None
+
+    def _joins(self, node: Reduce, lse: Reduce, weight: str, later: set[str]) -> bool:
+        """Whether a sum over keys waits for the logsumexp only through one factor that is the weight."""
+        if node.op != "sum" or node.over != lse.over or node.where != lse.where:
+            return False
+        parts = factors(node.body)
+        weights = [p for p in parts if isinstance(p, Load) and p.tensor == weight]
+        rest = [p for p in parts if p not in weights]
+        probe = Map(node.name, (), times_all(tuple(rest))) if rest else None
+        waits = self._needs(probe) & later if probe else set()
+        return len(weights) == 1 and not waits and not any(tile_operands((p,), self.graph) for p in rest)
+
+    def _elements(self, node: Node) -> None:
+        """Sums into elements that depend on both sides: gradients of tables, and of arguments shaped like tiles."""
+        if isinstance(node, Scatter):
+            updates = node.updates
+        else:
+            assert isinstance(node, Map | Reduce)
+            over = node.axes + (node.over if isinstance(node, Reduce) else ())
+            updates = (Update(over, position(node.axes, node.groups), node.body, node.where),)
+        total = f"{node.name}.sum" if self.storage(node) != self.precision.arithmetic else node.name
+        self.declare(total, shape(node), self.precision.arithmetic, zero=True)
+        for number, update in enumerate(updates):
+            self._element_kernel(node, total, update, number)
+        if total != node.name:
+            self._round(node.name, total, shape(node), self.storage(node))
+
+    def _element_kernel(self, node: Node, total: str, update: Update, number: int) -> None:
+        body, over, where = update.body, update.over, update.where
+        if not tile_operands((body,), self.graph):
+            loop = self._update(total, update)
+            read, written, sizes = mentioned(loop)
+            table = self.arguments()
+            declared = tuple(replace(table[n], written=n in written) for n in sorted(read | written))
+            name = f"{total}.loop{number}"
+            self.call(LoopKernel(name, declared, tuple(sizes), (loop,), None, self.precision.arithmetic, ()))
+            return
+        while isinstance(body, Load) and isinstance(read_node := self.graph[body.tensor], Reduce) and is_tile(read_node):
+            batch = frame_of(read_node.axes + read_node.over, read_node.body, read_node.where, self.graph).batch
+            if read_node.op != "sum" or not set(read_node.over) <= set(batch):
+                break
+            body, over, where = read_node.body, over + read_node.over, where or read_node.where
+        frame = replace(frame_of(over, body, where, self.graph), support=where)
+        plain = {i.name for e in update.indices for i in _plain_indices(e)}
+        serial = tuple(a for a in frame.batch if a.name not in plain)
+        owned = all(a.name in plain for a in frame.rows)
+        inside = {a.name for a in (*frame.batch, *frame.rows, *frame.columns)}
+        builder = Builder(self.graph, frame)
+        target, at = total, update.indices
+        if not owned:
+            target = f"{total}.chunks{number}"
+            self.declare(target, (Size("chunks"), *shape(node)), self.precision.arithmetic, zero=True)
+            at = (Index("chunk"), *at)
+        builder.accumulate(target, tuple(a for a in over if a.name not in inside), at, body)
+        name = f"{total}.tiles{number}"
+        lines = self._lines(builder, [node])
+        self.call(
+            finish(builder, name, "elements", self.arguments(), self.precision.arithmetic, lines, serial, not owned)
+        )
+        if not owned:
+            partial = f"{total}.part{number}"
+            self.tensors[partial] = PlanTensor(partial, "temporary", self.precision.arithmetic, shape(node))
+            self.steps.append(SumChunks(partial, target))
+            axes = tuple(Axis(f"i{k}", size) for k, size in enumerate(shape(node)))
+            points = tuple(a.index for a in axes)
+            add = Update(axes, points, Load(partial, points))
+            self._element_kernel(node, total, add, number)
+
+    # lifetimes
+
+    def _released(self, plan: Plan) -> tuple[Step, ...]:
+        """The steps, with each temporary released after its last use; what a view shows lives as long as the view."""
+        keep = self._returned | set(self.saved)
+        owner: dict[str, str] = {}
+        last: dict[str, int] = {}
+        kernels = {k.name: k for k in self.kernels}
+        for number, step in enumerate(self.steps):
+            match step:
+                case Call(name):
+                    used = [t.name for t in kernels[name].tensors]
+                case Product(result, _, _, left, right):
+                    used = [result, left.tensor, right.tensor]
+                case View(result, _, operand):
+                    owner[result] = owner.get(operand.tensor, operand.tensor)
+                    used = [result]
+                case SumChunks(result, source):
+                    used = [result, source]
+                case Allocate(tensor) | Release(tensor):
+                    used = [tensor]
+            for name in used:
+                last[owner.get(name, name)] = number
+        keep |= {owner[n] for n in keep if n in owner}
+        out: list[Step] = []
+        roles = {t.name: t.role for t in plan.tensors}
+        for number, step in enumerate(self.steps):
+            out.append(step)
+            ended = [n for n, at in last.items() if at == number and roles[n] == "temporary" and n not in keep]
+            out.extend(Release(n) for n in ended)
+        return tuple(out)
+
+
+def _plain_indices(expr: Expr) -> tuple[Index, ...]:
+    """The indices that the dimension enumerates by themselves."""
+    match expr:
+        case Index():
+            return (expr,)
+        case Op("flat", args, _) if all(isinstance(a, Index) for a in args[::2]):
+            return tuple(a for a in args[::2] if isinstance(a, Index))
+    return ()

@@ -1,0 +1,202 @@
+"""A compiled program on arrays: calls, forward runs, their backward."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irc.codegen.kernel import Kernel, Storage
+from irc.contract import check_accesses, check_facts
+from irc.differentiate import cotangent_name
+from irc.error import InputError
+from irc.grammar.source import Source
+from irc.interpret import interpret
+from irc.ir import Graph, Input, Kind
+from irc.pipeline import Compiled, arguments, back
+from irc.fuse import Fused, Precision
+from irc.runtime import cache, cpu, toolchain
+from irc.runtime.arrays import DTYPE, give, take
+from irc.runtime.execute import run
+from irc.runtime.sizes import infer
+from irc.specialise import feature_sizes, specialise
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Built:
+    """Kernels for one choice of feature sizes, loaded."""
+
+    compiled: Compiled
+    library: cpu.Library | None  # None: the interpreter
+    directory: Path | None
+    kernels: Mapping[str, Kernel]
+
+
+class Program:
+    """One attention program for one target and element type. Safe to call from several threads.
+
+    `graph`, `backward_graph`, `source` and `kernels` show what was compiled; `verdicts` what was proved.
+    """
+
+    def __init__(self, graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision, target: str) -> None:
+        self.graph = graph
+        self.text = source
+        self.target = target
+        self.precision = precision
+        self.fixed = dict(sizes)
+        self.verdicts: dict[str, str] = {p.text: "not decided" for p in graph.properties}
+        declared = {name for name, _ in graph.sizes}
+        for name, value in sizes.items():
+            if name not in declared:
+                raise InputError(f"sizes: the program has no size {name}; it has {', '.join(sorted(declared))}")
+            if value < 0:
+                raise InputError(f"sizes: {name} must be a natural number, got {value}")
+        self._features = feature_sizes(specialise(graph, sizes))
+        self._built: dict[tuple[int, ...], Built] = {}
+        self._lock = threading.Lock()
+        if not self._features:
+            self.built({})
+
+    # what was compiled
+
+    def built(self, sizes: Mapping[str, int]) -> Built:
+        """The kernels for these sizes, compiled if they are new."""
+        key = tuple(sizes[name] for name in self._features)
+        with self._lock:
+            if key not in self._built:
+                self._built[key] = self._build({**self.fixed, **dict(zip(self._features, key, strict=True))})
+            return self._built[key]
+
+    def _build(self, sizes: Mapping[str, int]) -> Built:
+        compiled = back(self.graph, self.text, sizes, self.precision)
+        fused = [f for f in (compiled.forward, compiled.backward) if f is not None]
+        kernels = {k.name: k for f in fused for k in f.kernels}
+        if self.target == "reference":
+            return Built(compiled, None, None, kernels)
+        tools = toolchain.find()
+        key = cache.key((compiled.source,), tools.flags, tools.version)
+        directory = cache.get_or_build(key, lambda path: toolchain.compile(compiled.source, path / "kernels.so", tools))
+        return Built(compiled, cpu.Library(directory / "kernels.so"), directory, kernels)
+
+    def _latest(self) -> Built:
+        if not self._built:
+            wanted = ", ".join(f"{n}=…" for n in self._features)
+            raise InputError(f"the kernels depend on {wanted}: pass sizes=dict({wanted}) to irc.compile, or call the program first")
+        return next(reversed(self._built.values()))
+
+    @property
+    def backward_graph(self) -> Graph | None:
+        return self._latest().compiled.backward_graph
+
+    @property
+    def source(self) -> str:
+        """The generated C++."""
+        return self._latest().compiled.source
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        return tuple(self._latest().kernels.values())
+
+    # calls
+
+    def __call__(self, **arrays: Any) -> Any:
+        """The returned outputs in order; one alone is not a tuple. Arguments by name; outputs are of the kind that came."""
+        outputs = tuple(self.forward(**arrays).outputs.values())
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def forward(self, **arrays: Any) -> Run:
+        """Run the program and keep what `backward` needs. Raises InputError naming whatever does not fit."""
+        inputs = arguments(self.graph)
+        self._names(arrays, [n.name for n in inputs])
+        taken = {n.name: take(n.name, arrays[n.name], self._storage(n)) for n in inputs}
+        shapes = {name: array.shape for name, array in taken.items()}
+        sizes = infer([(n.name, n.shape) for n in inputs], shapes, self.graph.sizes, self.fixed)
+        check_facts(self.graph, taken, sizes)
+        check_accesses(self.graph, taken, sizes)
+        built = self.built(sizes)
+        like = next((arrays[n.name] for n in inputs if n.kind is Kind.FLOAT and n.shape), None)
+        values = self._run(built, built.compiled.forward_graph, built.compiled.forward, taken, sizes)
+        outputs = {public: values[name] for public, name in self.graph.outputs}
+        return Run(self, built, taken, values, sizes, like, outputs)
+
+    def _storage(self, node: Input) -> Storage:
+        if node.kind is not Kind.FLOAT:
+            return "i32" if node.kind is Kind.INT else "bool"
+        return self.precision.arithmetic if node.role == "scalar" else self.precision.storage
+
+    def _names(self, given: Mapping[str, Any], wanted: list[str]) -> None:
+        for name in wanted:
+            if name not in given:
+                raise InputError(f"{name}: missing; {self.graph.name} takes {', '.join(wanted)}")
+        for name in given:
+            if name not in wanted:
+                raise InputError(f"{name}: unknown; {self.graph.name} takes {', '.join(wanted)}")
+
+    def _run(
+        self, built: Built, graph: Graph, fused: Fused, tensors: Mapping[str, Array], sizes: Mapping[str, int]
+    ) -> dict[str, Array]:
+        if built.library is None:
+            return interpret(graph, tensors, sizes)
+        return run(fused.plan, built.library, built.kernels, tensors, sizes, cpu.threads())
+
+
+class Run:
+    """One forward run: `outputs` by name, and `backward`."""
+
+    def __init__(
+        self, program: Program, built: Built, inputs: Mapping[str, Array], values: Mapping[str, Array],
+        sizes: Mapping[str, int], like: Any, outputs: Mapping[str, Array],
+    ) -> None:  # fmt: skip
+        self._program = program
+        self._built = built
+        self._inputs = inputs
+        self._values = values
+        self._sizes = sizes
+        self._like = like
+        self._raw = outputs
+        self.outputs: dict[str, Any] = {name: self._give(array) for name, array in outputs.items()}
+
+    def _give(self, array: Array) -> Any:
+        return give(array, self._like)
+
+    def backward(self, **cotangents: Any) -> dict[str, Any]:
+        """Gradients of every floating `input` and `param`, by name, for cotangents of the outputs; a missing one is zero.
+
+        Raises InputError for a cotangent of no output, or of another shape or element type than its output's.
+        """
+        compiled = self._built.compiled
+        graph, fused = compiled.backward_graph, compiled.backward
+        if graph is None or fused is None:
+            raise InputError(f"{self._program.graph.name} has no floating input or param to differentiate")
+        for name in cotangents:
+            if name not in self._raw:
+                raise InputError(f"{name}: no output of that name; the outputs are {', '.join(self._raw)}")
+        tensors: dict[str, Array] = {}
+        for node in graph.inputs:
+            if node.role == "saved":
+                tensors[node.name] = self._values[node.name]
+            elif node.role != "cotangent":
+                tensors[node.name] = self._inputs[node.name]
+        for name, output in self._raw.items():
+            node_name = cotangent_name(name)
+            if node_name in graph.by_name:
+                tensors[node_name] = self._cotangent(name, output, cotangents.get(name))
+        values = self._program._run(self._built, graph, fused, tensors, self._sizes)
+        return {name: self._give(values[gradient]) for name, gradient in graph.outputs}
+
+    def _cotangent(self, name: str, output: Array, value: Any) -> Array:
+        if value is None:
+            return np.zeros(output.shape, output.dtype)
+        storage = next(s for s, dtype in DTYPE.items() if dtype == output.dtype)
+        array = take(f"cotangent of {name}", value, storage)
+        if array.shape != output.shape:
+            raise InputError(f"cotangent of {name}: expected shape {list(output.shape)}, got {list(array.shape)}")
+        return array
+
+

@@ -1,0 +1,67 @@
+"""Known sizes written into the graph: definitions (`E = H * D`) and the values fixed for one compilation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from irc.codegen.expr import Axis, Expr, Load, Size, integer, substitute, walk
+from irc.ir import Fact, Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile
+from irc.simplify import rewrite
+from irc.split import reads_tiles
+
+
+def specialise(graph: Graph, fixed: Mapping[str, int]) -> Graph:
+    """The graph with every defined or fixed size replaced, wherever it stands. Sizes left open remain symbols."""
+    values: dict[Expr, Expr] = {Size(name): integer(value) for name, value in fixed.items()}
+    for name, definition in graph.sizes:
+        if definition is not None and name not in fixed:
+            values[Size(name)] = substitute(definition, values)
+
+    def put(expr: Expr) -> Expr:
+        return substitute(expr, values)
+
+    def axes(items: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return tuple(replace(a, size=put(a.size)) for a in items)
+
+    def whole(node: Node) -> Node:
+        node = rewrite(node, put)
+        match node:
+            case Input():
+                return replace(node, shape=tuple(put(s) for s in node.shape))
+            case Map():
+                return replace(node, axes=axes(node.axes))
+            case Reduce():
+                return replace(node, axes=axes(node.axes), over=axes(node.over))
+            case Scatter():
+                updates = tuple(Update(axes(u.over), u.indices, u.body, u.where) for u in node.updates)
+                return replace(node, shape=tuple(put(s) for s in node.shape), updates=updates)
+
+    def access(pair: tuple[Load, tuple[Axis, ...]]) -> tuple[Load, tuple[Axis, ...]]:
+        load, over = pair
+        return Load(load.tensor, tuple(put(i) for i in load.indices), load.kind), axes(over)
+
+    def fact(item: Fact) -> Fact:
+        return replace(item, predicate=put(item.predicate), free=axes(item.free))
+
+    return replace(
+        graph,
+        nodes=tuple(whole(n) for n in graph),
+        facts=tuple(fact(f) for f in graph.facts),
+        accesses=tuple(access(a) for a in graph.accesses),
+        kept=tuple(whole(n) for n in graph.kept),
+    )
+
+
+def feature_sizes(graph: Graph) -> tuple[str, ...]:
+    """Names of the open sizes that a tile kernel needs as constants: those of the features of its matrices."""
+    names: dict[str, None] = {}
+    for node in graph:
+        if isinstance(node, Reduce) and (is_tile(node) or reads_tiles(node, graph)):
+            axes = node.over if is_tile(node) else node.axes
+            tile_axes = {a.name for n in graph if is_tile(n) and isinstance(n, Map | Reduce) for a in n.axes}
+            for axis in axes:
+                if not axis.role and axis.name not in tile_axes:
+                    names.update((e.name, None) for e in walk(axis.size) if isinstance(e, Size))
+    defined = {name for name, definition in graph.sizes if definition is not None}
+    return tuple(n for n in names if n not in defined)
