@@ -1,0 +1,99 @@
+"""Says what the parser expected where it stopped, what it found, and what was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from lark import Token
+
+from irc.grammar.diagnostic import Diagnostic
+from irc.grammar.places import Places
+
+OPERATORS: Final = frozenset(
+    {"OR", "AND", "COMPARATOR", "EQUAL", "PLUS", "MINUS", "STAR", "SLASH", "FLOOR", "PERCENT", "CARET"}
+)
+OPERAND: Final = frozenset({"NUMBER", "NAME", "LPAR", "MINUS", "NOT", "TRUE", "FALSE", "NONDECREASING"})
+SHOWN: Final = {
+    "NAME": "a name",
+    "NUMBER": "a number",
+    "COMMA": "`,`",
+    "COLON": "`:`",
+    "ASSIGN": "`=`",
+    "EQUAL": "`==`",
+    "LPAR": "`(`",
+    "LSQB": "`[`",
+    "RPAR": "`)`",
+    "RSQB": "`]`",
+    "LBRACE": "`{`",
+    "OVER": "`over`",
+    "WITH": "`with`",
+    "_END": "end of line",
+}
+
+
+def unexpected(tokens: Sequence[Token], start: int, index: int, accepted: set[str], places: Places) -> Diagnostic:
+    """The diagnostic for `tokens[index]`, in the statement that begins at `start`, where only `accepted` may stand."""
+    token = tokens[index]
+    previous = tokens[index - 1] if index > start else None
+    after = f" after `{previous}`" if previous is not None else ""
+    message = f"expected {expected(accepted)}{after}, found {_found(tokens, index)}"
+    span = places.span(token.start_pos or 0, token.end_pos or 0)
+    return Diagnostic("E001", message, span, help=_help(token, previous, accepted))
+
+
+def expected(accepted: set[str]) -> str:
+    """What may come next, in words."""
+    if "LET" in accepted:
+        return "an index assignment" if "NAME" in accepted else "a statement"
+    if "ATTENTION" in accepted:
+        return "`attention`"
+    parts = []
+    rest = accepted
+    if {"NUMBER", "LPAR"} <= accepted:
+        parts.append("an expression")
+        rest = accepted - OPERAND
+    elif "PLUS" in accepted:
+        parts.append("an operator")
+        # What could follow a bare name is left unsaid: brackets, an argument list, more of a product axis.
+        rest = accepted - OPERATORS - {"LPAR", "LSQB", "NAME", "NUMBER", "COLON"}
+    parts += [text for kind, text in SHOWN.items() if kind in rest]
+    if not parts:
+        return "something else"
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
+
+
+def _found(tokens: Sequence[Token], index: int) -> str:
+    token = tokens[index]
+    if token.type != "_END":
+        return f"`{token}`"
+    following = tokens[index + 1] if index + 1 < len(tokens) else None
+    if following is not None and following.type == "RBRACE":
+        # On one line with the brace, the brace is what ended the statement.
+        return "end of line" if following.start_pos == following.end_pos else "the end of the statement"
+    return "end of line"
+
+
+def _help(token: Token, previous: Token | None, accepted: set[str]) -> str | None:
+    after_operand = "PLUS" in accepted
+    match token.type:
+        case "ASSIGN" if "EQUAL" in accepted:
+            return "write `==` to compare"
+        case "ASSIGN" if "LSQB" in accepted and previous is not None and previous.type == "NAME":
+            return f"write the indices, `{previous}[…] = …`, or name a part: `let {previous} = …`"
+        case "EQUAL" if "ASSIGN" in accepted:
+            return "write `=` to define"
+        case "NAME" if token == "if" and after_operand:
+            return "write `where(condition, a, b)`"
+        case "NAME" | "NUMBER" | "LPAR" if after_operand:
+            return "write `*` between factors"
+        case "PLUS" if "MINUS" in accepted and not after_operand:
+            return "leave the `+` out"
+        case "FLOOR" if previous is None:
+            return "a comment begins with `#`"
+        case kind if kind in OPERATORS and previous is None:
+            return "a statement ends with its line; to go on, put the expression in ( )"
+        case "_END" if previous is not None and (previous.type in OPERATORS or previous.type == "COMMA"):
+            return "a statement ends with its line; inside ( ) and [ ] it goes on"
+        case _:
+            return None
