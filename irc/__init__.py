@@ -1,7 +1,24 @@
-"""irc: a compiler for attention. See `irc.compile`."""
+"""irc: a compiler for attention. Start at `irc.compile`.
 
-from irc.compile import compile
-from irc.error import DeviceError, Error, InputError, SpecError, ToolchainError
-from irc.program import Program, Run
+Names are imported when first used: the rooms below (`irc.grammar`, `irc.runtime`, …) work without the whole house.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from irc.compile import compile
+    from irc.error import DeviceError, Error, InputError, SpecError, ToolchainError
+    from irc.program import Program, Run
 
 __all__ = ["DeviceError", "Error", "InputError", "Program", "Run", "SpecError", "ToolchainError", "compile"]
+
+_HOME = {"compile": "irc.compile", "Program": "irc.program", "Run": "irc.program"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'irc' has no attribute {name!r}")
+    value = getattr(import_module(_HOME.get(name, "irc.error")), name)
+    globals()[name] = value
+    return value
