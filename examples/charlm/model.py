@@ -35,7 +35,7 @@ class Attention(Protocol):
 
 
 def initial_weights(characters: int, context: int, seed: int = 0) -> Weights:
-    """Normal, matrices scaled by their input's width, those back into the residual stream smaller (Radford et al. 2019)."""
+    """Normal; matrices scaled by the width of their input, those into the residual stream smaller (Radford et al. 2019)."""
     random = np.random.default_rng(seed)
 
     def normal(*shape: int, deviation: float) -> Array:
@@ -88,9 +88,7 @@ def silu(x: Array) -> tuple[Array, Callable[[Array], Array]]:
     return x * gate, lambda dy: dy * gate * (1 + x * (1 - gate))
 
 
-def logits(
-    weights: Weights, attention: Attention, text: NDArray[np.int64]
-) -> tuple[Array, Callable[[Array], Weights]]:
+def logits(weights: Weights, attention: Attention, text: NDArray[np.int64]) -> tuple[Array, Callable[[Array], Weights]]:
     """Logits [B,S,C] of the character after each position of text [B,S]; and the gradients of all weights."""
     length = text.shape[1]
     x = weights["character"][text] + weights["position"][:length]

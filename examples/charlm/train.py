@@ -102,8 +102,9 @@ def main() -> None:
     if options.steps < 1:
         parser.error("--steps must be at least 1")
 
-    import irc
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    import irc
 
     started = time.perf_counter()
     attention = irc.compile(SPEC)
@@ -124,7 +125,9 @@ def main() -> None:
         print(f"\nLook at       {options.plot}   (the loss curve)")
     print(f"Read          {SPEC.relative_to(Path.cwd()) if SPEC.is_relative_to(Path.cwd()) else SPEC}")
     print("Type next     .venv/bin/irc show examples/causal.attn --stage graph")
-    print("              .venv/bin/irc plot examples/softcap_window.attn --size Sq=48,Sk=64 --set window=16 -o mask.png")
+    print(
+        "              .venv/bin/irc plot examples/softcap_window.attn --size Sq=48,Sk=64 --set window=16"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tests against PyTorch and transformers: `make test-peers` installs both. Without them, nothing here is collected."""
+"""Tests against PyTorch and transformers; `make test-peers` installs both. Without them nothing here is collected."""
 
 from __future__ import annotations
 

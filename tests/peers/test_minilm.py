@@ -32,7 +32,9 @@ def original(sentences: list[str]) -> tuple[list[list[int]], NDArray[np.float32]
         hidden = network(**batch).last_hidden_state
     present = batch["attention_mask"][..., None].float()
     mean = (hidden * present).sum(1) / present.sum(1)
-    ids = [row[row_mask == 1].tolist() for row, row_mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+    ids = [
+        row[row_mask == 1].tolist() for row, row_mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
     return ids, torch.nn.functional.normalize(mean, dim=-1).numpy()
 
 

@@ -1,0 +1,398 @@
+"""The command: check, show, compile, run, plot, doctor.
+
+Exit code 1 is a bad program, 2 bad usage (wrong arguments to a program included), 3 a missing tool or device.
+Every command imports what it needs when it runs, so that `irc --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from irc.error import DeviceError, InputError, SpecError, ToolchainError
+from irc.grammar.diagnostic import Diagnostic, SyntaxErrors
+from irc.grammar.source import Source
+
+if TYPE_CHECKING:
+    from irc.ir import Graph
+
+BAD_SPEC, BAD_USAGE, MISSING = 1, 2, 3
+STAGES = ("syntax", "graph", "backward", "tiles", "source")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """What the compiler raises on purpose, as a message on stderr and the exit code."""
+    try:
+        yield
+    except (SpecError, SyntaxErrors) as error:
+        _fail("\n".join(d.render() for d in error.diagnostics), BAD_SPEC)
+    except InputError as error:
+        _fail(f"error: {error}", BAD_USAGE)
+    except (ToolchainError, DeviceError) as error:
+        _fail(f"error: {error}", MISSING)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+def read(spec: str) -> Source:
+    """The text of SPEC, of standard input for `-`."""
+    if spec == "-":
+        return Source("<stdin>", click.get_text_stream("stdin").read())
+    try:
+        return Source(spec, Path(spec).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise click.BadParameter(f"cannot read {spec}: {error.strerror}", param_hint="SPEC") from error
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(f"{spec} is no UTF-8 text", param_hint="SPEC") from error
+
+
+def assignments(name: str, whole: bool) -> Callable[[Any, Any, tuple[str, ...]], dict[str, Any]]:
+    """A callback that reads `A=1,B=2` (whole numbers) or `A=<JSON>`, given any number of times."""
+
+    def parse(context: Any, parameter: Any, given: tuple[str, ...]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for item in (part for text in given for part in (text.split(",") if whole else [text])):
+            key, equals, value = item.partition("=")
+            try:
+                found[key.strip()] = int(value) if whole else json.loads(value)
+            except ValueError:
+                equals = ""
+            if not equals:
+                raise click.BadParameter(f"{item!r} is not {name}", ctx=context, param=parameter)
+        return found
+
+    return parse
+
+
+def sizes_option(command: Command) -> Command:
+    text = "Fix a size; several with commas, or given again."
+    callback = assignments("NAME=NUMBER", whole=True)
+    return click.option("--size", "sizes", multiple=True, metavar="D=64", callback=callback, help=text)(command)
+
+
+def set_option(command: Command) -> Command:
+    text = "A scalar, or a small tensor as JSON: window=256, 'len=[3,5]'."
+    callback = assignments("NAME=VALUE, where VALUE is a number, true, false or a JSON list", whole=False)
+    return click.option("--set", "values", multiple=True, metavar="NAME=VALUE", callback=callback, help=text)(command)
+
+
+def compile_options(command: Command) -> Command:
+    kinds = click.Choice(["f32", "f64", "bf16", "f16"])
+    command = click.option("--dtype", type=kinds, default="f32", help="How floating tensors are stored.")(command)
+    return click.option("--target", default="cpu", help="cpu, or reference (the float64 interpreter).")(command)
+
+
+def spec_argument(command: Command) -> Command:
+    return click.argument("spec")(command)
+
+
+def progress(doing: str) -> Any:
+    """A spinner on a terminal while something takes its time; nothing elsewhere."""
+    from rich.console import Console
+
+    return Console(stderr=True).status(doing)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="attention-irc", prog_name="irc")
+def main() -> None:
+    """A compiler for attention: index notation in, fused forward and backward kernels out.
+
+    SPEC is a file in the attention language, or - for standard input.
+
+    \b
+    Try, in a checkout:
+      irc check examples/causal.attn
+      irc show  examples/causal.attn --stage backward
+      irc plot  examples/softcap_window.attn --set window=8
+    """
+
+
+def graphs(source: Source) -> list[Graph]:
+    from irc.build import build
+    from irc.grammar.parser import parse
+
+    return [build(attention) for attention in parse(source)]
+
+
+@main.command()
+@spec_argument
+@click.option("--json", "as_json", is_flag=True, help="Findings as JSON on standard output.")
+def check(spec: str, as_json: bool) -> None:
+    """Check names, indices, sizes and types.
+
+    Properties under `ensure` are typed, not proved: this version reports each one as `not decided`.
+
+    \b
+    Example:  irc check examples/gpt2.attn
+    Exit:     0 well typed, 1 not
+    """
+    source = read(spec)
+    try:
+        found = graphs(source)
+    except (SpecError, SyntaxErrors) as error:
+        if as_json:
+            click.echo(json.dumps({"ok": False, "diagnostics": [_finding(d) for d in error.diagnostics]}, indent=2))
+            sys.exit(BAD_SPEC)
+        _fail("\n".join(d.render() for d in error.diagnostics), BAD_SPEC)
+        return
+    if as_json:
+        click.echo(json.dumps({"ok": True, "diagnostics": [], "programs": [_summary(g) for g in found]}, indent=2))
+        return
+    for graph in found:
+        summary = _summary(graph)
+        click.echo(f"{graph.name}: well typed")
+        for tensor in summary["inputs"]:
+            dims = f"[{', '.join(tensor['shape'])}]" if tensor["shape"] else ""
+            click.echo(f"  {tensor['role']:8} {tensor['name']}{dims}: {tensor['type']}")
+        for item in summary["properties"]:
+            click.echo(f"  ensure   {item['property']}: {item['verdict']}")
+
+
+def _finding(diagnostic: Diagnostic) -> dict[str, Any]:
+    span = diagnostic.span
+    return {
+        "code": diagnostic.code,
+        "severity": diagnostic.severity,
+        "message": diagnostic.message,
+        "file": span.source.name,
+        "line": span.line,
+        "column": span.column,
+        "end_line": span.end_line,
+        "end_column": span.end_column,
+        "notes": [n.message for n in diagnostic.notes],
+        "help": diagnostic.help,
+    }
+
+
+def _summary(graph: Graph) -> dict[str, Any]:
+    from irc.printer import expression
+
+    return {
+        "name": graph.name,
+        "inputs": [
+            {"name": n.name, "role": n.role, "type": n.kind.value, "shape": [expression(s) for s in n.shape]}
+            for n in graph.inputs
+        ],
+        "outputs": [name for name, _ in graph.outputs],
+        "properties": [{"property": p.text, "verdict": "not decided"} for p in graph.properties],
+    }
+
+
+@main.command()
+@spec_argument
+@click.option("--stage", type=click.Choice(STAGES), default="graph", show_default=True)
+@click.option("--dot", is_flag=True, help="The graph as a Graphviz picture (stages graph and backward).")
+@sizes_option
+@compile_options
+def show(spec: str, stage: str, dot: bool, sizes: dict[str, int], dtype: str, target: str) -> None:
+    """Print a program as it stands after one stage of the compiler.
+
+    \b
+    syntax    what was written          tiles    the fused kernels, as data
+    graph     tensors, one by one       source   the generated C++
+    backward  the gradients' graph
+
+    \b
+    Examples:  irc show examples/causal.attn --stage graph
+               irc show examples/causal.attn --stage source --size D=64
+               irc show examples/causal.attn --dot | dot -Tsvg > graph.svg
+    """
+    source = read(spec)
+    if dot and stage not in ("graph", "backward"):
+        raise click.UsageError("--dot draws the stages graph and backward alone")
+    with failures():
+        click.echo(_stage(source, stage, dot, sizes, dtype, target))
+
+
+def _stage(source: Source, stage: str, dot: bool, sizes: dict[str, int], dtype: str, target: str) -> str:
+    from irc import printer
+    from irc.dump import dump
+
+    match stage:
+        case "syntax":
+            from irc.grammar.parser import parse
+
+            return "\n\n".join(dump(attention) for attention in parse(source))
+        case "graph" | "backward":
+            from irc.differentiate import differentiate
+
+            found = graphs(source)
+            if stage == "backward":
+                found = [differentiate(graph) for graph in found]
+            return "\n\n".join(printer.dot(g) if dot else printer.text(g) for g in found)
+        case _:
+            from irc.compile import compile
+
+            program = compile(source.text, sizes=sizes, dtype=dtype, target=target)
+            if stage == "tiles":
+                return "\n\n".join(dump(kernel) for kernel in program.kernels)
+            return str(program.source)
+
+
+@main.command("compile")
+@spec_argument
+@click.option("-o", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where to.")
+@sizes_option
+@compile_options
+def compile_command(spec: str, folder: Path, sizes: dict[str, int], dtype: str, target: str) -> None:
+    """Write a program's kernels for use from other languages: library, C header, source, manifest.json.
+
+    \b
+    Example:  irc compile examples/causal.attn --size D=64 -o out/causal
+    """
+    from irc.export import export
+
+    source = read(spec)
+    with failures(), progress(f"compiling {spec}"):
+        from irc.compile import compile
+
+        written = export(compile(source.text, sizes=sizes, dtype=dtype, target=target), folder)
+    for path in written:
+        click.echo(path)
+
+
+@main.command()
+@spec_argument
+@click.option("--inputs", type=click.Path(exists=True, dir_okay=False), help="An .npz file with the tensors.")
+@set_option
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the outputs to this .npz file.")
+@click.option("--grad", is_flag=True, help="Gradients too; cotangents d_OUTPUT from --inputs, else ones for the first.")
+@sizes_option
+@compile_options
+def run(
+    spec: str,
+    inputs: str | None,
+    values: dict[str, Any],
+    out: str | None,
+    grad: bool,
+    sizes: dict[str, int],
+    dtype: str,
+    target: str,
+) -> None:
+    """Run a program on arrays.
+
+    \b
+    Example:  irc run examples/softcap_window.attn --inputs qkv.npz --set window=256 --set cap=30.0 --out o.npz --grad
+
+    In the file for --out, outputs have their own names and gradients the name d_INPUT.
+    """
+    import numpy as np
+
+    source = read(spec)
+    arrays = _arrays(inputs) | values
+    with failures():
+        from irc.compile import compile
+
+        with progress(f"compiling {spec}"):
+            program = compile(source.text, sizes=sizes, dtype=dtype, target=target)
+        names = [n.name for n in program.graph.inputs]
+        outputs = [name for name, _ in program.graph.outputs]
+        cotangents = {n: arrays.pop(f"d_{n}") for n in outputs if f"d_{n}" in arrays and f"d_{n}" not in names}
+        done = program.forward(**{name: _argument(value) for name, value in arrays.items()})
+        results = {name: np.asarray(value) for name, value in done.outputs.items()}
+        if grad:
+            cotangents = cotangents or {outputs[0]: np.ones_like(results[outputs[0]])}
+            results |= {f"d_{name}": np.asarray(value) for name, value in done.backward(**cotangents).items()}
+    for name, value in results.items():
+        mean = float(np.mean(value, dtype=np.float64)) if value.size else 0.0
+        click.echo(f"{name}{list(value.shape)}  {value.dtype}  mean {mean:.6g}")
+    if out:
+        np.savez(out, **results)
+
+
+def _arrays(path: str | None) -> dict[str, Any]:
+    import zipfile
+
+    import numpy as np
+
+    if path is None:
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file) if isinstance(file, np.lib.npyio.NpzFile) else {}
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        raise click.BadParameter(f"{path} is no .npz file: {error}", param_hint="--inputs") from error
+
+
+def _argument(value: Any) -> Any:
+    """A list given with --set as an array of the type that its numbers have."""
+    import numpy as np
+
+    if not isinstance(value, list):
+        return value
+    array = np.asarray(value)
+    return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int32, copy=False)
+
+
+@main.command()
+@spec_argument
+@sizes_option
+@set_option
+@click.option(
+    "--inputs", type=click.Path(exists=True, dir_okay=False), help="An .npz file with tensors the mask reads."
+)
+@click.option(
+    "--at", multiple=True, metavar="h=2", callback=assignments("INDEX=NUMBER", whole=True), help="Which head."
+)
+@click.option("-o", "path", type=click.Path(path_type=Path, dir_okay=False), help="An image; without it, characters.")
+def plot(
+    spec: str, sizes: dict[str, int], values: dict[str, Any], inputs: str | None, at: dict[str, int], path: Path | None
+) -> None:
+    """Draw which (query, key) pairs are allowed, blocked, and biased.
+
+    \b
+    Examples:  irc plot examples/softcap_window.attn --size Sq=16,Sk=24 --set window=6
+               irc plot examples/documents.attn --set 'doc=[[0,0,0,1,1,2,2,2]]' -o mask.png
+    """
+    from irc import plot as drawing
+
+    source = read(spec)
+    arrays = {name: _argument(value) for name, value in (_arrays(inputs) | values).items()}
+    with failures():
+        for graph in graphs(source):
+            known = drawing.sizes_for(graph, sizes, arrays)
+            shown = tuple(drawing.pictures(graph, known, arrays, at))
+            if path is None:
+                click.echo("\n\n".join(drawing.text(picture) for picture in shown))
+                continue
+            try:
+                drawing.draw(shown, path)
+            except ImportError:
+                _fail("error: pictures need matplotlib: pip install 'attention-irc[plot]'", MISSING)
+            click.echo(path)
+
+
+@main.command()
+def doctor() -> None:
+    """Say what irc found on this machine: versions, compiler, threads, cache.
+
+    \b
+    Example:  irc doctor
+    """
+    import platform
+    from importlib.metadata import version
+
+    from irc.runtime import cache, cpu, toolchain
+
+    click.echo(f"irc        {version('attention-irc')}")
+    click.echo(f"python     {platform.python_version()} on {platform.platform()}")
+    for name in ("numpy", "lark", "jinja2"):
+        click.echo(f"{name:10} {version(name)}")
+    with failures():
+        click.echo(f"threads    {cpu.threads()}")
+        click.echo(f"cache      {cache.directory()}")
+        found = toolchain.find()
+        click.echo(f"compiler   {' '.join(found.command)}: {found.version}")
+        click.echo(f"flags      {' '.join(found.flags)}")

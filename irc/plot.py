@@ -1,0 +1,170 @@
+"""What a core's mask looks like: allowed, blocked and bias over (query, key), for chosen sizes.
+
+The graph's own predicate is evaluated, not a rendering of it: what is drawn is what the kernels compute with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irc.codegen.expr import TRUE, Axis, Expr, Load, loads, number, rebuild, substitute
+from irc.error import InputError
+from irc.interpret import DTYPES, Grid, evaluate, size_value
+from irc.ir import Graph, Map, Reduce, is_tile, position
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One core at one point of its batch axes. `bias` is the score where every dot product is 0: [rows, columns] or
+    None where there is none, or where it needs a tensor (`lacking`) that was not given."""
+
+    title: str
+    rows: str
+    columns: str
+    allowed: NDArray[np.bool_]
+    bias: NDArray[np.float64] | None
+    lacking: tuple[str, ...] = ()
+
+
+def pictures(
+    graph: Graph, sizes: Mapping[str, int], values: Mapping[str, Any], at: Mapping[str, int]
+) -> Iterator[Picture]:
+    """Every core of the program. `sizes` must determine all axes of the cores; `values` holds the scalars and tensors
+    that the mask reads (missing ones raise `InputError`); `at` the point of the batch axes, 0 where it says nothing."""
+    arrays = {n.name: np.asarray(values[n.name], DTYPES[n.kind]) for n in graph.inputs if n.name in values}
+    for node in graph:
+        if isinstance(node, Reduce) and node.op == "logsumexp" and any(a.role == "row" for a in node.axes):
+            yield _picture(graph, node, sizes, arrays, at)
+
+
+def _picture(
+    graph: Graph, core: Reduce, sizes: Mapping[str, int], values: Mapping[str, NDArray[Any]], at: Mapping[str, int]
+) -> Picture:
+    axes = (*core.axes, *core.over)
+    ranges = tuple(_range(axis, sizes, at) for axis in axes)
+    grid = Grid(tuple(a.name for a in axes), sizes, values, ranges)
+    rows = tuple(a for a in core.axes if a.role == "row")
+    extent = [int(np.prod([size_value(a.size, sizes) for a in side])) for side in (rows, core.over)]
+
+    support = _inline(graph, core.where if core.where is not None else TRUE)
+    missing = _missing(support, values)
+    if missing:
+        raise InputError(f"the mask of '{graph.name}' reads {_names(missing)}: give it with --set or --inputs")
+    allowed = np.broadcast_to(evaluate(support, grid), grid.shape).reshape(extent)
+
+    score = _inline(graph, core.body)
+    lacking = _missing(score, values)
+    bias = None
+    if not lacking:
+        with np.errstate(all="ignore"):
+            drawn = evaluate(score, grid.only(np.broadcast_to(evaluate(support, grid), grid.shape)))
+        bias = np.broadcast_to(drawn, grid.shape).reshape(extent).astype(np.float64)
+        if not allowed.any() or np.ptp(bias[allowed]) == 0:
+            bias = None  # one number everywhere: the softmax does not see it
+    where = ", ".join(
+        f"{a.name} = {r.start}" for a, r in zip(axes, ranges, strict=True) if a.role == "" and len(r) == 1
+    )
+    share = f"{allowed.sum()} of {allowed.size} pairs allowed"
+    title = f"{graph.name}: {share}" + (f" at {where}" if where else "")
+    return Picture(title, _label(rows), _label(core.over), allowed, bias, lacking)
+
+
+def _range(axis: Axis, sizes: Mapping[str, int], at: Mapping[str, int]) -> range:
+    size = size_value(axis.size, sizes)
+    if axis.role:
+        return range(size)
+    point = at.get(axis.name, 0)
+    if not 0 <= point < size:
+        raise InputError(f"index '{axis.name}' runs from 0 to {size - 1}, not to {point}")
+    return range(point, point + 1)
+
+
+def _inline(graph: Graph, expr: Expr) -> Expr:
+    """The expression in terms of arguments alone: tile values replaced by their definition, dot products by 0."""
+
+    def replace(e: Expr) -> Expr | None:
+        if not isinstance(e, Load):
+            return None
+        node = graph.by_name.get(e.tensor)
+        if isinstance(node, Reduce) and is_tile(node):
+            return number(0.0)
+        if isinstance(node, Map) and position(node.axes, node.groups) == tuple(a.index for a in node.axes):
+            body = substitute(node.body, dict(zip((a.index for a in node.axes), e.indices, strict=True)))
+            return _inline(graph, body)
+        return None
+
+    return rebuild(expr, replace)
+
+
+def _missing(expr: Expr, values: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(load.tensor for load in loads(expr) if load.tensor not in values))
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def _label(axes: tuple[Axis, ...]) -> str:
+    return axes[0].name if len(axes) == 1 else f"({' '.join(a.name for a in axes)})"
+
+
+def sizes_for(graph: Graph, given: Mapping[str, int], values: Mapping[str, Any]) -> dict[str, int]:
+    """Every size: as given, else as the given tensors or the definition have it, else 32 along queries and keys and 1
+    along the rest, which is enough to draw a mask."""
+    sizes = dict(given)
+    unknown = sorted(set(given) - {name for name, _ in graph.sizes})
+    if unknown:
+        raise InputError(f"{_names(tuple(unknown))} is no size of '{graph.name}'")
+    for node in graph.inputs:
+        for extent, dim in zip(np.shape(values[node.name]), node.shape, strict=True) if node.name in values else ():
+            name = getattr(dim, "name", None)
+            if name is not None and sizes.setdefault(name, extent) != extent:
+                raise InputError(f"'{node.name}' has {extent} along {name}, which is {sizes[name]} elsewhere")
+    long = {
+        e
+        for node in graph
+        if isinstance(node, Map | Reduce)
+        for axis in (*node.axes, *(node.over if isinstance(node, Reduce) else ()))
+        if axis.role
+        for e in (axis.size,)
+    }
+    names = {getattr(e, "name", "") for e in long}
+    for name, definition in graph.sizes:
+        if name not in sizes:
+            default = 32 if name in names else 1
+            sizes[name] = default if definition is None else size_value(definition, sizes)
+    return sizes
+
+
+def text(picture: Picture) -> str:
+    """The picture in characters: a filled square is an allowed pair."""
+    lines = ["".join("■" if cell else "·" for cell in row) for row in picture.allowed]
+    return "\n".join([picture.title, f"rows: query {picture.rows}, columns: key {picture.columns}", *lines])
+
+
+def draw(shown: tuple[Picture, ...], path: Path) -> None:
+    """The pictures side by side in an image file; blocked pairs are grey, the bias is a colour."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import ListedColormap
+
+    figure, grid = plt.subplots(1, len(shown), figsize=(6 * len(shown), 5.4), squeeze=False, layout="constrained")
+    for axes, picture in zip(grid[0], shown, strict=True):
+        axes.set(title=picture.title, xlabel=f"key {picture.columns}", ylabel=f"query {picture.rows}")
+        if picture.bias is None:
+            axes.imshow(picture.allowed, cmap=ListedColormap(["0.88", "tab:blue"]), vmin=0, vmax=1, aspect="auto")
+        else:
+            axes.set_facecolor("0.88")
+            shade = axes.imshow(np.where(picture.allowed, picture.bias, np.nan), cmap="viridis", aspect="auto")
+            figure.colorbar(shade, ax=axes, label="score where q·k = 0")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
