@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from irc.compile import compile
+    from irc.compiler import compile
     from irc.error import DeviceError, Error, InputError, SpecError, ToolchainError
     from irc.program import Program, Run
 
 __all__ = ["DeviceError", "Error", "InputError", "Program", "Run", "SpecError", "ToolchainError", "compile"]
 
-_HOME = {"compile": "irc.compile", "Program": "irc.program", "Run": "irc.program"}
+_HOME = {"compile": "irc.compiler", "Program": "irc.program", "Run": "irc.program"}
 
 
 def __getattr__(name: str) -> Any:

@@ -52,5 +52,3 @@ def read(program: str | Path) -> Source:
         return Source(str(program), Path(program).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise Error(f"{program}: cannot be read: {error}") from error
-
-
