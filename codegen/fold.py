@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from irc.codegen.expr import (
     COMPARISON,
     FALSE,
@@ -91,9 +93,9 @@ def _constant(name: str, v: tuple[bool | int | float, ...]) -> bool | int | floa
         case "div" if v[1] != 0:
             return v[0] / v[1]
         case "sqrt" if v[0] >= 0:
-            return float(v[0]) ** 0.5
+            return math.sqrt(v[0])
         case "rsqrt" if v[0] > 0:
-            return float(v[0]) ** -0.5
+            return 1.0 / math.sqrt(v[0])
         case "lt":
             return v[0] < v[1]
         case "le":

@@ -233,7 +233,7 @@ def _stage(source: Source, stage: str, dot: bool, sizes: dict[str, int], dtype: 
                 found = [differentiate(graph) for graph in found]
             return "\n\n".join(printer.dot(g) if dot else printer.text(g) for g in found)
         case _:
-            from irc.compile import compile
+            from irc.compiler import compile
 
             program = compile(source.text, sizes=sizes, dtype=dtype, target=target)
             if stage == "tiles":
@@ -256,7 +256,7 @@ def compile_command(spec: str, folder: Path, sizes: dict[str, int], dtype: str, 
 
     source = read(spec)
     with failures(), progress(f"compiling {spec}"):
-        from irc.compile import compile
+        from irc.compiler import compile
 
         written = export(compile(source.text, sizes=sizes, dtype=dtype, target=target), folder)
     for path in written:
@@ -293,7 +293,7 @@ def run(
     source = read(spec)
     arrays = _arrays(inputs) | values
     with failures():
-        from irc.compile import compile
+        from irc.compiler import compile
 
         with progress(f"compiling {spec}"):
             program = compile(source.text, sizes=sizes, dtype=dtype, target=target)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size, walk
 from irc.error import InputError
-from irc.interpret import evaluate
-from irc.ir import Fact, Graph
+from irc.interpret import evaluate, grid
+from irc.ir import Fact, Graph, shape
 
 Array = np.ndarray[Any, Any]
 Interval = tuple[float, float]
@@ -24,10 +24,10 @@ EVERYTHING: Interval = (-np.inf, np.inf)
 def check_facts(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
     """Raises InputError naming the assumption that an argument breaks, and where."""
     for fact in graph.facts:
-        shape = tuple(_size(a.size, sizes) for a in fact.free)
-        if 0 in shape:
+        points = grid(fact.free, values, sizes)
+        if 0 in points.shape:
             continue
-        grid = Grid(tuple(a.name for a in fact.free), sizes)
+        result = np.broadcast_to(evaluate(fact.predicate, points), points.shape)
         if fact.nondecreasing is not None:
             along = next(k for k, a in enumerate(fact.free) if a.name == fact.nondecreasing)
             broken = np.argwhere(np.diff(result, axis=along) < 0)
@@ -35,12 +35,12 @@ def check_facts(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, i
             broken = np.argwhere(~np.asarray(result, bool))
         if len(broken):
             at = ", ".join(f"{a.name} = {i}" for a, i in zip(fact.free, broken[0], strict=True))
-            raise InputError(f"the program assumes {fact.text}" + (f", which fails at {at}" if at else _given(fact, values, sizes)))
+            raise InputError(
+                f"the program assumes {fact.text}" + (f", which fails at {at}" if at else _given(fact, values, sizes))
+            )
 
 
 def _given(fact: Fact, values: Mapping[str, Array], sizes: Mapping[str, int]) -> str:
-    from irc.codegen.expr import walk
-
     known: dict[str, object] = {}
     for e in walk(fact.predicate):
         if isinstance(e, Size):
@@ -55,25 +55,19 @@ def check_accesses(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str
     for load, axes in graph.accesses:
         if any(_size(a.size, sizes) == 0 for a in axes):
             continue
-        shape = values[load.tensor].shape if load.tensor in values else None
         for dim, index in enumerate(load.indices):
-            extent = shape[dim] if shape is not None else _extent(graph, load.tensor, dim, sizes)
+            extent = _size(shape(graph[load.tensor])[dim], sizes)
             low, high = interval(index, axes, values, sizes)
             if low < 0 or high >= extent:
                 raise InputError(
-                    f"{load.tensor}: axis {dim} has {extent} entries, but the program may read {_show(low)} to {_show(high)}; "
+                    f"{load.tensor}: axis {dim} has {extent} entries, but the program may read "
+                    f"{_show(low)} to {_show(high)}; "
                     "clamp(index, 0, size - 1) makes it safe where such entries are blocked"
                 )
 
 
 def _show(bound: float) -> str:
     return "anything" if np.isinf(bound) else str(int(bound))
-
-
-def _extent(graph: Graph, name: str, dim: int, sizes: Mapping[str, int]) -> int:
-    from irc.ir import shape
-
-    return _size(shape(graph[name])[dim], sizes)
 
 
 def _size(expr: Expr, sizes: Mapping[str, int]) -> int:

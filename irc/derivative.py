@@ -108,7 +108,7 @@ def _slope(name: str, args: tuple[Expr, ...], k: int, value: Expr) -> Expr:
 
 
 def mul_where(cotangent: Expr, slope: Expr) -> Expr:
-    """cotangent * slope, with a slope that is a choice of 0 turned into a choice, so that nothing multiplies a 0 by NaN."""
+    """cotangent * slope; where the slope chooses 0 the product is chosen to be 0, so that no 0 multiplies a NaN."""
     match slope:
         case Op("where", (condition, a, b), _) if ZERO in (a, b):
             return op("where", condition, mul_where(cotangent, a), mul_where(cotangent, b))

@@ -1,8 +1,8 @@
 """The backward graph: reverse mode, one rule a node, closed over the same four nodes.
 
 A cotangent reaches a tensor through each element that some body reads. At one reading `x[e]` in a node over the
-points p, the contribution is cotangent(node) * d body / d x[e]; it is summed over the indices that `e` does not mention,
-and lands at `e`: at once where `e` enumerates the tensor, by a Scatter elsewhere. A reading inside `where` contributes
+points p, the contribution is cotangent(node) * d body / d x[e]; it is summed over the indices that `e` does not
+mention, and lands at `e`: at once where `e` enumerates the tensor, by a Scatter elsewhere. A reading inside `where` contributes
 inside it alone, and that support is inherited by everything upstream: a blocked pair does not exist backward either.
 """
 
@@ -58,7 +58,7 @@ def differentiable(graph: Graph) -> tuple[str, ...]:
 
 def differentiate(graph: Graph) -> Graph:
     """The graph that maps inputs, what the forward pass kept, and cotangents of the outputs (a missing one is zero) to
-    gradients `(input, "d.input")`. Tile values of the forward graph are computed again, nothing of their size is kept."""
+    gradients `(input, "d.input")`. Tile values of the forward graph are computed again, none is kept."""
     return simplify(_Backward(graph).run())
 
 
@@ -179,7 +179,9 @@ class _Backward:
                     at = Load(gradient_name(node.name), update.indices)
                     self._through(node, update.over, update.body, update.where, at, None)
 
-    def _max(self, node: Reduce, axes: tuple[Axis, ...], over: tuple[Axis, ...], body: Expr, where: Expr | None) -> None:
+    def _max(
+        self, node: Reduce, axes: tuple[Axis, ...], over: tuple[Axis, ...], body: Expr, where: Expr | None
+    ) -> None:
         """The largest entries share the cotangent equally."""
         tie = op("where", op("eq", body, own_element(node)), number(1.0), ZERO)
         count = Reduce(self.fresh(f"{node.name}.ties"), axes, over, "sum", tie, where)

@@ -1,8 +1,8 @@
 """Graph to steps: tile kernels, matrix products, views, loops.
 
 The law: no tensor with both a query and a key index reaches memory (but where the program's own argument has one, its
-gradient does). Sums over tokens are gathered into tile kernels: all that share a frame and are ready together, and with a
-logsumexp whatever only waits for its weights (those are computed online). Everything else is a step of its own.
+gradient does). Sums over tokens are gathered into tile kernels: all that share a frame and are ready together, and with
+a logsumexp whatever only waits for its weights (those are computed online). Everything else is a step of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,21 @@ from dataclasses import dataclass, field, replace
 
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, Size, indices, integer, op
 from irc.codegen.kernel import Arithmetic, Kernel, Loop, LoopKernel, Storage, Target, Tensor
-from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile, kind, operands, own_element, position, shape
+from irc.ir import (
+    Graph,
+    Input,
+    Map,
+    Node,
+    Reduce,
+    Scatter,
+    Update,
+    is_tile,
+    kind,
+    operands,
+    own_element,
+    position,
+    shape,
+)
 from irc.runtime.plan import Allocate, Call, Operand, Plan, PlanTensor, Product, Release, Step, SumChunks, View
 from irc.simplify import factors, times_all
 from irc.size import equal
@@ -39,8 +53,8 @@ class Fused:
 def fuse(
     graph: Graph, precision: Precision, saved: tuple[str, ...] = (), known: Mapping[str, Storage] | None = None
 ) -> Fused:
-    """The steps that compute the graph's outputs, and keep the tensors named in `saved`. `known` gives the element types
-    of arguments that an earlier program of steps made."""
+    """The steps that compute the graph's outputs, and keep the tensors named in `saved`. `known` gives the element
+    types of arguments that an earlier program of steps made."""
     return _Fuser(split(graph), precision, saved, known or {}).run()
 
 
@@ -57,15 +71,15 @@ class _Fuser:
 
     def run(self) -> Fused:
         graph = self.graph
-        for node in graph.inputs:
-            self.tensors[node.name] = PlanTensor(node.name, node.role, self.storage(node), node.shape)
-        pending = [n for n in graph if not isinstance(n, Input) and not self._virtual(n)]
+        for given in graph.inputs:
+            self.tensors[given.name] = PlanTensor(given.name, given.role, self.storage(given), given.shape)
+        pending: list[Node] = [n for n in graph if not isinstance(n, Input) and not self._virtual(n)]
         while pending:
             ready = [n for n in pending if self._ready(n, pending)]
             plain = [n for n in ready if not self._reads(n)]
             sums = [n for n in ready if isinstance(n, Reduce) and self._reads(n) and not is_tile(n)]
             if plain:
-                done = plain
+                done: list[Node] = plain
                 for node in plain:
                     self._plain(node)
             elif sums:
@@ -114,7 +128,7 @@ class _Fuser:
     # declarations
 
     def storage(self, node: Node) -> Storage:
-        """Arguments and results in the program's element type; statistics and whatever stays inside in the arithmetic's."""
+        """Arguments and results have the program's element type; statistics and what stays inside the arithmetic's."""
         if kind(node) is Kind.INT:
             return "i32"
         if kind(node) is Kind.BOOL:
@@ -167,7 +181,7 @@ class _Fuser:
         return self.tensors[view.operand.tensor].storage
 
     def _operand(self, load: Load) -> Operand | None:
-        """The load as an operand of a view or a product: each dimension one index, a product of indices, or a number."""
+        """The load as the operand of a view or product: each dimension an index, a product of indices, or a number."""
         dims: list[tuple[Axis, ...] | int] = []
         for index in load.indices:
             match index:
@@ -294,7 +308,7 @@ class _Fuser:
             maximum = next((n for n in group if n.op == "max" and n.body == first.body), None)
             builder.softmax(first, online or f"{first.name}.unused", maximum)
         for node in group:
-            if node is not first and node is not maximum or node.op == "sum":
+            if (node is not first and node is not maximum) or node.op == "sum":
                 builder.sink(node)
         for node in group:
             self.declare(node.name, shape(node), self.storage(node))
@@ -313,9 +327,9 @@ class _Fuser:
     def _online(self, lse: Reduce) -> str | None:
         """The tile value that is exp(score - lse) inside the same support."""
         for node in self.graph:
-            if isinstance(node, Map) and is_tile(node) and node.where == lse.where:
-                if node.body == op("exp", op("sub", lse.body, own_element(lse))):
-                    return node.name
+            same = isinstance(node, Map) and is_tile(node) and node.where == lse.where
+            if same and isinstance(node, Map) and node.body == op("exp", op("sub", lse.body, own_element(lse))):
+                return node.name
         return None
 
     def _joins(self, node: Reduce, lse: Reduce, weight: str, later: set[str]) -> bool:
@@ -354,7 +368,9 @@ class _Fuser:
             name = f"{total}.loop{number}"
             self.call(LoopKernel(name, declared, tuple(sizes), (loop,), None, self.precision.arithmetic, ()))
             return
-        while isinstance(body, Load) and isinstance(read_node := self.graph[body.tensor], Reduce) and is_tile(read_node):
+        while (
+            isinstance(body, Load) and isinstance(read_node := self.graph[body.tensor], Reduce) and is_tile(read_node)
+        ):
             batch = frame_of(read_node.axes + read_node.over, read_node.body, read_node.where, self.graph).batch
             if read_node.op != "sum" or not set(read_node.over) <= set(batch):
                 break

@@ -22,7 +22,6 @@ from irc.simplify import simplify
 from irc.specialise import specialise
 from irc.verify import verify
 
-
 T = TypeVar("T")
 
 

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from irc.codegen.expr import Kind
 from irc.codegen.kernel import Kernel, Storage
 from irc.contract import check_accesses, check_facts
 from irc.differentiate import cotangent_name
 from irc.error import InputError
+from irc.fuse import Fused, Precision
 from irc.grammar.source import Source
 from irc.interpret import interpret
-from irc.ir import Graph, Input, Kind
+from irc.ir import Graph, Input
 from irc.pipeline import Compiled, arguments, back
-from irc.fuse import Fused, Precision
 from irc.runtime import cache, cpu, toolchain
 from irc.runtime.arrays import DTYPE, give, take
 from irc.runtime.execute import run
@@ -44,7 +45,9 @@ class Program:
     `graph`, `backward_graph`, `source` and `kernels` show what was compiled; `verdicts` what was proved.
     """
 
-    def __init__(self, graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision, target: str) -> None:
+    def __init__(
+        self, graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision, target: str
+    ) -> None:
         self.graph = graph
         self.text = source
         self.target = target
@@ -87,7 +90,9 @@ class Program:
     def _latest(self) -> Built:
         if not self._built:
             wanted = ", ".join(f"{n}=…" for n in self._features)
-            raise InputError(f"the kernels depend on {wanted}: pass sizes=dict({wanted}) to irc.compile, or call the program first")
+            raise InputError(
+                f"the kernels depend on {wanted}: pass sizes=dict({wanted}) to irc.compile, or call the program first"
+            )
         return next(reversed(self._built.values()))
 
     @property
@@ -106,7 +111,7 @@ class Program:
     # calls
 
     def __call__(self, **arrays: Any) -> Any:
-        """The returned outputs in order; one alone is not a tuple. Arguments by name; outputs are of the kind that came."""
+        """The returned outputs in order; one alone is not a tuple. Arguments by name; results are of their kind."""
         outputs = tuple(self.forward(**arrays).outputs.values())
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -166,7 +171,7 @@ class Run:
         return give(array, self._like)
 
     def backward(self, **cotangents: Any) -> dict[str, Any]:
-        """Gradients of every floating `input` and `param`, by name, for cotangents of the outputs; a missing one is zero.
+        """Gradients of every floating `input` and `param`, by name, for cotangents of outputs; a missing one is zero.
 
         Raises InputError for a cotangent of no output, or of another shape or element type than its output's.
         """
@@ -198,5 +203,3 @@ class Run:
         if array.shape != output.shape:
             raise InputError(f"cotangent of {name}: expected shape {list(output.shape)}, got {list(array.shape)}")
         return array
-
-

@@ -73,8 +73,8 @@ def times_all(parts: tuple[Expr, ...]) -> Expr:
 
 
 def factor_sums(graph: Graph) -> Graph:
-    """sum_j w[i,j] * (sum_d x[i,d] * y[j,d]) is sum_d x[i,d] * (sum_j w[i,j] * y[j,d]); where the inner sum is a tensor of
-    the graph already, the sum over j disappears. (The softmax adjoint's row sum becomes dO . O this way.)"""
+    """sum_j w[i,j] * (sum_d x[i,d] * y[j,d]) is sum_d x[i,d] * (sum_j w[i,j] * y[j,d]); where the inner sum is a tensor
+    of the graph already, the sum over j disappears. (The softmax adjoint's row sum becomes dO . O this way.)"""
     by_name = graph.by_name
     available = _contractions(graph)
     out: list[Node] = []
@@ -155,7 +155,5 @@ def drop_dead(graph: Graph) -> Graph:
             live.update(operands(node))
     return with_nodes(
         graph,
-        tuple(
-            n for n in graph if n.name in live or (isinstance(n, Input) and n.role not in ("saved",))
-        ),
+        tuple(n for n in graph if n.name in live or (isinstance(n, Input) and n.role not in ("saved",))),
     )

@@ -1,5 +1,5 @@
-"""Sums over tokens and other indices at once, split: first over all key (or all query) indices, which a tile kernel does,
-then over the rest, which needs no tile. What remains over both is a row of tiles summed twice."""
+"""Sums over tokens and other indices at once, split: first over all key (or all query) indices, which a tile kernel
+does, then over the rest, which needs no tile. What remains over both is a row of tiles summed twice."""
 
 from __future__ import annotations
 

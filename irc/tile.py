@@ -1,4 +1,4 @@
-"""Tile kernels from the graph: which tile values a set of sums over tokens needs, and in what order they are computed."""
+"""Tile kernels from the graph: the tile values that some sums over tokens need, and the order to compute them in."""
 
 from __future__ import annotations
 
@@ -114,7 +114,9 @@ class Builder:
             return
         self.body.append(Dot(node.name, self.panel("row", node.over, row), self.panel("column", node.over, column)))
 
-    def _sides(self, parts: tuple[Expr, ...], over: tuple[Axis, ...]) -> tuple[Expr | None, Expr | None, set[Expr | None]]:
+    def _sides(
+        self, parts: tuple[Expr, ...], over: tuple[Axis, ...]
+    ) -> tuple[Expr | None, Expr | None, set[Expr | None]]:
         """The factors of the query side, of the key side, and whatever belongs to neither."""
         summed = {a.name for a in over}
         row: list[Expr] = []
