@@ -11,20 +11,21 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from irc.error import DeviceError, InputError, SpecError, ToolchainError
+from irc.error import DeviceError, Error, InputError, SpecError, ToolchainError
 from irc.grammar.diagnostic import Diagnostic, SyntaxErrors
 from irc.grammar.source import Source
 
 if TYPE_CHECKING:
     from irc.ir import Graph
+    from irc.program import Program
 
 BAD_SPEC, BAD_USAGE, MISSING = 1, 2, 3
 STAGES = ("syntax", "graph", "backward", "tiles", "source")
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = Callable[..., Any]
 
 
 @contextmanager
@@ -38,6 +39,8 @@ def failures() -> Iterator[None]:
         _fail(f"error: {error}", BAD_USAGE)
     except (ToolchainError, DeviceError) as error:
         _fail(f"error: {error}", MISSING)
+    except Error as error:
+        _fail(f"error: {error}", BAD_SPEC)
 
 
 def _fail(message: str, code: int) -> None:
@@ -57,7 +60,7 @@ def read(spec: str) -> Source:
         raise click.BadParameter(f"{spec} is no UTF-8 text", param_hint="SPEC") from error
 
 
-def assignments(name: str, whole: bool) -> Callable[[Any, Any, tuple[str, ...]], dict[str, Any]]:
+def assignments(form: str, whole: bool) -> Callable[[Any, Any, tuple[str, ...]], dict[str, Any]]:
     """A callback that reads `A=1,B=2` (whole numbers) or `A=<JSON>`, given any number of times."""
 
     def parse(context: Any, parameter: Any, given: tuple[str, ...]) -> dict[str, Any]:
@@ -69,7 +72,7 @@ def assignments(name: str, whole: bool) -> Callable[[Any, Any, tuple[str, ...]],
             except ValueError:
                 equals = ""
             if not equals:
-                raise click.BadParameter(f"{item!r} is not {name}", ctx=context, param=parameter)
+                raise click.BadParameter(f"{item!r} is not {form}", ctx=context, param=parameter)
         return found
 
     return parse
@@ -124,6 +127,14 @@ def graphs(source: Source) -> list[Graph]:
     from irc.grammar.parser import parse
 
     return [build(attention) for attention in parse(source)]
+
+
+def compiled(source: Source, sizes: dict[str, int], dtype: Any, target: str) -> Program:
+    """The program, its diagnostics naming the file that it came from."""
+    from irc.compiler import compile
+
+    program = f"{source.text}\n" if source.name == "<stdin>" else Path(source.name)
+    return compile(program, sizes=sizes, dtype=dtype, target=target)
 
 
 @main.command()
@@ -233,9 +244,7 @@ def _stage(source: Source, stage: str, dot: bool, sizes: dict[str, int], dtype: 
                 found = [differentiate(graph) for graph in found]
             return "\n\n".join(printer.dot(g) if dot else printer.text(g) for g in found)
         case _:
-            from irc.compiler import compile
-
-            program = compile(source.text, sizes=sizes, dtype=dtype, target=target)
+            program = compiled(source, sizes, dtype, target)
             if stage == "tiles":
                 return "\n\n".join(dump(kernel) for kernel in program.kernels)
             return str(program.source)
@@ -256,9 +265,7 @@ def compile_command(spec: str, folder: Path, sizes: dict[str, int], dtype: str, 
 
     source = read(spec)
     with failures(), progress(f"compiling {spec}"):
-        from irc.compiler import compile
-
-        written = export(compile(source.text, sizes=sizes, dtype=dtype, target=target), folder)
+        written = export(compiled(source, sizes, dtype, target), folder)
     for path in written:
         click.echo(path)
 
@@ -293,10 +300,8 @@ def run(
     source = read(spec)
     arrays = _arrays(inputs) | values
     with failures():
-        from irc.compiler import compile
-
         with progress(f"compiling {spec}"):
-            program = compile(source.text, sizes=sizes, dtype=dtype, target=target)
+            program = compiled(source, sizes, dtype, target)
         names = [n.name for n in program.graph.inputs]
         outputs = [name for name, _ in program.graph.outputs]
         cotangents = {n: arrays.pop(f"d_{n}") for n in outputs if f"d_{n}" in arrays and f"d_{n}" not in names}
@@ -309,7 +314,7 @@ def run(
         mean = float(np.mean(value, dtype=np.float64)) if value.size else 0.0
         click.echo(f"{name}{list(value.shape)}  {value.dtype}  mean {mean:.6g}")
     if out:
-        np.savez(out, **results)
+        np.savez(out, allow_pickle=False, **results)
 
 
 def _arrays(path: str | None) -> dict[str, Any]:
