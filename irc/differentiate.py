@@ -2,8 +2,9 @@
 
 A cotangent reaches a tensor through each element that some body reads. At one reading `x[e]` in a node over the
 points p, the contribution is cotangent(node) * d body / d x[e]; it is summed over the indices that `e` does not
-mention, and lands at `e`: at once where `e` enumerates the tensor, by a Scatter elsewhere. A reading inside `where` contributes
-inside it alone, and that support is inherited by everything upstream: a blocked pair does not exist backward either.
+mention, and lands at `e`: at once where `e` enumerates the tensor, by a Scatter elsewhere. A reading inside `where`
+contributes inside it alone, and everything upstream inherits that support: a blocked pair does not exist backward
+either.
 """
 
 from __future__ import annotations

@@ -1,0 +1,168 @@
+"""Compiled kernels against the interpreter, forward and backward; and the language's exact meaning, kept by kernels."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import irc
+from tests.cases import CASES, text
+
+Arrays = dict[str, np.ndarray]
+SIZES = [
+    {"B": 1, "H": 2, "G": 1, "Sq": 7, "Sk": 9, "D": 5, "V": 3},
+    {"B": 2, "H": 4, "G": 2, "Sq": 130, "Sk": 203, "D": 16, "V": 40},
+    {"B": 1, "H": 2, "G": 2, "Sq": 1, "Sk": 1, "D": 8, "V": 8},
+    {"B": 1, "H": 2, "G": 2, "Sq": 0, "Sk": 5, "D": 8, "V": 8},
+    {"B": 1, "H": 2, "G": 2, "Sq": 5, "Sk": 0, "D": 8, "V": 8},
+]
+TOLERANCE = {"f32": 5e-6, "f64": 1e-13, "bf16": 1e-2, "f16": 2e-3}
+DTYPE = {"f32": np.float32, "f64": np.float64, "bf16": ml_dtypes.bfloat16, "f16": np.float16}
+
+
+def arrays(program: irc.Program, sizes: dict[str, int], rng: np.random.Generator, dtype: str = "f32") -> Arrays:
+    from irc.interpret import size_value
+
+    return {
+        n.name: rng.standard_normal(tuple(size_value(s, sizes) for s in n.shape)).astype(DTYPE[dtype])
+        for n in program.graph.inputs
+    }
+
+
+def relative(got: np.ndarray, expected: np.ndarray) -> float:
+    """Relative L2 distance; infinities must agree in place and sign, NaN must not be there."""
+    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    assert got.shape == expected.shape
+    assert not np.isnan(got).any() and not np.isnan(expected).any()
+    endless = np.isinf(expected)
+    assert np.array_equal(got[endless], expected[endless]) and not np.isinf(got[~endless]).any()
+    scale = float(np.linalg.norm(expected[~endless]))
+    return float(np.linalg.norm(got[~endless] - expected[~endless])) / max(scale, 1e-6)
+
+
+def both(name_or_text: str, inputs: Arrays, dtype: str, rng: np.random.Generator) -> None:
+    """Assert that kernels and interpreter agree on outputs and gradients."""
+    program = irc.compile(name_or_text, dtype=dtype)
+    reference = irc.compile(name_or_text, target="reference")
+    run = program.forward(**inputs)
+    wide = {n: a.astype(np.float64) if a.dtype.kind not in "iub" else a for n, a in inputs.items()}
+    expected = reference.forward(**wide)
+    cotangents = {}
+    for name, output in expected.outputs.items():
+        assert relative(run.outputs[name], output) < TOLERANCE[dtype], name
+        cotangents[name] = rng.standard_normal(output.shape).astype(run.outputs[name].dtype)
+    gradients = run.backward(**cotangents)
+    wanted = expected.backward(**{n: c.astype(np.float64) for n, c in cotangents.items()})
+    assert set(gradients) == set(wanted)
+    for name, gradient in gradients.items():
+        assert relative(gradient, wanted[name]) < TOLERANCE[dtype] * 3, name
+
+
+@pytest.mark.parametrize("number", range(len(SIZES)))
+@pytest.mark.parametrize("name", CASES)
+def test_kernels_agree_with_the_interpreter(name: str, number: int) -> None:
+    rng = np.random.default_rng(number)
+    sizes = SIZES[number]
+    program = irc.compile(text(name), target="reference")
+    both(text(name), arrays(program, sizes, rng), "f32", rng)
+
+
+@pytest.mark.parametrize("dtype", ["f64", "bf16", "f16"])
+@pytest.mark.parametrize("name", ["causal", "table", "sink"])
+def test_element_types(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    program = irc.compile(text(name), target="reference")
+    both(text(name), arrays(program, SIZES[1], rng, dtype), dtype, rng)
+
+
+CAUSAL = """
+attention causal {
+  size B, H, S, D
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D]
+  const bias[H,S,S]
+  core o[b,h,i,d], lse[b,h,i] {
+    score q[b,h,i,c] * k[b,h,j,c]
+    scale 1 / sqrt(D)
+    bias bias[h,i,j]
+    allow j <= i
+    softmax j
+    matmul v[b,h,j,d]
+  }
+  return o, lse
+}
+"""
+
+
+def causal(rng: np.random.Generator, length: int = 150, heads: int = 2, width: int = 16) -> tuple[irc.Program, Arrays]:
+    program = irc.compile(CAUSAL)
+    return program, arrays(program, {"B": 1, "H": heads, "S": length, "D": width}, rng)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_blocked_non_finite_values_change_no_bit(poison: float) -> None:
+    rng = np.random.default_rng(0)
+    program, inputs = causal(rng)
+    cotangent = rng.standard_normal(inputs["q"].shape).astype(np.float32)
+    last = 140  # queries before it must not notice keys and values from it on
+    cotangent[:, :, last:] = 0
+    for name in ("k", "v"):
+        poisoned = {n: a.copy() for n, a in inputs.items()}
+        poisoned[name][:, :, last:] = poison
+        a, b = program.forward(**inputs), program.forward(**poisoned)
+        assert np.array_equal(a.outputs["o"][:, :, :last], b.outputs["o"][:, :, :last])
+    poisoned = {n: a.copy() for n, a in inputs.items()}
+    i, j = np.indices(poisoned["bias"].shape[1:])
+    poisoned["bias"][:, j > i] = poison
+    a, b = program.forward(**inputs), program.forward(**poisoned)
+    for name in ("o", "lse"):
+        assert np.array_equal(a.outputs[name], b.outputs[name])
+    full = rng.standard_normal(cotangent.shape).astype(np.float32)
+    for name, gradient in a.backward(o=full).items():
+        assert np.array_equal(gradient, b.backward(o=full)[name]), name
+
+
+def test_rows_without_keys_are_zero_and_pass_no_gradient() -> None:
+    rng = np.random.default_rng(1)
+    program = irc.compile(CAUSAL.replace("j <= i", "j < i"))
+    _, inputs = causal(rng)
+    run = program.forward(**inputs)
+    assert np.all(run.outputs["o"][:, :, 0] == 0) and np.all(run.outputs["lse"][:, :, 0] == -np.inf)
+    gradients = run.backward(o=np.ones_like(inputs["q"]), lse=np.ones(inputs["q"].shape[:3], np.float32))
+    assert np.all(gradients["q"][:, :, 0] == 0)
+    assert all(np.isfinite(g).all() for g in gradients.values())
+
+
+def test_the_future_changes_no_bit_of_the_past() -> None:
+    rng = np.random.default_rng(2)
+    program, inputs = causal(rng, length=67)
+    whole = program(**inputs)[0]
+    for t in (1, 16, 47, 48, 66):
+        changed = {n: a.copy() for n, a in inputs.items()}
+        for name in ("q", "k", "v"):
+            changed[name][:, :, t:] = rng.standard_normal(changed[name][:, :, t:].shape)
+        assert np.array_equal(program(**changed)[0][:, :, :t], whole[:, :, :t])
+
+
+def test_the_same_call_gives_the_same_bits() -> None:
+    rng = np.random.default_rng(4)
+    program, inputs = causal(rng)
+    cotangent = rng.standard_normal(inputs["q"].shape).astype(np.float32)
+    first = program.forward(**inputs).backward(o=cotangent)
+    for _ in range(3):
+        again = program.forward(**inputs).backward(o=cotangent)
+        assert all(np.array_equal(first[n], again[n]) for n in first)
+
+
+def test_wrong_arguments_are_named() -> None:
+    program, inputs = causal(np.random.default_rng(5))
+    with pytest.raises(irc.InputError, match="k: missing"):
+        program(**{n: a for n, a in inputs.items() if n != "k"})
+    with pytest.raises(irc.InputError, match="nonsense: unknown"):
+        program(**inputs, nonsense=inputs["q"])
+    with pytest.raises(irc.InputError, match="v: expected 4 axes"):
+        program(**{**inputs, "v": inputs["v"][0]})
+    with pytest.raises(irc.InputError, match="expected S = 150"):
+        program(**{**inputs, "v": inputs["v"][:, :, :-1]})
+    with pytest.raises(irc.InputError, match="q: expected f32, got f64"):
+        program(**{**inputs, "q": inputs["q"].astype(np.float64)})
