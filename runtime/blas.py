@@ -85,7 +85,7 @@ def _multiply(
     """The product with axes batch, m, n in this order."""
     batch, m, n, inner = kinds
     if not inner and not m and not n:
-        return _ordered(a, a_names, tuple(batch)) * _ordered(b, b_names, tuple(batch))
+        return np.asarray(_ordered(a, a_names, tuple(batch)) * _ordered(b, b_names, tuple(batch)))
     if not m and not n:  # a dot for each batch entry: one call to a ufunc, not one to BLAS for each
         x = _merged(a, a_names, (batch, inner), extents)
         y = _merged(b, b_names, (batch, inner), extents)

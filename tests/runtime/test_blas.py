@@ -82,6 +82,7 @@ def test_product_equals_einsum(case, storage):
     b, b_names = plain(step.right, right, extents)
     exact = np.einsum(f"{a_names},{b_names}->{wanted}", a.astype(np.float64), b.astype(np.float64))
     got = blas.product(step, left, right, sizes, storage)
+    assert isinstance(got, np.ndarray)
     assert got.dtype == dtype
     assert got.ndim == (len(step.groups) or len(wanted))
     assert got.ndim == 0 or got.shape[-1] <= 1 or got.size == 0 or got.strides[-1] == got.itemsize
