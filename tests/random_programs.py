@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from hypothesis import strategies as st
-from random_terms import Array, Tensor, Term, Values, bias_terms, map_terms, predicates, scale_terms
+
+from tests.random_terms import Array, Tensor, Term, Values, bias_terms, map_terms, predicates, scale_terms
 
 
 @dataclass(frozen=True, slots=True)
