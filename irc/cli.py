@@ -51,7 +51,7 @@ def _fail(message: str, code: int) -> None:
 def read(spec: str) -> Source:
     """The text of SPEC, of standard input for `-`."""
     if spec == "-":
-        return Source("<stdin>", click.get_text_stream("stdin").read())
+        return Source("<stdin>", sys.stdin.read())
     try:
         return Source(spec, Path(spec).read_text(encoding="utf-8"))
     except OSError as error:
