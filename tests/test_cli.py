@@ -1,0 +1,218 @@
+"""The command: what it prints, where, and how it exits."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from irc.cli import main
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+CAUSAL = str(EXAMPLES / "causal.attn")
+WINDOW = str(EXAMPLES / "softcap_window.attn")
+PROGRAMS = sorted(EXAMPLES.rglob("*.attn"))
+
+
+def irc(*arguments: str, stdin: str | None = None) -> Result:
+    result = CliRunner().invoke(main, list(arguments), input=stdin)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> tuple[str, dict[str, np.ndarray]]:
+    random = np.random.default_rng(0)
+    values = {name: random.standard_normal((1, 2, 7, 8)).astype(np.float32) for name in "qkv"}
+    np.savez(tmp_path / "in.npz", **values)
+    return str(tmp_path / "in.npz"), values
+
+
+@pytest.mark.parametrize("spec", PROGRAMS, ids=lambda path: path.stem)
+def test_every_example_checks_and_its_properties_are_not_claimed_as_proved(spec: Path) -> None:
+    result = irc("check", str(spec), "--json")
+    assert result.exit_code == 0, result.stderr
+    (program,) = json.loads(result.stdout)["programs"]
+    assert {p["verdict"] for p in program["properties"]} <= {"not decided"}
+    assert spec.read_text().startswith("# "), "an example begins with its paragraph"
+
+
+def test_a_wrong_program_exits_1_with_place_and_caret_on_stderr(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.attn"
+    wrong.write_text(Path(CAUSAL).read_text().replace("q[b,h,i,c]", "queries[b,h,i,c]"))
+    result = irc("check", str(wrong))
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert f"{wrong}:" in result.stderr
+    assert "error[E" in result.stderr and "^" in result.stderr
+
+
+def test_a_wrong_program_as_json_names_line_and_column() -> None:
+    result = irc("check", "-", "--json", stdin=Path(CAUSAL).read_text().replace("j <= i", "jj <= i"))
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert not report["ok"]
+    assert report["diagnostics"][0]["file"] == "<stdin>"
+    assert report["diagnostics"][0]["line"] > 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "no/such/file.attn"],
+        ["show", CAUSAL, "--stage", "bread"],
+        ["show", CAUSAL, "--stage", "source", "--dot"],
+        ["show", CAUSAL, "--stage", "source", "--size", "D"],
+        ["run", CAUSAL, "--set", "window"],
+        ["run", CAUSAL],
+        ["plot", WINDOW],
+        ["plot", WINDOW, "--set", "window=3", "--size", "Q=3"],
+        ["plot", WINDOW, "--set", "window=3", "--at", "h=9"],
+    ],
+)
+def test_wrong_usage_exits_2_with_a_message(arguments: list[str]) -> None:
+    result = irc(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.strip()
+
+
+def test_a_missing_target_exits_3() -> None:
+    result = irc("run", CAUSAL, "--target", "abacus")
+    assert result.exit_code == 3
+    assert "abacus" in result.stderr
+
+
+def test_a_missing_compiler_exits_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRC_CXX", "no-such-compiler")
+    result = irc("doctor")
+    assert result.exit_code == 3
+    assert "no-such-compiler" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ("syntax", ["Attention", "Softmax"]),
+        ("graph", ["logsumexp", "j <= i"]),
+        ("backward", ["q", "cotangent"]),
+        ("tiles", ["TileKernel", "OnlineSoftmax"]),
+        ("source", ['extern "C"', "allow  j <= i"]),
+    ],
+)
+def test_show_prints_each_stage(stage: str, words: list[str]) -> None:
+    result = irc("show", CAUSAL, "--stage", stage, "--size", "D=8")
+    assert result.exit_code == 0, result.stderr
+    assert all(word in result.stdout for word in words)
+
+
+def test_show_draws_the_graph_for_graphviz() -> None:
+    assert irc("show", CAUSAL, "--dot").stdout.lstrip().startswith("digraph")
+
+
+def test_run_writes_outputs_and_gradients(arrays: tuple[str, dict[str, np.ndarray]], tmp_path: Path) -> None:
+    path, values = arrays
+    out = tmp_path / "out.npz"
+    result = irc("run", CAUSAL, "--inputs", path, "--out", str(out), "--grad")
+    assert result.exit_code == 0, result.stderr
+    with np.load(out) as file:
+        assert set(file) == {"o", "lse", "d_q", "d_k", "d_v"}
+        np.testing.assert_array_equal(file["o"][:, :, 0], values["v"][:, :, 0])
+        last = file["d_v"][:, :, -1]
+    weight = np.exp(_scores(values)[:, :, -1] - _lse(values)[:, :, -1, None])[:, :, -1:]
+    np.testing.assert_allclose(last, np.broadcast_to(weight, last.shape), rtol=1e-4)
+
+
+def test_run_on_cpu_and_on_the_interpreter_agree(arrays: tuple[str, dict[str, np.ndarray]], tmp_path: Path) -> None:
+    path, _ = arrays
+    found = {}
+    for target in ("cpu", "reference"):
+        out = tmp_path / f"{target}.npz"
+        settings = ["--set", "window=3", "--set", "cap=5.0", "--target", target]
+        result = irc("run", WINDOW, "--inputs", path, *settings, "--out", str(out), "--grad")
+        assert result.exit_code == 0, result.stderr
+        with np.load(out) as file:
+            found[target] = dict(file)
+    for name, value in found["reference"].items():
+        np.testing.assert_allclose(found["cpu"][name], value, atol=2e-5, err_msg=name)
+
+
+def _scores(values: dict[str, np.ndarray]) -> np.ndarray:
+    scores = values["q"].astype(float) @ values["k"].astype(float).swapaxes(-1, -2) / np.sqrt(8)
+    return np.where(np.tri(7, dtype=bool), scores, -np.inf)
+
+
+def _lse(values: dict[str, np.ndarray]) -> np.ndarray:
+    return np.log(np.exp(_scores(values)).sum(-1))
+
+
+def test_plot_in_characters_shows_the_predicate() -> None:
+    result = irc("plot", WINDOW, "--size", "Sq=3,Sk=5", "--set", "window=2")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[-3:] == ["·■■··", "··■■·", "···■■"]
+
+
+def test_plot_takes_tensors_and_a_point_of_the_batch() -> None:
+    doc = "doc=[[0,0,0,0],[0,0,1,1]]"
+    result = irc("plot", str(EXAMPLES / "documents.attn"), "--set", doc, "--at", "b=1")
+    assert result.stdout.splitlines()[-4:] == ["■···", "■■··", "··■·", "··■■"]
+
+
+def test_plot_of_a_bias_is_a_picture(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "mask.png"
+    result = irc("plot", str(EXAMPLES / "alibi.attn"), "--set", "slope=[0.5]", "-o", str(path))
+    assert result.exit_code == 0, result.stderr
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_bias_drawn_is_the_one_computed_with() -> None:
+    from irc.cli import graphs, read
+    from irc.plot import pictures, sizes_for
+
+    (graph,) = graphs(read(str(EXAMPLES / "alibi.attn")))
+    values = {"slope": np.array([0.5, 0.25])}
+    (picture,) = pictures(graph, sizes_for(graph, {"S": 6}, values), values, {"h": 1})
+    assert picture.bias is not None
+    i, j = np.indices((6, 6))
+    np.testing.assert_array_equal(picture.allowed, j <= i)
+    np.testing.assert_allclose(picture.bias[j <= i], (0.25 * (j - i))[j <= i])
+
+
+def test_compile_writes_a_library_that_c_can_call(tmp_path: Path) -> None:
+    result = irc("compile", CAUSAL, "--size", "D=8", "-o", str(tmp_path))
+    assert result.exit_code == 0, result.stderr
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    library = ctypes.CDLL(str(tmp_path / "libcausal.so"))
+    header = (tmp_path / "causal.h").read_text()
+    for kernel in manifest["kernels"]:
+        assert hasattr(library, kernel["name"])
+        assert f"void {kernel['name']}(" in header
+
+
+def test_compile_with_an_open_feature_size_says_which() -> None:
+    result = irc("compile", CAUSAL, "-o", "unused")
+    assert result.exit_code == 2
+    assert "D" in result.stderr
+    assert not Path("unused").exists()
+
+
+def test_doctor_names_compiler_and_cache() -> None:
+    result = irc("doctor")
+    assert result.exit_code == 0, result.stderr
+    assert "compiler" in result.stdout and "cache" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["check", "show", "compile", "run", "plot", "doctor"])
+def test_help_teaches_with_an_example(command: str) -> None:
+    text = irc(command, "--help").stdout
+    assert "Example" in text and f"irc {command}" in text
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "irc", "--version"], capture_output=True, text=True, check=True)
+    assert "irc" in done.stdout
