@@ -37,7 +37,7 @@ def unexpected(tokens: Sequence[Token], start: int, index: int, accepted: set[st
     token = tokens[index]
     previous = tokens[index - 1] if index > start else None
     after = f" after `{previous}`" if previous is not None else ""
-    message = f"expected {expected(accepted)}{after}, found {_found(tokens, index)}"
+    message = f"expected {expected(accepted)}{after}, found {_found(tokens, index, places)}"
     span = places.span(token.start_pos or 0, token.end_pos or 0)
     return Diagnostic("E001", message, span, help=_help(token, previous, accepted))
 
@@ -63,14 +63,15 @@ def expected(accepted: set[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
 
 
-def _found(tokens: Sequence[Token], index: int) -> str:
+def _found(tokens: Sequence[Token], index: int, places: Places) -> str:
     token = tokens[index]
     if token.type != "_END":
         return f"`{token}`"
-    following = tokens[index + 1] if index + 1 < len(tokens) else None
-    if following is not None and following.type == "RBRACE":
-        # On one line with the brace, the brace is what ended the statement.
-        return "end of line" if following.start_pos == following.end_pos else "the end of the statement"
+    end = token.end_pos or 0
+    # An _END that no line end made stands for the brace behind it.
+    brace = next((t for t in tokens[index + 1 : index + 2] if t.type == "RBRACE"), None)
+    if brace is not None and brace and places.source.text[end : brace.start_pos].strip(" \t") == "":
+        return f"`{brace}`" if brace.start_pos != brace.end_pos else "end of file"
     return "end of line"
 
 
@@ -87,6 +88,8 @@ def _help(token: Token, previous: Token | None, accepted: set[str]) -> str | Non
             return "write `where(condition, a, b)`"
         case "NAME" | "NUMBER" | "LPAR" if after_operand:
             return "write `*` between factors"
+        case "RPAR" | "COMMA" if "COLON" in accepted and not after_operand:
+            return "arguments are separated by `,`"
         case "PLUS" if "MINUS" in accepted and not after_operand:
             return "leave the `+` out"
         case "FLOOR" if previous is None:

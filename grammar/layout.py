@@ -41,6 +41,7 @@ class _Layout:
         self.blocks: list[tuple[str, Token]] = []  # open {, each with the word that began its statement
         self.word = ""  # the word that began the present statement
         kinds = [token.type for token in raw]
+        self.strange_seen = False  # in the present statement
         self.missing_braces = kinds.count("LBRACE") - kinds.count("RBRACE")
 
     # tokens out
@@ -60,6 +61,7 @@ class _Layout:
         if not self.at_start():
             self.emit_after("_END", "")
         self.word = ""
+        self.strange_seen = False
 
     def close_block(self) -> None:
         self.end_statement()
@@ -109,6 +111,7 @@ class _Layout:
                 self.out.append(token)
                 self.blocks.append((self.word if self.word in words.BLOCKS else "?", token))
                 self.word = ""
+                self.strange_seen = False
             case "RBRACE" if self.blocks:
                 self.close_block()
                 self.out.append(token)
@@ -175,9 +178,12 @@ class _Layout:
             self.word = guess
             self.emit(guess.upper(), word, token)
             return
-        elif context in ("file", "attention", "core"):
+        elif context == "file":
+            help = "a program begins with `attention name {`"
+            self.report("E001", f"expected `attention`, found `{word}`", token, help=help)
+        elif context in ("attention", "core"):
             named = " in `core`" if context == "core" else ""
-            help = f"{'one of ' if len(allowed) > 1 else ''}{', '.join(f'`{w}`' for w in allowed)}"
+            help = f"one of {', '.join(f'`{w}`' for w in allowed)}"
             if indexed:
                 help = "an index assignment stands in `project { … }` or `merge { … }`; a named part is `let name = …`"
             self.report("E001", f"expected a statement{named}, found `{word}`", token, help=help)
@@ -185,7 +191,7 @@ class _Layout:
 
     @staticmethod
     def later(word: str) -> str:
-        return "leave it out" if word == "drop" else "the one normaliser is `softmax`"
+        return "leave it out" if word in ("drop", "dropout") else "the one normaliser is `softmax`"
 
     def name(self, token: Token, following: Token | None) -> None:
         """`over`, `with` and `nondecreasing` are words only where a name could not stand."""
@@ -216,9 +222,9 @@ class _Layout:
         self.emit(kind, ours, token)
 
     def strange(self, token: Token) -> None:
-        previous = self.out[-1] if self.out else None
-        if previous is not None and previous.type == "STRANGE" and previous.end_pos == token.start_pos:
-            return  # once for a run of them
+        if self.strange_seen:
+            return  # one a statement: the rest is likely to be more of the same
+        self.strange_seen = True
         shown = f"`{token}`" if token.isprintable() else f"U+{ord(token):04X}"
         help = None
         if token.isalpha():

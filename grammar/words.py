@@ -23,7 +23,7 @@ STATEMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 ALL_STATEMENTS = frozenset(word for words in STATEMENTS.values() for word in words)
 BLOCKS = frozenset({"attention", "project", "merge", "core"})
 
-LATER = frozenset({"drop", "sigmoid", "relu", "normalize"})
+LATER = frozenset({"drop", "dropout", "sigmoid", "relu", "normalize", "normalise"})
 """Core stages that the language means to have and does not have yet."""
 
 FOREIGN: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -54,5 +54,5 @@ FOREIGN: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 def nearest(word: str, choices: tuple[str, ...]) -> str | None:
     """The choice that `word` is most likely a slip for, if any."""
-    found = get_close_matches(word.lower(), choices, n=1, cutoff=0.7)
+    found = get_close_matches(word.lower(), choices, n=1, cutoff=0.6)
     return found[0] if found else None
