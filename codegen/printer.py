@@ -42,22 +42,30 @@ _RESERVED = frozenset(
 )
 
 
+def _plain(name: str) -> str:
+    """Letters, digits and underscores; `d.q` becomes `d__q`, and a double underscore of the spec is spelt out."""
+    name = name.replace("__", "u5fu5f").replace(".", "__")
+    return "".join(c if c.isascii() and (c.isalnum() or c == "_") else f"u{ord(c):x}" for c in name)
+
+
 def identifier(name: str) -> str:
     """A name of the spec as a C++ identifier."""
-    text = "".join(c if c.isascii() and (c.isalnum() or c == "_") else f"u{ord(c):x}" for c in name)
-    return f"{text}_" if text in _RESERVED or not text or text[0].isdigit() else text
+    text = _plain(name)
+    if not text or text[0].isdigit():
+        return f"n{text}"
+    return f"{text}_" if text in _RESERVED else text
 
 
 def size_name(name: str) -> str:
-    return f"size_{identifier(name)}"
+    return f"size_{_plain(name)}"
 
 
 def pointer_name(tensor: str) -> str:
-    return f"{identifier(tensor)}_ptr"
+    return f"{_plain(tensor)}_ptr"
 
 
 def stride_name(tensor: str, dimension: int) -> str:
-    return f"{identifier(tensor)}_s{dimension}"
+    return f"{_plain(tensor)}_s{dimension}"
 
 
 def print_expr(expr: Expr, leaf: Leaf, *, lazy: bool = False) -> str:

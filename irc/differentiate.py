@@ -10,7 +10,7 @@ either.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, indices, loads, number, op, substitute
 from irc.derivative import ZERO, mul_where, partial
@@ -140,10 +140,18 @@ class _Backward:
         self.support[node.name] = None
         if len(parts) == 1 and (whole := enumerates(parts[0], shape(node))) is not None:
             axes, groups = whole
-            self.nodes.append(Map(name, axes, parts[0].body, parts[0].where, groups))
+            self.nodes.append(self._renamed(parts[0], name, axes, groups))
         else:
             updates = tuple(Update(c.axes, c.indices, c.body, c.where) for c in parts)
             self.nodes.append(Scatter(name, shape(node), updates))
+
+    def _renamed(self, c: Contribution, name: str, axes: tuple[Axis, ...], groups: tuple[int, ...]) -> Node:
+        """The contribution as a tensor of its own: the sum that made it, if that is all it is, else a Map."""
+        for node in self.nodes:
+            if isinstance(node, Reduce) and c.body == own_element(node) and not node.groups and c.where is None:
+                self.nodes.remove(node)
+                return replace(node, name=name, axes=axes, groups=groups)
+        return Map(name, axes, c.body, c.where, groups)
 
     def _aligned(self, node: Node, c: Contribution) -> tuple[Expr, Expr | None] | None:
         """The contribution over the node's own axes, or None where it lands elsewhere."""

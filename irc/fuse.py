@@ -7,8 +7,10 @@ a logsumexp whatever only waits for its weights (those are computed online). Eve
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, Size, indices, integer, op
 from irc.codegen.kernel import Arithmetic, Kernel, Loop, LoopKernel, Storage, Target, Tensor
@@ -160,6 +162,12 @@ class _Fuser:
         lines = (n.span.source.line(n.span.line).strip() for n in nodes if n.span is not None)
         return tuple(dict.fromkeys(lines))
 
+    def named(self, what: str) -> str:
+        """A new kernel's name, fit for C: the program's, then what it makes."""
+        base = re.sub(r"[^A-Za-z0-9_]", "_", f"{self.graph.name}_{what}")
+        taken = {k.name for k in self.kernels}
+        return next(n for n in chain((base,), (f"{base}_{k}" for k in count(2))) if n not in taken)
+
     def call(self, kernel: Kernel) -> None:
         self.kernels.append(kernel)
         self.steps.append(Call(kernel.name))
@@ -272,7 +280,7 @@ class _Fuser:
         table = self.arguments()
         declared = tuple(replace(table[n], written=n in written) for n in sorted(read | written))
         kernel = LoopKernel(
-            name=f"{name}.loop", tensors=declared, sizes=tuple(sizes), loops=loops, zero=None,
+            name=self.named(name), tensors=declared, sizes=tuple(sizes), loops=loops, zero=None,
             arithmetic=self.precision.arithmetic, source=self.source([node]),
         )  # fmt: skip
         if zero:
@@ -313,7 +321,7 @@ class _Fuser:
         for node in group:
             self.declare(node.name, shape(node), self.storage(node))
         order = "columns" if any(n.over[0].role == "row" for n in group) else "rows"
-        name = f"{group[0].name}.tiles"
+        name = self.named("_".join(n.name for n in group))
         tensors, arithmetic = self.arguments(), self.precision.arithmetic
         self.call(finish(builder, name, order, tensors, arithmetic, self._lines(builder, group)))
         return list(group)
@@ -365,7 +373,7 @@ class _Fuser:
             read, written, sizes = mentioned(loop)
             table = self.arguments()
             declared = tuple(replace(table[n], written=n in written) for n in sorted(read | written))
-            name = f"{total}.loop{number}"
+            name = self.named(total)
             self.call(LoopKernel(name, declared, tuple(sizes), (loop,), None, self.precision.arithmetic, ()))
             return
         while (
@@ -387,7 +395,7 @@ class _Fuser:
             self.declare(target, (Size("chunks"), *shape(node)), self.precision.arithmetic, zero=True)
             at = (Index("chunk"), *at)
         builder.accumulate(target, tuple(a for a in over if a.name not in inside), at, body)
-        name = f"{total}.tiles{number}"
+        name = self.named(total)
         lines = self._lines(builder, [node])
         self.call(
             finish(builder, name, "elements", self.arguments(), self.precision.arithmetic, lines, serial, not owned)

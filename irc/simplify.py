@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from irc.codegen.expr import Axis, Expr, Load, Op, indices, number, op, rebuild, substitute
-from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, grouped, operands, own_element, position
+from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, operands, own_element, position, shape
+from irc.size import equal
 
 
 def simplify(graph: Graph) -> Graph:
@@ -128,10 +129,8 @@ def drop_copies(graph: Graph) -> Graph:
             if node.where is not None and node.where != getattr(source, "where", None):
                 continue
             plain = node.body.indices == position(node.axes, node.groups)
-            same = isinstance(source, Map | Reduce) and [
-                [a.size for a in dim] for dim in grouped(source.axes, source.groups)
-            ] == [[a.size for a in dim] for dim in grouped(node.axes, node.groups)]
-            if plain and same:
+            same = all(equal(a, b, {}) for a, b in zip(shape(source), shape(node), strict=True)) if plain else False
+            if same:
                 alias[node.name] = alias.get(source.name, source.name)
     returned = {name for _, name in graph.outputs}
 

@@ -69,6 +69,7 @@ class Builder:
     panels: dict[str, Panel] = field(default_factory=dict)
     body: list[TileOp] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
+    names: dict[str, str] = field(default_factory=dict)
 
     @property
     def row_names(self) -> frozenset[str]:
@@ -78,6 +79,13 @@ class Builder:
     def column_names(self) -> frozenset[str]:
         return frozenset(a.name for a in self.frame.columns)
 
+    def name(self, tensor: str) -> str:
+        """A tile value's name inside the kernel: letters, digits and single underscores."""
+        if tensor not in self.names:
+            base = tensor.replace(".", "_")
+            self.names[tensor] = base if base not in self.names.values() else f"{base}{len(self.names)}"
+        return self.names[tensor]
+
     def local(self, expr: Expr) -> Expr:
         """Tile values read at their own indices become locals of the kernel."""
 
@@ -86,7 +94,7 @@ class Builder:
                 assert isinstance(node, Map | Reduce)
                 if e != own_element(node):
                     raise NotFusible(f"tile value {e.tensor} is read at indices other than its own")
-                return Local(e.tensor)
+                return Local(self.name(e.tensor))
             return None
 
         return rebuild(expr, swap)
@@ -104,15 +112,15 @@ class Builder:
         masked = node.where is not None
         self.need(node.body)
         if isinstance(node, Map):
-            self.body.append(Value(node.name, self.local(node.body), masked))
+            self.body.append(Value(self.name(node.name), self.local(node.body), masked))
             return
         if node.op != "sum" or any(a.role for a in node.over):
             raise NotFusible(f"{node.name} is no sum over features")
         row, column, rest = self._sides(factors(node.body), node.over)
         if row is None or column is None or not rest <= {None}:
-            self.body.append(InnerSum(node.name, node.over, self.local(node.body), masked))
+            self.body.append(InnerSum(self.name(node.name), node.over, self.local(node.body), masked))
             return
-        self.body.append(Dot(node.name, self.panel("row", node.over, row), self.panel("column", node.over, column)))
+        self.body.append(Dot(self.name(node.name), self.panel("row", node.over, row), self.panel("column", node.over, column)))
 
     def _sides(
         self, parts: tuple[Expr, ...], over: tuple[Axis, ...]
@@ -169,11 +177,11 @@ class Builder:
         if len(parts) == 1 and isinstance(parts[0], Load) and is_tile(read := self.graph[parts[0].tensor]):
             where = getattr(read, "where", None)
             if node.op == "max" or self.frame.support is None or where == self.frame.support:
-                return read.name
+                return self.name(read.name)
         for earlier in self.body:
             if isinstance(earlier, Value) and earlier.value == self.local(whole) and earlier.masked:
                 return earlier.name
-        name = f"{node.name}.tile"
+        name = self.name(f"{node.name}.tile")
         self.body.append(Value(name, self.local(whole), self.frame.support is not None))
         return name
 
@@ -182,7 +190,7 @@ class Builder:
         self.need(node.body)
         self.done.add(weight)
         where = [Target(n.name, position(n.axes, n.groups)) if n else None for n in (node, maximum)]
-        self.body.append(OnlineSoftmax(self.local(node.body), weight, node.init, where[0], where[1]))
+        self.body.append(OnlineSoftmax(self.local(node.body), self.name(weight), node.init, where[0], where[1]))
 
     def accumulate(self, name: str, over: tuple[Axis, ...], at: tuple[Expr, ...], body: Expr) -> None:
         """Add a sum into elements that depend on both sides."""
