@@ -5,10 +5,10 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+from compiled import call
 
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, Size, integer, number, op
 from irc.codegen.kernel import Loop, LoopKernel, Target, Tensor
-from tests.codegen.build import call
 
 N, M = Size("N"), Size("M")
 n, m = Axis("n", N), Axis("m", M)
@@ -71,7 +71,9 @@ def test_functions(name: str) -> None:
 def test_two_argument_functions() -> None:
     y = number(0.25)
     x = sample(storage="f64")
-    body = op("add", op("max", X, y), op("mul", op("min", X, y), op("clamp", op("pow", X, number(2.0)), y, number(1.0))))
+    body = op(
+        "add", op("max", X, y), op("mul", op("min", X, y), op("clamp", op("pow", X, number(2.0)), y, number(1.0)))
+    )
     got = run(kernel(loop((n, m), body), storage="f64"), x, np.empty_like(x))
     np.testing.assert_allclose(got, np.maximum(x, 0.25) + np.minimum(x, 0.25) * np.clip(x**2, 0.25, 1), rtol=1e-14)
 

@@ -1,0 +1,131 @@
+"""Kernels of order "elements" against numpy: table gradients, pair by pair."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from compiled import call
+
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Size, flat, integer, op
+from irc.codegen.kernel import Accumulate, Dot, InnerSum, Panel, Target, Tensor, TileKernel, Value, Verdict
+
+B, S, K = Size("B"), Size("S"), Size("K")
+b, i, j = Axis("b", B), Axis("i", S, "row"), Axis("j", K, "column")
+c, d = Axis("c", integer(3)), Axis("d", integer(5))
+Q = Panel("Q", "row", (c, d), Load("q", (b.index, i.index, c.index, d.index)))
+KEYS = Panel("KEYS", "column", (c, d), Load("k", (b.index, j.index, c.index, d.index)))
+CAUSAL = op("le", j.index, i.index)
+BOUNDS = Verdict(
+    op("le", Local("column_first", Kind.INT), Local("row_last", Kind.INT)),
+    op("le", Local("column_last", Kind.INT), Local("row_first", Kind.INT)),
+)
+DISTANCE = op("sub", i.index, j.index)
+
+
+def table_kernel(support: Expr | None, verdict: Verdict | None, private: bool) -> TileKernel:
+    """table[(chunk,) i - j + K - 1] += tanh(q_i . k_j), the adjoint of a relative bias."""
+    place = op("add", DISTANCE, op("sub", K, integer(1)))
+    target = Target("table", (Index("chunk"), place) if private else (i.index, place))
+    return TileKernel(
+        name="table_gradient",
+        order="elements",
+        tensors=(Tensor("q", "f64", 4), Tensor("k", "f64", 4), Tensor("table", "f64", 2, True)),
+        sizes=("B", "S", "K", "chunks"),
+        batch=(),
+        serial=(b,),
+        rows=(i,),
+        columns=(j,),
+        panels=(Q, KEYS),
+        body=(
+            Dot("score", "Q", "KEYS"),
+            Value("weight", op("tanh", Local("score")), True),
+            Accumulate((), Local("weight"), target),
+        ),
+        support=support,
+        verdict=verdict,
+        arithmetic="f64",
+        private=private,
+    )
+
+
+@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize("mask", ["none", "causal", "causal with verdict"])
+@pytest.mark.parametrize(("rows", "columns"), [(70, 130), (1, 1), (100, 64), (0, 5)])
+def test_table_gradient(rows: int, columns: int, mask: str, private: bool) -> None:
+    rng = np.random.default_rng(0)
+    q, k = rng.standard_normal((2, rows, 3, 5)), rng.standard_normal((2, columns, 3, 5))
+    support = None if mask == "none" else CAUSAL
+    kernel = table_kernel(support, BOUNDS if "verdict" in mask else None, private)
+    weight = np.tanh(np.einsum("bicd,bjcd->bij", q, k))
+    if support is not None:
+        weight[:, np.arange(rows)[:, None] < np.arange(columns)] = 0
+        k[:, rows:] = np.nan  # blocked for every row
+    expected = np.zeros((rows, rows + columns - 1 + (rows == 0)))
+    for row in range(rows):
+        for column in range(columns):
+            expected[row, row - column + columns - 1] += weight[:, row, column].sum()
+    chunks = 3
+    table = np.zeros((chunks, expected.shape[1])) if private else np.zeros_like(expected)
+    call(kernel, {"q": q, "k": k, "table": table}, {"B": 2, "S": rows, "K": columns, "chunks": chunks})
+    if private:
+        np.testing.assert_allclose(table.sum(0), expected.sum(0), atol=1e-12)
+    else:
+        np.testing.assert_allclose(table, expected, atol=1e-12)
+
+
+def test_two_dimensional_sides_inner_sums_and_inner_loops() -> None:
+    """edge[b, n] += sum over pairs of w(i, j) * E[i, j, n], with rows and columns on a grid and b a batch axis."""
+    y, x = Axis("y", Size("Y"), "row"), Axis("x", Size("X"), "row")
+    v, u = Axis("v", Size("Y"), "column"), Axis("u", Size("X"), "column")
+    n = Axis("n", Size("N"))
+    row = flat(((y.index, y.size), (x.index, x.size)))
+    column = flat(((v.index, v.size), (u.index, u.size)))
+    edge = Load("E", (row, column, n.index))
+    near = op(
+        "le", op("add", op("abs", op("sub", y.index, v.index)), op("abs", op("sub", x.index, u.index))), integer(2)
+    )
+    kernel = TileKernel(
+        name="edges",
+        order="elements",
+        tensors=(Tensor("E", "f32", 3), Tensor("w", "f32", 2), Tensor("g", "f32", 2), Tensor("dw", "f32", 2, True)),
+        sizes=("B", "Y", "X", "N"),
+        batch=(b,),
+        serial=(),
+        rows=(y, x),
+        columns=(v, u),
+        panels=(),
+        body=(
+            InnerSum("s", (n,), op("mul", edge, Load("w", (b.index, n.index))), True),
+            Accumulate(
+                (n,),
+                op("mul", op("mul", Local("s"), edge), Load("g", (b.index, row))),
+                Target("dw", (op("add", op("mul", b.index, op("mul", y.size, x.size)), row), n.index)),
+            ),
+        ),
+        support=near,
+        verdict=None,
+        arithmetic="f32",
+    )
+    rng = np.random.default_rng(2)
+    height, width, edges = 9, 13, 4
+    e = rng.standard_normal((height * width, height * width, edges)).astype(np.float32)
+    w = rng.standard_normal((2, edges)).astype(np.float32)
+    g = rng.standard_normal((2, height * width)).astype(np.float32)
+    dw = np.zeros((2 * height * width, edges), np.float32)
+    call(kernel, {"E": e, "w": w, "g": g, "dw": dw}, {"B": 2, "Y": height, "X": width, "N": edges})
+    rows, columns = np.divmod(np.arange(height * width), width)
+    distance = abs(rows[:, None] - rows) + abs(columns[:, None] - columns)
+    s = np.einsum("ijn,bn->bij", e, w) * (distance <= 2)
+    np.testing.assert_allclose(dw.reshape(2, -1, edges), np.einsum("bij,ijn,bi->bin", s, e, g), rtol=1e-4, atol=1e-4)
+
+
+def test_chunks_do_not_depend_on_threads() -> None:
+    rng = np.random.default_rng(3)
+    q, k = rng.standard_normal((2, 150, 3, 5)), rng.standard_normal((2, 90, 3, 5))
+    results = []
+    for threads in (1, 2, 3):
+        table = np.zeros((2, 239))
+        arrays = {"q": q, "k": k, "table": table}
+        call(table_kernel(CAUSAL, BOUNDS, True), arrays, {"B": 2, "S": 150, "K": 90, "chunks": 2}, threads)
+        results.append(table.tobytes())
+    assert len(set(results)) == 1
