@@ -96,8 +96,10 @@ def give(array: Array, like: object, storage: Storage = "f32") -> Any:
 
 def _view(name: str, value: object) -> Array:
     torch = sys.modules.get("torch")
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputError(f"{name}: expected a plain array, got a masked one: its mask would have no effect")
     if isinstance(value, np.ndarray):
-        array = value
+        array = np.asarray(value)  # of a subclass, the plain array
     elif torch is not None and isinstance(value, torch.Tensor):
         array = _torch_view(name, value, torch)
     elif hasattr(value, "__dlpack__"):

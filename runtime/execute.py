@@ -95,8 +95,8 @@ class _Run:
     def _call(self, kernel: Kernel) -> None:
         # A view may run along a dimension with a stride; kernels want the last axis contiguous. Copied at most once.
         for tensor in kernel.tensors:
-            if tensor.name not in self.shapes:
-                raise ValueError(f"kernel {kernel.name}: the plan has no tensor {tensor.name}")
+            if tensor.name not in self.shapes or tensor.name not in self.arrays:
+                raise ValueError(f"kernel {kernel.name}: the plan has given no tensor {tensor.name}")
             if not tensor.written:
                 self.arrays[tensor.name] = addressable(self.arrays[tensor.name])
         self.library.call(kernel, self.arrays, self.sizes, self.threads)

@@ -1,7 +1,7 @@
 """The machine's C++ compiler: finding it, its version, its flags, and one function that makes a shared library.
 
-The flags that the cache sees are the ones asked for. A compiler without OpenMP drops `-fopenmp` when it compiles,
-and the library then runs on one thread.
+The flags that the cache sees are the ones asked for. A compiler that lacks OpenMP or `-march=native` is given the
+rest: such a library runs on one thread, or without the machine's own instructions.
 """
 
 from __future__ import annotations
@@ -20,8 +20,20 @@ from irc.runtime.cache import directory
 from irc.runtime.errors import ToolchainError
 
 CANDIDATES = ("g++", "c++", "clang++")
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-OPENMP = "-fopenmp"
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+    "-shared",
+    "-fPIC",
+)
+PROBES = {  # flags that a compiler may lack, each with source that needs it
+    "-fopenmp": "#include <omp.h>\nint irc_probe() { return omp_get_max_threads(); }\n",
+    "-march=native": "int irc_probe() { return 0; }\n",
+}
 ERRORS_SHOWN = 5
 MISSING = (
     "no C++ compiler found (looked for g++, c++, clang++): install one, "
@@ -35,7 +47,7 @@ class Toolchain:
 
     command: tuple[str, ...]
     version: str
-    flags: tuple[str, ...] = (*FLAGS, OPENMP)
+    flags: tuple[str, ...] = FLAGS
 
 
 def find() -> Toolchain:
@@ -76,8 +88,8 @@ def compile(source: str, output: Path, toolchain: Toolchain | None = None) -> No
     text.write_text(source, encoding="utf-8")
     flags = chosen.flags
     done = _start((*chosen.command, *flags, str(text), "-o", str(output)))
-    if done.returncode != 0 and OPENMP in flags and not _supports(chosen.command, OPENMP):
-        flags = tuple(f for f in flags if f != OPENMP)
+    if done.returncode != 0 and (lacking := _lacking(chosen.command, flags)):
+        flags = tuple(f for f in flags if f not in lacking)
         done = _start((*chosen.command, *flags, str(text), "-o", str(output)))
     if done.returncode != 0:
         kept = _keep(source)
@@ -102,13 +114,16 @@ def _start(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
 
 
 @lru_cache(maxsize=8)
-def _supports(command: tuple[str, ...], flag: str) -> bool:
-    """Whether a program with OpenMP's header compiles and links under the flag."""
+def _lacking(command: tuple[str, ...], flags: tuple[str, ...]) -> frozenset[str]:
+    """Those of the flags under which the compiler cannot build what needs them."""
+    lacking = set()
     with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / "probe.cpp"
-        text.write_text("#include <omp.h>\nint irc_probe() { return omp_get_max_threads(); }\n")
-        done = _start((*command, flag, "-shared", "-fPIC", str(text), "-o", str(Path(folder) / "probe.so")))
-    return done.returncode == 0
+        text, output = Path(folder) / "probe.cpp", Path(folder) / "probe.so"
+        for flag, source in PROBES.items():
+            text.write_text(source)
+            if flag in flags and _start((*command, flag, "-shared", "-fPIC", str(text), "-o", str(output))).returncode:
+                lacking.add(flag)
+    return frozenset(lacking)
 
 
 def _keep(source: str) -> Path:

@@ -168,6 +168,12 @@ def test_argument_of_another_shape_is_refused(library):
         run(PLAN, library, KERNELS, {"w": np.ones((2, 3), np.float32), "a": FACTOR}, {"M": 3, "N": 3}, 1)
 
 
+def test_tensor_that_the_plan_did_not_make_is_refused(library):
+    plan = Plan(PLAN.tensors, (Call("chunked"),), ())
+    with pytest.raises(ValueError, match="kernel chunked: the plan has given no tensor parts"):
+        run(plan, library, KERNELS, {}, {"M": 3, "N": 3}, 1)
+
+
 def test_output_shares_no_memory_with_an_argument(library):
     x = np.ones((2, 3), np.float32)
     tensors = (PlanTensor("x", "input", "f32", (M, N)), PlanTensor("v", "temporary", "f32", (N,)))

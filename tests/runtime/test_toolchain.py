@@ -49,10 +49,11 @@ def test_chosen_compiler_keeps_its_arguments(monkeypatch):
     assert "g++" in found.version
 
 
-def test_compiler_without_openmp_still_compiles(tmp_path, monkeypatch):
+@pytest.mark.parametrize("lacking", ["-fopenmp", "-march=native"])
+def test_compiler_that_lacks_a_flag_still_compiles(tmp_path, monkeypatch, lacking):
     real = toolchain.find().command[0]
     fake = tmp_path / "simple-cxx"
-    refuse = 'for a; do [ "$a" = -fopenmp ] && { echo "error: no OpenMP" >&2; exit 1; }; done'
+    refuse = f'for a; do [ "$a" = {lacking} ] && {{ echo "error: unknown" >&2; exit 1; }}; done'
     fake.write_text(f'#!/bin/sh\n{refuse}\nexec {real} "$@"\n')
     fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("IRC_CXX", str(fake))
