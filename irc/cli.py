@@ -18,6 +18,7 @@ import click
 from irc.error import DeviceError, Error, InputError, SpecError, ToolchainError
 from irc.grammar.diagnostic import Diagnostic, SyntaxErrors
 from irc.grammar.source import Source
+from irc.runtime import cache
 
 if TYPE_CHECKING:
     from irc.ir import Graph
@@ -108,7 +109,7 @@ def progress(doing: str) -> Any:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="attention-irc", prog_name="irc")
+@click.version_option(cache.version(), prog_name="irc")
 def main() -> None:
     """A compiler for attention: index notation in, fused forward and backward kernels out.
 
@@ -122,11 +123,16 @@ def main() -> None:
     """
 
 
-def graphs(source: Source) -> list[Graph]:
-    from irc.build import build
+def built(source: Source) -> list[tuple[Graph, tuple[Diagnostic, ...]]]:
+    """The graph of each program of the text, with what is legal but suspicious in it."""
+    from irc.build import build_with_warnings
     from irc.grammar.parser import parse
 
-    return [build(attention) for attention in parse(source)]
+    return [build_with_warnings(attention) for attention in parse(source)]
+
+
+def graphs(source: Source) -> list[Graph]:
+    return [graph for graph, _ in built(source)]
 
 
 def compiled(source: Source, sizes: dict[str, int], dtype: Any, target: str) -> Program:
@@ -151,7 +157,7 @@ def check(spec: str, as_json: bool) -> None:
     """
     source = read(spec)
     try:
-        found = graphs(source)
+        found = built(source)
     except (SpecError, SyntaxErrors) as error:
         if as_json:
             click.echo(json.dumps({"ok": False, "diagnostics": [_finding(d) for d in error.diagnostics]}, indent=2))
@@ -159,9 +165,13 @@ def check(spec: str, as_json: bool) -> None:
         _fail("\n".join(d.render() for d in error.diagnostics), BAD_SPEC)
         return
     if as_json:
-        click.echo(json.dumps({"ok": True, "diagnostics": [], "programs": [_summary(g) for g in found]}, indent=2))
+        warnings = [_finding(d) for _, warned in found for d in warned]
+        programs = [_summary(graph) for graph, _ in found]
+        click.echo(json.dumps({"ok": True, "diagnostics": warnings, "programs": programs}, indent=2))
         return
-    for graph in found:
+    for graph, warned in found:
+        for diagnostic in warned:
+            click.echo(diagnostic.render(), err=True)
         summary = _summary(graph)
         click.echo(f"{graph.name}: well typed")
         for tensor in summary["inputs"]:
@@ -389,9 +399,9 @@ def doctor() -> None:
     import platform
     from importlib.metadata import version
 
-    from irc.runtime import cache, cpu, toolchain
+    from irc.runtime import cpu, toolchain
 
-    click.echo(f"irc        {version('attention-irc')}")
+    click.echo(f"irc        {cache.version()}")
     click.echo(f"python     {platform.python_version()} on {platform.platform()}")
     for name in ("numpy", "lark", "jinja2"):
         click.echo(f"{name:10} {version(name)}")

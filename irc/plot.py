@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irc.codegen.expr import TRUE, Axis, Expr, Load, loads, number, rebuild, substitute
+from irc.codegen.expr import TRUE, Axis, Expr, Load, indices, loads, number, rebuild, substitute
 from irc.error import InputError
 from irc.interpret import DTYPES, Grid, evaluate, size_value
 from irc.ir import Graph, Map, Reduce, is_tile, position
