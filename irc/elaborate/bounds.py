@@ -1,0 +1,206 @@
+"""Bounds of integer expressions for all sizes: polynomials that are never above, or never below, a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from irc.codegen.expr import Const, Expr, Index, Kind, Load, Op, Size, op, rebuild
+from irc.ir import Fact
+from irc.size import Polynomial, constant, divide, nonnegative, polynomial
+
+ONE = constant(1)
+MOST = 4  # candidates kept a side: enough for nested min and max
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Each of `low` is at most the value, each of `high` at least; `exact` where both ends are reached."""
+
+    low: tuple[Polynomial, ...] = ()
+    high: tuple[Polynomial, ...] = ()
+    exact: bool = False
+
+
+UNKNOWN = Range()
+
+
+def below(a: Polynomial, b: Polynomial) -> bool:
+    """Whether a <= b is plain for all sizes."""
+    return nonnegative(b - a)
+
+
+@dataclass
+class Bounds:
+    """Knows the sizes, the extents of indices, and what assumptions say of sizes and tables."""
+
+    sizes: dict[str, Expr | None]
+    facts: tuple[Fact, ...] = ()
+    tables: dict[str, Range] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sizes = dict(self.sizes)
+        predicates = [p for f in self.facts if f.nondecreasing is None for p in _conjuncts(f.predicate)]
+        for predicate in predicates:
+            self._size_fact(predicate)
+        for predicate in predicates:
+            self._table_fact(predicate)
+
+    def _size_fact(self, predicate: Expr) -> None:
+        """`H % G == 0` makes H a multiple of G; `Sq <= Sk` makes Sk what Sq is, and more. Rewriting one size by
+        another and a fresh one (again at least 1) keeps polynomials deciding."""
+        match predicate:
+            case Op("eq", (Op("mod", (Size(whole), part), _), Const(0, _)), _) if self._open(whole, part):
+                self.sizes[whole] = op("mul", part, Size(f"{whole}/{_name(part)}"))
+            case Op("le" | "lt" as sign, (less, Size(more)), _) if self._open(more, less):
+                fresh = op("add", less, Size(f"{more}-{_name(less)}"))
+                self.sizes[more] = op("sub", fresh, Const(1, Kind.INT)) if sign == "le" else fresh
+
+    def _open(self, name: str, other: Expr) -> bool:
+        if self.sizes.get(name) is not None or not isinstance(other, Size | Const):
+            return False
+        if isinstance(other, Const):
+            return int(other.value) >= 1
+        return Size(name) not in [a for m, _ in polynomial(other, self.sizes).terms for a in m]
+
+    def _table_fact(self, predicate: Expr) -> None:
+        match predicate:
+            case Op("le" | "lt" as sign, (Load() as table, limit), _) if _everywhere(table):
+                shift = constant(0) if sign == "le" else ONE
+                self._table(table, Range(high=tuple(h - shift for h in self.range(limit, {}).high)))
+            case Op("le" | "lt" as sign, (limit, Load() as table), _) if _everywhere(table):
+                shift = constant(0) if sign == "le" else ONE
+                self._table(table, Range(low=tuple(x + shift for x in self.range(limit, {}).low)))
+
+    def _table(self, table: Load, new: Range) -> None:
+        old = self.tables.get(table.tensor, UNKNOWN)
+        self.tables[table.tensor] = Range(old.low + new.low, old.high + new.high)
+
+    def range(self, e: Expr, extents: Mapping[str, Expr]) -> Range:
+        """The bounds of an integer expression whose indices have these extents."""
+        return self._polynomial(polynomial(_unfolded(e), self.sizes), extents)
+
+    def _polynomial(self, p: Polynomial, extents: Mapping[str, Expr]) -> Range:
+        """Linear in what is no size, with coefficients of one sign."""
+        rest = constant(0)
+        linear: dict[Expr, Polynomial] = {}
+        for monomial, coefficient in p.terms:
+            moving = [a for a in monomial if not self._is_size(a)]
+            fixed = Polynomial(((tuple(a for a in monomial if self._is_size(a)), coefficient),))
+            if len(moving) > 1:
+                return UNKNOWN
+            if moving:
+                linear[moving[0]] = linear.get(moving[0], constant(0)) + fixed
+            else:
+                rest = rest + fixed
+        low: tuple[Polynomial, ...] = (rest,)
+        high: tuple[Polynomial, ...] = (rest,)
+        for atom, by in linear.items():
+            inner = self._atom(atom, extents)
+            if nonnegative(by):
+                first, last = inner.low, inner.high
+            elif nonnegative(constant(0) - by):
+                first, last = inner.high, inner.low
+            else:
+                return UNKNOWN
+            low = tuple(x + by * y for x in low for y in first)[:MOST]
+            high = tuple(x + by * y for x in high for y in last)[:MOST]
+        return Range(low, high, all(isinstance(a, Index) for a in linear))
+
+    def _is_size(self, atom: Expr) -> bool:
+        if isinstance(atom, Op):
+            return all(self._is_size(a) for a in atom.args)
+        return isinstance(atom, Size | Const)
+
+    def _atom(self, e: Expr, extents: Mapping[str, Expr]) -> Range:
+        match e:
+            case Index(name):
+                size = extents.get(name)
+                return UNKNOWN if size is None else Range((constant(0),), (polynomial(size, self.sizes) - ONE,), True)
+            case Load(tensor, _, _):
+                return self.tables.get(tensor, UNKNOWN)
+            case Op("floordiv", (a, b), _):
+                return self._quotient(self.range(a, extents), polynomial(b, self.sizes))
+            case Op("mod", (a, b), _):
+                return self._remainder(self.range(a, extents), polynomial(b, self.sizes))
+            case Op("min", (a, b), _):
+                x, y = self.range(a, extents), self.range(b, extents)
+                return Range(_lower(x.low, y.low), (x.high + y.high)[:MOST])
+            case Op("max", (a, b), _):
+                x, y = self.range(a, extents), self.range(b, extents)
+                return Range((x.low + y.low)[:MOST], _upper(x.high, y.high))
+            case Op("clamp", (a, b, c), _):
+                return self._atom(Op("max", (b, Op("min", (a, c), Kind.INT)), Kind.INT), extents)
+            case Op("where", (_, a, b), _):
+                x, y = self.range(a, extents), self.range(b, extents)
+                return Range(_lower(x.low, y.low), _upper(x.high, y.high))
+            case Op("abs", (a,), _):
+                x = self.range(a, extents)
+                return Range((constant(0), *x.low)[:MOST], _upper(x.high, tuple(constant(0) - p for p in x.low)))
+            case _:
+                return UNKNOWN
+
+    def _quotient(self, a: Range, b: Polynomial) -> Range:
+        if not nonnegative(b - ONE):
+            return UNKNOWN
+        positive = any(nonnegative(x) for x in a.low)
+        low = (constant(0),) if positive else ()
+        high: list[Polynomial] = []
+        for x in a.high:
+            whole = divide(x + ONE, b)
+            if whole is not None:
+                high.append(whole - ONE)
+            elif x.value is not None and b.value is not None:
+                high.append(constant(x.value // b.value))
+            elif nonnegative(x):
+                high.append(x)
+        return Range(low, tuple(high)[:MOST])
+
+    def _remainder(self, a: Range, b: Polynomial) -> Range:
+        if not nonnegative(b - ONE):
+            return UNKNOWN
+        positive = any(nonnegative(x) for x in a.low)
+        return Range((constant(0),), (b - ONE, *(x for x in a.high if positive))[:MOST])
+
+
+def _lower(a: tuple[Polynomial, ...], b: tuple[Polynomial, ...]) -> tuple[Polynomial, ...]:
+    """Bounds below both of two values."""
+    pairs = [(x, y) for x in a for y in b]
+    return tuple(x if below(x, y) else y for x, y in pairs if below(x, y) or below(y, x))[:MOST]
+
+
+def _upper(a: tuple[Polynomial, ...], b: tuple[Polynomial, ...]) -> tuple[Polynomial, ...]:
+    """Bounds above both of two values."""
+    pairs = [(x, y) for x in a for y in b]
+    return tuple(y if below(x, y) else x for x, y in pairs if below(x, y) or below(y, x))[:MOST]
+
+
+def _unfolded(e: Expr) -> Expr:
+    """Positions in product axes written out."""
+
+    def fn(part: Expr) -> Expr | None:
+        if not isinstance(part, Op) or part.name != "flat":
+            return None
+        total: Expr = Const(0, Kind.INT)
+        for index, size in zip(part.args[::2], part.args[1::2], strict=True):
+            total = op("add", op("mul", total, size), rebuild(index, fn))
+        return total
+
+    return rebuild(e, fn)
+
+
+def _conjuncts(e: Expr) -> tuple[Expr, ...]:
+    if isinstance(e, Op) and e.name == "and":
+        return tuple(c for a in e.args for c in _conjuncts(a))
+    return (e,)
+
+
+def _everywhere(table: Load) -> bool:
+    """Whether a fact about this element is one about all: its indices are distinct variables."""
+    return all(isinstance(i, Index) for i in table.indices) and len(set(table.indices)) == len(table.indices)
+
+
+def _name(e: Expr) -> str:
+    return e.name if isinstance(e, Size) else str(getattr(e, "value", ""))
+
+

@@ -1,0 +1,450 @@
+"""An attention core: its stages in order, lowered to a handful of nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Op, op, walk
+from irc.elaborate import typing as ty
+from irc.elaborate.assign import declare_result, dims_of, target_names
+from irc.elaborate.declare import size_value
+from irc.elaborate.expressions import Context
+from irc.elaborate.inference import Inference
+from irc.elaborate.names import expanded, index_names, names
+from irc.elaborate.report import Failed, similar
+from irc.elaborate.roles import bare_names, rows, with_lets
+from irc.elaborate.scope import LetBinding, Lets, Scope
+from irc.grammar.diagnostic import Note
+from irc.grammar.source import Span
+from irc.grammar.syntax import Access, Align, Compare, Core, Let, Name, Softmax, Stage, Stat
+from irc.ir import Map, Reduce
+from irc.ir import position as place
+from irc.size import text
+
+HELP = "say it in the header of the core: `core o[…] over INDEX: SIZE { … }`"
+STATS = ("logsumexp", "max", "entropy")
+
+
+@dataclass
+class CoreBuilder:
+    """Builds one core; `finished` cores are kept to type `ensure allow == p`."""
+
+    core: Core
+    scope: Scope
+    lets: Lets
+    header: tuple[Name, ...] = ()
+    groups: tuple[int, ...] = ()
+    columns: list[str] = field(default_factory=list)
+    rows: list[str] = field(default_factory=list)
+    members: list[str] = field(default_factory=list)  # every index of a row of the score: batch, heads and query
+    align: Align | None = None
+    allow: Expr | None = None
+    weighted: Expr | None = None
+    sink: Expr | None = None
+    softmax: Softmax | None = None
+    matmul: Stage | None = None
+    scored: bool = False  # whether a `score` has been read, be it a wrong one
+    failed: bool = False
+
+    def build(self) -> None:
+        """Add the core's nodes to the scope. Every stage is looked at, whatever the others got wrong."""
+        main = self.core.outputs[0]
+        self._structure()
+        self.context = self._context()
+        for statement in self.core.statements:
+            try:
+                self._statement(statement)
+            except Failed:
+                self.failed = True
+        stats = self._stats()
+        if self.failed or self.context.score is None or self.weighted is None:
+            raise Failed
+        declare_result(main, self.scope)
+        self._emit(main, stats)
+
+    # what the whole core says of its indices
+
+    def _structure(self) -> None:
+        report, core = self.scope.report, self.core
+        for kind in ("score", "matmul"):
+            found = [s for s in core.statements if isinstance(s, Stage) and s.kind == kind]
+            if not found:
+                report.error("E401", f"this core has no `{kind}`", core.outputs[0].span, help=_EXAMPLE[kind])
+                self.failed = True
+            elif len(found) > 1:
+                self._twice(kind, found[1].span, found[0].span)
+        found_softmax = [s for s in core.statements if isinstance(s, Softmax)]
+        if not found_softmax:
+            report.fail("E401", "this core has no `softmax`", core.outputs[0].span, help=_EXAMPLE["softmax"])
+        if len(found_softmax) > 1:
+            self._twice("softmax", found_softmax[1].span, found_softmax[0].span)
+        if self.failed:
+            raise Failed
+        self.softmax = found_softmax[0]
+        self.columns = [n.id for n in names(self.softmax.over)]
+
+    def _twice(self, what: str, second: Span, first: Span) -> None:
+        self.scope.report.error(
+            "E402", f"a core has one `{what}`, and this is the second", second, (Note("the first", first),)
+        )
+        self.failed = True
+
+    def _context(self) -> Context:
+        scope, core = self.scope, self.core
+        self.header, self.groups = target_names(core.outputs[0], scope)
+        inference = Inference(scope)
+        for item in core.over:
+            if item.value is not None:
+                inference.fix(item.name, size_value(item.value, scope), "the header")
+        for name in self.header:
+            inference.mention(name)
+        assert self.softmax is not None
+        for name in names(self.softmax.over):
+            inference.mention(name)
+            if any(name.id == n.id for n in self.header):
+                scope.report.fail(
+                    "E406",
+                    f"softmax sums over `{name.id}`, so the output cannot have it",
+                    name.span,
+                    (Note("here", core.outputs[0].span),),
+                )
+        stages = with_lets(core, self.lets)
+        failed = False
+        for stage, lets in stages:
+            try:
+                inference.feed(stage.value, lets)
+            except Failed:
+                failed = True
+        if failed:
+            raise Failed
+        if self.softmax.sink is not None:
+            inference.feed(self.softmax.sink, self.lets)
+        for statement in core.statements:
+            if isinstance(statement, Align) and statement.offset is not None:
+                inference.feed(statement.offset, self.lets)
+        sizes = inference.solve(HELP)
+        header = [n.id for n in self.header]
+        self.rows = rows(core, header, self.columns, sizes, scope, self.lets)
+        scored = {n for s, seen in stages if s.kind != "matmul" for n in index_names(s.value, scope, seen)}
+        named = {n.id for t in self.stat_targets() for i in t.indices for n in names(i)}
+        self.members = [n for n in header if n in scored | named]
+        order = [*self.members, *self.columns, *header, *sizes]
+        axes = {}
+        for index in dict.fromkeys(order):
+            role = "row" if index in self.rows else "column" if index in self.columns else ""
+            axes[index] = Axis(index, sizes[index], role)  # type: ignore[arg-type]
+        return Context(scope, axes, dict(self.lets), position=self.position)
+
+    def stat_targets(self) -> list[Access]:
+        return [*self.core.outputs[1:], *(s.target for s in self.core.statements if isinstance(s, Stat))]
+
+    # positions
+
+    def _key_of(self, row: str) -> str:
+        """The key index that stands against a query index."""
+        if row in self.rows and len(self.rows) == len(self.columns):
+            return self.columns[self.rows.index(row)]
+        return self.columns[0]
+
+    def position(self, name: Name) -> Expr:
+        report, axes = self.scope.report, self.context.axes
+        if name.id not in self.rows:
+            report.fail(
+                "E405",
+                f"`pos` takes the query index of the core, and `{name.id}` is none",
+                name.span,
+                help=similar(name.id, self.rows) or (f"the query index is `{self.rows[-1]}`" if self.rows else None),
+            )
+        query, key = axes[name.id], axes[self._key_of(name.id)]
+        if self.align is None:
+            if not self.scope.same(query.size, key.size):
+                self._needs_align(name.span, name.id, key.name)
+            return query.index
+        match self.align.mode:
+            case "first":
+                return query.index
+            case "last":
+                if self.scope.same(query.size, key.size):
+                    return query.index
+                return op("add", query.index, op("sub", key.size, query.size))
+            case _:
+                assert self.align.offset is not None
+                free = frozenset(self.members)
+                offset = self.context.lower(self.align.offset, free)
+                ty.whole(offset, self.align.offset.span, report, "an offset")
+                return op("add", query.index, offset)
+
+    def _needs_align(self, span: Span, row: str, column: str) -> None:
+        axes = self.context.axes
+        self.scope.report.fail(
+            "E407",
+            f"query index `{row}` runs over {text(axes[row].size)} and key index `{column}` over "
+            f"{text(axes[column].size)}: where a query sits among the keys must be said before they are compared",
+            span,
+            help="write `align last` (the last query sees the last key), `align first` or `align offset e`, "
+            f"and `pos({row})` for the place of the query",
+        )
+
+    def _check_compared(self, stage: Stage) -> None:
+        """Comparing a query index with a key index of another size needs an `align`."""
+        if self.align is not None:
+            return
+        lets = self.context.lets
+        for e in expanded(stage.value, lets):
+            if not isinstance(e, Compare):
+                continue
+            used = bare_names(e, self.scope, lets)
+            for row in self.rows:
+                key = self._key_of(row)
+                sizes = self.context.axes
+                if row in used and key in used and not self.scope.same(sizes[row].size, sizes[key].size):
+                    self._needs_align(e.span, row, key)
+
+    # the stages, in order
+
+    def _statement(self, statement: Align | Stage | Softmax | Stat | Let) -> None:
+        report = self.scope.report
+        match statement:
+            case Align():
+                if self.align is not None:
+                    self._twice("align", statement.span, self.align.span)
+                self.align = statement
+            case Let(name=name, value=value):
+                lets = self.context.lets
+                if name.id in lets or self.scope.is_declared(name.id) or name.id in self.context.axes:
+                    report.fail("E102", f"`{name.id}` has a meaning already", name.span)
+                self.context.lets = {**lets, name.id: LetBinding(value, name.span, lets)}
+            case Softmax():
+                self._softmax(statement)
+            case Stat():
+                pass
+            case Stage(kind="matmul"):
+                self._matmul(statement)
+            case Stage(kind="allow" | "block"):
+                self._mask(statement)
+            case Stage():
+                self._score(statement)
+
+    def _free(self) -> frozenset[str]:
+        return frozenset([*self.members, *self.columns])
+
+    def _before_softmax(self, stage: Stage) -> None:
+        assert self.softmax is not None
+        if (stage.span.line, stage.span.column) > (self.softmax.span.line, self.softmax.span.column):
+            self.scope.report.fail(
+                "E403",
+                f"`{stage.kind}` stands after `softmax`",
+                stage.span,
+                (Note("softmax is here", self.softmax.span),),
+                help="stages act in the order written; move it up",
+            )
+
+    def _score(self, stage: Stage) -> None:
+        report, context = self.scope.report, self.context
+        self._before_softmax(stage)
+        if stage.kind == "score":
+            context.hint, context.score, self.scored = "score", None, True
+        elif context.score is None:
+            if self.scored:
+                raise Failed
+            self._no_score(stage.kind, stage.span)
+        else:
+            context.hint = stage.kind
+        running = context.score
+        if stage.kind not in ("score", "map"):
+            context.score = None
+        self._check_compared(stage)
+        try:
+            value = context.lower(stage.value, self._free())
+        finally:
+            context.score = running
+        if value.kind is Kind.BOOL or (stage.kind == "score" and value.kind is Kind.INT):
+            hint = "a mask is `allow` or `block`" if value.kind is Kind.BOOL else None
+            message = f"the {stage.kind} must be a float, and this is {ty.article(value.kind)}"
+            report.fail("E308", message, stage.value.span, help=hint)
+        value = ty.to_float(value)
+        match stage.kind:
+            case "score" | "map":
+                context.score = value
+            case "scale":
+                assert running is not None
+                context.score = op("mul", running, value)
+            case _:
+                self._warn_of_masks(stage, value)
+                assert running is not None
+                context.score = op("add", running, value)
+
+    def _no_score(self, stage: str, span: Span) -> NoReturn:
+        self.scope.report.fail("E404", f"`{stage}` acts on the running score, and no `score` stands before it", span)
+
+    def _warn_of_masks(self, stage: Stage, value: Expr) -> None:
+        for part in walk(value):
+            number = part.value if isinstance(part, Const) and part.kind is Kind.FLOAT else 0.0
+            if number <= -1e4 or (isinstance(part, Op) and part.name == "neg" and _large(part.args[0])):
+                self.scope.report.warn(
+                    "W001",
+                    "a large negative bias is no mask: its pairs keep a weight, and no proof counts them as blocked",
+                    stage.span,
+                    help="write `block p` (or `allow p`) for pairs that must not exist",
+                )
+                return
+
+    def _mask(self, stage: Stage) -> None:
+        self._before_softmax(stage)
+        self._check_compared(stage)
+        running, self.context.score, self.context.hint = self.context.score, None, stage.kind
+        try:
+            value = self.context.lower(stage.value, self._free())
+        finally:
+            self.context.score = running
+        ty.boolean(value, stage.value.span, self.scope.report, f"what `{stage.kind}` takes")
+        if stage.kind == "block":
+            value = op("not", value)
+        self.allow = value if self.allow is None else op("and", self.allow, value)
+
+    def _softmax(self, stage: Softmax) -> None:
+        report, context = self.scope.report, self.context
+        if context.score is None:
+            if self.scored:
+                raise Failed
+            self._no_score("softmax", stage.span)
+        stages = with_lets(self.core, self.lets)
+        for kind in ("score", "matmul"):
+            used = {n for s, seen in stages if s.kind == kind for n in index_names(s.value, self.scope, seen)}
+            for name in names(stage.over):
+                if name.id not in used:
+                    where = next(s.span for s, _ in stages if s.kind == kind)
+                    report.fail(
+                        "E408",
+                        f"softmax index `{name.id}` does not occur in `{kind}`",
+                        name.span,
+                        (Note(f"the {kind}", where),),
+                    )
+        if stage.sink is not None:
+            running, context.score, context.hint = context.score, None, "sink"
+            for other in sorted(context.names(stage.sink) - set(self.members)):
+                context.score = running
+                report.fail(
+                    "E409",
+                    f"a sink is one more logit of a row, and `{other}` is no index of the row",
+                    stage.sink.span,
+                    help=f"a row has the indices {', '.join(f'`{m}`' for m in self.members)}",
+                )
+            self.sink = ty.floating(context.lower(stage.sink, frozenset(self.members)), stage.sink.span, report)
+            context.score = running
+
+    def _matmul(self, stage: Stage) -> None:
+        report, context = self.scope.report, self.context
+        assert self.softmax is not None
+        if (stage.span.line, stage.span.column) < (self.softmax.span.line, self.softmax.span.column):
+            report.fail(
+                "E403", "`matmul` stands before `softmax`", stage.span, (Note("softmax is here", self.softmax.span),)
+            )
+        running, context.score, context.hint = context.score, None, "value"
+        try:
+            value = context.lower(stage.value, self._free() | {n.id for n in self.header})
+        finally:
+            context.score = running
+        if value.kind is not Kind.FLOAT:
+            report.fail("E309", f"`matmul` takes floats, and this is {ty.article(value.kind)}", stage.value.span)
+        self.weighted = value
+
+    # results
+
+    def _stats(self) -> list[tuple[str, Access, tuple[Axis, ...], tuple[int, ...]]]:
+        """(function, target, axes, groups) of every row statistic asked for."""
+        found = []
+        asked: list[tuple[str, Access, Span]] = [("logsumexp", t, t.span) for t in self.core.outputs[1:]]
+        asked += [(s.function.id, s.target, s.function.span) for s in self.core.statements if isinstance(s, Stat)]
+        for function, target, span in asked:
+            try:
+                if function not in STATS:
+                    hint = similar(function, STATS) or "a row statistic is `logsumexp`, `max` or `entropy`"
+                    self.scope.report.fail("E410", f"there is no row statistic `{function}`", span, help=hint)
+                written, groups = target_names(target, self.scope)
+                if {n.id for n in written} != set(self.members):
+                    listed = ", ".join(self.members)
+                    self.scope.report.fail(
+                        "E411",
+                        f"a row statistic has the indices of a row: `{target.tensor.id}[{listed}]`",
+                        target.span,
+                    )
+                declare_result(target, self.scope)
+                axes = tuple(self.context.axes[n.id] for n in written)
+                self.scope.add_value(target.tensor.id, Kind.FLOAT, dims_of(axes, groups), target.span)
+                found.append((function, target, axes, groups))
+            except Failed:
+                self.failed = True
+                self.scope.add_broken(target.tensor)
+        return found
+
+    def _emit(self, main: Access, stats: list[tuple[str, Access, tuple[Axis, ...], tuple[int, ...]]]) -> None:
+        assert self.softmax is not None and self.context.score is not None and self.weighted is not None
+        name, axes, span = main.tensor.id, self.context.axes, self.core.span
+        reductions, rename = self.context.finish(name)
+        own = tuple(axes[m] for m in self.members)
+        over = tuple(axes[c] for c in self.columns)
+        pair = own + over
+        allow = rename(self.allow) if self.allow is not None else None
+        self.allow = allow
+        nodes: list[Map | Reduce] = list(reductions)
+
+        def element(node: Map | Reduce) -> Load:
+            return Load(node.name, place(node.axes, node.groups))
+
+        logit: Expr = rename(self.context.score)
+        scores = {n.name: n for n in reductions if n.axes == pair}
+        if not (isinstance(logit, Load) and logit.tensor in scores and logit == element(scores[logit.tensor])):
+            nodes.append(Map(f"{name}.logit", pair, logit, span=span))
+            logit = element(nodes[-1])
+        lse_name, lse_axes = f"{name}.lse", own
+        lse_groups: tuple[int, ...] = ()
+        asked = [s for s in stats if s[0] == "logsumexp"]
+        if asked:
+            _, target, lse_axes, lse_groups = asked[0]
+            lse_name = target.tensor.id
+        sink = rename(self.sink) if self.sink is not None else None
+        lse = Reduce(lse_name, lse_axes, over, "logsumexp", logit, allow, sink, lse_groups, span=span)
+        weight = Map(f"{name}.weight", pair, op("exp", op("sub", logit, element(lse))), allow, span=span)
+        header = tuple(axes[n.id] for n in self.header)
+        body = op("mul", element(weight), rename(self.weighted))
+        nodes += [lse, weight, Reduce(name, header, over, "sum", body, allow, groups=self.groups, span=span)]
+        for function, target, stat_axes, stat_groups in stats:
+            if target.tensor.id == lse_name:
+                continue
+            values = (logit, element(lse), element(weight), allow)
+            nodes.append(_stat(function, target, stat_axes, stat_groups, over, values))
+        self.scope.nodes.extend(nodes)
+        self.scope.add_value(name, Kind.FLOAT, dims_of(header, self.groups), main.span)
+
+
+def _stat(
+    function: str,
+    target: Access,
+    axes: tuple[Axis, ...],
+    groups: tuple[int, ...],
+    over: tuple[Axis, ...],
+    values: tuple[Expr, Expr, Expr, Expr | None],
+) -> Map | Reduce:
+    name = target.tensor.id
+    logit, lse, weight, allow = values
+    match function:
+        case "max":
+            return Reduce(name, axes, over, "max", logit, allow, groups=groups, span=target.span)
+        case "entropy":
+            body = op("mul", weight, op("sub", lse, logit))
+            return Reduce(name, axes, over, "sum", body, allow, groups=groups, span=target.span)
+        case _:
+            return Map(name, axes, lse, groups=groups, span=target.span)
+
+
+def _large(e: Expr) -> bool:
+    return isinstance(e, Const) and not isinstance(e.value, bool) and e.value >= 1e4
+
+
+_EXAMPLE = {
+    "score": "write for example `score q[b,h,i,c] * k[b,h,j,c]`",
+    "softmax": "write for example `softmax j`",
+    "matmul": "write for example `matmul v[b,h,j,d]`",
+}

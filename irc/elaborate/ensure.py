@@ -1,0 +1,54 @@
+"""`ensure`: which property, with its argument typed."""
+
+from __future__ import annotations
+
+from irc.codegen.expr import Expr
+from irc.elaborate.core import CoreBuilder
+from irc.elaborate.expressions import Context
+from irc.elaborate.names import index_names
+from irc.elaborate.report import Failed, similar
+from irc.elaborate.scope import Scope
+from irc.elaborate.typing import boolean, whole
+from irc.grammar import syntax
+from irc.ir import Property
+
+PROPERTIES = ("causal", "window", "rows nonempty", "allow", "incremental", "batch independent")
+
+
+def ensure(statement: syntax.Ensure, scope: Scope, cores: list[CoreBuilder]) -> None:
+    for item in statement.properties:
+        try:
+            argument = _argument(item, scope, cores)
+        except Failed:
+            continue
+        scope.properties.append(Property(_name(item), item.span.text(), argument, span=item.span))
+
+
+def _name(item: syntax.Property) -> str:
+    return "allow" if item.name.startswith("allow") else item.name
+
+
+def _argument(item: syntax.Property, scope: Scope, cores: list[CoreBuilder]) -> Expr | None:
+    report, name = scope.report, _name(item)
+    if name not in PROPERTIES:
+        known = ", ".join(f"`{p}`" for p in PROPERTIES)
+        hint = similar(item.name, PROPERTIES) or f"known: {known}"
+        report.fail("E501", f"there is no property `{item.name}`", item.span, help=hint)
+    if (item.argument is not None) != (name in ("window", "allow")):
+        wanted = "takes no argument" if item.argument is not None else "needs an argument, as in `window(w)`"
+        report.fail("E502", f"`{name}` {wanted}", item.span)
+    if item.argument is None:
+        return None
+    if name == "window":
+        width = Context(scope, {}, scope.lets).lower(item.argument, frozenset())
+        return whole(width, item.argument.span, report, "the width of a window")
+    used = index_names(item.argument, scope, scope.lets)
+    for core in cores:
+        if used <= core.context.axes.keys():
+            context = Context(scope, core.context.axes, core.context.lets, position=core.position)
+            predicate = context.lower(item.argument, frozenset([*core.members, *core.columns]))
+            return boolean(predicate, item.argument.span, report, "a mask")
+    if cores:
+        names = ", ".join(f"`{n}`" for n in sorted(used))
+        report.fail("E503", f"no core of this program has the indices {names}", item.argument.span)
+    raise Failed

@@ -1,0 +1,88 @@
+"""Which indices of a core are query rows: the kernels put them against the softmax indices, the keys."""
+
+from __future__ import annotations
+
+from irc.codegen.expr import Expr
+from irc.elaborate.names import expanded, index_names, names, parts
+from irc.elaborate.scope import LetBinding, Lets, Scope
+from irc.grammar.syntax import Access, Call, Compare, Core, Expression, Group, Let, Name, Stage
+
+
+def with_lets(core: Core, lets: Lets) -> list[tuple[Stage, Lets]]:
+    """The expression stages, each with the lets that it sees."""
+    seen = dict(lets)
+    stages = []
+    for statement in core.statements:
+        if isinstance(statement, Let):
+            seen = {**seen, statement.name.id: LetBinding(statement.value, statement.name.span, seen)}
+        elif isinstance(statement, Stage):
+            stages.append((statement, seen))
+    return stages
+
+
+def rows(
+    core: Core, header: list[str], columns: list[str], sizes: dict[str, Expr], scope: Scope, lets: Lets
+) -> list[str]:
+    """The query indices, in the order of the header.
+
+    Candidates are indices of the header that are no feature and that the operand of `matmul` does not mention: heads
+    and batch entries have their own values. Of several, one that is compared with a key stands before one of the same
+    size, and that before the last.
+    """
+    stages = with_lets(core, lets)
+    given = {n for s, seen in stages if s.kind == "matmul" for n in index_names(s.value, scope, seen)}
+    others = {n for s, seen in stages if s.kind != "matmul" for n in index_names(s.value, scope, seen)}
+    members = [n for n in header if n in others]
+    compared = _compared(stages, columns, scope)
+    candidates = [n for n in members if n not in given] or [n for n in members if n in compared]
+    if not candidates:
+        return []
+    likely = (
+        [n for n in candidates if n in compared]
+        or [n for n in candidates if any(scope.same(sizes[n], sizes[c]) for c in columns)]
+        or candidates
+    )
+    chosen = likely[-1]
+    for group in _groups(core, stages):
+        if chosen in group and all(n in members for n in group):
+            return [n for n in header if n in group]
+    return [chosen]
+
+
+def _compared(stages: list[tuple[Stage, Lets]], columns: list[str], scope: Scope) -> set[str]:
+    """Indices that stand in `pos(…)` or in one comparison with a key index."""
+    found: set[str] = set()
+    for stage, lets in stages:
+        for e in expanded(stage.value, lets):
+            if isinstance(e, Call) and e.function.id == "pos":
+                found |= {a.id for a in e.args if isinstance(a, Name)}
+            if isinstance(e, Compare):
+                used = bare_names(e, scope, lets)
+                if used & set(columns):
+                    found |= used - set(columns)
+    return found
+
+
+def bare_names(e: Expression, scope: Scope, lets: Lets) -> set[str]:
+    """Indices that an expression uses as numbers: neither inside the brackets of a tensor nor in `pos(…)`."""
+    match e:
+        case Access():
+            return set()
+        case Call(function=Name(id="pos")):
+            return set()
+        case Name(id=name) if name in lets:
+            return bare_names(lets[name].value, scope, lets[name].lets)
+        case Name():
+            return set(index_names(e, scope, lets))
+        case _:
+            return set().union(*(bare_names(p, scope, lets) for p in parts(e)))
+
+
+def _groups(core: Core, stages: list[tuple[Stage, Lets]]) -> list[tuple[str, ...]]:
+    """Product axes of the header and of the scores."""
+    found = [i for i in core.outputs[0].indices if isinstance(i, Group)]
+    for stage, lets in stages:
+        if stage.kind == "score":
+            found += [e for e in expanded(stage.value, lets) if isinstance(e, Group)]
+    return [tuple(n.id for n in names(g)) for g in found]
+

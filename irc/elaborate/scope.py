@@ -1,0 +1,109 @@
+"""What names mean while a program is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from irc.codegen.expr import Expr, Kind, Load, Size
+from irc.elaborate.report import Failed, Report, similar
+from irc.grammar.diagnostic import Note
+from irc.grammar.source import Span
+from irc.grammar.syntax import Expression, Name
+from irc.ir import Fact, Input, Node, Property, product
+from irc.size import Polynomial, polynomial
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A name that holds elements: `dims` are the factors of each dimension. `broken` ones were defined wrongly; using
+    them is no further error."""
+
+    name: str
+    kind: Kind
+    dims: tuple[tuple[Expr, ...], ...]
+    span: Span
+    role: str
+    broken: bool = False
+
+    def size(self, dim: int) -> Expr:
+        return product(self.dims[dim])
+
+
+@dataclass(frozen=True, slots=True)
+class LetBinding:
+    """A named expression, with the lets that were visible where it was written."""
+
+    value: Expression
+    span: Span
+    lets: Lets
+
+
+Lets = dict[str, LetBinding]
+
+
+@dataclass
+class Scope:
+    """The state of building one program."""
+
+    report: Report = field(default_factory=Report)
+    sizes: dict[str, Expr | None] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    lets: Lets = field(default_factory=dict)
+    spans: dict[str, Span] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    properties: list[Property] = field(default_factory=list)
+    places: dict[Load, Span] = field(default_factory=dict)  # where an element was written
+    elsewhere: dict[str, Expr] = field(default_factory=dict)  # index sizes that the declared tensors agree on
+
+    def poly(self, expr: Expr) -> Polynomial:
+        return polynomial(expr, self.sizes)
+
+    def same(self, a: Expr, b: Expr) -> bool:
+        return a == b or self.poly(a) == self.poly(b)
+
+    def declare(self, name: Name) -> None:
+        """Take a name; an error if it is taken."""
+        if name.id in ("score", "pos"):
+            self.report.fail("E103", f"`{name.id}` has a fixed meaning and cannot be declared", name.span)
+        if name.id in self.spans:
+            self.report.fail(
+                "E102", f"`{name.id}` is declared twice", name.span, (Note("first declared here", self.spans[name.id]),)
+            )
+        self.spans[name.id] = name.span
+
+    def add_input(self, node: Input, dims: tuple[tuple[Expr, ...], ...], span: Span) -> None:
+        self.nodes.append(node)
+        self.tensors[node.name] = Tensor(node.name, node.kind, dims, span, node.role)
+
+    def add_value(self, name: str, kind: Kind, dims: tuple[tuple[Expr, ...], ...], span: Span) -> None:
+        self.tensors[name] = Tensor(name, kind, dims, span, "value")
+
+    def add_broken(self, name: Name) -> None:
+        if name.id not in self.tensors:
+            self.tensors[name.id] = Tensor(name.id, Kind.FLOAT, (), name.span, "value", broken=True)
+            self.spans.setdefault(name.id, name.span)
+
+    def tensor(self, name: Name) -> Tensor:
+        """The tensor of that name, or failure."""
+        tensor = self.tensors.get(name.id)
+        if tensor is None:
+            if name.id in self.sizes:
+                self.report.fail("E106", f"`{name.id}` is a size and has no elements", name.span)
+            self.unknown(name, "tensor", self.tensors)
+        if tensor.broken:
+            raise Failed
+        return tensor
+
+    def unknown(self, name: Name, what: str, known: object = ()) -> NoReturn:
+        names = list(known) if isinstance(known, dict | list | tuple | set | frozenset) else []
+        self.report.fail("E101", f"there is no {what} `{name.id}`", name.span, help=similar(name.id, names))
+
+    def is_declared(self, name: str) -> bool:
+        return name in self.sizes or name in self.tensors
+
+    def size_expr(self, p: Polynomial) -> Expr | None:
+        """The declared size of that value, where there is exactly one."""
+        found = [name for name in self.sizes if self.poly(Size(name)) == p]
+        return Size(found[0]) if len(found) == 1 else None
