@@ -202,5 +202,3 @@ def _everywhere(table: Load) -> bool:
 
 def _name(e: Expr) -> str:
     return e.name if isinstance(e, Size) else str(getattr(e, "value", ""))
-
-

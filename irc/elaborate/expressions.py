@@ -171,9 +171,7 @@ class Context:
         for k, sign in enumerate(e.ops):
             a, b = values[k], values[k + 1]
             if (a.kind is Kind.BOOL) != (b.kind is Kind.BOOL) or (a.kind is Kind.BOOL and sign not in ("==", "!=")):
-                self.report.fail(
-                    "E306", f"`{sign}` compares {ty.article(a.kind)} with {ty.article(b.kind)}", e.span
-                )
+                self.report.fail("E306", f"`{sign}` compares {ty.article(a.kind)} with {ty.article(b.kind)}", e.span)
             result = op("and", result, ty.compare(sign, a, b))
         return result
 
@@ -293,4 +291,3 @@ def flatten(e: Expression, inverted: bool = False, sign: Span | None = None) -> 
     if isinstance(e, Binary) and e.op == "/" and not inverted:
         return (*flatten(e.left, False, sign), *flatten(e.right, True, e.op_span))
     return (Factor(e, inverted, sign or e.span),)
-

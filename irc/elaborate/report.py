@@ -20,9 +20,7 @@ class Report:
     def __init__(self) -> None:
         self.found: list[Diagnostic] = []
 
-    def error(
-        self, code: str, message: str, span: Span, notes: tuple[Note, ...] = (), help: str | None = None
-    ) -> None:
+    def error(self, code: str, message: str, span: Span, notes: tuple[Note, ...] = (), help: str | None = None) -> None:
         self._add(Diagnostic(code, message, span, notes, help))
 
     def warn(self, code: str, message: str, span: Span, help: str | None = None) -> None:

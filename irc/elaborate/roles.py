@@ -85,4 +85,3 @@ def _groups(core: Core, stages: list[tuple[Stage, Lets]]) -> list[tuple[str, ...
         if stage.kind == "score":
             found += [e for e in expanded(stage.value, lets) if isinstance(e, Group)]
     return [tuple(n.id for n in names(g)) for g in found]
-

@@ -115,5 +115,3 @@ def call(name: str, args: tuple[Expr, ...]) -> Expr:
             return args[0]
         case _:
             return op(name, *(to_float(a) for a in args))
-
-
