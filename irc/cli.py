@@ -307,6 +307,8 @@ def run(
     """
     import numpy as np
 
+    from irc.runtime.arrays import DTYPE
+
     source = read(spec)
     arrays = _arrays(inputs) | values
     with failures():
@@ -315,9 +317,11 @@ def run(
         names = [n.name for n in program.graph.inputs]
         outputs = [name for name, _ in program.graph.outputs]
         cotangents = {n: arrays.pop(f"d_{n}") for n in outputs if f"d_{n}" in arrays and f"d_{n}" not in names}
-        done = program.forward(**{name: _argument(value) for name, value in arrays.items()})
+        floating = DTYPE[program.precision.storage]
+        done = program.forward(**{name: _argument(value, floating) for name, value in arrays.items()})
         results = {name: np.asarray(value) for name, value in done.outputs.items()}
         if grad:
+            cotangents = {name: _argument(value, floating) for name, value in cotangents.items()}
             cotangents = cotangents or {outputs[0]: np.ones_like(results[outputs[0]])}
             results |= {f"d_{name}": np.asarray(value) for name, value in done.backward(**cotangents).items()}
     for name, value in results.items():
@@ -341,14 +345,16 @@ def _arrays(path: str | None) -> dict[str, Any]:
         raise click.BadParameter(f"{path} is no .npz file: {error}", param_hint="--inputs") from error
 
 
-def _argument(value: Any) -> Any:
-    """A list given with --set as an array of the type that its numbers have."""
+def _argument(value: Any, floating: Any) -> Any:
+    """A list given with --set as an array; floating arrays in the element type that the program stores."""
     import numpy as np
 
-    if not isinstance(value, list):
+    if not isinstance(value, list | np.ndarray):
         return value
     array = np.asarray(value)
-    return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int32, copy=False)
+    if array.dtype.kind in "biu":
+        return array.astype(np.int32) if isinstance(value, list) and array.dtype.kind == "i" else array
+    return array.astype(floating, copy=False)
 
 
 @main.command()
@@ -374,7 +380,7 @@ def plot(
     from irc import plot as drawing
 
     source = read(spec)
-    arrays = {name: _argument(value) for name, value in (_arrays(inputs) | values).items()}
+    arrays = {name: _argument(value, float) for name, value in (_arrays(inputs) | values).items()}
     with failures():
         for graph in graphs(source):
             known = drawing.sizes_for(graph, sizes, arrays)

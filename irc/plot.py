@@ -67,9 +67,9 @@ def _picture(
         bias = np.broadcast_to(drawn, grid.shape).reshape(extent).astype(np.float64)
         if not allowed.any() or np.ptp(bias[allowed]) == 0:
             bias = None  # one number everywhere: the softmax does not see it
-    where = ", ".join(
-        f"{a.name} = {r.start}" for a, r in zip(axes, ranges, strict=True) if a.role == "" and len(r) == 1
-    )
+    seen = indices(support) if bias is None else indices(support) | indices(score)
+    point = [(a.name, r.start) for a, r in zip(axes, ranges, strict=True) if not a.role and a.name in seen]
+    where = ", ".join(f"{name} = {start}" for name, start in point)
     share = f"{allowed.sum()} of {allowed.size} pairs allowed"
     title = f"{graph.name}: {share}" + (f" at {where}" if where else "")
     return Picture(title, _label(rows), _label(core.over), allowed, bias, lacking)
