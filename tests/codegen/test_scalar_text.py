@@ -71,4 +71,4 @@ def test_a_leaf_without_text_is_the_compilers_mistake() -> None:
 
 
 def test_identifiers_are_no_keywords() -> None:
-    assert [identifier(n) for n in ("i", "for", "T", "dq.k", "1x")] == ["i", "for_", "T_", "dqu2ek", "n1x"]
+    assert [identifier(n) for n in ("i", "for", "T", "dq.k", "1x")] == ["i", "for_", "T_", "dq__k", "n1x"]
