@@ -188,7 +188,7 @@ def test_allocation_starts_on_a_cache_line(shape):
     x = allocate(shape, "bf16", zero=True)
     assert x.shape == shape
     assert x.flags.c_contiguous and x.flags.writeable
-    assert x.__array_interface__["data"][0] % 64 == 0
+    assert x.size == 0 or x.__array_interface__["data"][0] % 64 == 0
     assert not x.astype(np.float32).any()
 
 
