@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irc.grammar.diagnostic import Diagnostic, SyntaxErrors
@@ -61,5 +61,5 @@ class _Kept:
 def _tables() -> Lark:
     from lark import Lark
 
-    grammar = files("irc.grammar").joinpath("attention.lark").read_text(encoding="utf-8")
+    grammar = Path(__file__).with_name("attention.lark").read_text(encoding="utf-8")
     return Lark(grammar, parser="lalr", lexer="basic", postlex=_Kept(), propagate_positions=True)
