@@ -369,12 +369,7 @@ class _Fuser:
     def _element_kernel(self, node: Node, total: str, update: Update, number: int) -> None:
         body, over, where = update.body, update.over, update.where
         if not tile_operands((body,), self.graph):
-            loop = self._update(total, update)
-            read, written, sizes = mentioned(loop)
-            table = self.arguments()
-            declared = tuple(replace(table[n], written=n in written) for n in sorted(read | written))
-            name = self.named(total)
-            self.call(LoopKernel(name, declared, tuple(sizes), (loop,), None, self.precision.arithmetic, ()))
+            self._loop_kernel(node, total, (self._update(total, update),), zero=False)
             return
         while (
             isinstance(body, Load) and isinstance(read_node := self.graph[body.tensor], Reduce) and is_tile(read_node)
@@ -407,7 +402,7 @@ class _Fuser:
             axes = tuple(Axis(f"i{k}", size) for k, size in enumerate(shape(node)))
             points = tuple(a.index for a in axes)
             add = Update(axes, points, Load(partial, points))
-            self._element_kernel(node, total, add, number)
+            self._loop_kernel(node, total, (self._update(total, add),), zero=False)
 
     # lifetimes
 
