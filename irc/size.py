@@ -109,9 +109,9 @@ def divide(dividend: Polynomial, divisor: Polynomial) -> Polynomial | None:
 
 
 def expression(p: Polynomial) -> Expr:
-    """An expression of the polynomial's value."""
+    """An expression of the polynomial's value, what is subtracted last."""
     total: Expr = integer(0)
-    for monomial, coefficient in p.terms:
+    for monomial, coefficient in sorted(p.terms, key=lambda t: t[1] < 0):
         term: Expr = integer(abs(coefficient))
         for atom in monomial:
             term = op("mul", term, atom)

@@ -61,7 +61,9 @@ def _proved(
     if fits or not found.exact or span is None:
         return fits
     low, high = found.low[0], found.high[0]
-    if _negative(low):
+    if low == high and (_negative(low) or nonnegative(high - last - ONE)):
+        _refuse(scope, load, dim, span, f"is {_shown(low)}", size)
+    elif _negative(low):
         _refuse(scope, load, dim, span, f"goes down to {_shown(low)}", size)
     elif nonnegative(high - last - ONE, least=2):
         _refuse(scope, load, dim, span, f"goes up to {_shown(high)}", size)
@@ -82,5 +84,5 @@ def _refuse(scope: Scope, load: Load, dim: int, span: Span, how: str, size: Expr
         "E212",
         f"table access out of range: index {dim + 1} of `{load.tensor}` {how}, and the axis has size {text(size)}",
         place,
-        help="shift it (`i - j + N - 1`), or bound it with `clamp(x, low, high)`",
+        help=None if how.startswith("is") else "shift it (`i - j + N - 1`), or bound it with `clamp(x, low, high)`",
     )

@@ -280,7 +280,7 @@ class CoreBuilder:
 
     def _warn_of_masks(self, stage: Stage, value: Expr) -> None:
         for part in walk(value):
-            number = part.value if isinstance(part, Const) and part.kind is Kind.FLOAT else 0.0
+            number = part.value if isinstance(part, Const) else 0
             if number <= -1e4 or (isinstance(part, Op) and part.name == "neg" and _large(part.args[0])):
                 self.scope.report.warn(
                     "W001",

@@ -6,7 +6,7 @@ from irc.codegen.expr import Axis, Const, Expr, Kind
 from irc.elaborate.expressions import Context
 from irc.elaborate.inference import Inference
 from irc.elaborate.names import index_names
-from irc.elaborate.report import Failed
+from irc.elaborate.report import Failed, similar
 from irc.elaborate.scope import Scope
 from irc.elaborate.typing import boolean
 from irc.grammar.syntax import Assume, Expression, Group, Nondecreasing, SizeDecl, TensorDecl, TensorItem
@@ -18,7 +18,7 @@ KINDS = {None: Kind.FLOAT, "float": Kind.FLOAT, "int": Kind.INT, "bool": Kind.BO
 def size_value(e: Expression, scope: Scope) -> Expr:
     """An expression of sizes and integers."""
     for name in sorted(index_names(e, scope, {})):
-        scope.report.error("E105", f"there is no size `{name}`", e.span, help=f"declare it: `size {name}`")
+        scope.report.error("E105", f"there is no size `{name}`", e.span, help=similar(name, scope.sizes) or f"declare it: `size {name}`")
         raise Failed
     value = Context(scope, {}, {}).lower(e, frozenset())
     if value.kind is not Kind.INT:

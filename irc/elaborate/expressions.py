@@ -10,7 +10,7 @@ from irc.codegen.expr import TRUE, Axis, Const, Expr, Index, Kind, Load, Op, Siz
 from irc.codegen.expr import number as float_constant
 from irc.elaborate import typing as ty
 from irc.elaborate.names import index_names
-from irc.elaborate.report import Report, similar
+from irc.elaborate.report import Report, counted, similar
 from irc.elaborate.scope import Lets, Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
@@ -110,7 +110,7 @@ class Context:
             if tensor.dims:
                 self.report.fail(
                     "E204",
-                    f"`{name}` has {len(tensor.dims)} indices, and none is written",
+                    f"`{name}` has {counted(len(tensor.dims), 'index', 'indices')}, and none is written",
                     e.span,
                     (Note(f"`{name}` is defined here", tensor.span),),
                 )
@@ -204,12 +204,9 @@ class Context:
 
     def _sum(self, e: Sum, free: frozenset[str]) -> Expr:
         over = [n.id for n in e.over]
-        used = self.names(e.body)
         for name in e.over:
             if name.id in free:
                 self.report.fail("E208", f"index `{name.id}` is already given here; it cannot be summed", name.span)
-            if name.id not in used:
-                self.report.fail("E209", f"index `{name.id}` does not occur in the sum", name.span)
         body = ty.floating(self.lower(e.body, free | set(over)), e.body.span, self.report)
         return self.reduce(over, body, e.span)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from irc.codegen.expr import Expr
-from irc.elaborate.names import names, parts
-from irc.elaborate.report import Failed
+from irc.elaborate.names import index_names, names, parts
+from irc.elaborate.report import Failed, counted
 from irc.elaborate.scope import Lets, Scope, Tensor
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
@@ -72,7 +72,11 @@ class Inference:
             case Access():
                 self._access(e, lets)
             case Sum():
+                used = index_names(e.body, self.scope, lets)
                 for name in e.over:
+                    if name.id not in used:
+                        message = f"index `{name.id}` does not occur in the sum"
+                        self.scope.report.fail("E209", message, name.span)
                     self.mention(name)
                 self.feed(e.body, lets, within)
             case _:
@@ -199,7 +203,3 @@ class Inference:
             if open_ is None
             else f"say that it divides, as in `size {text(together.size)} = …`, and the size of `{open_}` follows",
         )
-
-
-def counted(n: int, one: str, many: str) -> str:
-    return f"{n} {one if n == 1 else many}" if n else f"no {many}"

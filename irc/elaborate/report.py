@@ -53,3 +53,7 @@ def similar(name: str, known: Iterable[str]) -> str | None:
     """`did you mean …?`, where a known name is near."""
     close = get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else None
+
+
+def counted(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}" if n else f"no {many}"

@@ -1,0 +1,13 @@
+"""Options and fixtures of the whole suite."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-programs",
+        action="store_true",
+        help="rewrite the expected diagnostics at the end of tests/programs/*.attn; read the difference before committing",
+    )

@@ -1,0 +1,55 @@
+"""Programs with what the compiler says of them. A wrong program ends in its diagnostics, on lines that start with `#! `."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from irc.build import build_with_warnings
+from irc.error import SpecError
+from irc.grammar.diagnostic import SyntaxErrors
+from irc.grammar.parser import parse
+from irc.grammar.source import Source
+from irc.verify import verify
+
+FOLDER = Path(__file__).parent / "programs"
+MARK = "#! "
+
+
+def said(path: Path, text: str) -> str:
+    """Every diagnostic of a program, rendered."""
+    lines = []
+    try:
+        for program in parse(Source(path.name, text)):
+            graph, warnings = build_with_warnings(program)
+            verify(graph)
+            lines += [w.render() for w in warnings]
+    except (SpecError, SyntaxErrors) as error:
+        lines.append(str(error))
+    return "\n".join(lines)
+
+
+def parted(text: str) -> tuple[str, str]:
+    """The program, and the diagnostics expected of it."""
+    lines = text.splitlines()
+    program = [line for line in lines if not line.startswith(MARK.strip())]
+    expected = [line.removeprefix(MARK.strip()).removeprefix(" ") for line in lines if line not in program]
+    return "\n".join(program).rstrip() + "\n", "\n".join(expected)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.attn")), ids=lambda p: p.stem)
+def test_diagnostics_are_those_written_in_the_program(path: Path, pytestconfig: pytest.Config) -> None:
+    program, expected = parted(path.read_text(encoding="utf-8"))
+    found = said(path, program)
+    if pytestconfig.getoption("--update-programs"):
+        marked = "".join(f"{MARK}{line}".rstrip() + "\n" for line in found.splitlines())
+        path.write_text(f"{program}\n{marked}", encoding="utf-8")
+    else:
+        assert [line.rstrip() for line in found.splitlines()] == expected.splitlines()
+    assert found, "a program in this folder is wrong or warned of; an accepted one belongs in accepted/"
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "accepted").glob("*.attn")), ids=lambda p: p.stem)
+def test_accepted_programs_are_built_without_a_word(path: Path) -> None:
+    assert said(path, path.read_text(encoding="utf-8")) == ""
