@@ -221,8 +221,9 @@ class _Backward:
         kept = tuple(a for a in axes if a.name in read)
         summed = tuple(a for a in axes if a.name not in read)
         if summed:
-            inner = [a for a in summed if not a.role]
-            if inner and len(inner) < len(summed) and self._factorable(value, inner):
+            pairwise = frozenset().union(*(indices(load) for load in loads(value) if is_pairwise(load, axes)))
+            inner = [a for a in summed if a.name not in pairwise]
+            if inner and len(inner) < len(summed):  # features first: what is left is a sum over tokens and batch
                 name = self.fresh(f"{gradient_name(load.tensor)}.part")
                 rest = tuple(a for a in axes if a not in inner)
                 self.nodes.append(Reduce(name, rest, tuple(inner), "sum", value, where))
@@ -233,10 +234,11 @@ class _Backward:
             value, where = Load(name, tuple(a.index for a in kept)), _within(where, kept)
         self.contributions[load.tensor].append(Contribution(kept, load.indices, value, where))
 
-    def _factorable(self, value: Expr, inner: list[Axis]) -> bool:
-        """Whether features are summed apart from tokens; batch axes are not worth a tensor of their own."""
-        names = {a.name for a in inner}
-        return sum(1 for load in loads(value) if names & indices(load)) >= 2
+
+def is_pairwise(load: Load, axes: tuple[Axis, ...]) -> bool:
+    """Whether the load depends on both a query and a key index."""
+    roles = {a.role for a in axes if a.name in indices(load)}
+    return "row" in roles and "column" in roles
 
 
 def _within(where: Expr | None, axes: tuple[Axis, ...]) -> Expr | None:

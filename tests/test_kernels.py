@@ -31,14 +31,14 @@ def arrays(program: irc.Program, sizes: dict[str, int], rng: np.random.Generator
 
 
 def relative(got: np.ndarray, expected: np.ndarray) -> float:
-    """Relative L2 distance; infinities must agree in place and sign, NaN must not be there."""
+    """Relative L2 distance; infinities must agree in place and sign, NaN must not be there. Near 0 it is absolute."""
     got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     assert got.shape == expected.shape
     assert not np.isnan(got).any() and not np.isnan(expected).any()
     endless = np.isinf(expected)
     assert np.array_equal(got[endless], expected[endless]) and not np.isinf(got[~endless]).any()
     scale = float(np.linalg.norm(expected[~endless]))
-    return float(np.linalg.norm(got[~endless] - expected[~endless])) / max(scale, 1e-6)
+    return float(np.linalg.norm(got[~endless] - expected[~endless])) / max(scale, 0.1)
 
 
 def both(name_or_text: str, inputs: Arrays, dtype: str, rng: np.random.Generator) -> None:
