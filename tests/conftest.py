@@ -9,5 +9,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-programs",
         action="store_true",
-        help="rewrite the expected diagnostics at the end of tests/programs/*.attn; read the difference before committing",
+        help="rewrite the diagnostics expected at the end of tests/programs/*.attn; read the difference",
     )

@@ -1,4 +1,4 @@
-"""Programs with what the compiler says of them. A wrong program ends in its diagnostics, on lines that start with `#! `."""
+"""Programs with what the compiler says of them: a wrong one ends in its diagnostics, on lines that start with `#! `."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ KINDS = {None: Kind.FLOAT, "float": Kind.FLOAT, "int": Kind.INT, "bool": Kind.BO
 def size_value(e: Expression, scope: Scope) -> Expr:
     """An expression of sizes and integers."""
     for name in sorted(index_names(e, scope, {})):
-        scope.report.error("E105", f"there is no size `{name}`", e.span, help=similar(name, scope.sizes) or f"declare it: `size {name}`")
-        raise Failed
+        help = similar(name, scope.sizes) or f"declare it: `size {name}`"
+        scope.report.fail("E105", f"there is no size `{name}`", e.span, help=help)
     value = Context(scope, {}, {}).lower(e, frozenset())
     if value.kind is not Kind.INT:
         scope.report.fail("E303", "a size must be an integer", e.span)

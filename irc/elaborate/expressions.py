@@ -9,6 +9,7 @@ from typing import NoReturn
 from irc.codegen.expr import TRUE, Axis, Const, Expr, Index, Kind, Load, Op, Size, flat, indices, integer, op
 from irc.codegen.expr import number as float_constant
 from irc.elaborate import typing as ty
+from irc.elaborate.contract import contract
 from irc.elaborate.names import index_names
 from irc.elaborate.report import Report, counted, similar
 from irc.elaborate.scope import Lets, Scope
@@ -218,15 +219,15 @@ class Context:
         missing = [n for n in self.axes if n not in free and sum(n in u for u in uses) >= 2]
         inner = free | set(missing)
         result: Expr | None = None
-        summed: Expr | None = None
+        summed: list[Expr] = []
         place = next((k for k, u in enumerate(uses) if u & set(missing)), -1)
         for factor, used in zip(factors, uses, strict=True):
             if used & set(missing):
                 value = ty.floating(self.lower(factor.value, inner), factor.value.span, self.report)
-                summed = self._times(summed, factor, value)
-        total = self.reduce(missing, summed, e.span) if summed is not None else None
+                summed.append(self._times(None, factor, value))
         for k, (factor, used) in enumerate(zip(factors, uses, strict=True)):
-            if k == place and total is not None:
+            if k == place:
+                total = contract(summed, missing, self.axes, lambda over, body: self.reduce(over, body, e.span))
                 result = total if result is None else op("mul", ty.to_float(result), total)
             if not used & set(missing):
                 value = ty.number(self.lower(factor.value, free), factor.value.span, self.report)
