@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import Axis, Const, Expr, Kind
+from irc.codegen.expr import Axis, Const, Expr, Kind, Op, indices, loads
 from irc.codegen.kernel import Loop, LoopKernel, Target
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf
 
@@ -20,10 +20,12 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Nest:
-    """A printed Loop. Threads share out `outer`; `inner` runs inside, then `over`."""
+    """A printed Loop. Threads share out `outer`, then `lanes` block by block; `inner` runs inside, then `over`, and
+    inside of that the lanes of a block, each with its own sum: for sums down the columns of a matrix."""
 
     outer: tuple[Counter, ...]
     inner: tuple[Counter, ...]
+    lanes: Counter | None
     over: tuple[Counter, ...]
     reduce: str
     body: str
@@ -55,11 +57,27 @@ def _order(loop: Loop) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
     return outer, tuple(axis for axis in loop.axes if axis not in outer)
 
 
+def _last(index: Expr) -> Expr:
+    """The part of an index expression that runs fastest."""
+    return index.args[-2] if isinstance(index, Op) and index.name == "flat" else index
+
+
+def _runs_down_columns(loop: Loop) -> bool:
+    """Whether the last axis, and no axis that is reduced, runs along the neighbouring elements of what is read."""
+    if loop.reduce != "sum" or not loop.axes or loop.axes[-1].name not in loop.parallel:
+        return False
+    fastest = [_last(load.indices[-1]) for load in loads(loop.body) if load.indices]
+    reduced = {axis.name for axis in loop.over}
+    return loop.axes[-1].index in fastest and not any(reduced & indices(e) for e in fastest)
+
+
 def nest(loop: Loop) -> Nest:
     outer, inner = _order(loop)
+    lanes = loop.axes[-1:] if _runs_down_columns(loop) else ()
     return Nest(
-        outer=counters(outer),
+        outer=counters(tuple(axis for axis in outer if axis not in lanes)),
         inner=counters(inner),
+        lanes=counters(lanes)[0] if lanes else None,
         over=counters(loop.over),
         reduce=loop.reduce,
         body=print_scalar(loop.body),

@@ -38,7 +38,7 @@ _RESERVED = frozenset(
     mutable namespace new noexcept not nullptr operator or private protected public register return short signed sizeof
     static struct switch template this throw true try typedef typeid typename union unsigned using virtual void volatile
     while xor irc std data strides sizes threads row column row_tile column_tile rows_end row_tiles chunks packed factor
-    others sums feature whole result highest total""".split()  # noqa: SIM905
+    others sums feature whole result highest total block block_end""".split()  # noqa: SIM905
 )
 
 

@@ -133,6 +133,18 @@ def test_reductions_see_only_supported_points(reduce: str, layout: str) -> None:
         np.testing.assert_allclose(got[i], expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("columns", [1, 63, 64, 130])
+def test_sums_down_columns(columns: int, add: bool) -> None:
+    x = sample(37, columns, "bf16")
+    x[np.arange(37)[:, None] > np.arange(columns)] = np.nan
+    y = np.ones(columns, ml_dtypes.bfloat16)
+    where = op("le", n.index, m.index)
+    k = kernel(loop((m,), X, over=(n,), reduce="sum", where=where, add=add), storage="bf16", rank=1)
+    expected = np.nansum(x.astype(np.float32), 0) + add
+    np.testing.assert_allclose(run(k, x, y).astype(np.float32), expected, rtol=1e-2, atol=1e-6)
+
+
 def test_logsumexp_with_one_more_logit_and_large_scores() -> None:
     x = sample(storage="f64") + 1000
     k = kernel(loop((n,), X, over=(m,), reduce="logsumexp", init=number(1001.0)), storage="f64", rank=1)
