@@ -27,7 +27,7 @@ assert "site-packages" in irc.__file__, irc.__file__
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
+        build = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]  # the wheel from the source archive
         subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
         (wheel,) = folder.glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
