@@ -60,20 +60,20 @@ class Program:
                 raise InputError(f"sizes: the program has no size {name}; it has {', '.join(sorted(declared))}")
             if value < 0:
                 raise InputError(f"sizes: {name} must be a natural number, got {value}")
-        self._features = feature_sizes(specialise(graph, sizes))
+        self.features = feature_sizes(specialise(graph, sizes))
         self._built: dict[tuple[int, ...], Built] = {}
         self._lock = threading.Lock()
-        if not self._features:
+        if not self.features:
             self.built({})
 
     # what was compiled
 
     def built(self, sizes: Mapping[str, int]) -> Built:
         """The kernels for these sizes, compiled if they are new."""
-        key = tuple(sizes[name] for name in self._features)
+        key = tuple(sizes[name] for name in self.features)
         with self._lock:
             if key not in self._built:
-                self._built[key] = self._build({**self.fixed, **dict(zip(self._features, key, strict=True))})
+                self._built[key] = self._build({**self.fixed, **dict(zip(self.features, key, strict=True))})
             return self._built[key]
 
     def _build(self, sizes: Mapping[str, int]) -> Built:
@@ -89,7 +89,7 @@ class Program:
 
     def _latest(self) -> Built:
         if not self._built:
-            wanted = ", ".join(f"{n}=…" for n in self._features)
+            wanted = ", ".join(f"{n}=…" for n in self.features)
             raise InputError(
                 f"the kernels depend on {wanted}: pass sizes=dict({wanted}) to irc.compile, or call the program first"
             )
