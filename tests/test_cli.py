@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -192,6 +193,18 @@ def test_compile_writes_a_library_that_c_can_call(tmp_path: Path) -> None:
     for kernel in manifest["kernels"]:
         assert hasattr(library, kernel["name"])
         assert f"void {kernel['name']}(" in header
+
+
+def test_the_c_example_links_the_library_and_agrees_with_the_formula(tmp_path: Path) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    assert compiler, "a C++ compiler comes with a C compiler"
+    assert irc("compile", CAUSAL, "--size", "D=16", "-o", str(tmp_path)).exit_code == 0
+    demo = str(tmp_path / "demo")
+    library = [f"-I{tmp_path}", f"-L{tmp_path}", "-lcausal", f"-Wl,-rpath,{tmp_path}", "-lm"]
+    source = str(EXAMPLES / "c" / "causal.c")
+    subprocess.run([compiler, "-std=c11", "-Wall", "-Werror", source, *library, "-o", demo], check=True)
+    done = subprocess.run([demo], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_compile_with_an_open_feature_size_says_which() -> None:
