@@ -18,8 +18,9 @@ IRC_INLINE void multiply(V (&block)[M][N], const T *a, ptrdiff_t a_row, ptrdiff_
     V right[N];
 #pragma GCC unroll 16
     for (int n = 0; n < N; n++) {
-      right[n] = load_vector<V>(b + k * b_step + n * LANES);
-      IRC_IN_REGISTER(right[n]);
+      V value = load_vector<V>(b + k * b_step + n * LANES);
+      IRC_IN_REGISTER(value);
+      right[n] = value;
     }
 #pragma GCC unroll 16
     for (int m = 0; m < M; m++) {

@@ -38,23 +38,33 @@ IRC_INLINE VecD scale_by_power(VecD p, VecD n) {
 #endif
 }
 
+// 2^x by a polynomial of least relative error on [-1/2, 1/2]; 2^-inf is exactly 0. For x up to 2^20.
+IRC_INLINE VecF exp2(VecF x) {
+  x = fast_max(x, splat<VecF>(-160.0f));
+  VecF n = round_near(x), r = x - n;
+  VecF p = 0.00133999309f + r * 0.000153458124f;
+  p = 0.00961848907f + r * p;
+  p = 0.0555032864f + r * p;
+  p = 0.240226462f + r * p;
+  p = 0.693147182f + r * p;
+  p = 1.0f + r * p;
+  return scale_by_power(p, n);
+}
+
 // exp(x) = 2^n e^r with |r| <= ln(2)/2, the subtraction in two parts (Cody and Waite 1980). exp(-inf) is exactly 0.
 IRC_INLINE VecF exp(VecF x) {
-  x = fast_max(x, splat<VecF>(-120.0f));
-  x = select(x > 100.0f, splat<VecF>(100.0f), x);
+  x = fast_min(fast_max(x, splat<VecF>(-120.0f)), splat<VecF>(100.0f));
   VecF n = round_near(x * 1.44269504f), r = x - n * 0.693359375f + n * 2.12194440e-4f;
-  VecF p = 1.0f / 720 + r * (1.0f / 5040);
-  p = 1.0f / 120 + r * p;
-  p = 1.0f / 24 + r * p;
-  p = 1.0f / 6 + r * p;
-  p = 0.5f + r * p;
+  VecF p = 0.00837503653f + r * 0.00138365675f;
+  p = 0.0416682437f + r * p;
+  p = 0.166664168f + r * p;
+  p = 0.499999911f + r * p;
   p = 1.0f + r * p;
   p = 1.0f + r * p;
   return scale_by_power(p, n);
 }
 IRC_INLINE VecD exp(VecD x) {
-  x = fast_max(x, splat<VecD>(-800.0));
-  x = select(x > 800.0, splat<VecD>(800.0), x);
+  x = fast_min(fast_max(x, splat<VecD>(-800.0)), splat<VecD>(800.0));
   VecD n = round_near(x * 1.4426950408889634), r = x - n * 6.93145751953125e-1 - n * 1.42860682030941723212e-6;
   const double inverse_factorials[] = {
       1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720,
@@ -64,6 +74,9 @@ IRC_INLINE VecD exp(VecD x) {
   for (int term = 0; term < 13; term++) p = inverse_factorials[term] + r * p;
   return scale_by_power(p, n);
 }
+
+// x = n + r, so that 2^x = 2^n exp(r ln 2), as exactly as exp.
+IRC_INLINE VecD exp2(VecD x) { return exp(x * 0.6931471805599453); }
 
 // A function of the standard library, lane by lane.
 template <class V, class F> IRC_INLINE V each_lane(V x, F function) {

@@ -122,6 +122,26 @@ IRC_INLINE VecD fast_max(VecD x, VecD y) {
 #endif
 }
 
+// The smaller; NaN as above.
+IRC_INLINE VecF fast_min(VecF x, VecF y) {
+#if defined(__AVX512F__)
+  return (VecF)_mm512_min_ps((__m512)y, (__m512)x);
+#elif defined(__AVX2__)
+  return (VecF)_mm256_min_ps((__m256)y, (__m256)x);
+#else
+  return select(y < x, y, x);
+#endif
+}
+IRC_INLINE VecD fast_min(VecD x, VecD y) {
+#if defined(__AVX512F__)
+  return (VecD)_mm512_min_pd((__m512d)y, (__m512d)x);
+#elif defined(__AVX2__)
+  return (VecD)_mm256_min_pd((__m256d)y, (__m256d)x);
+#else
+  return select(y < x, y, x);
+#endif
+}
+
 // Conversions keep the lanes.
 template <class T> IRC_INLINE typename Vectors<T>::vec to_float(typename Vectors<T>::ivec x) {
   return __builtin_convertvector(x, typename Vectors<T>::vec);
