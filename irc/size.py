@@ -71,21 +71,38 @@ def polynomial(expr: Expr, definitions: Definitions) -> Polynomial:
             return polynomial(a, definitions) * polynomial(b, definitions)
         case Op("neg", (a,), _):
             return constant(0) - polynomial(a, definitions)
-        case Op("floordiv", (a, b), _):
-            quotient = divide(polynomial(a, definitions), polynomial(b, definitions))
-            return quotient if quotient is not None else _opaque(expr, definitions)
-        case Op("mod", (a, b), _):
-            exact = divide(polynomial(a, definitions), polynomial(b, definitions))
-            return constant(0) if exact is not None else _opaque(expr, definitions)
-        case Op():
-            return _opaque(expr, definitions)
+        case Op("floordiv" | "mod" as name, (a, b), _):
+            by = polynomial(b, definitions)
+            whole, rest = split(polynomial(a, definitions), by)
+            part = _opaque(name, rest, by)
+            return whole + part if name == "floordiv" else part
+        case Op(name, args, _):
+            return _opaque(name, *(polynomial(a, definitions) for a in args))
         case _:
             return Polynomial((((expr,), 1),))
 
 
-def _opaque(expr: Op, definitions: Definitions) -> Polynomial:
-    atom = op(expr.name, *(expression(polynomial(a, definitions)) for a in expr.args))
+def _opaque(name: str, *args: Polynomial) -> Polynomial:
+    """An operation that stays one atom, unless its value is plain."""
+    if name in ("floordiv", "mod") and not args[0].terms:
+        return args[0]
+    atom = op(name, *(expression(a) for a in args))
     return constant(int(atom.value)) if isinstance(atom, Const) else Polynomial((((atom,), 1),))
+
+
+def split(dividend: Polynomial, divisor: Polynomial) -> tuple[Polynomial, Polynomial]:
+    """(q, r) with dividend = q * divisor + r, every term that the divisor divides moved into q."""
+    exact = divide(dividend, divisor)
+    if exact is not None:
+        return exact, constant(0)
+    whole = constant(0)
+    for monomial, coefficient in dividend.terms:
+        quotient = divide(Polynomial(((monomial, coefficient),)), divisor)
+        if quotient is None and not monomial and divisor.value:
+            quotient = constant(coefficient // divisor.value)
+        if quotient is not None:
+            whole = whole + quotient
+    return whole, dividend - whole * divisor
 
 
 def divide(dividend: Polynomial, divisor: Polynomial) -> Polynomial | None:
@@ -127,8 +144,7 @@ def equal(a: Expr, b: Expr, definitions: Definitions) -> bool:
 def nonnegative(p: Polynomial, least: int = 1) -> bool:
     """Whether p >= 0 is plain for all sizes >= `least`: each size written as least + x, no coefficient is negative.
 
-    Sufficient, not necessary. An atom that is no size counts as any natural number if it is a quotient or a
-    remainder of sizes, and is otherwise unknown.
+    Sufficient, not necessary. Quotients and remainders of sizes count as any natural number; other atoms are unknown.
     """
     shifted: list[tuple[Monomial, int]] = []
     for monomial, coefficient in p.terms:
@@ -138,10 +154,18 @@ def nonnegative(p: Polynomial, least: int = 1) -> bool:
             for kept in combinations(range(len(sizes)), count):
                 atoms = _sorted(tuple(sizes[k] for k in kept) + others)
                 shifted.append((atoms, coefficient * least ** (len(sizes) - count)))
-    return all(
-        c >= 0 and all(isinstance(a, Size) or (isinstance(a, Op) and a.name in ("floordiv", "mod")) for a in m)
-        for m, c in _collect(shifted).terms
-    )
+    return all(c >= 0 and all(isinstance(a, Size) or _natural(a) for a in m) for m, c in _collect(shifted).terms)
+
+
+def _natural(atom: Expr) -> bool:
+    """Whether a quotient or a remainder is plainly 0 or more."""
+    match atom:
+        case Op("floordiv", (a, b), _):
+            return nonnegative(polynomial(a, {})) and nonnegative(polynomial(b, {}) - constant(1))
+        case Op("mod", (_, b), _):
+            return nonnegative(polynomial(b, {}) - constant(1))
+        case _:
+            return False
 
 
 def evaluate(expr: Expr, values: Mapping[str, int], definitions: Definitions) -> int:

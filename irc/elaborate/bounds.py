@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from irc.codegen.expr import Const, Expr, Index, Kind, Load, Op, Size, op, rebuild
 from irc.ir import Fact
-from irc.size import Polynomial, constant, divide, nonnegative, polynomial
+from irc.size import Polynomial, constant, divide, expression, nonnegative, polynomial
 
 ONE = constant(1)
 MOST = 4  # candidates kept a side: enough for nested min and max
@@ -152,8 +152,11 @@ class Bounds:
                 high.append(whole - ONE)
             elif x.value is not None and b.value is not None:
                 high.append(constant(x.value // b.value))
-            elif nonnegative(x):
-                high.append(x)
+            else:
+                rounded = op("floordiv", expression(x), expression(b))
+                high.append(polynomial(rounded, self.sizes))
+                if nonnegative(x):
+                    high.append(x)
         return Range(low, tuple(high)[:MOST])
 
     def _remainder(self, a: Range, b: Polynomial) -> Range:
