@@ -6,13 +6,15 @@ from irc.elaborate import declare
 from irc.elaborate.access import check_accesses
 from irc.elaborate.assign import assign
 from irc.elaborate.core import CoreBuilder
+from irc.elaborate.divisors import assumed_divisors
 from irc.elaborate.elsewhere import sizes_elsewhere
 from irc.elaborate.ensure import ensure
 from irc.elaborate.report import Failed, similar
 from irc.elaborate.scope import LetBinding, Lets, Scope
 from irc.error import SpecError
 from irc.grammar.diagnostic import Diagnostic
-from irc.grammar.syntax import Assume, Attention, Block, Core, Ensure, Let, Return, SizeDecl, TensorDecl
+from irc.grammar.source import Span
+from irc.grammar.syntax import Assign, Assume, Attention, Block, Core, Ensure, Let, Return, SizeDecl, TensorDecl
 from irc.ir import Graph
 
 
@@ -30,6 +32,7 @@ def build_with_warnings(program: Attention) -> tuple[Graph, tuple[Diagnostic, ..
                 declare.sizes(statement, scope)
             case TensorDecl():
                 declare.tensors(statement, scope)
+    scope.later = _results(program)
     scope.elsewhere = sizes_elsewhere(program, scope)
     cores: list[CoreBuilder] = []
     promises: list[Ensure] = []
@@ -52,6 +55,7 @@ def build_with_warnings(program: Attention) -> tuple[Graph, tuple[Diagnostic, ..
     for promise in promises:
         ensure(promise, scope, cores)
     accesses = check_accesses(scope) if not scope.report.errors else ()
+    divisors = assumed_divisors(scope) if not scope.report.errors else ()
     if scope.report.errors:
         raise SpecError(scope.report.errors)
     graph = Graph(
@@ -59,11 +63,19 @@ def build_with_warnings(program: Attention) -> tuple[Graph, tuple[Diagnostic, ..
         tuple(scope.nodes),
         outputs,
         tuple(scope.sizes.items()),
-        tuple(scope.facts),
+        (*scope.facts, *divisors),
         tuple(scope.properties),
         accesses,
     )
     return graph, scope.report.warnings
+
+
+def _results(program: Attention) -> dict[str, Span]:
+    targets = [
+        s.target for b in program.statements if isinstance(b, Block) for s in b.statements if isinstance(s, Assign)
+    ]
+    targets += [t for core in program.statements if isinstance(core, Core) for t in core.outputs]
+    return {t.tensor.id: t.span for t in targets}
 
 
 def _let(statement: Let, scope: Scope, lets: Lets) -> None:

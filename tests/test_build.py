@@ -161,6 +161,12 @@ def test_an_access_is_proved_for_all_sizes(size: str, index: str) -> None:
         interpret(graph, {**tensors, "T": np.ones(n)}, {"B": 1, "H": 2, "S": s, "D": 3})
 
 
+def test_a_divisor_that_may_be_zero_is_assumed_not_to_be() -> None:
+    declare = "size B, H, S, D\n input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D]\n scalar w: int"
+    graph = core(PLAIN.format("allow i // w == j // w and i // (S // 2 + 1) == 0"), declare)
+    assert [(f.text, f.free) for f in graph.facts] == [("w >= 1 (a divisor)", ())]
+
+
 def test_a_whole_block_computes_what_numpy_does() -> None:
     rng = np.random.default_rng(0)
     b, s, h, d = 2, 3, 12, 64

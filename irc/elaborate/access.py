@@ -17,24 +17,23 @@ def check_accesses(scope: Scope) -> Accesses:
     """The accesses that only a call can check, each with the axes that it reads."""
     bounds = Bounds(scope.sizes, tuple(scope.facts))
     shapes = {node.name: shape(node) for node in scope.nodes}
-    spans = {node.name: node.span for node in scope.nodes}
     left: dict[tuple[Load, tuple[Axis, ...]], None] = {}
-    for node in scope.nodes:
-        if not isinstance(node, Map | Reduce):
-            continue
-        axes = {a.name: a for a in _axes(node)}
+    readers = [(node_axes(n), bodies(n), n.span) for n in scope.nodes]
+    readers += [(fact.free, (fact.predicate,), fact.span) for fact in scope.facts]
+    for free, expressions, span in readers:
+        axes = {a.name: a for a in free}
         extents = {name: a.size for name, a in axes.items()}
-        for load in dict.fromkeys(found for e in bodies(node) for found in loads(e)):
+        for load in dict.fromkeys(found for e in expressions for found in loads(e)):
             for k, (index, size) in enumerate(zip(load.indices, shapes[load.tensor], strict=True)):
                 if isinstance(index, Index) and scope.same(extents[index.name], size):
                     continue
-                if not _proved(index, size, extents, bounds, scope, load, k, spans[node.name]):
+                if not _proved(index, size, extents, bounds, scope, load, k, span):
                     used = tuple(a for n, a in axes.items() if n in indices(load))
                     left[(load, used)] = None
     return tuple(left)
 
 
-def _axes(node: Node) -> tuple[Axis, ...]:
+def node_axes(node: Node) -> tuple[Axis, ...]:
     match node:
         case Map():
             return node.axes

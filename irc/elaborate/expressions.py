@@ -162,6 +162,7 @@ class Context:
                 ty.whole(right, e.right.span, self.report, f"the right side of `{e.op}`")
                 if isinstance(right, Const) and right.value == 0:
                     self.report.fail("E305", "division by zero", e.right.span)
+                self.scope.divisors.setdefault(right, e.right.span)
                 return op("floordiv" if e.op == "//" else "mod", left, right)
             case _:
                 return ty.power(left, right)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from irc.codegen.expr import Expr
@@ -12,7 +13,7 @@ from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Access, Expression, Group, Name, Sum
 from irc.ir import product
-from irc.size import constant, divide, expression, text
+from irc.size import constant, divide, expression, polynomial, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,17 +190,28 @@ class Inference:
             self._disagree(together)
 
     def _disagree(self, together: Together, open_: str | None = None) -> None:
+        whole, sizes = self.scope.poly(together.size).value, self.scope.sizes
+        if open_ is None:
+            help = "a reshape that mixes axes does not type: name each axis, and split only what was merged"
+        elif whole is None:
+            help = f"say that it divides, as in `size {text(together.size)} = …`, and the size of `{open_}` follows"
+        else:
+            help = f"no size of `{open_}` makes the product {whole}"
         told = [(n, self.known[n.id]) for n in names(together.group) if n.id in self.known]
         self.scope.report.fail(
             "E207",
             f"this product axis does not fit a dimension of size {text(together.size)}: "
-            + ", ".join(f"`{n.id}` has size {text(k.size)}" for n, k in told),
+            + ", ".join(f"`{n.id}` has size {valued(k.size, sizes)}" for n, k in told),
             together.group.span,
             (
                 *(Note(f"`{n.id}` has size {text(k.size)} here", k.span) for n, k in told if k.span != n.span),
                 Note(f"`{together.tensor.name}` is declared here", together.tensor.span),
             ),
-            help="a reshape that mixes axes does not type: name each axis, and split only what was merged"
-            if open_ is None
-            else f"say that it divides, as in `size {text(together.size)} = …`, and the size of `{open_}` follows",
+            help=help,
         )
+
+
+def valued(size: Expr, sizes: Mapping[str, Expr | None]) -> str:
+    """A size as written, and its number where it is fixed."""
+    written, value = text(size), polynomial(size, sizes).value
+    return written if value is None or written == str(value) else f"{written} = {value}"

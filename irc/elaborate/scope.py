@@ -55,6 +55,8 @@ class Scope:
     facts: list[Fact] = field(default_factory=list)
     properties: list[Property] = field(default_factory=list)
     places: dict[Load, Span] = field(default_factory=dict)  # where an element was written
+    divisors: dict[Expr, Span] = field(default_factory=dict)  # where a divisor was written
+    later: dict[str, Span] = field(default_factory=dict)  # every result, wherever it is defined
     elsewhere: dict[str, Expr] = field(default_factory=dict)  # index sizes that the declared tensors agree on
 
     def poly(self, expr: Expr) -> Polynomial:
@@ -91,6 +93,9 @@ class Scope:
         if tensor is None:
             if name.id in self.sizes:
                 self.report.fail("E106", f"`{name.id}` is a size and has no elements", name.span)
+            if name.id in self.later:
+                note = Note("it is defined here", self.later[name.id])
+                self.report.fail("E111", f"`{name.id}` is used before it is defined", name.span, (note,))
             self.unknown(name, "tensor", self.tensors)
         if tensor.broken:
             raise Failed
