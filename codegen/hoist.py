@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, indices, rebuild, walk
 from irc.codegen.kernel import TileKernel
-from irc.codegen.printer import print_expr, print_scalar
+from irc.codegen.printer import identifier, print_expr, print_scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +73,12 @@ class Hoists:
 
         return print_expr(rebuild(expr, place), texts.get)
 
-    def scalar(self, expr: Expr) -> str:
-        """The expression as a scalar of the row or column position for which it is filled."""
-        return print_scalar(expr)
-
     def _place(self, part: Expr) -> str | None:
         """The text of a subexpression that is available as a whole, or None to go on below it."""
         if isinstance(part, Const):
             return None
         if isinstance(part, Local):
-            return f"tile_{part.name}[m][w]"
+            return f"tile_{identifier(part.name)}[m][w]"
         if any(isinstance(e, Local) for e in walk(part)):
             return None
         names = indices(part)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from irc.codegen.cpu import prologue
 from irc.codegen.elements import extent, unflatten
-from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Local, indices, walk
+from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Local, indices, substitute, walk
 from irc.codegen.hoist import Hoists
 from irc.codegen.kernel import (
     ColumnProduct,
@@ -201,12 +201,16 @@ def _direct(panel: Panel, kernel: TileKernel) -> Direct | None:
     )
 
 
+def _panel_name(name: str) -> str:
+    return f"panel_{identifier(name)}"
+
+
+def _tile_names(names: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(identifier(name) for name in names))
+
+
 def _tiles_of(expr: Expr) -> set[str]:
     return {e.name for e in walk(expr) if isinstance(e, Local)}
-
-
-def _value_of(step: TileOp) -> Expr | None:
-    return step.value if isinstance(step, Value | InnerSum) else None
 
 
 def _weighted(body: tuple[TileOp, ...]) -> set[str]:
@@ -225,8 +229,10 @@ def _target(target: Target) -> str:
 
 
 def _line(step: Value | InnerSum, stored: set[str], hoists: Hoists) -> Line:
-    inner = axis_texts(step.over) if isinstance(step, InnerSum) else ()
-    return Line(step.name, hoists.vector(step.value), step.masked, step.name in stored, inner)
+    over = step.over if isinstance(step, InnerSum) else ()
+    inner = tuple(Axis(f"inner_{a.name}", a.size) for a in over)  # no name of the template's own
+    value = substitute(step.value, {a.index: b.index for a, b in zip(over, inner, strict=True)})
+    return Line(identifier(step.name), hoists.vector(value), step.masked, step.name in stored, axis_texts(inner))
 
 
 def _is_long(line: Line) -> bool:
@@ -258,9 +264,10 @@ def tile_text(kernel: TileKernel) -> TileText:
             case Dot(name, row, column):
                 if not stages or stages[-1].lines:
                     stages.append(Stage())
-                stages[-1].dots.append(DotText(name, row, column, width(panels[row])))
+                dot = DotText(identifier(name), _panel_name(row), _panel_name(column), width(panels[row]))
+                stages[-1].dots.append(dot)
                 if name in stored:
-                    stages[-1].lines.append(Line(name, f"tile_{name}[m][w]", False, True))
+                    stages[-1].lines.append(Line(identifier(name), hoists.vector(Local(name)), False, True))
             case Value() | InnerSum():
                 if not stages:
                     stages.append(Stage())
@@ -284,7 +291,7 @@ def tile_text(kernel: TileKernel) -> TileText:
 
     def panel_text(panel: Panel) -> PanelText:
         return PanelText(
-            panel.name,
+            _panel_name(panel.name),
             width(panel),
             axis_texts(panel.features),
             print_scalar(panel.value),
@@ -301,8 +308,8 @@ def tile_text(kernel: TileKernel) -> TileText:
             raise ValueError("tiles: the maximum of a running weight")
         return Result(
             f"{'row' if isinstance(step, RowProduct | RowReduce) else 'column'}_result_{position}",
-            step.tile,
-            panel.name if panel else "",
+            identifier(step.tile),
+            _panel_name(panel.name) if panel else "",
             width(panel) if panel else 0,
             axis_texts(panel.features) if panel else (),
             reduce,
@@ -324,9 +331,9 @@ def tile_text(kernel: TileKernel) -> TileText:
         column_panels=tuple(panel_text(p) for p in kernel.panels if p.side == "column"),
         stages=tuple(stages),
         late=tuple(_line(s, stored | late_reads, hoists) for s in late_values),
-        late_reads=tuple(sorted(late_reads - late_names)),
+        late_reads=_tile_names(late_reads - late_names),
         softmax=_softmax_text(softmax, score) if softmax is not None else None,
-        stored=tuple(sorted(stored | late_reads | ({softmax.weight} if softmax else set()))),
+        stored=_tile_names(stored | late_reads | ({softmax.weight} if softmax else set())),
         row_products=tuple(r for s, r in results if isinstance(s, RowProduct)),
         row_reduces=tuple(r for s, r in results if isinstance(s, RowReduce)),
         column_products=tuple(r for s, r in results if isinstance(s, ColumnProduct)),
@@ -340,7 +347,7 @@ def tile_text(kernel: TileKernel) -> TileText:
 
 def _softmax_text(step: OnlineSoftmax, score: str) -> SoftmaxText:
     return SoftmaxText(
-        weight=step.weight,
+        weight=identifier(step.weight),
         score=score,
         init=print_scalar(step.init) if step.init is not None else None,
         lse=_target(step.lse) if step.lse is not None else None,
