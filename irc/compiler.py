@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from irc import stored
 from irc.error import DeviceError, Error, InputError
 from irc.fuse import Precision
 from irc.grammar.source import Source
-from irc.pipeline import front
+from irc.ir import Graph
 from irc.program import Program
 
 PRECISIONS: dict[str, Precision] = {
@@ -41,7 +42,13 @@ def compile(
         raise DeviceError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
     source = read(program)
     precision = Precision("f64", "f64") if target == "reference" else PRECISIONS[dtype]
-    return Program(front(source), source, dict(sizes or {}), precision, target)
+
+    def front() -> Graph:
+        from irc import pipeline  # not needed, nor its imports, for a text that has been seen
+
+        return pipeline.front(source)
+
+    return Program(stored.graph(source, front), source, dict(sizes or {}), precision, target)
 
 
 def read(program: str | Path) -> Source:

@@ -6,34 +6,23 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from irc.build import build
 from irc.codegen.render import render
+from irc.compiled import Compiled
 from irc.differentiate import differentiable, differentiate
 from irc.error import Error, SpecError
-from irc.fuse import Fused, Precision, fuse
+from irc.fuse import Precision, fuse
 from irc.grammar.diagnostic import SyntaxErrors
 from irc.grammar.parser import parse
 from irc.grammar.source import Source
-from irc.ir import Graph, Input
+from irc.ir import Graph
 from irc.simplify import simplify
 from irc.specialise import specialise
 from irc.verify import verify
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """Everything that one compilation for known feature sizes yields."""
-
-    forward_graph: Graph
-    backward_graph: Graph | None
-    forward: Fused
-    backward: Fused | None
-    source: str
 
 
 def front(source: Source) -> Graph:
@@ -80,8 +69,3 @@ def traced(name: str, run: Callable[[], T]) -> T:
     if "time" in os.environ.get("IRC_DEBUG", "").split(","):
         print(f"irc: {name}: {1e3 * (time.perf_counter() - start):.1f} ms", file=sys.stderr)
     return result
-
-
-def arguments(graph: Graph) -> tuple[Input, ...]:
-    """What a caller passes."""
-    return tuple(n for n in graph.inputs if n.role in ("input", "param", "const", "scalar"))

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from irc import stored
 from irc.codegen.expr import Kind
 from irc.codegen.kernel import Kernel, Storage
+from irc.compiled import Compiled, arguments
 from irc.contract import check_accesses, check_facts
 from irc.differentiate import cotangent_name
 from irc.error import InputError
@@ -19,8 +21,7 @@ from irc.fuse import Fused, Precision
 from irc.grammar.source import Source
 from irc.interpret import interpret
 from irc.ir import Graph, Input
-from irc.pipeline import Compiled, arguments, back
-from irc.runtime import cache, cpu, toolchain
+from irc.runtime import cpu
 from irc.runtime.arrays import DTYPE, give, take
 from irc.runtime.execute import run
 from irc.runtime.sizes import infer
@@ -77,15 +78,21 @@ class Program:
             return self._built[key]
 
     def _build(self, sizes: Mapping[str, int]) -> Built:
-        compiled = back(self.graph, self.text, sizes, self.precision)
-        fused = [f for f in (compiled.forward, compiled.backward) if f is not None]
-        kernels = {k.name: k for f in fused for k in f.kernels}
+        def compiled() -> Compiled:
+            from irc.pipeline import back  # not needed, nor its imports, for kernels that are stored
+
+            return back(self.graph, self.text, sizes, self.precision)
+
+        def with_text() -> tuple[Compiled, str]:
+            made = compiled()
+            return made, made.source
+
         if self.target == "reference":
-            return Built(compiled, None, None, kernels)
-        tools = toolchain.find()
-        key = cache.key((compiled.source,), tools.flags, tools.version)
-        directory = cache.get_or_build(key, lambda path: toolchain.compile(compiled.source, path / "kernels.so", tools))
-        return Built(compiled, cpu.Library(directory / "kernels.so"), directory, kernels)
+            return Built(compiled(), None, None, {})
+        found, library, directory = stored.kernels(self.text, sizes, self.precision, with_text)
+        assert isinstance(found, Compiled)
+        fused = [f for f in (found.forward, found.backward) if f is not None]
+        return Built(found, library, directory, {k.name: k for f in fused for k in f.kernels})
 
     def _latest(self) -> Built:
         if not self._built:
