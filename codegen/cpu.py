@@ -15,7 +15,7 @@ STORAGE: dict[Storage, str] = {
 }
 ARITHMETIC: dict[Arithmetic, str] = {"f32": "float", "f64": "double"}
 
-HEADERS = ("scalar.h",)
+HEADERS = ("float_math.h", "scalar.h")
 TILE_HEADERS = ("vector.h", "tile_vector_math.h", "tile_products.h")
 """Inlined in this order, the second only where a kernel of vector tiles needs them."""
 

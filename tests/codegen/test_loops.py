@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -66,6 +68,17 @@ def test_functions(name: str) -> None:
     x[0, :6] = [np.nan, np.inf, -np.inf, 0.0, 800.0, -800.0]
     y = run(kernel(loop((n, m), op(name, X)), storage="f64"), x, np.empty_like(x))
     np.testing.assert_allclose(y, FUNCTIONS[name](x), rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "erf"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_functions_of_floats_are_right_to_a_few_units(name: str) -> None:
+    x = np.concatenate([np.linspace(-110, 100, 20001), np.linspace(-5, 5, 20001), np.logspace(-40, 0, 1000)])
+    x = np.concatenate([x, [np.nan, np.inf, -np.inf, 0.0, -0.0, 0.4, 1.0]]).astype(np.float32)[None]
+    exact = (FUNCTIONS | {"erf": np.vectorize(math.erf)})[name](x.astype(np.float64))
+    got = run(kernel(loop((n, m), op(name, X))), x, np.empty_like(x))
+    np.testing.assert_allclose(got, exact.astype(np.float32), rtol=4e-7, atol=2e-45)
+    assert np.array_equal(np.isnan(got), np.isnan(x))
 
 
 def test_two_argument_functions() -> None:

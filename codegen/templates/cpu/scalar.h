@@ -126,7 +126,7 @@ template <class F> inline if_floating<F> erf(F x) { return std::erf(x); }
 
 // Only exp of what is not positive, so that nothing overflows.
 template <class F> inline if_floating<F> sigmoid(F x) {
-  F small = std::exp(-std::fabs(x));
+  F small = irc::exp(-std::fabs(x));
   return (x < F(0) ? small : F(1)) / (F(1) + small);
 }
 
