@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+import irc.elaborate
 from irc.build import build_with_warnings
 from irc.error import SpecError
 from irc.grammar.diagnostic import SyntaxErrors
@@ -53,3 +55,11 @@ def test_diagnostics_are_those_written_in_the_program(path: Path, pytestconfig: 
 @pytest.mark.parametrize("path", sorted((FOLDER / "accepted").glob("*.attn")), ids=lambda p: p.stem)
 def test_accepted_programs_are_built_without_a_word(path: Path) -> None:
     assert said(path, path.read_text(encoding="utf-8")) == ""
+
+
+def test_every_diagnostic_of_the_builder_has_a_program() -> None:
+    package = Path(irc.elaborate.__file__).parent
+    sources = [*package.glob("*.py"), package.parent / "build.py"]
+    codes = {code for path in sources for code in re.findall(r'"([EW]\d{3})"', path.read_text(encoding="utf-8"))}
+    shown = {code for path in FOLDER.glob("*.attn") for code in re.findall(r"\[([EW]\d{3})\]", path.read_text("utf-8"))}
+    assert codes - shown == set()
