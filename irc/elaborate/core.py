@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Op, op, walk
+from irc.codegen.expr import Axis, Const, Expr, Kind, Op, op, walk
 from irc.elaborate import typing as ty
 from irc.elaborate.assign import declare_result, dims_of, target_names
 from irc.elaborate.declare import size_value
+from irc.elaborate.emit import Parts, Statistic, core_nodes
 from irc.elaborate.expressions import Context
 from irc.elaborate.inference import Inference
 from irc.elaborate.names import expanded, index_names, names
@@ -18,8 +19,6 @@ from irc.elaborate.scope import LetBinding, Lets, Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Access, Align, Compare, Core, Let, Name, Softmax, Stage, Stat
-from irc.ir import Map, Reduce
-from irc.ir import position as place
 from irc.size import text
 
 HELP = "say it in the header of the core: `core o[…] over INDEX: SIZE { … }`"
@@ -28,7 +27,7 @@ STATS = ("logsumexp", "max", "entropy")
 
 @dataclass
 class CoreBuilder:
-    """Builds one core; `finished` cores are kept to type `ensure allow == p`."""
+    """Builds one core. It is kept to type `ensure allow == p` by its indices."""
 
     core: Core
     scope: Scope
@@ -43,7 +42,6 @@ class CoreBuilder:
     weighted: Expr | None = None
     sink: Expr | None = None
     softmax: Softmax | None = None
-    matmul: Stage | None = None
     scored: bool = False  # whether a `score` has been read, be it a wrong one
     failed: bool = False
 
@@ -352,8 +350,8 @@ class CoreBuilder:
 
     # results
 
-    def _stats(self) -> list[tuple[str, Access, tuple[Axis, ...], tuple[int, ...]]]:
-        """(function, target, axes, groups) of every row statistic asked for."""
+    def _stats(self) -> tuple[Statistic, ...]:
+        """Every row statistic asked for."""
         found = []
         asked: list[tuple[str, Access, Span]] = [("logsumexp", t, t.span) for t in self.core.outputs[1:]]
         asked += [(s.function.id, s.target, s.function.span) for s in self.core.statements if isinstance(s, Stat)]
@@ -373,70 +371,33 @@ class CoreBuilder:
                 declare_result(target, self.scope)
                 axes = tuple(self.context.axes[n.id] for n in written)
                 self.scope.add_value(target.tensor.id, Kind.FLOAT, dims_of(axes, groups), target.span)
-                found.append((function, target, axes, groups))
+                found.append(Statistic(function, target.tensor.id, axes, groups, target.span))
             except Failed:
                 self.failed = True
                 self.scope.add_broken(target.tensor)
-        return found
+        return tuple(found)
 
-    def _emit(self, main: Access, stats: list[tuple[str, Access, tuple[Axis, ...], tuple[int, ...]]]) -> None:
-        assert self.softmax is not None and self.context.score is not None and self.weighted is not None
-        name, axes, span = main.tensor.id, self.context.axes, self.core.span
-        reductions, rename = self.context.finish(name)
-        own = tuple(axes[m] for m in self.members)
-        over = tuple(axes[c] for c in self.columns)
-        pair = own + over
-        allow = rename(self.allow) if self.allow is not None else None
-        self.allow = allow
-        nodes: list[Map | Reduce] = list(reductions)
-
-        def element(node: Map | Reduce) -> Load:
-            return Load(node.name, place(node.axes, node.groups))
-
-        logit: Expr = rename(self.context.score)
-        scores = {n.name: n for n in reductions if n.axes == pair}
-        if not (isinstance(logit, Load) and logit.tensor in scores and logit == element(scores[logit.tensor])):
-            nodes.append(Map(f"{name}.logit", pair, logit, span=span))
-            logit = element(nodes[-1])
-        lse_name, lse_axes = f"{name}.lse", own
-        lse_groups: tuple[int, ...] = ()
-        asked = [s for s in stats if s[0] == "logsumexp"]
-        if asked:
-            _, target, lse_axes, lse_groups = asked[0]
-            lse_name = target.tensor.id
-        sink = rename(self.sink) if self.sink is not None else None
-        lse = Reduce(lse_name, lse_axes, over, "logsumexp", logit, allow, sink, lse_groups, span=span)
-        weight = Map(f"{name}.weight", pair, op("exp", op("sub", logit, element(lse))), allow, span=span)
-        header = tuple(axes[n.id] for n in self.header)
-        body = op("mul", element(weight), rename(self.weighted))
-        nodes += [lse, weight, Reduce(name, header, over, "sum", body, allow, groups=self.groups, span=span)]
-        for function, target, stat_axes, stat_groups in stats:
-            if target.tensor.id == lse_name:
-                continue
-            values = (logit, element(lse), element(weight), allow)
-            nodes.append(_stat(function, target, stat_axes, stat_groups, over, values))
-        self.scope.nodes.extend(nodes)
-        self.scope.add_value(name, Kind.FLOAT, dims_of(header, self.groups), main.span)
-
-
-def _stat(
-    function: str,
-    target: Access,
-    axes: tuple[Axis, ...],
-    groups: tuple[int, ...],
-    over: tuple[Axis, ...],
-    values: tuple[Expr, Expr, Expr, Expr | None],
-) -> Map | Reduce:
-    name = target.tensor.id
-    logit, lse, weight, allow = values
-    match function:
-        case "max":
-            return Reduce(name, axes, over, "max", logit, allow, groups=groups, span=target.span)
-        case "entropy":
-            body = op("mul", weight, op("sub", lse, logit))
-            return Reduce(name, axes, over, "sum", body, allow, groups=groups, span=target.span)
-        case _:
-            return Map(name, axes, lse, groups=groups, span=target.span)
+    def _emit(self, main: Access, statistics: tuple[Statistic, ...]) -> None:
+        context, name = self.context, main.tensor.id
+        assert context.score is not None and self.weighted is not None
+        reductions, rename = context.finish(name)
+        self.allow = rename(self.allow) if self.allow is not None else None
+        axes = tuple(context.axes[n.id] for n in self.header)
+        parts = Parts(
+            name,
+            axes,
+            self.groups,
+            tuple(context.axes[m] for m in self.members),
+            tuple(context.axes[c] for c in self.columns),
+            rename(context.score),
+            self.allow,
+            rename(self.sink) if self.sink is not None else None,
+            rename(self.weighted),
+            statistics,
+            self.core.span,
+        )
+        self.scope.nodes.extend(core_nodes(parts, reductions))
+        self.scope.add_value(name, Kind.FLOAT, dims_of(axes, self.groups), main.span)
 
 
 def _large(e: Expr) -> bool:
