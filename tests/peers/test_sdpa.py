@@ -27,7 +27,7 @@ def draw(*shape: int, seed: int, dtype: torch.dtype) -> torch.Tensor:
 def test_causal_forward_and_backward_agree(shape: tuple[int, ...], dtype: str, tolerance: float) -> None:
     kind = torch.float32 if dtype == "f32" else torch.float64
     q, k, v, do = (draw(*shape, seed=n, dtype=kind) for n in range(4))
-    exact = [x.double().requires_grad_() for x in (q, k, v)]
+    exact = [x.double().clone().requires_grad_() for x in (q, k, v)]
     o = torch.nn.functional.scaled_dot_product_attention(*exact, is_causal=True)
     expected = torch.autograd.grad(o, exact, do.double())
 
