@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from irc.codegen.cpu import prologue
 from irc.codegen.elements import extent, unflatten
-from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Local, indices, substitute, walk
+from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Local, indices, substitute, walk
 from irc.codegen.hoist import Hoists
 from irc.codegen.kernel import (
     ColumnProduct,
@@ -132,16 +132,15 @@ class TileText:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Sizes of the register block and of the tiles, in registers, rows and columns."""
+    """A row panel has `vectors` registers of rows, a row tile `panels` panels, a column tile `columns` columns."""
 
     vectors: int
     panels: int
     columns: int
-    block: int
 
 
-ROWS = Shape(vectors=3, panels=2, columns=96, block=8)
-COLUMNS = Shape(vectors=3, panels=1, columns=96, block=8)
+ROWS = Shape(vectors=3, panels=2, columns=96)
+COLUMNS = Shape(vectors=3, panels=1, columns=96)
 
 
 def context(kernel: TileKernel) -> dict[str, object]:

@@ -1,6 +1,13 @@
 // Matrix products on tiles: register blocks of broadcast x vectors. Lanes are rows (queries), or features.
 namespace irc {
 
+// A block in registers: BLOCK broadcasts x 3 vectors of rows, or 4 x FEATURE_VECTORS vectors of features.
+#if defined(__AVX512F__) || defined(__aarch64__)  // 32 registers
+constexpr int BLOCK = 8, FEATURE_VECTORS = 4;
+#else
+constexpr int BLOCK = 4, FEATURE_VECTORS = 2;
+#endif
+
 // Left to itself GCC folds the vector into each multiplication as a memory operand: a full load for every FMA.
 #if defined(__AVX512F__)
 #define IRC_IN_REGISTER(x) asm("" : "+v"(x))
@@ -10,7 +17,7 @@ namespace irc {
 
 // block[m][n] += sum over k of a[m*a_row + k*a_step] * b[k*b_step + n*lanes ...]
 template <int M, int N, class V, class T>
-IRC_INLINE void multiply(V (&block)[M][N], const T *a, ptrdiff_t a_row, ptrdiff_t a_step, const T *b, ptrdiff_t b_step,
+IRC_INLINE void multiply(V (&block)[M][N], const T *a, int64_t a_row, int64_t a_step, const T *b, int64_t b_step,
                          int depth) {
   constexpr int LANES = sizeof(V) / sizeof(T);
 #pragma GCC unroll 1
@@ -40,7 +47,7 @@ template <int M, int N, class V> IRC_INLINE void clear(V (&block)[M][N]) {
 
 // block[m][w] = sum over features of column panel[m][f] * row panel[f][rows of w]. Summed in registers, then handed over.
 template <int F, int M, int N, class V, class T>
-IRC_INLINE void dot_block(V (&block)[M][N], const T *columns, ptrdiff_t step, const T *rows) {
+IRC_INLINE void dot_block(V (&block)[M][N], const T *columns, int64_t step, const T *rows) {
   V sums[M][N];
   clear(sums);
   multiply<M, N>(sums, columns, step, 1, rows, N * (sizeof(V) / sizeof(T)), F);
@@ -52,7 +59,7 @@ IRC_INLINE void dot_block(V (&block)[M][N], const T *columns, ptrdiff_t step, co
 
 // M features of one row panel: sums[f][i] = sums[f][i]*rescale[i] + sum over j of panel[j][f] * tile[j][i].
 template <int M, int N, class V, class T>
-IRC_INLINE void row_product_block(T *sums, const V (&rescale)[N], const T *panel, ptrdiff_t panel_step, const T *tile,
+IRC_INLINE void row_product_block(T *sums, const V (&rescale)[N], const T *panel, int64_t panel_step, const T *tile,
                                   int depth) {
   constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = N * LANES;
   V block[M][N];
@@ -69,7 +76,7 @@ IRC_INLINE void row_product_block(T *sums, const V (&rescale)[N], const T *panel
 
 // All F features of one row panel, M at a time.
 template <int F, int M, int N, class V, class T>
-IRC_INLINE void row_product(T *sums, const V (&rescale)[N], const T *panel, ptrdiff_t panel_step, const T *tile,
+IRC_INLINE void row_product(T *sums, const V (&rescale)[N], const T *panel, int64_t panel_step, const T *tile,
                             int depth) {
   constexpr int WIDTH = N * (sizeof(V) / sizeof(T));
   int f = 0;
@@ -80,7 +87,7 @@ IRC_INLINE void row_product(T *sums, const V (&rescale)[N], const T *panel, ptrd
 
 // M columns, N vectors of features: sums[j][f] += sum over i of tile[j][i] * panel[i][f].
 template <int M, int N, class V, class T>
-IRC_INLINE void column_product_block(T *sums, ptrdiff_t width, const T *tile, ptrdiff_t tile_row, const T *panel,
+IRC_INLINE void column_product_block(T *sums, int64_t width, const T *tile, int64_t tile_row, const T *panel,
                                      int depth) {
   constexpr int LANES = sizeof(V) / sizeof(T);
   V block[M][N];
@@ -95,27 +102,31 @@ IRC_INLINE void column_product_block(T *sums, ptrdiff_t width, const T *tile, pt
     for (int n = 0; n < N; n++) store_vector(sums + m * width + n * LANES, block[m][n]);
 }
 
+// N vectors of features, from the one numbered `first`, of `columns` columns.
+template <int VECTORS, int N, class V, class T>
+IRC_INLINE void column_product_strip(T *sums, int columns, const T *tile, int64_t tile_row, const T *panel, int depth,
+                                     int first) {
+  constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = VECTORS * LANES;
+#pragma GCC unroll 1
+  for (int j = 0; j < columns; j += 4)
+    column_product_block<4, N, V>(sums + j * WIDTH + first * LANES, WIDTH, tile + j * tile_row, tile_row,
+                                  panel + first * LANES, depth);
+}
+
 // A panel padded to VECTORS vectors of features, and `columns` columns, a multiple of 4.
 template <int VECTORS, class V, class T>
-IRC_INLINE void column_product(T *sums, int columns, const T *tile, ptrdiff_t tile_row, const T *panel, int depth) {
-  constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = VECTORS * LANES, REST = VECTORS % 4;
+IRC_INLINE void column_product(T *sums, int columns, const T *tile, int64_t tile_row, const T *panel, int depth) {
+  constexpr int REST = VECTORS % FEATURE_VECTORS;
 #pragma GCC unroll 1
-  for (int n = 0; n + 4 <= VECTORS; n += 4)
-#pragma GCC unroll 1
-    for (int j = 0; j < columns; j += 4)
-      column_product_block<4, 4, V>(sums + j * WIDTH + n * LANES, WIDTH, tile + j * tile_row, tile_row,
-                                    panel + n * LANES, depth);
-  if constexpr (REST != 0) {
-#pragma GCC unroll 1
-    for (int j = 0; j < columns; j += 4)
-      column_product_block<4, REST, V>(sums + j * WIDTH + (VECTORS - REST) * LANES, WIDTH, tile + j * tile_row,
-                                       tile_row, panel + (VECTORS - REST) * LANES, depth);
-  }
+  for (int first = 0; first + FEATURE_VECTORS <= VECTORS; first += FEATURE_VECTORS)
+    column_product_strip<VECTORS, FEATURE_VECTORS, V>(sums, columns, tile, tile_row, panel, depth, first);
+  if constexpr (REST != 0)
+    column_product_strip<VECTORS, REST, V>(sums, columns, tile, tile_row, panel, depth, VECTORS - REST);
 }
 
 // The same products where the panel holds NaN or infinity and pairs are blocked: 0*NaN must not enter, so select.
 template <int F, int N, class V, class T, class Supported>
-void guarded_row_product(T *sums, const V (&rescale)[N], const T *panel, ptrdiff_t panel_step, const T *tile, int depth,
+void guarded_row_product(T *sums, const V (&rescale)[N], const T *panel, int64_t panel_step, const T *tile, int depth,
                          Supported supported) {
   constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = N * LANES;
   for (int n = 0; n < N; n++)
@@ -136,7 +147,7 @@ void guarded_row_product(T *sums, const V (&rescale)[N], const T *panel, ptrdiff
 }
 
 template <int WIDTH, class T, class Supported>
-void guarded_column_product(T *sums, int columns, const T *tile, ptrdiff_t tile_row, const T *panel, int depth,
+void guarded_column_product(T *sums, int columns, const T *tile, int64_t tile_row, const T *panel, int depth,
                             Supported supported) {
   constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T);
   for (int j = 0; j < columns; j++)
