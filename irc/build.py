@@ -9,6 +9,7 @@ from irc.elaborate.core import CoreBuilder
 from irc.elaborate.divisors import assumed_divisors
 from irc.elaborate.elsewhere import sizes_elsewhere
 from irc.elaborate.ensure import ensure
+from irc.elaborate.frame import stat_targets
 from irc.elaborate.report import Failed, similar
 from irc.elaborate.scope import LetBinding, Lets, Scope
 from irc.error import SpecError
@@ -110,7 +111,7 @@ def _core(core: Core, scope: Scope, cores: list[CoreBuilder]) -> None:
         builder.build()
         cores.append(builder)
     except Failed:
-        for target in (*core.outputs, *builder.stat_targets()):
+        for target in (*core.outputs, *stat_targets(core)):
             scope.add_broken(target.tensor)
 
 

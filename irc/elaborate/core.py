@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NoReturn
 
-from irc.codegen.expr import Axis, Const, Expr, Kind, Op, op, walk
+from irc.codegen.expr import Const, Expr, Kind, Op, op, walk
 from irc.elaborate import typing as ty
 from irc.elaborate.assign import declare_result, dims_of, target_names
-from irc.elaborate.declare import size_value
 from irc.elaborate.emit import Parts, Statistic, core_nodes
 from irc.elaborate.expressions import Context
-from irc.elaborate.inference import Inference
+from irc.elaborate.frame import frame
 from irc.elaborate.names import expanded, index_names, names
 from irc.elaborate.report import Failed, similar
-from irc.elaborate.roles import bare_names, rows, with_lets
+from irc.elaborate.roles import bare_names, with_lets
 from irc.elaborate.scope import LetBinding, Lets, Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Access, Align, Compare, Core, Let, Name, Softmax, Stage, Stat
 from irc.size import text
 
-HELP = "say it in the header of the core: `core o[…] over INDEX: SIZE { … }`"
 STATS = ("logsumexp", "max", "entropy")
 
 
@@ -32,24 +30,18 @@ class CoreBuilder:
     core: Core
     scope: Scope
     lets: Lets
-    header: tuple[Name, ...] = ()
-    groups: tuple[int, ...] = ()
-    columns: list[str] = field(default_factory=list)
-    rows: list[str] = field(default_factory=list)
-    members: list[str] = field(default_factory=list)  # every index of a row of the score: batch, heads and query
     align: Align | None = None
     allow: Expr | None = None
     weighted: Expr | None = None
     sink: Expr | None = None
-    softmax: Softmax | None = None
     scored: bool = False  # whether a `score` has been read, be it a wrong one
     failed: bool = False
 
     def build(self) -> None:
         """Add the core's nodes to the scope. Every stage is looked at, whatever the others got wrong."""
         main = self.core.outputs[0]
-        self._structure()
-        self.context = self._context()
+        self.frame = frame(self.core, self.scope, self.lets)
+        self.context = Context(self.scope, self.frame.axes, dict(self.lets), position=self.position)
         for statement in self.core.statements:
             try:
                 self._statement(statement)
@@ -61,100 +53,24 @@ class CoreBuilder:
         declare_result(main, self.scope)
         self._emit(main, stats)
 
-    # what the whole core says of its indices
-
-    def _structure(self) -> None:
-        report, core = self.scope.report, self.core
-        for kind in ("score", "matmul"):
-            found = [s for s in core.statements if isinstance(s, Stage) and s.kind == kind]
-            if not found:
-                report.error("E401", f"this core has no `{kind}`", core.outputs[0].span, help=_EXAMPLE[kind])
-                self.failed = True
-            elif len(found) > 1:
-                self._twice(kind, found[1].span, found[0].span)
-        found_softmax = [s for s in core.statements if isinstance(s, Softmax)]
-        if not found_softmax:
-            report.fail("E401", "this core has no `softmax`", core.outputs[0].span, help=_EXAMPLE["softmax"])
-        if len(found_softmax) > 1:
-            self._twice("softmax", found_softmax[1].span, found_softmax[0].span)
-        if self.failed:
-            raise Failed
-        self.softmax = found_softmax[0]
-        self.columns = [n.id for n in names(self.softmax.over)]
-
     def _twice(self, what: str, second: Span, first: Span) -> None:
-        self.scope.report.error(
-            "E402", f"a core has one `{what}`, and this is the second", second, (Note("the first", first),)
-        )
+        message = f"a core has one `{what}`, and this is the second"
+        self.scope.report.error("E402", message, second, (Note("the first", first),))
         self.failed = True
-
-    def _context(self) -> Context:
-        scope, core = self.scope, self.core
-        self.header, self.groups = target_names(core.outputs[0], scope)
-        inference = Inference(scope)
-        for item in core.over:
-            if item.value is not None:
-                inference.fix(item.name, size_value(item.value, scope), "the header")
-        for name in self.header:
-            inference.mention(name)
-        assert self.softmax is not None
-        for name in names(self.softmax.over):
-            inference.mention(name)
-            if any(name.id == n.id for n in self.header):
-                scope.report.fail(
-                    "E406",
-                    f"softmax sums over `{name.id}`, so the output cannot have it",
-                    name.span,
-                    (Note("here", core.outputs[0].span),),
-                )
-        stages = with_lets(core, self.lets)
-        failed = False
-        for stage, lets in stages:
-            try:
-                inference.feed(stage.value, lets)
-            except Failed:
-                failed = True
-        if failed:
-            raise Failed
-        if self.softmax.sink is not None:
-            inference.feed(self.softmax.sink, self.lets)
-        for statement in core.statements:
-            if isinstance(statement, Align) and statement.offset is not None:
-                inference.feed(statement.offset, self.lets)
-        sizes = inference.solve(HELP)
-        header = [n.id for n in self.header]
-        self.rows = rows(core, header, self.columns, sizes, scope, self.lets)
-        scored = {n for s, seen in stages if s.kind != "matmul" for n in index_names(s.value, scope, seen)}
-        named = {n.id for t in self.stat_targets() for i in t.indices for n in names(i)}
-        self.members = [n for n in header if n in scored | named]
-        order = [*self.members, *self.columns, *header, *sizes]
-        axes = {}
-        for index in dict.fromkeys(order):
-            role = "row" if index in self.rows else "column" if index in self.columns else ""
-            axes[index] = Axis(index, sizes[index], role)  # type: ignore[arg-type]
-        return Context(scope, axes, dict(self.lets), position=self.position)
-
-    def stat_targets(self) -> list[Access]:
-        return [*self.core.outputs[1:], *(s.target for s in self.core.statements if isinstance(s, Stat))]
 
     # positions
 
-    def _key_of(self, row: str) -> str:
-        """The key index that stands against a query index."""
-        if row in self.rows and len(self.rows) == len(self.columns):
-            return self.columns[self.rows.index(row)]
-        return self.columns[0]
-
     def position(self, name: Name) -> Expr:
         report, axes = self.scope.report, self.context.axes
-        if name.id not in self.rows:
+        if name.id not in self.frame.rows:
             report.fail(
                 "E405",
                 f"`pos` takes the query index of the core, and `{name.id}` is none",
                 name.span,
-                help=similar(name.id, self.rows) or (f"the query index is `{self.rows[-1]}`" if self.rows else None),
+                help=similar(name.id, self.frame.rows)
+                or (f"the query index is `{self.frame.rows[-1]}`" if self.frame.rows else None),
             )
-        query, key = axes[name.id], axes[self._key_of(name.id)]
+        query, key = axes[name.id], axes[self.frame.key_of(name.id)]
         if self.align is None:
             if not self.scope.same(query.size, key.size):
                 self._needs_align(name.span, name.id, key.name)
@@ -168,7 +84,7 @@ class CoreBuilder:
                 return op("add", query.index, op("sub", key.size, query.size))
             case _:
                 assert self.align.offset is not None
-                free = frozenset(self.members)
+                free = frozenset(self.frame.members)
                 offset = self.context.lower(self.align.offset, free)
                 ty.whole(offset, self.align.offset.span, report, "an offset")
                 return op("add", query.index, offset)
@@ -193,8 +109,8 @@ class CoreBuilder:
             if not isinstance(e, Compare):
                 continue
             used = bare_names(e, self.scope, lets)
-            for row in self.rows:
-                key = self._key_of(row)
+            for row in self.frame.rows:
+                key = self.frame.key_of(row)
                 sizes = self.context.axes
                 if row in used and key in used and not self.scope.same(sizes[row].size, sizes[key].size):
                     self._needs_align(e.span, row, key)
@@ -225,16 +141,15 @@ class CoreBuilder:
                 self._score(statement)
 
     def _free(self) -> frozenset[str]:
-        return frozenset([*self.members, *self.columns])
+        return frozenset([*self.frame.members, *self.frame.columns])
 
     def _before_softmax(self, stage: Stage) -> None:
-        assert self.softmax is not None
-        if (stage.span.line, stage.span.column) > (self.softmax.span.line, self.softmax.span.column):
+        if (stage.span.line, stage.span.column) > (self.frame.softmax.span.line, self.frame.softmax.span.column):
             self.scope.report.fail(
                 "E403",
                 f"`{stage.kind}` stands after `softmax`",
                 stage.span,
-                (Note("softmax is here", self.softmax.span),),
+                (Note("softmax is here", self.frame.softmax.span),),
                 help="stages act in the order written; move it up",
             )
 
@@ -321,27 +236,29 @@ class CoreBuilder:
                     )
         if stage.sink is not None:
             running, context.score, context.hint = context.score, None, "sink"
-            for other in sorted(context.names(stage.sink) - set(self.members)):
+            for other in sorted(context.names(stage.sink) - set(self.frame.members)):
                 context.score = running
                 report.fail(
                     "E409",
                     f"a sink is one more logit of a row, and `{other}` is no index of the row",
                     stage.sink.span,
-                    help=f"a row has the indices {', '.join(f'`{m}`' for m in self.members)}",
+                    help=f"a row has the indices {', '.join(f'`{m}`' for m in self.frame.members)}",
                 )
-            self.sink = ty.floating(context.lower(stage.sink, frozenset(self.members)), stage.sink.span, report)
+            self.sink = ty.floating(context.lower(stage.sink, frozenset(self.frame.members)), stage.sink.span, report)
             context.score = running
 
     def _matmul(self, stage: Stage) -> None:
         report, context = self.scope.report, self.context
-        assert self.softmax is not None
-        if (stage.span.line, stage.span.column) < (self.softmax.span.line, self.softmax.span.column):
+        if (stage.span.line, stage.span.column) < (self.frame.softmax.span.line, self.frame.softmax.span.column):
             report.fail(
-                "E403", "`matmul` stands before `softmax`", stage.span, (Note("softmax is here", self.softmax.span),)
+                "E403",
+                "`matmul` stands before `softmax`",
+                stage.span,
+                (Note("softmax is here", self.frame.softmax.span),),
             )
         running, context.score, context.hint = context.score, None, "value"
         try:
-            value = context.lower(stage.value, self._free() | {n.id for n in self.header})
+            value = context.lower(stage.value, self._free() | set(self.frame.header))
         finally:
             context.score = running
         if value.kind is not Kind.FLOAT:
@@ -361,8 +278,8 @@ class CoreBuilder:
                     hint = similar(function, STATS) or "a row statistic is `logsumexp`, `max` or `entropy`"
                     self.scope.report.fail("E410", f"there is no row statistic `{function}`", span, help=hint)
                 written, groups = target_names(target, self.scope)
-                if {n.id for n in written} != set(self.members):
-                    listed = ", ".join(self.members)
+                if {n.id for n in written} != set(self.frame.members):
+                    listed = ", ".join(self.frame.members)
                     self.scope.report.fail(
                         "E411",
                         f"a row statistic has the indices of a row: `{target.tensor.id}[{listed}]`",
@@ -382,13 +299,13 @@ class CoreBuilder:
         assert context.score is not None and self.weighted is not None
         reductions, rename = context.finish(name)
         self.allow = rename(self.allow) if self.allow is not None else None
-        axes = tuple(context.axes[n.id] for n in self.header)
+        axes = tuple(context.axes[n] for n in self.frame.header)
         parts = Parts(
             name,
             axes,
-            self.groups,
-            tuple(context.axes[m] for m in self.members),
-            tuple(context.axes[c] for c in self.columns),
+            self.frame.groups,
+            tuple(context.axes[m] for m in self.frame.members),
+            tuple(context.axes[c] for c in self.frame.columns),
             rename(context.score),
             self.allow,
             rename(self.sink) if self.sink is not None else None,
@@ -397,15 +314,8 @@ class CoreBuilder:
             self.core.span,
         )
         self.scope.nodes.extend(core_nodes(parts, reductions))
-        self.scope.add_value(name, Kind.FLOAT, dims_of(axes, self.groups), main.span)
+        self.scope.add_value(name, Kind.FLOAT, dims_of(axes, self.frame.groups), main.span)
 
 
 def _large(e: Expr) -> bool:
     return isinstance(e, Const) and not isinstance(e.value, bool) and e.value >= 1e4
-
-
-_EXAMPLE = {
-    "score": "write for example `score q[b,h,i,c] * k[b,h,j,c]`",
-    "softmax": "write for example `softmax j`",
-    "matmul": "write for example `matmul v[b,h,j,d]`",
-}

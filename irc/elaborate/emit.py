@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.codegen.expr import Axis, Expr, Load, op
+from irc.codegen.expr import Axis, Expr, op
 from irc.grammar.source import Span
-from irc.ir import Map, Reduce, position
+from irc.ir import Map, Reduce, own_element
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ def core_nodes(parts: Parts, reductions: list[Reduce]) -> list[Map | Reduce]:
     nodes: list[Map | Reduce] = list(reductions)
     name, pair, allow, span = parts.name, parts.rows + parts.keys, parts.allow, parts.span
     logit = parts.logit
-    if logit not in [element(r) for r in reductions if r.axes == pair]:
+    if logit not in [own_element(r) for r in reductions if r.axes == pair]:
         nodes.append(Map(f"{name}.logit", pair, logit, span=span))
-        logit = element(nodes[-1])
+        logit = own_element(nodes[-1])
     asked = next((s for s in parts.statistics if s.function == "logsumexp"), None)
     own = asked or Statistic("logsumexp", f"{name}.lse", parts.rows, (), span)
     lse = Reduce(own.name, own.axes, parts.keys, "logsumexp", logit, allow, parts.sink, own.groups, span=span)
-    weight = Map(f"{name}.weight", pair, op("exp", op("sub", logit, element(lse))), allow, span=span)
-    body = op("mul", element(weight), parts.weighted)
+    weight = Map(f"{name}.weight", pair, op("exp", op("sub", logit, own_element(lse))), allow, span=span)
+    body = op("mul", own_element(weight), parts.weighted)
     output = Reduce(name, parts.axes, parts.keys, "sum", body, allow, groups=parts.groups, span=span)
     further = [s for s in parts.statistics if s is not asked]
     return [*nodes, lse, weight, output, *(_statistic(s, parts, logit, lse, weight) for s in further)]
@@ -61,12 +61,7 @@ def _statistic(s: Statistic, parts: Parts, logit: Expr, lse: Reduce, weight: Map
         case "max":
             return Reduce(s.name, s.axes, parts.keys, "max", logit, parts.allow, groups=s.groups, span=s.span)
         case "entropy":
-            body = op("mul", element(weight), op("sub", element(lse), logit))
+            body = op("mul", own_element(weight), op("sub", own_element(lse), logit))
             return Reduce(s.name, s.axes, parts.keys, "sum", body, parts.allow, groups=s.groups, span=s.span)
         case _:
-            return Map(s.name, s.axes, element(lse), groups=s.groups, span=s.span)
-
-
-def element(node: Map | Reduce) -> Load:
-    """The node's tensor at its own axes."""
-    return Load(node.name, position(node.axes, node.groups))
+            return Map(s.name, s.axes, own_element(lse), groups=s.groups, span=s.span)

@@ -46,7 +46,7 @@ def _argument(item: syntax.Property, scope: Scope, cores: list[CoreBuilder]) -> 
     for core in cores:
         if used <= core.context.axes.keys():
             context = Context(scope, core.context.axes, core.context.lets, position=core.position)
-            predicate = context.lower(item.argument, frozenset([*core.members, *core.columns]))
+            predicate = context.lower(item.argument, frozenset([*core.frame.members, *core.frame.columns]))
             return boolean(predicate, item.argument.span, report, "a mask")
     if cores:
         names = ", ".join(f"`{n}`" for n in sorted(used))

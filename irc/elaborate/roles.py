@@ -21,7 +21,7 @@ def with_lets(core: Core, lets: Lets) -> list[tuple[Stage, Lets]]:
 
 
 def rows(
-    core: Core, header: list[str], columns: list[str], sizes: dict[str, Expr], scope: Scope, lets: Lets
+    core: Core, header: tuple[str, ...], columns: tuple[str, ...], sizes: dict[str, Expr], scope: Scope, lets: Lets
 ) -> list[str]:
     """The query indices, in the order of the header.
 
@@ -49,7 +49,7 @@ def rows(
     return [chosen]
 
 
-def _compared(stages: list[tuple[Stage, Lets]], columns: list[str], scope: Scope) -> set[str]:
+def _compared(stages: list[tuple[Stage, Lets]], columns: tuple[str, ...], scope: Scope) -> set[str]:
     """Indices that stand in `pos(…)` or in one comparison with a key index."""
     found: set[str] = set()
     for stage, lets in stages:

@@ -1,0 +1,125 @@
+"""What the whole of a core says before its stages are read: its one softmax, its indices, their sizes and roles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from irc.codegen.expr import Axis, Role
+from irc.elaborate.assign import target_names
+from irc.elaborate.declare import size_value
+from irc.elaborate.inference import Inference
+from irc.elaborate.names import index_names, names
+from irc.elaborate.report import Failed, Report
+from irc.elaborate.roles import rows, with_lets
+from irc.elaborate.scope import Lets, Scope
+from irc.grammar.diagnostic import Note
+from irc.grammar.source import Span
+from irc.grammar.syntax import Access, Align, Core, Expression, Softmax, Stage, Stat
+
+HELP = "say it in the header of the core: `core o[…] over INDEX: SIZE { … }`"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """`members` are the indices of a row of the score (batch, heads and query), `rows` the query indices among them,
+    `columns` the key indices. `axes` holds every index: members, then columns, then the others."""
+
+    softmax: Softmax
+    header: tuple[str, ...]
+    groups: tuple[int, ...]
+    members: tuple[str, ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    axes: dict[str, Axis]
+
+    def key_of(self, row: str) -> str:
+        """The key index that stands against a query index."""
+        together = row in self.rows and len(self.rows) == len(self.columns)
+        return self.columns[self.rows.index(row) if together else 0]
+
+
+def frame(core: Core, scope: Scope, lets: Lets) -> Frame:
+    softmax = _softmax(core, scope.report)
+    header, groups = target_names(core.outputs[0], scope)
+    inference = Inference(scope)
+    for item in core.over:
+        if item.value is not None:
+            inference.fix(item.name, size_value(item.value, scope), "the header")
+    for name in header:
+        inference.mention(name)
+    for name in names(softmax.over):
+        inference.mention(name)
+        if name.id in (n.id for n in header):
+            message = f"softmax sums over `{name.id}`, so the output cannot have it"
+            scope.report.fail("E406", message, name.span, (Note("here", core.outputs[0].span),))
+    _feed(core, inference, lets)
+    sizes = inference.solve(HELP)
+    columns = tuple(n.id for n in names(softmax.over))
+    order = tuple(n.id for n in header)
+    queries = tuple(rows(core, order, columns, sizes, scope, lets))
+    used = _used_by_rows(core, scope, lets)
+    members = tuple(n for n in order if n in used)
+    axes = {}
+    for index in dict.fromkeys((*members, *columns, *order, *sizes)):
+        role: Role = "row" if index in queries else "column" if index in columns else ""
+        axes[index] = Axis(index, sizes[index], role)
+    return Frame(softmax, order, groups, members, queries, columns, axes)
+
+
+def stat_targets(core: Core) -> list[Access]:
+    """Row statistics: the further outputs of the header, and the `stat` statements."""
+    return [*core.outputs[1:], *(s.target for s in core.statements if isinstance(s, Stat))]
+
+
+def _softmax(core: Core, report: Report) -> Softmax:
+    """The one softmax; an error for each stage that is missing or there twice."""
+    found = [s for s in core.statements if isinstance(s, Softmax)]
+    kinds: dict[str, list[Span]] = {"score": [], "softmax": [s.span for s in found], "matmul": []}
+    for statement in core.statements:
+        if isinstance(statement, Stage) and statement.kind in kinds:
+            kinds[statement.kind].append(statement.span)
+    for kind, spans in kinds.items():
+        if not spans:
+            report.error("E401", f"this core has no `{kind}`", core.outputs[0].span, help=EXAMPLE[kind])
+        for second in spans[1:]:
+            message = f"a core has one `{kind}`, and this is the second"
+            report.error("E402", message, second, (Note("the first", spans[0]),))
+    if any(len(spans) != 1 for spans in kinds.values()):
+        raise Failed
+    return found[0]
+
+
+def _row_expressions(core: Core) -> list[Expression]:
+    """Expressions beside the stages that speak of a row: the sink, the offset of its query."""
+    found = [s.sink for s in core.statements if isinstance(s, Softmax) and s.sink is not None]
+    return found + [s.offset for s in core.statements if isinstance(s, Align) and s.offset is not None]
+
+
+def _feed(core: Core, inference: Inference, lets: Lets) -> None:
+    failed = False
+    expressions = [(stage.value, seen) for stage, seen in with_lets(core, lets)]
+    for e, seen in [*expressions, *((e, lets) for e in _row_expressions(core))]:
+        try:
+            inference.feed(e, seen)
+        except Failed:
+            failed = True
+    if failed:
+        raise Failed
+
+
+def _used_by_rows(core: Core, scope: Scope, lets: Lets) -> set[str]:
+    """Indices that the score, the mask or a statistic mentions."""
+    used = {n.id for target in stat_targets(core) for i in target.indices for n in names(i)}
+    for stage, seen in with_lets(core, lets):
+        if stage.kind != "matmul":
+            used |= index_names(stage.value, scope, seen)
+    for e in _row_expressions(core):
+        used |= index_names(e, scope, lets)
+    return used
+
+
+EXAMPLE = {
+    "score": "write for example `score q[b,h,i,c] * k[b,h,j,c]`",
+    "softmax": "write for example `softmax j`",
+    "matmul": "write for example `matmul v[b,h,j,d]`",
+}
