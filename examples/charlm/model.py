@@ -35,7 +35,7 @@ class Attention(Protocol):
 
 
 def initial_weights(characters: int, context: int, seed: int = 0) -> Weights:
-    """Normal; matrices scaled by the width of their input, those into the residual stream smaller (Radford et al. 2019)."""
+    """Normal; matrices scaled by the width of their input, less into the residual stream (Radford et al. 2019)."""
     random = np.random.default_rng(seed)
 
     def normal(*shape: int, deviation: float) -> Array:

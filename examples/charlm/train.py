@@ -113,7 +113,8 @@ def main() -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as progress:
         task = progress.add_task("training", total=options.steps)
-        for loss, weights in train(attention, options.steps):
+        for loss, current in train(attention, options.steps):
+            weights = current
             losses.append(loss)
             progress.update(task, advance=1, description=f"loss {loss:.3f}")
             if len(losses) % 25 == 1 or len(losses) == options.steps:
@@ -125,9 +126,7 @@ def main() -> None:
         print(f"\nLook at       {options.plot}   (the loss curve)")
     print(f"Read          {SPEC.relative_to(Path.cwd()) if SPEC.is_relative_to(Path.cwd()) else SPEC}")
     print("Type next     .venv/bin/irc show examples/causal.attn --stage graph")
-    print(
-        "              .venv/bin/irc plot examples/softcap_window.attn --size Sq=48,Sk=64 --set window=16"
-    )
+    print("              .venv/bin/irc plot examples/softcap_window.attn --size Sq=48,Sk=64 --set window=16")
 
 
 if __name__ == "__main__":
