@@ -140,7 +140,8 @@ class Shape:
 
 
 ROWS = Shape(vectors=3, panels=2, columns=96)
-COLUMNS = Shape(vectors=3, panels=1, columns=96)
+ROWS_PACKED = Shape(vectors=3, panels=4, columns=96)  # packing a column tile is shared by more rows
+COLUMNS = Shape(vectors=3, panels=1, columns=192)
 
 
 def context(kernel: TileKernel) -> dict[str, object]:
@@ -157,7 +158,7 @@ def context(kernel: TileKernel) -> dict[str, object]:
         },
         "kernel": kernel,
         "prologue": prologue(kernel),
-        "shape": ROWS if kernel.order == "rows" else COLUMNS,
+        "shape": _shape(text, kernel),
         "row_extent": extent(kernel.rows),
         "column_extent": extent(kernel.columns),
         "batch_extent": extent(kernel.batch) if kernel.batch else "1",
@@ -165,6 +166,12 @@ def context(kernel: TileKernel) -> dict[str, object]:
         "column_indices": unflatten(kernel.columns, "column_at"),
         "batch_indices": unflatten(kernel.batch, "batch_at") if kernel.batch else (),
     }
+
+
+def _shape(text: TileText, kernel: TileKernel) -> Shape:
+    if kernel.order == "columns":
+        return COLUMNS
+    return ROWS if all(panel.direct for panel in text.column_panels) else ROWS_PACKED
 
 
 def axis_texts(axes: tuple[Axis, ...]) -> tuple[AxisText, ...]:
@@ -242,6 +249,8 @@ def tile_text(kernel: TileKernel) -> TileText:
     """Print the parts of a kernel. Raises ValueError for what the templates cannot do."""
     hoists = Hoists(kernel)
     body = kernel.body
+    if kernel.order == "rows" and any(isinstance(s, ColumnProduct | ColumnReduce) for s in body):
+        raise ValueError("tiles: a column result in the order of rows")
     softmax = next((s for s in body if isinstance(s, OnlineSoftmax)), None)
     if softmax is not None and kernel.order != "rows":
         raise ValueError("tiles: a running softmax needs the order of rows")

@@ -12,7 +12,6 @@ from attention_tiles import (
     CAUSAL_VERDICT,
     S,
     Setup,
-    b,
     backward,
     forward,
     h,

@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -52,25 +53,22 @@ def main(rounds: int) -> None:
     rng = np.random.default_rng(0)
     for causal in (False, True):
         setup = Setup(support=CAUSAL, verdict=CAUSAL_VERDICT) if causal else Setup()
-        arrays = {n: rng.standard_normal(SHAPE).astype(np.float32) for n in ("q", "k", "v", "do", "o", "dq", "dk", "dv")}
+        names = ("q", "k", "v", "do", "o", "dq", "dk", "dv")
+        arrays = {n: rng.standard_normal(SHAPE).astype(np.float32) for n in names}
         arrays |= {n: np.empty(SHAPE[:3], np.float32) for n in ("lse", "top", "delta")}
         q, k, v = (torch.from_numpy(arrays[n]).requires_grad_() for n in "qkv")
         do = torch.from_numpy(arrays["do"])
         flops = 4 * batch * heads * length * length * width * (0.5 if causal else 1)
         name = "causal" if causal else "full"
 
-        def attention(q: torch.Tensor = q, k: torch.Tensor = k, v: torch.Tensor = v, causal: bool = causal) -> torch.Tensor:
-            return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
-
+        attention = partial(torch.nn.functional.scaled_dot_product_attention, q, k, v, is_causal=causal)
         with torch.no_grad():
             _compare(f"forward {name}", prepare(forward(setup), arrays, sizes), attention, flops, rounds)
         out = attention()
         arrays["delta"][...] = (out.detach() * do).sum(-1).numpy()
         error = np.abs(arrays["o"] - out.detach().numpy()).max()
 
-        def gradients(out: torch.Tensor = out, inputs: tuple[torch.Tensor, ...] = (q, k, v), do: torch.Tensor = do) -> object:
-            return torch.autograd.grad(out, inputs, do, retain_graph=True)
-
+        gradients = partial(torch.autograd.grad, out, (q, k, v), do, retain_graph=True)
         _compare(f"backward {name}", prepare(backward(setup), arrays, sizes), gradients, 2.5 * flops, rounds)
         errors = [np.abs(arrays[f"d{n}"] - g.numpy()).max() for n, g in zip("qkv", gradients(), strict=True)]
         print(f"  differences {error:.1e}", *(f"{e:.1e}" for e in errors))
