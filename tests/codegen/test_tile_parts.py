@@ -73,7 +73,9 @@ def test_inner_sum_and_reductions_of_both_sides(rows: int, columns: int) -> None
         **{t: _normal(2, 2, rows if t.startswith("row") else columns) for t in results},
     }
     call(_kernel("columns", tensors, (), body), arrays, {"B": 2, "H": 2, "Sq": rows, "Sk": columns})
-    x = np.einsum("ijn,hn->hij", arrays["edge"], arrays["weight"]) + np.einsum("bhi,bhj->bhij", arrays["u"], arrays["t"])
+    x = np.einsum("ijn,hn->hij", arrays["edge"], arrays["weight"]) + np.einsum(
+        "bhi,bhj->bhij", arrays["u"], arrays["t"]
+    )
     allowed = np.arange(columns) <= np.arange(rows)[:, None]
     zeroed, lowered = np.where(allowed, x, 0), np.where(allowed, x, -np.inf)
     expected = (zeroed.sum(-1), lowered.max(-1), zeroed.sum(-2), lowered.max(-2))
@@ -120,7 +122,9 @@ def test_positions_in_the_plane() -> None:
     def near(p: Expr, q: Expr) -> Expr:
         return op("le", op("abs", op("sub", p, q)), integer(2))
 
-    logit = op("add", S, Load("table", (op("add", op("sub", yi, yj), integer(2)), op("add", op("sub", xi, xj), integer(2)))))
+    logit = op(
+        "add", S, Load("table", (op("add", op("sub", yi, yj), integer(2)), op("add", op("sub", xi, xj), integer(2))))
+    )
     width = integer(24)
     kernel = TileKernel(
         name="plane",
@@ -154,7 +158,9 @@ def test_positions_in_the_plane() -> None:
     bias = arrays["table"][np.clip(dy + 2, 0, 4), np.clip(dx + 2, 0, 4)]
     logits = np.where(allowed, arrays["q"] @ arrays["k"].T + bias, -np.inf)
     weights = np.exp(logits - logits.max(-1, keepdims=True))
-    np.testing.assert_allclose(arrays["o"], weights / weights.sum(-1, keepdims=True) @ arrays["v"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        arrays["o"], weights / weights.sum(-1, keepdims=True) @ arrays["v"], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_two_feature_axes_and_two_dots() -> None:
@@ -179,7 +185,11 @@ def test_two_feature_axes_and_two_dots() -> None:
     arrays["r"] = _normal(*shape[:3], 3, 4)
     call(kernel, arrays, dict(zip(SIZES, shape, strict=True)))
     step = np.arange(3)[:, None] * 2.0 - np.arange(4)
-    logits = arrays["q"] @ arrays["k"].swapaxes(-1, -2) * 0.125 + np.einsum("bhice,ce->bhi", arrays["r"], step)[..., None]
+    logits = (
+        arrays["q"] @ arrays["k"].swapaxes(-1, -2) * 0.125 + np.einsum("bhice,ce->bhi", arrays["r"], step)[..., None]
+    )
     logits = np.where(np.tri(100, dtype=bool), logits, -np.inf)
     weights = np.exp(logits - logits.max(-1, keepdims=True))
-    np.testing.assert_allclose(arrays["o"], weights / weights.sum(-1, keepdims=True) @ arrays["v"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        arrays["o"], weights / weights.sum(-1, keepdims=True) @ arrays["v"], rtol=1e-4, atol=1e-4
+    )
