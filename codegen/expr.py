@@ -1,4 +1,4 @@
-"""Scalar expressions: typed, immutable, compared by structure; what every stage from the graph to the printed kernel shares.
+"""Scalar expressions: typed, immutable, compared by structure; shared by every stage from graph to printed kernel.
 
 Not a computer algebra system: nothing is reordered or rounded behind the writer's back, integers stay
 integers, and `//` and `%` floor as in Python. Derivatives are in `irc/derivative.py`, printing in `codegen/printer.py`.
@@ -99,7 +99,7 @@ def number(value: float) -> Const:
 
 
 def op(name: str, *args: Expr) -> Expr:
-    """Build an operation, its kind inferred, constants folded and neutral elements dropped (0 + x, 1 * x, true and p)."""
+    """An operation, its kind inferred, constants folded and neutral elements dropped (0 + x, 1 * x, true and p)."""
     from irc.codegen.fold import fold
 
     return fold(name, args)
@@ -123,7 +123,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 
 
 def rebuild(expr: Expr, fn: Callable[[Expr], Expr | None]) -> Expr:
-    """Replace top down: where `fn` answers an expression it stands (not entered again), else the children are rebuilt."""
+    """Replace top down: where `fn` answers an expression it stands, not entered again; else children are rebuilt."""
     new = fn(expr)
     if new is not None:
         return new

@@ -12,7 +12,6 @@ from typing import Literal
 
 from irc.codegen.expr import Axis, Expr
 
-
 Storage = Literal["f32", "f64", "bf16", "f16", "i32", "bool"]
 Arithmetic = Literal["f32", "f64"]
 
@@ -162,23 +161,22 @@ class ColumnReduce:
 
 @dataclass(frozen=True, slots=True)
 class Accumulate:
-    """target[indices] += value for every supported (i, j) and every point of `over`; the target starts at 0. In a kernel
-    of order "elements" alone; see there for who owns the target."""
+    """target[indices] += value for every supported (i, j) and every point of `over`; the target starts at 0. In a
+    kernel of order "elements" alone; see there for who owns the target."""
 
     over: tuple[Axis, ...]
     value: Expr
     target: Target
 
 
-TileOp = (
-    Dot | Value | InnerSum | OnlineSoftmax | RowProduct | ColumnProduct | RowReduce | ColumnReduce | Accumulate
-)
+TileOp = Dot | Value | InnerSum | OnlineSoftmax | RowProduct | ColumnProduct | RowReduce | ColumnReduce | Accumulate
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """For any rectangle of rows [row_first, row_last] and columns [column_first, column_last] (inclusive, flattened
-    positions, read as `Local("row_first", Kind.INT)` …): `may` false means that no pair in it is supported, `must` true that all are."""
+    positions, read as `Local("row_first", Kind.INT)` …): `may` false means that no pair in it is supported, `must`
+    true that all are."""
 
     may: Expr
     must: Expr
@@ -191,10 +189,10 @@ class TileKernel:
     order "rows":     a task is one point of `batch` and one tile of rows; it walks the columns once.
     order "columns":  a task is one point of `batch`; it walks column tiles outside, row tiles inside; row results are
                       accumulated over the whole length in a buffer of the task.
-    order "elements": a task is one point of `batch` and one chunk (Size "chunks" in all) of the row tiles; it walks `serial`
-                      axes, its rows and all columns. Its only results are Accumulates. With `private` the target's
-                      first index is Index("chunk") (each chunk its own copy, summed by a later step); otherwise the target
-                      is indexed by the row and chunks cannot collide.
+    order "elements": a task is one point of `batch` and one chunk (Size "chunks" in all) of the row tiles; it walks
+                      `serial` axes, its rows and all columns. Its only results are Accumulates. With `private` the
+                      target's first index is Index("chunk") (each chunk its own copy, summed by a later step);
+                      otherwise the target is indexed by the row and chunks cannot collide.
 
     Row and column positions are flattened: with several axes a side, the last runs fastest.
     `support`: the pairs that exist, or None for all. `body` is in order of evaluation.
@@ -218,6 +216,9 @@ class TileKernel:
 
 
 Kernel = LoopKernel | TileKernel
-"""ABI of every kernel: extern "C" void NAME(void *const *data, const int64_t *const *strides, const int64_t *sizes, int threads),
+"""ABI of every kernel:
+
+    extern "C" void NAME(void *const *data, const int64_t *const *strides, const int64_t *sizes, int threads)
+
 `data` and `strides` in the order of `tensors`, `sizes` in the order of `sizes`. Results do not depend on `threads`
 but where `chunks` does."""

@@ -120,7 +120,9 @@ class Builder:
         if row is None or column is None or not rest <= {None}:
             self.body.append(InnerSum(self.name(node.name), node.over, self.local(node.body), masked))
             return
-        self.body.append(Dot(self.name(node.name), self.panel("row", node.over, row), self.panel("column", node.over, column)))
+        self.body.append(
+            Dot(self.name(node.name), self.panel("row", node.over, row), self.panel("column", node.over, column))
+        )
 
     def _sides(
         self, parts: tuple[Expr, ...], over: tuple[Axis, ...]

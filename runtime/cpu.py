@@ -18,6 +18,10 @@ from irc.runtime.errors import InputError, ToolchainError
 
 LAYOUTS_KEPT = 256
 
+# OpenMP's threads sleep between kernels: spinning ones starve the BLAS threads that the products between them use.
+# Only a default, and only where no other library has started OpenMP before.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 def threads() -> int:
     """How many threads kernels use: IRC_THREADS, else the processors that this process may run on."""

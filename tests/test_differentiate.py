@@ -14,14 +14,13 @@ from irc.specialise import specialise
 from irc.verify import verify
 from tests.cases import CASES, SIZES, text
 
+
 def case(name: str) -> Graph:
     return specialise(front(Source(name, text(name))), SIZES)
 
 
 def inputs(graph: Graph, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    return {
-        n.name: 0.5 + rng.standard_normal(tuple(size_value(s, SIZES) for s in n.shape)) for n in graph.inputs
-    }
+    return {n.name: 0.5 + rng.standard_normal(tuple(size_value(s, SIZES) for s in n.shape)) for n in graph.inputs}
 
 
 def gradients(graph: Graph, values: dict, cotangents: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -12,7 +12,6 @@ from irc.codegen.expr import Kind
 from irc.grammar.source import Source
 from irc.interpret import complete_sizes, size_value
 from irc.pipeline import front
-from irc.runtime.plan import Plan
 from tests.test_kernels import Arrays, both
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").rglob("*.attn"))
@@ -64,7 +63,6 @@ def fixed(path: Path) -> dict[str, int]:
 def test_kernels_agree_with_the_interpreter(path: Path) -> None:
     rng = np.random.default_rng(11)
     both(str(path), small(path, rng), "f32", rng, fixed(path))
-
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from irc.runtime.arrays import DTYPE, give, take
 from irc.runtime.errors import InputError
-
-torch = pytest.importorskip("torch")
 
 
 @pytest.mark.parametrize("storage", ["f32", "f64", "f16", "bf16"])
