@@ -33,7 +33,7 @@ from irc.runtime.plan import Allocate, Call, Operand, Plan, PlanTensor, Product,
 from irc.simplify import factors, times_all
 from irc.size import equal
 from irc.split import reads_tiles, split
-from irc.tile import Builder, Frame, NotFusible, finish, frame_of, mentioned, tile_operands
+from irc.tile import Builder, Frame, NotFusible, finish, frame_of, is_product, mentioned, tile_operands
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class _Fuser:
         while pending:
             ready = [n for n in pending if self._ready(n, pending)]
             plain = [n for n in ready if not self._reads(n)]
-            sums = [n for n in ready if isinstance(n, Reduce) and self._reads(n) and not is_tile(n)]
+            sums = [n for n in ready if isinstance(n, Reduce) and self._fusible(n)]
             if plain:
                 done: list[Node] = plain
                 for node in plain:
@@ -107,6 +107,10 @@ class _Fuser:
 
     def _reads(self, node: Node) -> bool:
         return reads_tiles(node, self.graph) or is_tile(node)
+
+    def _fusible(self, node: Reduce) -> bool:
+        """Whether the node is a sum over tokens that a tile kernel makes as a whole; others are made pair by pair."""
+        return self._reads(node) and not is_tile(node) and is_product(node, self._frame(node))
 
     def _needs(self, node: Node) -> set[str]:
         """The tensors in memory that the node waits for, through the tile values that it reads."""
@@ -306,7 +310,7 @@ class _Fuser:
         online = self._online(first) if first.op == "logsumexp" else None
         if first.op == "logsumexp":
             same = [n for n in group if n.over[0].role == "column"]
-            waiting = [n for n in pending if isinstance(n, Reduce) and n is not first and self._reads(n)]
+            waiting = [n for n in pending if isinstance(n, Reduce) and n is not first and self._fusible(n)]
             later = {n.name for n in pending}
             joining = [n for n in waiting if online is not None and self._joins(n, first, online, later)]
             group = [n for n in dict.fromkeys([*same, *joining]) if self._frame(n) == frame]

@@ -60,6 +60,24 @@ def frame_of(axes: tuple[Axis, ...], body: Expr, where: Expr | None, graph: Grap
     return Frame((), rows, tuple(a for a in axes if a.role == "column"), where)
 
 
+def parted(node: Reduce, frame: Frame) -> tuple[tuple[Axis, ...], tuple[Expr, ...], tuple[Expr, ...]]:
+    """The features of a sum over tokens, the factors that depend on them, and the others."""
+    features = tuple(a for a in node.axes if not a.role and a not in frame.batch)
+    wanted = {a.name for a in features}
+    inside = tuple(p for p in factors(node.body) if wanted & indices(p))
+    return features, inside, tuple(p for p in factors(node.body) if not wanted & indices(p))
+
+
+def is_product(node: Reduce, frame: Frame) -> bool:
+    """Whether a sum over tokens is one number a token, or a tile value times a matrix of the side that is summed."""
+    features, inside, outside = parted(node, frame)
+    if not features:
+        return True
+    kept = "row" if node.over[0].role == "column" else "column"
+    other = {a.name for a in (frame.rows if kept == "row" else frame.columns)}
+    return node.op == "sum" and bool(outside) and not any(other & indices(p) for p in inside)
+
+
 @dataclass
 class Builder:
     """Collects panels and operations of one kernel."""
@@ -156,19 +174,13 @@ class Builder:
     def sink(self, node: Reduce) -> None:
         """Add a sum (or maximum) over the tokens of one side."""
         by_row = node.over[0].role == "column"
-        features = tuple(a for a in node.axes if not a.role and a not in self.frame.batch)
         target = Target(node.name, position(node.axes, node.groups))
+        features, inside, outside = parted(node, self.frame)
         if not features:
             tile = self._tile(node, factors(node.body), whole=node.body)
             kind = RowReduce if by_row else ColumnReduce
             self.body.append(kind("max" if node.op == "max" else "sum", tile, target))
             return
-        wanted = {a.name for a in features}
-        inside = tuple(p for p in factors(node.body) if wanted & indices(p))
-        outside = tuple(p for p in factors(node.body) if not wanted & indices(p))
-        other = self.row_names if by_row else self.column_names
-        if node.op != "sum" or any(other & indices(p) for p in inside) or not outside:
-            raise NotFusible(f"{node.name} sums no product of a tile value and a matrix of one side")
         tile = self._tile(node, outside, whole=times_all(outside))
         panel = self.panel("column" if by_row else "row", features, times_all(inside))
         self.body.append((RowProduct if by_row else ColumnProduct)(tile, panel, target))

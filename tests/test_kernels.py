@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -170,3 +172,23 @@ def test_wrong_arguments_are_named() -> None:
         program(**{**inputs, "v": inputs["v"][:, :, :-1]})
     with pytest.raises(irc.InputError, match="q: expected f32, got f64"):
         program(**{**inputs, "q": inputs["q"].astype(np.float64)})
+
+
+ACCEPTED = Path(__file__).parent / "programs" / "accepted"
+
+
+def test_keys_gathered_by_pairs_are_summed_pair_by_pair() -> None:
+    rng = np.random.default_rng(6)
+    q, k, v = (rng.standard_normal((1, 2, 192, 8)).astype(np.float32) for _ in range(3))
+    table = np.stack([np.stack([rng.permutation(3)[:2] for _ in range(3)]) for _ in range(2)])[None].astype(np.int32)
+    both(str(ACCEPTED / "blocks.attn"), {"q": q, "k": k, "v": v, "table": table}, "f32", rng)
+
+
+def test_sums_over_the_edges_of_a_pair() -> None:
+    rng = np.random.default_rng(7)
+    inputs = {n: rng.standard_normal((1, 2, 9, 8)).astype(np.float32) for n in "qkv"}
+    inputs["edge"] = rng.standard_normal((1, 9, 9, 2, 3)).astype(np.float32)
+    inputs["dist"] = rng.integers(0, 4, (1, 9, 9)).astype(np.int32)
+    inputs["near"] = rng.standard_normal((2, 4)).astype(np.float32)
+    inputs["w"] = rng.standard_normal((2, 2, 3)).astype(np.float32)
+    both(str(ACCEPTED / "edges.attn"), inputs, "f32", rng)
