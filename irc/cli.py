@@ -42,6 +42,8 @@ def failures() -> Iterator[None]:
         _fail(f"error: {error}", MISSING)
     except Error as error:
         _fail(f"error: {error}", BAD_SPEC)
+    except OSError as error:
+        _fail(f"error: {error.filename or 'file'}: {error.strerror or error}", BAD_USAGE)
 
 
 def _fail(message: str, code: int) -> None:

@@ -96,10 +96,8 @@ class Program:
 
     def _latest(self) -> Built:
         if not self._built:
-            wanted = ", ".join(f"{n}=…" for n in self.features)
-            raise InputError(
-                f"the kernels depend on {wanted}: pass sizes=dict({wanted}) to irc.compile, or call the program first"
-            )
+            names = ", ".join(self.features)
+            raise InputError(f"the kernels depend on {names}: give sizes to compile for, or call the program first")
         return next(reversed(self._built.values()))
 
     @property

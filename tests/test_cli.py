@@ -229,3 +229,10 @@ def test_help_teaches_with_an_example(command: str) -> None:
 def test_the_module_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "irc", "--version"], capture_output=True, text=True, check=True)
     assert "irc" in done.stdout
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = irc("compile", CAUSAL, "--size", "D=8", "-o", str(tmp_path / "file" / "inside"))
+    assert result.exit_code == 2
+    assert "Not a directory" in result.stderr and "inside" in result.stderr
