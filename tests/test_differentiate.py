@@ -59,3 +59,23 @@ def test_gradients_agree_with_central_differences(name: str) -> None:
             above = loss({**values, name_: values[name_] + step * direction})
             below = loss({**values, name_: values[name_] - step * direction})
             assert (above - below) / (2 * step) == pytest.approx(expected, rel=1e-6, abs=1e-7), name_
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_forward_and_backward_are_adjoint(name: str) -> None:
+    """<J v, u> = <v, J^T u> to 1e-10, J v by central differences of sixth order."""
+    graph = case(name)
+    rng = np.random.default_rng(8)
+    values = inputs(graph, rng)
+    outputs = interpret(graph, values, SIZES)
+    u = {p: rng.standard_normal(outputs[n].shape) for p, n in graph.outputs}
+    v = {n: rng.standard_normal(values[n].shape) for n in differentiable(graph)}
+    step = 2e-3
+    ahead = 0.0
+    for distance, weight in ((1, 45), (2, -9), (3, 1)):
+        for sign in (1, -1):
+            at = {n: a + sign * distance * step * v[n] if n in v else a for n, a in values.items()}
+            out = interpret(graph, at, SIZES)
+            ahead += sign * weight * sum(float(np.sum(finite(out[n]) * u[p])) for p, n in graph.outputs)
+    back = sum(float(np.sum(g * v[n])) for n, g in gradients(graph, values, u).items())
+    assert ahead / (60 * step) == pytest.approx(back, rel=1e-10, abs=1e-10)
