@@ -331,7 +331,7 @@ class _Fuser:
         return list(group)
 
     def _lines(self, builder: Builder, group: Iterable[Node]) -> tuple[str, ...]:
-        return self.source([*(self.graph[n] for n in sorted(builder.done)), *group])
+        return self.source([*(self.graph[n] for n in sorted(builder.done) if n in self.graph.by_name), *group])
 
     def _frame(self, node: Reduce) -> Frame:
         return frame_of(node.axes + node.over, node.body, node.where, self.graph)

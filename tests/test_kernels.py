@@ -192,3 +192,11 @@ def test_sums_over_the_edges_of_a_pair() -> None:
     inputs["near"] = rng.standard_normal((2, 4)).astype(np.float32)
     inputs["w"] = rng.standard_normal((2, 2, 3)).astype(np.float32)
     both(str(ACCEPTED / "edges.attn"), inputs, "f32", rng)
+
+
+def test_a_program_may_return_nothing_but_a_statistic() -> None:
+    rng = np.random.default_rng(8)
+    program, inputs = causal(rng, length=20)
+    alone = CAUSAL.replace("return o, lse", "return lse")
+    both(alone, inputs, "f32", rng)
+    assert np.array_equal(irc.compile(alone)(**inputs), program(**inputs)[1])
