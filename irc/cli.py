@@ -103,13 +103,6 @@ def spec_argument(command: Command) -> Command:
     return click.argument("spec")(command)
 
 
-def progress(doing: str) -> Any:
-    """A spinner on a terminal while something takes its time; nothing elsewhere."""
-    from rich.console import Console
-
-    return Console(stderr=True).status(doing)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(cache.version(), prog_name="irc")
 def main() -> None:
@@ -276,7 +269,7 @@ def compile_command(spec: str, folder: Path, sizes: dict[str, int], dtype: str, 
     from irc.export import export
 
     source = read(spec)
-    with failures(), progress(f"compiling {spec}"):
+    with failures():
         written = export(compiled(source, sizes, dtype, target), folder)
     for path in written:
         click.echo(path)
@@ -314,8 +307,7 @@ def run(
     source = read(spec)
     arrays = _arrays(inputs) | values
     with failures():
-        with progress(f"compiling {spec}"):
-            program = compiled(source, sizes, dtype, target)
+        program = compiled(source, sizes, dtype, target)
         names = [n.name for n in program.graph.inputs]
         outputs = [name for name, _ in program.graph.outputs]
         cotangents = {n: arrays.pop(f"d_{n}") for n in outputs if f"d_{n}" in arrays and f"d_{n}" not in names}

@@ -47,8 +47,11 @@ def kernels(
     tools = toolchain.find()
 
     def write(directory: Path) -> None:
-        compiled, text = build()
-        toolchain.compile(text, directory / LIBRARY, tools)
+        from rich.console import Console
+
+        with Console(stderr=True).status(f"compiling the kernels of {source.name}"):  # on a terminal alone
+            compiled, text = build()
+            toolchain.compile(text, directory / LIBRARY, tools)
         (directory / COMPILED).write_bytes(pickle.dumps(compiled))
 
     parts = ("kernels", source.name, source.text, repr(sorted(sizes.items())), repr(precision), fingerprint())

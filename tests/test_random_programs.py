@@ -16,7 +16,7 @@ from irc.verify import verify
 from tests.random_programs import RandomProgram, programs
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(program=programs(), seed=st.integers(0, 2**32 - 1))
 def test_a_program_means_its_formula(program: RandomProgram, seed: int) -> None:
     graph = build(parse(Source("random", program.text))[0])
@@ -31,10 +31,10 @@ def test_a_program_means_its_formula(program: RandomProgram, seed: int) -> None:
     assert dot(graph).startswith("digraph")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(program=programs(), seed=st.integers(0, 2**32 - 1))
 def test_gradients_are_those_of_the_formula(program: RandomProgram, seed: int) -> None:
-    """Along one random direction, by central differences of the formula; empty rows take no part in them."""
+    """Along one random direction, by central differences of the formula at two step sizes; empty rows take no part."""
     rng = np.random.default_rng(seed)
     inputs = program.make_inputs(rng)
     run = irc.compile(program.text, sizes=program.sizes, target="reference").forward(**inputs)
@@ -49,6 +49,7 @@ def test_gradients_are_those_of_the_formula(program: RandomProgram, seed: int) -
         finite = {n: np.where(np.isfinite(there[n]), v, 0.0) for n, v in moved.items()}
         return float(sum((finite[n] * c).sum() for n, c in cotangents.items()))
 
-    slope = (8 * (objective(1e-4) - objective(-1e-4)) - (objective(2e-4) - objective(-2e-4))) / 12e-4
     found = sum(float((np.asarray(gradients[n]) * d).sum()) for n, d in direction.items())
-    np.testing.assert_allclose(found, slope, rtol=1e-6, atol=1e-6)
+    for h in (1e-4, 3e-5):
+        slope = (8 * (objective(h) - objective(-h)) - (objective(2 * h) - objective(-2 * h))) / (12 * h)
+        np.testing.assert_allclose(found, slope, rtol=1e-6, atol=1e-6)
