@@ -27,17 +27,19 @@ def integers(name: str, shape: tuple[int, ...], sizes: dict[str, int], rng: np.r
         case "doc":
             return np.sort(rng.integers(0, 4, shape), axis=-1).astype(np.int32)
         case "len":
-            return rng.integers(21, 37, shape).astype(np.int32)
+            low, high = (sizes["Sq"], sizes["P"] * sizes["R"]) if "P" in sizes else (21, 37)
+            return rng.integers(low, high + 1, shape).astype(np.int32)
         case "window" | "r" | "w":
             return np.full(shape, 3, np.int32)
         case _:
             return rng.integers(1, 6, shape).astype(np.int32)
 
 
-def small(path: Path, rng: np.random.Generator) -> Arrays:
-    """Arguments of small sizes."""
+def arguments(path: Path, rng: np.random.Generator, sizes_of: dict[str, int] | None = None) -> Arrays:
+    """Arguments of the given sizes, by default small ones."""
+    chosen = SMALL if sizes_of is None else sizes_of
     graph = front(Source(str(path), path.read_text()))
-    given = {name: SMALL.get(name, 6) for name, definition in graph.sizes if definition is None}
+    given = {name: chosen.get(name, 6) for name, definition in graph.sizes if definition is None}
     sizes = complete_sizes(graph, given)
     arrays: Arrays = {}
     for node in graph.inputs:
@@ -62,14 +64,14 @@ def fixed(path: Path) -> dict[str, int]:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_kernels_agree_with_the_interpreter(path: Path) -> None:
     rng = np.random.default_rng(11)
-    both(str(path), small(path, rng), "f32", rng, fixed(path))
+    both(str(path), arguments(path, rng), "f32", rng, fixed(path))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_no_tensor_of_pairs_reaches_memory(path: Path) -> None:
     """At a length where a tensor of pairs would be larger than everything else, nothing of that order is planned."""
     program = irc.compile(path, sizes=fixed(path))
-    arrays = small(path, np.random.default_rng(0))
+    arrays = arguments(path, np.random.default_rng(0))
     program(**arrays)
     compiled = program.built({n: arrays_size(program, arrays, n) for n in program.features}).compiled
     sizes = {name: 4096 for name, _ in program.graph.sizes} | {name: 8 for name in PARTS} | {"chunks": 2, "P": 256}
