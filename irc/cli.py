@@ -147,7 +147,7 @@ def check(spec: str, as_json: bool) -> None:
     Properties under `ensure` are typed, not proved: this version reports each one as `not decided`.
 
     \b
-    Example:  irc check examples/gpt2.attn
+    Example:  irc check examples/softcap_window.attn
     Exit:     0 well typed, 1 not
     """
     source = read(spec)
