@@ -15,6 +15,7 @@ from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size, walk
 from irc.error import InputError
 from irc.interpret import evaluate, grid
 from irc.ir import Fact, Graph, shape
+from irc.runtime.sizes import evaluate as evaluate_size
 
 Array = np.ndarray[Any, Any]
 Interval = tuple[float, float]
@@ -53,10 +54,10 @@ def _given(fact: Fact, values: Mapping[str, Array], sizes: Mapping[str, int]) ->
 def check_accesses(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
     """Raises InputError where an index could leave its axis."""
     for load, axes in graph.accesses:
-        if any(_size(a.size, sizes) == 0 for a in axes):
+        if any(evaluate_size(a.size, sizes) == 0 for a in axes):
             continue
         for dim, index in enumerate(load.indices):
-            extent = _size(shape(graph[load.tensor])[dim], sizes)
+            extent = evaluate_size(shape(graph[load.tensor])[dim], sizes)
             low, high = interval(index, axes, values, sizes)
             if low < 0 or high >= extent:
                 raise InputError(
@@ -70,11 +71,6 @@ def _show(bound: float) -> str:
     return "anything" if np.isinf(bound) else str(int(bound))
 
 
-def _size(expr: Expr, sizes: Mapping[str, int]) -> int:
-    low, _ = interval(expr, (), {}, sizes)
-    return int(low)
-
-
 def interval(expr: Expr, axes: tuple[Axis, ...], values: Mapping[str, Array], sizes: Mapping[str, int]) -> Interval:
     """Least and greatest value of an integer expression over all points of the axes; too wide, never too narrow."""
     match expr:
@@ -83,7 +79,7 @@ def interval(expr: Expr, axes: tuple[Axis, ...], values: Mapping[str, Array], si
         case Size(name):
             return float(sizes[name]), float(sizes[name])
         case Index(name):
-            size = next(_size(a.size, sizes) for a in axes if a.name == name)
+            size = next(evaluate_size(a.size, sizes) for a in axes if a.name == name)
             return 0.0, float(size - 1)
         case Load(tensor, _, _):
             table = values.get(tensor)

@@ -69,7 +69,6 @@ class _Fuser:
     tensors: dict[str, PlanTensor] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
-    views: set[str] = field(default_factory=set)
 
     def run(self) -> Fused:
         graph = self.graph

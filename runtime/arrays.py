@@ -26,7 +26,6 @@ DTYPE: dict[Storage, np.dtype[Any]] = {
     "i32": np.dtype(np.int32),
     "bool": np.dtype(np.uint8),
 }
-FLOATS: tuple[Storage, ...] = ("f32", "f64", "bf16", "f16")
 INT32 = np.iinfo(np.int32)
 CPU_DEVICE = 1  # DLPack's kDLCPU
 
