@@ -67,6 +67,7 @@ def build_with_warnings(program: Attention) -> tuple[Graph, tuple[Diagnostic, ..
         (*scope.facts, *divisors),
         tuple(scope.properties),
         accesses,
+        tuple(scope.cores),
     )
     return graph, scope.report.warnings
 

@@ -98,7 +98,7 @@ class _Backward:
         nodes = order(self._forward_part() + self.nodes)
         kept = tuple(n for n in graph if not isinstance(n, Input) and not is_tile(n))
         name = f"{graph.name}.backward"
-        return Graph(name, nodes, outputs, graph.sizes, graph.facts, (), graph.accesses, kept)
+        return Graph(name, nodes, outputs, graph.sizes, graph.facts, accesses=graph.accesses, kept=kept)
 
     def _gradient(self, name: str) -> str:
         if gradient_name(name) not in self.taken:  # an input that no output depends on

@@ -178,13 +178,33 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class Core:
+    """An attention core as it was written: what proofs and pictures speak of. The nodes compute it.
+
+    A row of the core has the indices `batch` and `rows`. `position` is where each of `rows` sits among the keys,
+    `pos(i)`; it is empty where queries and keys run over different sizes and no `align` says so. `support` holds for
+    the pairs allowed, None for all. `masks` are the places of the `allow` and `block` statements.
+    """
+
+    name: str
+    batch: tuple[Axis, ...]
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+    support: Expr | None
+    position: tuple[Expr, ...]
+    masks: tuple[Span, ...] = field(default=(), compare=False)
+    span: Span | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Property:
-    """An `ensure`, typed and not yet decided. `name` is one of causal, window, rows nonempty, allow, incremental,
-    batch independent; `argument` is the window, or the predicate of `allow == p`."""
+    """An `ensure`, typed. `name` is one of causal, window, rows nonempty, allow, incremental, batch independent;
+    `argument` is the window, or the predicate of `allow == p` over the indices of `core`."""
 
     name: str
     text: str
     argument: Expr | None = None
+    core: str | None = None
     span: Span | None = field(default=None, compare=False)
 
 
@@ -199,6 +219,7 @@ class Graph:
     facts: tuple[Fact, ...] = ()
     properties: tuple[Property, ...] = ()
     accesses: tuple[tuple[Load, tuple[Axis, ...]], ...] = ()  # gathers to be checked at call time, with their axes
+    cores: tuple[Core, ...] = ()
     kept: tuple[Node, ...] = ()  # in a backward graph: how the forward pass defined its `saved` inputs
 
     @cached_property

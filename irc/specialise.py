@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from irc.codegen.expr import Axis, Expr, Load, Size, integer, substitute, walk
-from irc.ir import Fact, Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile
+from irc.ir import Core, Fact, Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile
 from irc.simplify import rewrite
 from irc.split import reads_tiles
 
@@ -44,11 +44,22 @@ def specialise(graph: Graph, fixed: Mapping[str, int]) -> Graph:
     def fact(item: Fact) -> Fact:
         return replace(item, predicate=put(item.predicate), free=axes(item.free))
 
+    def core(item: Core) -> Core:
+        return replace(
+            item,
+            batch=axes(item.batch),
+            rows=axes(item.rows),
+            columns=axes(item.columns),
+            support=None if item.support is None else put(item.support),
+            position=tuple(put(e) for e in item.position),
+        )
+
     return replace(
         graph,
         nodes=tuple(whole(n) for n in graph),
         facts=tuple(fact(f) for f in graph.facts),
         accesses=tuple(access(a) for a in graph.accesses),
+        cores=tuple(core(c) for c in graph.cores),
         kept=tuple(whole(n) for n in graph.kept),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NoReturn
 
+from irc import ir
 from irc.codegen.expr import Const, Expr, Kind, Op, op, walk
 from irc.elaborate import typing as ty
 from irc.elaborate.assign import declare_result, dims_of, target_names
@@ -61,7 +62,7 @@ class CoreBuilder:
     # positions
 
     def position(self, name: Name) -> Expr:
-        report, axes = self.scope.report, self.context.axes
+        report = self.scope.report
         if name.id not in self.frame.rows:
             report.fail(
                 "E405",
@@ -70,10 +71,19 @@ class CoreBuilder:
                 help=similar(name.id, self.frame.rows)
                 or (f"the query index is `{self.frame.rows[-1]}`" if self.frame.rows else None),
             )
-        query, key = axes[name.id], axes[self.frame.key_of(name.id)]
+        if not self._comparable(name.id):
+            self._needs_align(name.span, name.id, self.frame.key_of(name.id))
+        return self._placed(name.id)
+
+    def _comparable(self, row: str) -> bool:
+        """Whether it is said where the query index sits among the keys."""
+        axes = self.context.axes
+        return self.align is not None or self.scope.same(axes[row].size, axes[self.frame.key_of(row)].size)
+
+    def _placed(self, row: str) -> Expr:
+        report, axes = self.scope.report, self.context.axes
+        query, key = axes[row], axes[self.frame.key_of(row)]
         if self.align is None:
-            if not self.scope.same(query.size, key.size):
-                self._needs_align(name.span, name.id, key.name)
             return query.index
         match self.align.mode:
             case "first":
@@ -102,8 +112,6 @@ class CoreBuilder:
 
     def _check_compared(self, stage: Stage) -> None:
         """Comparing a query index with a key index of another size needs an `align`."""
-        if self.align is not None:
-            return
         lets = self.context.lets
         for e in expanded(stage.value, lets):
             if not isinstance(e, Compare):
@@ -111,8 +119,7 @@ class CoreBuilder:
             used = bare_names(e, self.scope, lets)
             for row in self.frame.rows:
                 key = self.frame.key_of(row)
-                sizes = self.context.axes
-                if row in used and key in used and not self.scope.same(sizes[row].size, sizes[key].size):
+                if row in used and key in used and not self._comparable(row):
                     self._needs_align(e.span, row, key)
 
     # the stages, in order
@@ -314,7 +321,23 @@ class CoreBuilder:
             self.core.span,
         )
         self.scope.nodes.extend(core_nodes(parts, reductions))
+        self.scope.cores.append(self._summary(name))
         self.scope.add_value(name, Kind.FLOAT, dims_of(axes, self.frame.groups), main.span)
+
+    def _summary(self, name: str) -> ir.Core:
+        axes, rows = self.context.axes, self.frame.rows
+        comparable = all(self._comparable(row) for row in rows)
+        masks = (s.span for s in self.core.statements if isinstance(s, Stage) and s.kind in ("allow", "block"))
+        return ir.Core(
+            name,
+            tuple(axes[m] for m in self.frame.members if m not in rows),
+            tuple(axes[row] for row in rows),
+            tuple(axes[c] for c in self.frame.columns),
+            self.allow,
+            tuple(self._placed(row) for row in rows) if comparable else (),
+            tuple(masks),
+            self.core.span,
+        )
 
 
 def _large(e: Expr) -> bool:

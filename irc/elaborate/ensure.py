@@ -18,17 +18,18 @@ PROPERTIES = ("causal", "window", "rows nonempty", "allow", "incremental", "batc
 def ensure(statement: syntax.Ensure, scope: Scope, cores: list[CoreBuilder]) -> None:
     for item in statement.properties:
         try:
-            argument = _argument(item, scope, cores)
+            argument, core = _argument(item, scope, cores)
         except Failed:
             continue
-        scope.properties.append(Property(_name(item), item.span.text(), argument, span=item.span))
+        scope.properties.append(Property(_name(item), item.span.text(), argument, core, span=item.span))
 
 
 def _name(item: syntax.Property) -> str:
     return "allow" if item.name.startswith("allow") else item.name
 
 
-def _argument(item: syntax.Property, scope: Scope, cores: list[CoreBuilder]) -> Expr | None:
+def _argument(item: syntax.Property, scope: Scope, cores: list[CoreBuilder]) -> tuple[Expr | None, str | None]:
+    """The argument, and the core whose indices it has."""
     report, name = scope.report, _name(item)
     if name not in PROPERTIES:
         known = ", ".join(f"`{p}`" for p in PROPERTIES)
@@ -38,16 +39,16 @@ def _argument(item: syntax.Property, scope: Scope, cores: list[CoreBuilder]) -> 
         wanted = "takes no argument" if item.argument is not None else "needs an argument, as in `window(w)`"
         report.fail("E502", f"`{name}` {wanted}", item.span)
     if item.argument is None:
-        return None
+        return None, None
     if name == "window":
         width = Context(scope, {}, scope.lets).lower(item.argument, frozenset())
-        return whole(width, item.argument.span, report, "the width of a window")
+        return whole(width, item.argument.span, report, "the width of a window"), None
     used = index_names(item.argument, scope, scope.lets)
     for core in cores:
         if used <= core.context.axes.keys():
             context = Context(scope, core.context.axes, core.context.lets, position=core.position)
             predicate = context.lower(item.argument, frozenset([*core.frame.members, *core.frame.columns]))
-            return boolean(predicate, item.argument.span, report, "a mask")
+            return boolean(predicate, item.argument.span, report, "a mask"), core.core.outputs[0].tensor.id
     if cores:
         names = ", ".join(f"`{n}`" for n in sorted(used))
         report.fail("E503", f"no core of this program has the indices {names}", item.argument.span)

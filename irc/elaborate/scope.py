@@ -10,7 +10,7 @@ from irc.elaborate.report import Failed, Report, similar
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Expression, Name
-from irc.ir import Fact, Input, Node, Property, product
+from irc.ir import Core, Fact, Input, Node, Property, product
 from irc.size import Polynomial, polynomial
 
 
@@ -54,6 +54,7 @@ class Scope:
     nodes: list[Node] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
     properties: list[Property] = field(default_factory=list)
+    cores: list[Core] = field(default_factory=list)
     places: dict[Load, Span] = field(default_factory=dict)  # where an element was written
     divisors: dict[Expr, Span] = field(default_factory=dict)  # where a divisor was written
     later: dict[str, Span] = field(default_factory=dict)  # every result, wherever it is defined

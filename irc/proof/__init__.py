@@ -1,0 +1,1 @@
+"""What a program promises under `ensure`, decided for all sizes; counterexamples that teach."""

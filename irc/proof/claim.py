@@ -1,0 +1,56 @@
+"""Sentences about all sizes, and what was found of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from irc.codegen.expr import TRUE, Axis, Expr
+
+Array = np.ndarray[Any, Any]
+Status = Literal["proved", "refuted", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """For all sizes, scalars and tables that keep the program's facts, and every point of `free` at which `given`
+    holds, `goal` holds; with `some`, there is a point of those axes at which it does.
+
+    Expressions read sizes, the indices of `free` and `some`, scalars and elements of integer and boolean inputs.
+    Every index lies within its axis, so a claim says nothing where an axis is empty. `about` is the sentence in words,
+    `core` names the core whose pairs a counterexample shows.
+    """
+
+    about: str
+    free: tuple[Axis, ...]
+    goal: Expr
+    given: Expr = TRUE
+    some: tuple[Axis, ...] = ()
+    core: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One state of the program: a size, scalar or index to its value, an integer or boolean input to its entries."""
+
+    sizes: dict[str, int]
+    scalars: dict[str, int | float | bool]
+    tables: dict[str, Array]
+    indices: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found of a claim.
+
+    `model` refutes it: the smallest there is, sizes first. `evidence` says how it was proved (a witness for `some`, in
+    the text of the language), or up to which sizes nothing was found. `queries` are the SMT-LIB 2 texts that were
+    decided, (name, text): each is unsatisfiable for a claim that is proved.
+    """
+
+    status: Status
+    evidence: str = ""
+    model: Model | None = None
+    queries: tuple[tuple[str, str], ...] = field(default=(), compare=False)
