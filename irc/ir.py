@@ -178,12 +178,21 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class Mask:
+    """An `allow` or a `block`. `predicate` holds for the pairs that it lets through."""
+
+    kind: Literal["allow", "block"]
+    predicate: Expr
+    span: Span | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Core:
     """An attention core as it was written: what proofs and pictures speak of. The nodes compute it.
 
     A row of the core has the indices `batch` and `rows`. `position` is where each of `rows` sits among the keys,
     `pos(i)`; it is empty where queries and keys run over different sizes and no `align` says so. `support` holds for
-    the pairs allowed, None for all. `masks` are the places of the `allow` and `block` statements.
+    the pairs allowed, None for all: it is the conjunction of `masks`, the statements in order.
     """
 
     name: str
@@ -192,7 +201,7 @@ class Core:
     columns: tuple[Axis, ...]
     support: Expr | None
     position: tuple[Expr, ...]
-    masks: tuple[Span, ...] = field(default=(), compare=False)
+    masks: tuple[Mask, ...] = ()
     span: Span | None = field(default=None, compare=False)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from irc import ir
@@ -33,6 +33,7 @@ class CoreBuilder:
     lets: Lets
     align: Align | None = None
     allow: Expr | None = None
+    masks: list[ir.Mask] = field(default_factory=list)
     weighted: Expr | None = None
     sink: Expr | None = None
     scored: bool = False  # whether a `score` has been read, be it a wrong one
@@ -221,6 +222,7 @@ class CoreBuilder:
         ty.boolean(value, stage.value.span, self.scope.report, f"what `{stage.kind}` takes")
         if stage.kind == "block":
             value = op("not", value)
+        self.masks.append(ir.Mask("block" if stage.kind == "block" else "allow", value, stage.span))
         self.allow = value if self.allow is None else op("and", self.allow, value)
 
     def _softmax(self, stage: Softmax) -> None:
@@ -306,6 +308,7 @@ class CoreBuilder:
         assert context.score is not None and self.weighted is not None
         reductions, rename = context.finish(name)
         self.allow = rename(self.allow) if self.allow is not None else None
+        self.masks = [replace(mask, predicate=rename(mask.predicate)) for mask in self.masks]
         axes = tuple(context.axes[n] for n in self.frame.header)
         parts = Parts(
             name,
@@ -327,7 +330,6 @@ class CoreBuilder:
     def _summary(self, name: str) -> ir.Core:
         axes, rows = self.context.axes, self.frame.rows
         comparable = all(self._comparable(row) for row in rows)
-        masks = (s.span for s in self.core.statements if isinstance(s, Stage) and s.kind in ("allow", "block"))
         return ir.Core(
             name,
             tuple(axes[m] for m in self.frame.members if m not in rows),
@@ -335,7 +337,7 @@ class CoreBuilder:
             tuple(axes[c] for c in self.frame.columns),
             self.allow,
             tuple(self._placed(row) for row in rows) if comparable else (),
-            tuple(masks),
+            tuple(self.masks),
             self.core.span,
         )
 

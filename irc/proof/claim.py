@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from irc.codegen.expr import TRUE, Axis, Expr
+from irc.grammar.source import Span
 
 Array = np.ndarray[Any, Any]
 Status = Literal["proved", "refuted", "unknown"]
@@ -20,7 +21,8 @@ class Claim:
 
     Expressions read sizes, the indices of `free` and `some`, scalars and elements of integer and boolean inputs.
     Every index lies within its axis, so a claim says nothing where an axis is empty. `about` is the sentence in words,
-    `core` names the core whose pairs a counterexample shows.
+    `core` names the core whose pairs a counterexample shows, `span` is the statement that it speaks of, where that is
+    no mask (an assignment that moves positions).
     """
 
     about: str
@@ -29,6 +31,7 @@ class Claim:
     given: Expr = TRUE
     some: tuple[Axis, ...] = ()
     core: str | None = None
+    span: Span | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
