@@ -125,6 +125,7 @@ class TileText:
     column_products: tuple[Result, ...]
     column_reduces: tuple[Result, ...]
     support: str | None
+    support_of_a_pair: str | None  # the same for scalars
     may: str
     must: str
     hoists: Hoists
@@ -347,6 +348,7 @@ def tile_text(kernel: TileKernel) -> TileText:
         column_products=tuple(r for s, r in results if isinstance(s, ColumnProduct)),
         column_reduces=tuple(r for s, r in results if isinstance(s, ColumnReduce)),
         support=hoists.vector(kernel.support) if kernel.support is not None else None,
+        support_of_a_pair=print_scalar(kernel.support) if kernel.support is not None else None,
         may=may,
         must=must,
         hoists=hoists,

@@ -44,6 +44,11 @@ def relative(got: np.ndarray, expected: np.ndarray, least: float = 0.1) -> float
     return float(np.linalg.norm(got[~endless] - expected[~endless])) / max(scale, least)
 
 
+def widened(inputs: Arrays) -> Arrays:
+    """What the reference takes: floating tensors in float64."""
+    return {n: a.astype(np.float64) if a.dtype.kind not in "iub" else a for n, a in inputs.items()}
+
+
 def both(
     name_or_text: str, inputs: Arrays, dtype: str, rng: np.random.Generator, sizes: dict[str, int] | None = None
 ) -> None:
@@ -51,8 +56,7 @@ def both(
     program = irc.compile(name_or_text, dtype=dtype, sizes=sizes)
     reference = irc.compile(name_or_text, target="reference", sizes=sizes)
     run = program.forward(**inputs)
-    wide = {n: a.astype(np.float64) if a.dtype.kind not in "iub" else a for n, a in inputs.items()}
-    expected = reference.forward(**wide)
+    expected = reference.forward(**widened(inputs))
     cotangents = {}
     for name, output in expected.outputs.items():
         assert relative(run.outputs[name], output) < TOLERANCE[dtype], name
@@ -137,6 +141,30 @@ def test_rows_without_keys_are_zero_and_pass_no_gradient() -> None:
     gradients = run.backward(o=np.ones_like(inputs["q"]), lse=np.ones(inputs["q"].shape[:3], np.float32))
     assert np.all(gradients["q"][:, :, 0] == 0)
     assert all(np.isfinite(g).all() for g in gradients.values())
+
+
+@pytest.mark.parametrize("mask", ["", "allow j <= i", "allow j < i", "allow seen[i,j]", "block i == 40 or j > 2 * i"])
+def test_a_row_whose_scores_are_all_minus_infinity_is_nan_unless_it_has_no_key(mask: str) -> None:
+    rng = np.random.default_rng(9)
+    text = CAUSAL.replace("allow j <= i", mask)
+    if "seen" in mask:
+        text = text.replace("input q", "input seen[S,S]: bool, q")
+    program, reference = irc.compile(text), irc.compile(text, target="reference")
+    _, inputs = causal(rng)
+    if "seen" in mask:
+        inputs["seen"] = rng.random((150, 150)) < 0.2
+        inputs["seen"][[40, 60]] = False
+    inputs["bias"][:, [0, 40, 41, 149]] = -np.inf
+    inputs["bias"][0, 50, :50] = -np.inf  # but for one key
+    inputs["bias"][1, 80, 1:] = -np.inf
+    run, expected = program.forward(**inputs), reference.forward(**widened(inputs))
+    for name, output in expected.outputs.items():
+        np.testing.assert_allclose(run.outputs[name], output, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert np.isnan(run.outputs["o"][:, :, 149]).all()
+    cotangent = rng.standard_normal(inputs["q"].shape).astype(np.float32)
+    gradients = run.backward(o=cotangent)
+    for name, gradient in expected.backward(o=cotangent.astype(np.float64)).items():
+        np.testing.assert_allclose(gradients[name], gradient, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 def test_the_future_changes_no_bit_of_the_past() -> None:
