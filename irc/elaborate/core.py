@@ -220,6 +220,14 @@ class CoreBuilder:
         finally:
             self.context.score = running
         ty.boolean(value, stage.value.span, self.scope.report, f"what `{stage.kind}` takes")
+        if any(hint == stage.kind for hint, _ in self.context.pending):
+            self.scope.report.fail(
+                "E412",
+                f"`{stage.kind}` sums over an index, and a mask is told from the pair, its sizes and tables alone",
+                stage.value.span,
+                help="where a table lists the keys of a query, index the keys by it: "
+                "`let key = table[b,h,i // 64,n] * 64 + m`, `k[b,h,key,c]`, `softmax (n m)`",
+            )
         if stage.kind == "block":
             value = op("not", value)
         self.masks.append(ir.Mask("block" if stage.kind == "block" else "allow", value, stage.span))

@@ -1,0 +1,211 @@
+"""The masks of examples/masks once more, by dense numpy formulas of their own, and arguments to try them on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irc.grammar.source import Source
+from irc.ir import Graph
+from irc.pipeline import front
+
+FOLDER = Path(__file__).parent.parent / "examples" / "masks"
+Array = np.ndarray[Any, Any]
+Values = dict[str, Any]
+Rng = np.random.Generator
+Formula = Callable[[Values, Array, Array], Array]
+
+
+@dataclass(frozen=True)
+class Case:
+    """`values` draws the scalars and tables for given sizes; `formula` says of rows i [Sq,1] and columns j [Sk], as
+    flattened positions, which pairs are allowed, [Sq,Sk] or with batch and head in front."""
+
+    formula: Formula
+    sizes: dict[str, int]
+    values: Callable[[Rng, Values], Values] = lambda rng, s: {}
+
+
+SELF = {"B": 2, "H": 2, "S": 37, "D": 8}
+CACHE = {"B": 2, "H": 2, "Sq": 21, "Sk": 37, "D": 8}
+IMAGE = {"B": 1, "H": 2, "Y": 6, "X": 7, "D": 8}
+
+
+def whole(rng: Rng, low: int, high: int, shape: tuple[int, ...] = ()) -> Array:
+    """Uniform in low … high, both included."""
+    return np.asarray(rng.integers(low, high + 1, shape), np.int32)
+
+
+def pairs(table: Array) -> tuple[Array, Array]:
+    """A vector a batch entry [B,S] as rows [B,1,S,1] and as columns [B,1,1,S]."""
+    return table[:, None, :, None], table[:, None, None, :]
+
+
+def documents(v: Values, i: Array, j: Array) -> Array:
+    mine, other = pairs(v["doc"])
+    return (mine == other) & (j <= i)
+
+
+def groups(v: Values, i: Array, j: Array) -> Array:
+    mine, other = pairs(v["group"])
+    return mine == other
+
+
+def packed(v: Values, i: Array, j: Array) -> Array:
+    entry = v["entry"]
+    return (entry[:, None] == entry) & (j <= i) & (i - j < v["window"])
+
+
+def shared_prefix(v: Values, i: Array, j: Array) -> Array:
+    mine, other = pairs(v["branch"])
+    return (j <= i) & ((j < v["prompt"]) | (mine == other))
+
+
+def image_text(v: Values, i: Array, j: Array) -> Array:
+    image, seen = j // v["patches"], v["seen"][:, None, :, None]
+    return (image <= seen) & (image > seen - v["window"])
+
+
+def neighbourhood(v: Values, i: Array, j: Array) -> Array:
+    (yi, xi), (yj, xj) = np.divmod(i, v["X"]), np.divmod(j, v["X"])
+    return np.maximum(abs(yi - yj), abs(xi - xj)) <= v["r"]
+
+
+def natten(v: Values, i: Array, j: Array) -> Array:
+    """By the first pixel of the window, as the paper has it."""
+    inside = True
+    for mine, other, length in zip(np.divmod(i, v["X"]), np.divmod(j, v["X"]), (v["Y"], v["X"]), strict=True):
+        first = np.minimum(np.maximum(mine - v["r"], 0), length - (2 * v["r"] + 1))
+        inside = inside & (other >= first) & (other < first + 2 * v["r"] + 1)
+    return np.asarray(inside)
+
+
+def natten_tiled(v: Values, i: Array, j: Array) -> Array:
+    (yi, xi), (yj, xj) = np.divmod(i, v["X"]), np.divmod(j, v["X"])
+    return np.maximum(abs(yi // v["t"] - yj // v["t"]), abs(xi // v["t"] - xj // v["t"])) <= v["r"]
+
+
+def volume(v: Values, i: Array, j: Array) -> Array:
+    frame = v["Y"] * v["X"]
+    near = neighbourhood(v, i % frame, j % frame)
+    return near & (j // frame <= i // frame) & (i // frame - j // frame <= v["r"])
+
+
+def block_diffusion(v: Values, i: Array, j: Array) -> Array:
+    n = v["N"]
+    mine, other = i % n // v["block"], j % n // v["block"]
+    noisy, from_noisy = i < n, j < n
+    return np.where(from_noisy, noisy & (mine == other), np.where(noisy, other < mine, other <= mine))
+
+
+def tree(v: Values, i: Array, j: Array) -> Array:
+    before = v["S"] - v["T"]
+    return np.concatenate([np.ones((v["T"], before), bool), v["anc"]], axis=1)
+
+
+def ancestors(rng: Rng, v: Values) -> Values:
+    """A random tree: each draft has an earlier one, or the text, as its parent."""
+    seen = np.eye(v["T"], dtype=bool)
+    for node in range(1, v["T"]):
+        parent = int(rng.integers(-1, node))
+        if parent >= 0:
+            seen[node] |= seen[parent]
+    return {"anc": seen}
+
+
+def topk_blocks(v: Values, i: Array, j: Array) -> Array:
+    chosen = np.zeros((*v["top"].shape[:3], v["M"]), bool)
+    np.put_along_axis(chosen, v["top"], True, axis=-1)
+    return (j <= i) & chosen[:, :, i[:, 0] // 8][..., j // 8]
+
+
+def different(rng: Rng, s: Values) -> Values:
+    shape = (s["B"], s["H"], s["M"], s["M"])
+    return {"top": rng.permuted(np.broadcast_to(np.arange(s["M"], dtype=np.int32), shape), axis=-1)[..., : s["K"]]}
+
+
+CASES: dict[str, Case] = {
+    "block_causal": Case(lambda v, i, j: j < (i // v["block"] + 1) * v["block"], SELF, lambda r, s: {"block": 6}),
+    "block_diagonal": Case(lambda v, i, j: i // v["block"] == j // v["block"], SELF, lambda r, s: {"block": 6}),
+    "block_diffusion": Case(block_diffusion, {"B": 1, "H": 2, "N": 19, "D": 8}, lambda r, s: {"block": 4}),
+    "causal": Case(lambda v, i, j: j <= i, SELF),
+    "causal_cache": Case(lambda v, i, j: j <= i + v["Sk"] - v["Sq"], CACHE),
+    "dilated": Case(
+        lambda v, i, j: np.isin(i - j, v["step"] * np.arange(v["count"])), SELF, lambda r, s: {"step": 3, "count": 4}
+    ),
+    "documents": Case(documents, SELF, lambda r, s: {"doc": np.sort(whole(r, 0, 3, (s["B"], s["S"])))}),
+    "folded_batch": Case(
+        lambda v, i, j: (j <= i) & (i // v["length"] == j // v["length"]), SELF, lambda r, s: {"length": 9}
+    ),
+    "global_tokens": Case(
+        lambda v, i, j: (np.minimum(i, j) < v["g"]) | (abs(i - j) <= v["r"]), SELF, lambda r, s: {"r": 3, "g": 2}
+    ),
+    "groups": Case(groups, SELF, lambda r, s: {"group": whole(r, 0, 3, (s["B"], s["S"]))}),
+    "head_windows": Case(
+        lambda v, i, j: (j <= i) & (i < j + v["w"][:, None, None]), SELF, lambda r, s: {"w": whole(r, 1, 9, (s["H"],))}
+    ),
+    "image_text": Case(
+        image_text, CACHE, lambda r, s: {"patches": 5, "window": 2, "seen": whole(r, 0, 6, (s["B"], s["Sq"]))}
+    ),
+    "local": Case(lambda v, i, j: (i <= j + v["r"]) & (j <= i + v["r"]), SELF, lambda r, s: {"r": 4}),
+    "lookahead": Case(lambda v, i, j: j - i <= v["ahead"], SELF, lambda r, s: {"ahead": 3}),
+    "natten": Case(natten, IMAGE, lambda r, s: {"r": 2}),
+    "natten_tiled": Case(natten_tiled, IMAGE, lambda r, s: {"t": 2, "r": 1}),
+    "neighbourhood": Case(neighbourhood, IMAGE, lambda r, s: {"r": 2}),
+    "packed": Case(
+        packed,
+        {"T": 37, "N": 4, "H": 2, "D": 8},
+        lambda r, s: (
+            {"entry": np.repeat([0, 1, 2, 3], [9, 1, 15, 12]).astype(np.int32)[: s["T"]]}
+            | {"start": np.asarray([0, 9, 10, 25], np.int32), "window": 6}
+        ),
+    ),
+    "padding": Case(
+        lambda v, i, j: j < v["len"][:, None, None, None], SELF, lambda r, s: {"len": whole(r, 1, s["S"], (s["B"],))}
+    ),
+    "prefix": Case(
+        lambda v, i, j: j < np.maximum(i + 1, v["prefix"][:, None, None, None]),
+        SELF,
+        lambda r, s: {"prefix": whole(r, 0, s["S"] // 2, (s["B"],))},
+    ),
+    "shared_prefix": Case(shared_prefix, SELF, lambda r, s: {"prompt": 7, "branch": whole(r, 0, 2, (s["B"], s["S"]))}),
+    "sink_window": Case(
+        lambda v, i, j: (
+            np.where(j < v["sinks"], j <= i + v["Sk"] - v["Sq"], (j - i - v["Sk"] + v["Sq"]) % 1000 > 994)
+            | (j == i + v["Sk"] - v["Sq"])
+        ),
+        CACHE,
+        lambda r, s: {"sinks": 2, "window": 6},
+    ),
+    "sliding": Case(
+        lambda v, i, j: np.isin(i + v["Sk"] - v["Sq"] - j, np.arange(v["window"])), CACHE, lambda r, s: {"window": 6}
+    ),
+    "strided": Case(
+        lambda v, i, j: (j <= i) & ((i < j + v["stride"]) | np.isin(i - j, v["stride"] * np.arange(99))),
+        SELF,
+        lambda r, s: {"stride": 5},
+    ),
+    "topk_blocks": Case(topk_blocks, {"B": 2, "H": 2, "S": 40, "M": 5, "K": 3, "D": 8}, different),
+    "tree": Case(tree, {"B": 2, "H": 2, "T": 12, "S": 37, "D": 8}, ancestors),
+    "volume": Case(volume, {"B": 1, "H": 2, "T": 4, "Y": 3, "X": 4, "D": 8}, lambda r, s: {"r": 1}),
+    "zigzag": Case(
+        lambda v, i, j: v["place"][j] <= v["place"][i],
+        SELF,
+        lambda r, s: {"place": np.r_[3 : 3 + s["S"] // 2, 90 : 90 + (s["S"] + 1) // 2].astype(np.int32)},
+    ),
+}
+
+
+def graph(name: str) -> Graph:
+    path = FOLDER / f"{name}.attn"
+    return front(Source(str(path), path.read_text()))
+
+
+def allowed(name: str, sizes: dict[str, int], values: Values, queries: int, keys: int) -> Array:
+    """[B, H, queries, keys] (or with leading 1s), by the formula."""
+    found = np.asarray(CASES[name].formula({**sizes, **values}, np.arange(queries)[:, None], np.arange(keys)), bool)
+    return found.reshape((1,) * (4 - found.ndim) + found.shape)
