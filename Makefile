@@ -11,13 +11,14 @@ TORCH  := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 # while the other computes make it several times slower, above all on a busy machine.
 QUIET := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
-.PHONY: help demo test test-peers lint bench clean
+.PHONY: help demo test test-peers lint bench gallery clean
 
 help:
 	@echo "make demo        train a small language model with irc's forward and backward (under two minutes)"
 	@echo "make test        the tests; downloads no framework"
 	@echo "make test-peers  the tests against PyTorch and transformers"
 	@echo "make lint        ruff, mypy --strict, import directions, the wheel in an empty environment"
+	@echo "make gallery     docs/masks.md and its pictures, from examples/masks"
 	@echo "make bench       speed beside PyTorch's fused attention in the same run"
 
 demo: $(STAMPS)/plot
@@ -38,6 +39,9 @@ lint: $(STAMPS)/lint $(STAMPS)/test
 
 bench: $(STAMPS)/peers
 	$(BIN)/python -m benchmarks
+
+gallery: $(STAMPS)/plot
+	$(BIN)/python docs/gallery.py
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info

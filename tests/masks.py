@@ -172,6 +172,14 @@ CASES: dict[str, Case] = {
         SELF,
         lambda r, s: {"prefix": whole(r, 0, s["S"] // 2, (s["B"],))},
     ),
+    "ring": Case(
+        lambda v, i, j: v["column"][j] <= v["row"][i],
+        CACHE,
+        lambda r, s: {
+            "row": np.r_[10:20, 80:91].astype(np.int32),
+            "column": np.r_[0:10, 90:100, 20:37].astype(np.int32),
+        },
+    ),
     "shared_prefix": Case(shared_prefix, SELF, lambda r, s: {"prompt": 7, "branch": whole(r, 0, 2, (s["B"], s["S"]))}),
     "sink_window": Case(
         lambda v, i, j: (
@@ -192,11 +200,6 @@ CASES: dict[str, Case] = {
     "topk_blocks": Case(topk_blocks, {"B": 2, "H": 2, "S": 40, "M": 5, "K": 3, "D": 8}, different),
     "tree": Case(tree, {"B": 2, "H": 2, "T": 12, "S": 37, "D": 8}, ancestors),
     "volume": Case(volume, {"B": 1, "H": 2, "T": 4, "Y": 3, "X": 4, "D": 8}, lambda r, s: {"r": 1}),
-    "zigzag": Case(
-        lambda v, i, j: v["place"][j] <= v["place"][i],
-        SELF,
-        lambda r, s: {"place": np.r_[3 : 3 + s["S"] // 2, 90 : 90 + (s["S"] + 1) // 2].astype(np.int32)},
-    ),
 }
 
 
