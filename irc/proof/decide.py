@@ -1,0 +1,82 @@
+"""Decides a claim: a proof by z3 without quantifiers where there is one, else the smallest state that breaks it, else a
+search of all small states. z3 works under a limit on its steps and never on a clock, so a verdict is always the same.
+"""
+
+from __future__ import annotations
+
+from irc.codegen.expr import Expr, op
+from irc.ir import Core, Fact, Graph
+from irc.proof.claim import Answer, Claim
+from irc.proof.exhaustive import counterexample
+from irc.proof.problem import Problem
+from irc.proof.smallest import smallest
+from irc.proof.witness import named, witnesses
+
+FIRST = 3  # witnesses tried before small sizes are searched
+MANY = 12  # of them, of which one must do
+SMALL = (1, 2, 3, 4, 6, 8)
+LARGE = (16, 32, 64, 128, 256, 1024)
+Way = tuple[str, list[Expr]]  # how the claim would be proved, and what must then be contradictory
+
+
+def decide(claim: Claim, graph: Graph, seed: int = 0) -> Answer:
+    """What holds of the claim. `seed` is z3's, and changes no verdict."""
+    problem = Problem(claim, graph, seed)
+    core = next((c for c in graph.cores if c.name == claim.core), None)
+    ways = _ways(problem, core)
+    return (
+        _proved(problem, ways[:FIRST])
+        or _refuted(problem, SMALL)
+        or _proved(problem, ways[FIRST:])
+        or _refuted(problem, LARGE)
+        or _quantified(problem)
+        or _searched(problem)
+    )
+
+
+def _ways(problem: Problem, core: Core | None) -> list[Way]:
+    claim = problem.claim
+    if not claim.some:
+        return [("", [*problem.point, op("not", claim.goal)])]
+    guesses = witnesses(claim, core)
+    ways: list[Way] = [(named(claim, core, w), [*problem.point, problem.fails(w)]) for w in guesses]
+    several = [*problem.point, *(problem.fails(w) for w in guesses[:MANY])]
+    return [*ways, ("one of " + "; ".join(named(claim, core, w) for w in guesses[:MANY]), several)]
+
+
+def _proved(problem: Problem, ways: list[Way]) -> Answer | None:
+    """By the first way whose sentences contradict each other."""
+    for evidence, roots in ways:
+        checked = problem.check([*roots, *problem.state(roots)])
+        if checked.result == "unsat":
+            return Answer("proved", evidence, queries=((evidence or "no state breaks it", checked.text),))
+    return None
+
+
+def _refuted(problem: Problem, bounds: tuple[int, ...]) -> Answer | None:
+    """By the smallest state with sizes up to one of the bounds; one with an empty size only where there is no other."""
+    searches = [(bound, 1) for bound in bounds] + ([(2, 0)] if bounds is SMALL else [])
+    for bound, least in searches:
+        model = smallest(problem, bound, least)
+        if model is not None:
+            return Answer("refuted", model=model)
+    return None
+
+
+def _quantified(problem: Problem) -> Answer | None:
+    """By z3's own instances of quantified sentences."""
+    claim = problem.claim
+    nowhere = Fact(op("not", claim.goal), claim.some, "") if claim.some else None
+    roots = problem.point if nowhere else [*problem.point, op("not", claim.goal)]
+    facts = [f for f in problem.facts if f.free and f.nondecreasing is None] + ([nowhere] if nowhere else [])
+    checked = problem.solve([*roots, *problem.state(roots)], quantified=facts)
+    if checked.result != "unsat":
+        return None
+    return Answer("proved", "with quantifiers", queries=(("with quantifiers", checked.text),))
+
+
+def _searched(problem: Problem) -> Answer:
+    bound, model = counterexample(problem.claim, problem.graph)
+    if model is not None:
+        return Answer("refuted", model=model)
+    return Answer("unknown", f"checked exhaustively for all sizes up to {bound}" if bound else "")

@@ -1,0 +1,150 @@
+"""A claim ready to be refuted: size definitions written in, what every state keeps as quantifier-free sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from math import prod
+from typing import Any
+
+import z3
+
+from irc.codegen.expr import Axis, Expr, Size, integer, op, substitute, walk
+from irc.ir import Fact, Graph
+from irc.proof.claim import Claim
+from irc.proof.ground import assumed, closed_axes, divisors, everywhere, instances, symbols, within
+from irc.proof.smt import Encoder, closed, conjunction
+from irc.size import evaluate
+
+LARGEST = 2**30  # sizes stay below it, so that a kernel's 32-bit integers are those of the proof
+STEPS = 1_500_000  # z3's own count of work, a check
+POINTS = 4000  # sentences that a bounded search may write out
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What z3 said of some sentences: `sat` has a state that keeps them all."""
+
+    result: str
+    solver: Any
+    encoder: Encoder
+
+    @property
+    def text(self) -> str:
+        return str(self.solver.to_smt2())
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The claim closed over size definitions, with what holds in every state. `seed` is z3's; a context of its own keeps its answers always the same."""
+
+    claim: Claim
+    graph: Graph
+    seed: int = 0
+    context: Any = field(default_factory=z3.Context)
+    facts: tuple[Fact, ...] = field(init=False)
+    nonzero: tuple[Expr, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        sizes, claim = dict(self.graph.sizes), self.claim
+        whole = replace(
+            claim,
+            free=closed_axes(claim.free, sizes),
+            some=closed_axes(claim.some, sizes),
+            given=closed(claim.given, sizes),
+            goal=closed(claim.goal, sizes),
+        )
+        object.__setattr__(self, "claim", whole)
+        object.__setattr__(self, "facts", assumed(self.graph))
+        object.__setattr__(self, "nonzero", tuple(op("le", integer(1), d) for d in divisors(self.graph)))
+
+    @property
+    def point(self) -> list[Expr]:
+        """That the indices lie within their axes, and what the claim supposes."""
+        return [within(self.claim.free, {a.index: a.index for a in self.claim.free}), self.claim.given]
+
+    def fails(self, witness: Mapping[Expr, Expr]) -> Expr:
+        """That the goal does not hold with these values of the `some` axes, or that one leaves its axis."""
+        holds = op("and", within(self.claim.some, witness), substitute(self.claim.goal, dict(witness)))
+        return op("not", holds)
+
+    def state(self, roots: Sequence[Expr]) -> list[Expr]:
+        """What every state keeps, as far as the elements that `roots` read call for it."""
+        return [*self.nonzero, *instances(self.facts, [*roots, *self.nonzero])]
+
+    def check(self, roots: Sequence[Expr], most: Mapping[Expr, range] | None = None) -> Checked:
+        """Whether a state keeps all of `roots`, sizes being natural numbers below LARGEST."""
+        sizes = [e for e in symbols(roots) if isinstance(e, Size)]
+        bounds = [conjunction([op("le", integer(0), e), op("lt", e, integer(LARGEST))]) for e in sizes]
+        return self.solve([*roots, *bounds], most)
+
+    def solve(
+        self, sentences: Sequence[Expr], most: Mapping[Expr, range] | None = None, quantified: Sequence[Fact] = ()
+    ) -> Checked:
+        """Asks z3, within a fixed amount of work; `most` has the values of symbols, `quantified` what holds everywhere."""
+        encoder = Encoder(self.context, most)
+        solver = z3.SimpleSolver(ctx=self.context)
+        solver.set("rlimit", STEPS)
+        solver.set("random_seed", self.seed)
+        solver.add(*(encoder(e) for e in dict.fromkeys(sentences)))
+        for fact in quantified:
+            names = [encoder(a.index) for a in fact.free]
+            given = encoder(within(fact.free, {a.index: a.index for a in fact.free}))
+            solver.add(z3.ForAll(names, z3.Implies(given, encoder(fact.predicate))))
+        solver.add(*encoder.lemmas, *(d >= 1 for d in encoder.divisors.values()))
+        for symbol in encoder.split:
+            values, at = encoder.most[symbol], encoder(symbol)
+            solver.add(at >= values[0], at <= values[-1])
+        return Checked(str(solver.check()), solver, encoder)
+
+    # bounded sizes
+
+    def bounded(
+        self, bound: int, fixed: Mapping[Expr, Expr] | None = None
+    ) -> tuple[list[Expr], dict[Expr, range]] | None:
+        """What the states with sizes up to `bound` that break the claim keep, `fixed` written in; and the values of
+        its symbols. None where there would be too many."""
+        known = dict(fixed or {})
+        claim = self.claim
+
+        def extents(axes: Sequence[Axis]) -> list[int]:
+            return [largest(substitute(a.size, known), bound) for a in axes]
+
+        some = extents(claim.some)
+        exact = sum(prod(extents(f.free)) for f in self.facts) <= POINTS
+        if prod(some) > POINTS // 4:
+            return None
+        found = list(self.point)
+        names = [a.index for a in claim.some]
+        for at in product(*(range(n) for n in some)):
+            found.append(self.fails(dict(zip(names, map(integer, at), strict=True))))
+        found = [substitute(e, known) for e in found]
+        if exact:
+            written = (e for f in self.facts for e in everywhere(_in(f, known), extents(f.free)))
+            found += [*(substitute(e, known) for e in self.nonzero), *dict.fromkeys(written)]
+        else:
+            found += [substitute(e, known) for e in self.state(found)]
+        values: dict[Expr, range] = {}
+        for symbol in symbols(found):
+            values[symbol] = range(0, bound + 1) if isinstance(symbol, Size) else range(-bound - 1, bound + 2)
+        for axis, extent in zip(claim.free, extents(claim.free), strict=True):
+            values[axis.index] = range(0, extent)
+        return found, values
+
+
+def _in(fact: Fact, known: dict[Expr, Expr]) -> Fact:
+    axes = tuple(Axis(a.name, substitute(a.size, known)) for a in fact.free)
+    return replace(fact, predicate=substitute(fact.predicate, known), free=axes)
+
+
+def largest(size: Expr, bound: int) -> int:
+    """The largest value of a size expression whose symbols are at most `bound`."""
+    names = sorted({e.name for e in walk(size) if isinstance(e, Size)})
+    values = []
+    for point in product(*(range(0, bound + 1) if bound ** len(names) <= POINTS else (bound,) for _ in names)):
+        try:
+            values.append(evaluate(size, dict(zip(names, point, strict=True)), {}))
+        except ZeroDivisionError:
+            continue
+    return max([0, *values])
