@@ -37,7 +37,8 @@ class Checked:
 
 @dataclass(frozen=True)
 class Problem:
-    """The claim closed over size definitions, with what holds in every state. `seed` is z3's; a context of its own keeps its answers always the same."""
+    """The claim closed over size definitions, with what holds in every state. `seed` is z3's; a context of its own keeps
+    its answers always the same."""
 
     claim: Claim
     graph: Graph
@@ -82,7 +83,7 @@ class Problem:
     def solve(
         self, sentences: Sequence[Expr], most: Mapping[Expr, range] | None = None, quantified: Sequence[Fact] = ()
     ) -> Checked:
-        """Asks z3, within a fixed amount of work; `most` has the values of symbols, `quantified` what holds everywhere."""
+        """Asks z3, within a fixed amount of work. `most` has values of symbols; `quantified` facts hold everywhere."""
         encoder = Encoder(self.context, most)
         solver = z3.SimpleSolver(ctx=self.context)
         solver.set("rlimit", STEPS)

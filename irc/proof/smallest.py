@@ -108,7 +108,8 @@ def _sizes(problem: Problem, bound: int, least: int) -> dict[str, int] | None:
     for term in terms.values():
         checked.solver.add(term <= max([low, *(descent.value(t) for t in terms.values())]))
     chosen = {n: descent.settle(t) for n, t in terms.items()}
-    return complete_sizes(problem.graph, {n: chosen.get(n, 1) for n, d in problem.graph.sizes if d is None})
+    known = complete_sizes(problem.graph, {n: chosen.get(n, 1) for n, d in problem.graph.sizes if d is None})
+    return {n: known[n] for n, _ in problem.graph.sizes}
 
 
 def _settled(
