@@ -1,0 +1,204 @@
+"""What an `ensure` says, as claims about all sizes: each property of a program in sentences that can be decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from irc.codegen.expr import TRUE, Axis, Expr, Index, Kind, Op, indices, op, substitute
+from irc.ir import Core, Graph, Input, Property, shape
+from irc.printer import expression
+from irc.proof.claim import Claim
+from irc.proof.flow import Chain, Undecided, all_of, chains, conjuncts, inline, own_axes, possible, reads_floats
+from irc.proof.incremental import incremental
+from irc.proof.tokens import PropertyError, Tokens, input_positions, output, tokens
+from irc.size import equal, text
+
+__all__ = ["PropertyError", "Undecided", "claims"]
+
+
+def claims(property: Property, graph: Graph) -> tuple[Claim, ...]:
+    """The claims that together are the property; none where nothing could break it.
+
+    Raises PropertyError where the property makes no sense of this program, Undecided where it cannot be put in claims.
+    """
+    match property.name:
+        case "causal":
+            return _ordered(graph, lambda at, read: op("le", read, at))
+        case "window":
+            width = property.argument
+            assert width is not None
+            return _ordered(graph, lambda at, read: op("lt", op("sub", at, width), read))
+        case "rows nonempty":
+            return tuple(_nonempty(core, graph) for core in graph.cores)
+        case "allow":
+            return (_equivalent(property, graph),)
+        case "batch independent":
+            return _independent(graph)
+        case "incremental":
+            return incremental(graph)
+        case _:
+            raise ValueError(f"no property {property.name}")
+
+
+# one core
+
+
+def _nonempty(core: Core, graph: Graph) -> Claim:
+    goal = op("not", possible(op("not", inline(core.support or TRUE, graph))))
+    about = f"every row of `{core.name}` has an allowed key"
+    return Claim(about, core.batch + core.rows, goal, some=core.columns, core=core.name)
+
+
+def _equivalent(property: Property, graph: Graph) -> Claim:
+    core = next(c for c in graph.cores if c.name == property.core)
+    assert property.argument is not None
+    goal = op("eq", inline(core.support or TRUE, graph), inline(property.argument, graph))
+    if reads_floats(goal):
+        raise Undecided(f"the mask of `{core.name}` depends on entries of a floating tensor")
+    about = f"the mask of `{core.name}` is {property.text.removeprefix('allow == ')}"
+    return Claim(about, core.batch + core.rows + core.columns, goal, core=core.name)
+
+
+# the order of tokens
+
+
+def _ordered(graph: Graph, kept: Callable[[Expr, Expr], Expr]) -> tuple[Claim, ...]:
+    """For every output and every input that it reads: `kept(position of the output, position of the input)`."""
+    found = tokens(graph)
+    check_comparable(found)
+    data = {n.name: found.of(n.name) for n in graph.inputs if n.role == "input" and n.kind is Kind.FLOAT}
+    placed = {name for name in data if _needs_place(name, found)}
+    out: list[Claim] = []
+    for public, name in graph.outputs:
+        at = output(found, public, name)
+        for chain in chains(graph, name, data, placed):
+            for read in input_positions(found, chain, at):
+                about = f"output `{public}` at position {{}} reads `{chain.tensor}` at position {{}}"
+                out.append(_claim(graph, name, chain, kept(at.position, read), about, (at.position, read)))
+    return _distinct(out)
+
+
+def check_comparable(found: Tokens) -> None:
+    """Raises PropertyError where nothing says where the queries of a core sit among its keys."""
+    if not found.cores:
+        raise PropertyError("the program has no core, so nothing says which of its indices is a position")
+    for core in found.cores.values():
+        if not core.rows:
+            raise PropertyError(
+                f"core `{core.name}` has no query index, so its rows have no position",
+                "give the query an index, of size 1 if there is one query only",
+            )
+        if not core.position and not found.square(core.name) and not _read_as_rows(found, core):
+            queries, keys = text(found.rows(core.name)), text(found.columns(core.name))
+            raise PropertyError(
+                f"queries of core `{core.name}` run over {queries} and keys over {keys}: nothing says where a query "
+                "sits among the keys, so neither is before the other",
+                "write `align last` (the last query sees the last key), `align first` or `align offset e` in the core, "
+                "or leave the property away",
+            )
+
+
+def _read_as_rows(found: Tokens, core: Core) -> bool:
+    """Whether all that the core reads as keys runs over the same size as its rows (keys found through a table)."""
+    read = [
+        (name, dim)
+        for name, dims in found.dims.items()
+        for dim, sides in dims.items()
+        if (core.name, "column") in sides
+    ]
+    sizes = [found.token_factor(shape(found.graph[name])[dim], core.name) for name, dim in read]
+    return bool(sizes) and all(a is not None and found.same(a.size, found.rows(core.name)) for a in sizes)
+
+
+def _needs_place(name: str, found: Tokens) -> bool:
+    """Whether the position of an entry depends on where the core stands, not on the entry's index alone."""
+    cores = [found.row_core(name, dim) for dim in found.of(name)]
+    if not cores:
+        return name in found.tabled
+    return any(indices(p) & {a.name for a in c.batch} for c in cores if c is not None for p in c.position)
+
+
+# entries of the batch
+
+
+def _independent(graph: Graph) -> tuple[Claim, ...]:
+    found = tokens(graph)
+    out: list[Claim] = []
+    for public, name in graph.outputs:
+        node = graph[name]
+        sizes = shape(node)
+        rows = [c.rows for c in graph.cores if sizes and found.same(sizes[0], found.rows(c.name))]
+        if not sizes or rows:
+            raise PropertyError(
+                f"output `{public}` has no batch dimension"
+                + (f": its first one, {text(sizes[0])}, is tokens" if rows else ""),
+                "packed sequences are kept apart by their mask: `ensure allow == p` says so",
+            )
+        data = {n.name: _batch_dim(n, sizes[0], graph) for n in graph.inputs if n.role == "input"}
+        entry = own_axes(node)[0].index
+        for chain in chains(graph, name, {n: d for n, d in data.items() if d}):
+            read = chain.indices[0]
+            about = f"entry {{}} of output `{public}` reads entry {{}} of `{chain.tensor}`"
+            out.append(_claim(graph, name, chain, op("eq", read, entry), about, (entry, read)))
+    return _distinct(out)
+
+
+def _batch_dim(node: Input, size: Expr, graph: Graph) -> tuple[int, ...]:
+    """The dimension of the batch; none for a tensor that all entries share."""
+    exact = [k for k, s in enumerate(node.shape) if s == size]
+    alike = [k for k, s in enumerate(node.shape) if equal(s, size, dict(graph.sizes))]
+    return tuple((exact or alike)[:1])
+
+
+# claims from chains
+
+
+def _claim(graph: Graph, name: str, chain: Chain, goal: Expr, about: str, said: tuple[Expr, ...]) -> Claim:
+    """The claim that `goal` holds wherever the chain exists; `about` has a hole for each expression of `said`.
+
+    It is in the indices of a core where one pair of one core explains it."""
+    if reads_floats(goal):
+        raise Undecided(f"which entry of `{chain.tensor}` is read depends on entries of a floating tensor")
+    axes = own_axes(graph[name]) + chain.bound
+    core, names = _in_core(graph, chain, axes)
+    new: dict[Expr, Expr] = {Index(old): Index(fresh) for old, fresh in names.items()}
+    free = tuple(replace(a, name=names[a.name]) for a in axes)
+    sentence = about.format(*(expression(substitute(e, new)) for e in said))
+    return Claim(sentence, free, substitute(goal, new), substitute(all_of(chain.where), new), core=core)
+
+
+def _in_core(graph: Graph, chain: Chain, axes: tuple[Axis, ...]) -> tuple[str | None, dict[str, str]]:
+    """The one core of a chain, and new names of the axes: those of the core's indices, others out of their way."""
+    plain = {a.name: a.name for a in axes}
+    if len(chain.cores) != 1 or chain.place is None:
+        return None, plain
+    core = next(c for c in graph.cores if c.name == chain.place.core)
+    names: dict[str, str] = {}
+    for inside, e in chain.place.at:
+        if isinstance(e, Index) and e.name in plain:
+            names.setdefault(e.name, inside)
+    if not {a.name for a in core.rows + core.columns} <= set(names.values()):
+        return None, plain
+    for name in plain:
+        if name not in names:
+            fresh = name
+            while fresh in names.values():
+                fresh += "'"
+            names[name] = fresh
+    return core.name, names
+
+
+def _distinct(found: list[Claim]) -> tuple[Claim, ...]:
+    """The claims that say something, each once: one that holds under less stands for those that assume more."""
+    telling = [(c, frozenset(conjuncts(c.given))) for c in found if not _plain(c.goal)]
+    kept: list[tuple[Claim, frozenset[Expr]]] = []
+    for c, given in sorted(telling, key=lambda pair: len(pair[1])):
+        if not any(k.goal == c.goal and set(k.free) <= set(c.free) and known <= given for k, known in kept):
+            kept.append((c, given))
+    return tuple(c for c, _ in kept)
+
+
+def _plain(goal: Expr) -> bool:
+    """Whether the goal says x <= x or x == x."""
+    return isinstance(goal, Op) and goal.name in ("le", "eq") and goal.args[0] == goal.args[1]

@@ -1,0 +1,273 @@
+"""Which dimensions of inputs and outputs are tokens, and where their entries sit in the sequence.
+
+The token indices are the row and column indices of cores. A dimension is a token dimension where its index expression
+mentions one and it is as long as the rows or the columns of that core: rows sit at `pos(i)`, columns at `j`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from irc.codegen.expr import Axis, Expr, Load, Op, flat, indices, loads, substitute
+from irc.ir import Core, Graph, Map, Node, Reduce, bodies, grouped, product, shape
+from irc.proof.flow import Chain, Undecided, chains, core_of, inline, own_axes, parts
+from irc.size import equal
+
+
+class PropertyError(Exception):
+    """A property that makes no sense of this program: the message says why, `help` what to write instead."""
+
+    def __init__(self, message: str, help: str | None = None) -> None:
+        super().__init__(message)
+        self.help = help
+
+
+Sides = frozenset[tuple[str, str]]  # (core, "row" or "column")
+NOWHERE: Sides = frozenset()
+Reached = dict[
+    str, dict[int, Sides]
+]  # of each tensor the dimensions, with the sides from which token indices reach them
+
+
+@dataclass
+class Tokens:
+    """`dims` are the token dimensions of every tensor; `reached` all dimensions that a token index reaches, `tabled`
+    the tensors that one reaches through a table; `plain` the cores whose queries and keys come from one input of one
+    size, so that a query sits where the key of the same index does, whatever `pos` says."""
+
+    graph: Graph
+    cores: dict[str, Core]
+    definitions: dict[str, Expr | None]
+    dims: Reached = field(default_factory=dict)
+    reached: Reached = field(default_factory=dict)
+    tabled: set[str] = field(default_factory=set)
+    plain: set[str] = field(default_factory=set)
+
+    def of(self, name: str) -> tuple[int, ...]:
+        return tuple(sorted(self.dims.get(name, {})))
+
+    def same(self, a: Expr, b: Expr) -> bool:
+        return equal(a, b, self.definitions)
+
+    def rows(self, core: str) -> Expr:
+        return product(tuple(a.size for a in self.cores[core].rows))
+
+    def columns(self, core: str) -> Expr:
+        return product(tuple(a.size for a in self.cores[core].columns))
+
+    def square(self, core: str) -> bool:
+        """Whether rows and columns run over the same size."""
+        return self.same(self.rows(core), self.columns(core))
+
+    def token_factor(self, size: Expr, core: str) -> Axis | None:
+        """The part of a dimension's size that rows or columns of the core run over; None where there is none."""
+        ends = (self.rows(core), self.columns(core))
+        found = [a for a in factors(size) if any(self.same(a.size, e) for e in ends)]
+        whole = any(self.same(size, e) for e in ends)
+        return Axis("whole", size) if whole else found[0] if len(found) == 1 else None
+
+    def entry(self, name: str, dim: int, index: Expr) -> Expr:
+        """The index of the token at a position of a token dimension."""
+        size = shape(self.graph[name])[dim]
+        token = self.token_factor(size, min(self.dims[name][dim])[0])
+        every = factors(size)
+        return index if token not in every else parts(index, every)[every.index(token)]
+
+    def row_core(self, name: str, dim: int) -> Core | None:
+        """The core whose `pos` tells where the entries sit; None where the index itself does, as for keys."""
+        sides, size = self.dims[name][dim], shape(self.graph[name])[dim]
+        for core, side in sides:
+            token = self.token_factor(size, core)
+            if side == "column" or core in self.plain or token is None or not self.same(token.size, self.rows(core)):
+                return None
+        return self.cores[min(sides)[0]]
+
+
+def factors(size: Expr) -> tuple[Axis, ...]:
+    """The axes of a product, as it is written: H * S has two."""
+    match size:
+        case Op("mul", (a, b), _):
+            both = (*factors(a), *factors(b))
+            return tuple(Axis(str(k), x.size) for k, x in enumerate(both))
+        case _:
+            return (Axis("0", size),)
+
+
+def tokens(graph: Graph) -> Tokens:
+    """Follow the row and column indices of the cores down to the inputs."""
+    found = Tokens(graph, {c.name: c for c in graph.cores}, dict(graph.sizes))
+    for node in reversed(graph.nodes):
+        sides, hot = _sides(node, found, found.dims), _sides(node, found, found.reached)
+        for load in (x for e in bodies(node) for x in loads(e)):
+            for dim, index in enumerate(inline(i, graph) for i in load.indices):
+                _mark(found, load, dim, _of(sides, index))
+                _reach(found, load.tensor, dim, _of(hot, index))
+                if _of(hot, index) and loads(index):
+                    found.tabled.add(load.tensor)
+    for node in graph.inputs:
+        for dim in found.of(node.name):
+            at = found.dims[node.name][dim]
+            found.plain |= {c for c, _ in at if {(c, "row"), (c, "column")} <= at and found.square(c)}
+    return found
+
+
+def _of(sides: dict[str, Sides], index: Expr) -> Sides:
+    return frozenset(s for n in indices(index) for s in sides.get(n, NOWHERE))
+
+
+def _mark(found: Tokens, load: Load, dim: int, sides: Sides) -> None:
+    size = shape(found.graph[load.tensor])[dim]
+    kept = frozenset((c, side) for c, side in sides if found.token_factor(size, c) is not None)
+    if kept:
+        dims = found.dims.setdefault(load.tensor, {})
+        dims[dim] = dims.get(dim, NOWHERE) | kept
+
+
+def _reach(found: Tokens, name: str, dim: int, sides: Sides) -> None:
+    if sides:
+        dims = found.reached.setdefault(name, {})
+        dims[dim] = dims.get(dim, NOWHERE) | sides
+
+
+def _sides(node: Node, found: Tokens, reached: Reached) -> dict[str, Sides]:
+    """The sides that each index of the node stands for: those of its core, and those of its readers."""
+    sides: dict[str, Sides] = {}
+    groups = node.groups if isinstance(node, Map | Reduce) else ()
+    for dim, axes in enumerate(grouped(own_axes(node), groups)):
+        for axis in axes:
+            sides[axis.name] = reached.get(node.name, {}).get(dim, NOWHERE)
+    core = core_of(node, found.graph)
+    if core is not None:
+        for side, axes in (("row", core.rows), ("column", core.columns)):
+            for axis in axes:
+                sides[axis.name] = sides.get(axis.name, NOWHERE) | {(core.name, side)}
+    return sides
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The token dimension of an output: where its entry sits, at the output's own axes, and the core that says so
+    (None where the index itself does)."""
+
+    position: Expr
+    core: Core | None
+    batch: dict[Expr, Expr]
+
+    def row(self, index: Expr) -> Expr:
+        """Where another entry of that dimension sits."""
+        return index if self.core is None else position(self.core, index, self.batch)
+
+
+def output(found: Tokens, public: str, name: str) -> Output:
+    """Raises PropertyError where the output has no token dimension."""
+    node = found.graph[name]
+    reached = _upward(found).get(name, {})
+    for dim, cores in sorted(reached.items()):
+        size = shape(node)[dim]
+        index = _whole(node, dim)
+        for core_name in cores:
+            core = found.cores[core_name]
+            if not found.same(size, found.rows(core_name)):
+                continue
+            if core_name in found.plain:
+                return Output(index, None, {})
+            batch = _batch(found, name, core)
+            return Output(position(core, index, batch), core, batch)
+    raise PropertyError(
+        f"output `{public}` has no query dimension, so its entries have no position",
+        "return a tensor that has the query index of a core",
+    )
+
+
+def _whole(node: Node, dim: int) -> Expr:
+    groups = node.groups if isinstance(node, Map | Reduce) else ()
+    return flat(tuple((a.index, a.size) for a in grouped(own_axes(node), groups)[dim]))
+
+
+def _upward(found: Tokens) -> dict[str, dict[int, tuple[str, ...]]]:
+    """The dimensions of each tensor that run over the rows of a core."""
+    known: dict[str, dict[int, tuple[str, ...]]] = {}
+    for node in found.graph:
+        axes: dict[str, tuple[str, ...]] = {}
+        core = core_of(node, found.graph)
+        if core is not None:
+            axes = {a.name: (core.name,) for a in core.rows}
+        for load in (x for e in bodies(node) for x in loads(e)):
+            for dim, cores in known.get(load.tensor, {}).items():
+                for name in indices(load.indices[dim]):
+                    axes[name] = tuple(dict.fromkeys((*axes.get(name, ()), *cores)))
+        groups = node.groups if isinstance(node, Map | Reduce) else ()
+        for dim, own in enumerate(grouped(own_axes(node), groups)):
+            size = shape(node)[dim]
+            here = dict.fromkeys(c for a in own for c in axes.get(a.name, ()))
+            kept = tuple(c for c in here if found.same(size, found.rows(c)))
+            if kept:
+                known.setdefault(node.name, {})[dim] = kept
+    return known
+
+
+def _batch(found: Tokens, name: str, core: Core) -> dict[Expr, Expr]:
+    """What the core's batch indices are at an element of the output, where its `pos` reads them."""
+    read = {n for e in core.position for n in indices(e)} & {a.name for a in core.batch}
+    if not read or name == core.name:
+        return {}
+    node = found.graph[core.name]
+    everything = tuple(range(len(shape(node))))
+    for chain in chains(found.graph, name, {core.name: everything}):
+        standing: dict[Expr, Expr] = {}
+        groups = node.groups if isinstance(node, Map | Reduce) else ()
+        for axes, index in zip(grouped(own_axes(node), groups), chain.indices, strict=True):
+            standing |= {a.index: e for a, e in zip(axes, parts(index, axes), strict=True)}
+        batch: dict[Expr, Expr] = {a.index: standing[a.index] for a in core.batch if a.name in read}
+        if not {n for e in batch.values() for n in indices(e)} & {a.name for a in chain.bound}:
+            return batch
+    raise Undecided(f"the position of `{name}` depends on more than its own entry of the batch")
+
+
+def position(core: Core, index: Expr, batch: dict[Expr, Expr]) -> Expr:
+    """Where row `index` of the core sits among its keys."""
+    if core.position == tuple(a.index for a in core.rows):
+        return index
+    rows = parts(index, core.rows)
+    places = [substitute(p, {a.index: e for a, e in zip(core.rows, rows, strict=True)} | batch) for p in core.position]
+    if len(places) == 1:
+        return places[0]
+    return flat(tuple((p, a.size) for p, a in zip(places, core.columns, strict=True)))
+
+
+def key_position(core: Core, standing: dict[str, Expr]) -> Expr:
+    """Where the key of a pair sits: the logical key index."""
+    compared: tuple[Axis, ...] = core.columns if len(core.rows) == len(core.columns) else core.columns[:1]
+    return flat(tuple((standing[a.name], a.size) for a in compared))
+
+
+def input_positions(found: Tokens, chain: Chain, at_output: Output) -> tuple[Expr, ...]:
+    """Where the element that a chain reads sits, one expression a token dimension; none for what has no position."""
+    standing = dict(chain.place.at) if chain.place else {}
+    if not found.of(chain.tensor):
+        return _table_position(found, chain, standing)
+    out = []
+    for dim, index in zip(found.of(chain.tensor), chain.indices, strict=True):
+        core, entry = found.row_core(chain.tensor, dim), found.entry(chain.tensor, dim, index)
+        if core is None:
+            out.append(entry)
+        elif chain.place is None or chain.place.core != core.name:
+            out.append(at_output.row(entry))
+        else:
+            out.append(position(core, entry, {a.index: standing[a.name] for a in core.batch}))
+    return tuple(out)
+
+
+def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> tuple[Expr, ...]:
+    """An input without token dimensions: where token indices reach it through a table, the pair's own indices tell."""
+    if chain.tensor not in found.reached or chain.place is None:
+        return ()
+    if chain.tensor not in found.tabled:
+        raise Undecided(
+            f"no dimension of `{chain.tensor}` is as long as the queries or the keys, but token indices reach it"
+        )
+    core = found.cores[chain.place.core]
+    if chain.place.side == "column":
+        return (key_position(core, standing),)
+    batch: dict[Expr, Expr] = {a.index: standing[a.name] for a in core.batch}
+    return (position(core, flat(tuple((standing[a.name], a.size) for a in core.rows)), batch),)
