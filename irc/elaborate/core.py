@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from irc import ir
-from irc.codegen.expr import Const, Expr, Kind, Op, op, walk
+from irc.codegen.expr import Const, Expr, Kind, Op, indices, op, walk
 from irc.elaborate import typing as ty
 from irc.elaborate.assign import declare_result, dims_of, target_names
 from irc.elaborate.emit import Parts, Statistic, core_nodes
@@ -36,6 +36,7 @@ class CoreBuilder:
     masks: list[ir.Mask] = field(default_factory=list)
     weighted: Expr | None = None
     sink: Expr | None = None
+    biases: list[tuple[Stage, Expr]] = field(default_factory=list)  # those that no `map` has changed since
     scored: bool = False  # whether a `score` has been read, be it a wrong one
     failed: bool = False
 
@@ -53,6 +54,8 @@ class CoreBuilder:
         if self.failed or self.context.score is None or self.weighted is None:
             raise Failed
         declare_result(main, self.scope)
+        if self.sink is None and not stats:
+            self._warn_of_row_biases()
         self._emit(main, stats)
 
     def _twice(self, what: str, second: Span, first: Span) -> None:
@@ -188,11 +191,21 @@ class CoreBuilder:
         match stage.kind:
             case "score" | "map":
                 context.score = value
+                self.biases = []
             case "scale":
                 assert running is not None
+                if self.biases:
+                    self.scope.report.warn(
+                        "W002",
+                        "this scales the bias above it as well",
+                        stage.span,
+                        (Note("the bias", self.biases[0][0].span),),
+                        help="stages act in the order written: move `scale` up, or write `map score * …` to scale both",
+                    )
                 context.score = op("mul", running, value)
             case _:
                 self._warn_of_masks(stage, value)
+                self.biases.append((stage, value))
                 assert running is not None
                 context.score = op("add", running, value)
 
@@ -210,6 +223,18 @@ class CoreBuilder:
                     help="write `block p` (or `allow p`) for pairs that must not exist",
                 )
                 return
+
+    def _warn_of_row_biases(self) -> None:
+        """Softmax does not see what is the same for every key of a row."""
+        for stage, value in self.biases:
+            if not indices(value) & set(self.frame.columns):
+                keys = ", ".join(f"`{c}`" for c in self.frame.columns)
+                self.scope.report.warn(
+                    "W003",
+                    f"this bias does not depend on {keys}, so softmax cancels it: it changes no output",
+                    stage.span,
+                    help="a learned sink is one more term of the denominator: `softmax j with sink[h]`",
+                )
 
     def _mask(self, stage: Stage) -> None:
         self._before_softmax(stage)

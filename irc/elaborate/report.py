@@ -23,8 +23,8 @@ class Report:
     def error(self, code: str, message: str, span: Span, notes: tuple[Note, ...] = (), help: str | None = None) -> None:
         self._add(Diagnostic(code, message, span, notes, help))
 
-    def warn(self, code: str, message: str, span: Span, help: str | None = None) -> None:
-        self._add(Diagnostic(code, message, span, (), help, "warning"))
+    def warn(self, code: str, message: str, span: Span, notes: tuple[Note, ...] = (), help: str | None = None) -> None:
+        self._add(Diagnostic(code, message, span, notes, help, "warning"))
 
     def fail(
         self, code: str, message: str, span: Span, notes: tuple[Note, ...] = (), help: str | None = None
