@@ -16,8 +16,9 @@ STORAGE: dict[Storage, str] = {
 ARITHMETIC: dict[Arithmetic, str] = {"f32": "float", "f64": "double"}
 
 HEADERS = ("float_math.h", "scalar.h")
+MASK_HEADERS = ("ranges.h",)
 TILE_HEADERS = ("vector.h", "tile_vector_math.h", "tile_products.h")
-"""Inlined in this order, the second only where a kernel of vector tiles needs them."""
+"""Inlined in this order, the second where there is a kernel of tiles, the third where one has vector tiles."""
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 

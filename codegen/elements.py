@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import Axis, Const, Expr, integer, op
+from irc.codegen.expr import Const
 from irc.codegen.kernel import Accumulate, Dot, InnerSum, Panel, TileKernel, Value
 from irc.codegen.loops import Counter, counters, lvalue
+from irc.codegen.masks import span_texts
+from irc.codegen.positions import extent, unflatten
 from irc.codegen.printer import identifier, print_scalar
 
 ROW_TILE = 32
@@ -39,29 +41,6 @@ class Step:
     over: tuple[Counter, ...]
     value: str
     target: str
-
-
-def unflatten(axes: tuple[Axis, ...], position: str) -> tuple[tuple[str, str], ...]:
-    """(name, text) of each index of a flattened position, the last index running fastest."""
-    if len(axes) == 1:
-        return ((identifier(axes[0].name), position),)
-    out: list[tuple[str, str]] = []
-    below: Expr = integer(1)
-    for axis in reversed(axes):
-        text = position if below == integer(1) else f"{position}/({print_scalar(below)})"
-        if axis is not axes[0]:
-            text = f"{text}%({print_scalar(axis.size)})"
-        out.append((identifier(axis.name), text))
-        below = op("mul", axis.size, below)
-    return tuple(reversed(out))
-
-
-def extent(axes: tuple[Axis, ...]) -> str:
-    """The number of positions on a side."""
-    size: Expr = integer(1)
-    for axis in axes:
-        size = op("mul", size, axis.size)
-    return print_scalar(size)
 
 
 def _width(panel: Panel) -> int:
@@ -118,5 +97,6 @@ def context(kernel: TileKernel) -> dict[str, object]:
         "steps": [_step(item) for item in steps],
         "support": None if kernel.support is None else print_scalar(kernel.support),
         "may": None if kernel.verdict is None else print_scalar(kernel.verdict.may),
+        "spans": span_texts(kernel),
         "must": None if kernel.verdict is None else print_scalar(kernel.verdict.must),
     }

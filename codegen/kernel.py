@@ -183,6 +183,14 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Positions first … last of one side, inclusive; none where last < first. They may reach beyond the side."""
+
+    first: Expr
+    last: Expr
+
+
+@dataclass(frozen=True, slots=True)
 class TileKernel:
     """One fused kernel.
 
@@ -196,6 +204,8 @@ class TileKernel:
 
     Row and column positions are flattened: with several axes a side, the last runs fastest.
     `support`: the pairs that exist, or None for all. `body` is in order of evaluation.
+    `spans`: what a tile of the outer side can touch of the side that is walked (columns; in the order "columns" rows),
+    over the corners of that tile, read as in a Verdict. Every supported pair is in one; None for the whole side.
     """
 
     name: str
@@ -212,6 +222,7 @@ class TileKernel:
     verdict: Verdict | None
     arithmetic: Arithmetic
     private: bool = False
+    spans: tuple[Span, ...] | None = None
     source: tuple[str, ...] = ()  # the spec's lines, for the comment above the code
 
 

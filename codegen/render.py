@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 
 from irc.codegen import elements, loops
-from irc.codegen.cpu import HEADERS, TILE_HEADERS
+from irc.codegen.cpu import HEADERS, MASK_HEADERS, TILE_HEADERS
 from irc.codegen.kernel import Kernel, LoopKernel, TileKernel
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -22,8 +22,9 @@ def _environment() -> jinja2.Environment:
 
 
 def _headers(kernels: tuple[Kernel, ...]) -> list[str]:
-    tiles = any(isinstance(kernel, TileKernel) and kernel.order != "elements" for kernel in kernels)
-    return [(TEMPLATES / "cpu" / name).read_text() for name in HEADERS + (TILE_HEADERS if tiles else ())]
+    orders = {kernel.order for kernel in kernels if isinstance(kernel, TileKernel)}
+    names = HEADERS + (MASK_HEADERS if orders else ()) + (TILE_HEADERS if orders - {"elements"} else ())
+    return [(TEMPLATES / "cpu" / name).read_text() for name in names]
 
 
 def render_kernel(kernel: Kernel) -> str:

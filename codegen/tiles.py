@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, field, fields
 
 from irc.codegen.cpu import prologue
-from irc.codegen.elements import extent, unflatten
 from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Local, indices, substitute, walk
 from irc.codegen.hoist import Hoists
 from irc.codegen.kernel import (
@@ -24,6 +23,8 @@ from irc.codegen.kernel import (
     TileOp,
     Value,
 )
+from irc.codegen.masks import SpanText, span_texts
+from irc.codegen.positions import extent, unflatten
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf, stride_name
 
 
@@ -128,6 +129,7 @@ class TileText:
     support_of_a_pair: str | None  # the same for scalars
     may: str
     must: str
+    spans: tuple[SpanText, ...]
     hoists: Hoists
 
 
@@ -351,6 +353,7 @@ def tile_text(kernel: TileKernel) -> TileText:
         support_of_a_pair=print_scalar(kernel.support) if kernel.support is not None else None,
         may=may,
         must=must,
+        spans=span_texts(kernel),
         hoists=hoists,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from irc.codegen.expr import Axis, Expr, Index, Load, Local, Op, Size, indices, loads, rebuild, walk
 from irc.codegen.kernel import (
@@ -23,6 +24,7 @@ from irc.codegen.kernel import (
     Value,
 )
 from irc.ir import Graph, Map, Reduce, is_tile, own_element, position
+from irc.mask.bounds import spans
 from irc.mask.interval import verdict
 from irc.simplify import factors, times_all
 
@@ -224,6 +226,7 @@ def finish(
 ) -> TileKernel:
     """The kernel of what was collected; `tensors` declares everything that it may read or write."""
     frame = builder.frame
+    walked: Literal["row", "column"] = "row" if order == "columns" else "column"
     kernel = TileKernel(
         name=name,
         order="rows" if order == "rows" else "columns" if order == "columns" else "elements",
@@ -239,6 +242,7 @@ def finish(
         verdict=None if frame.support is None else verdict(frame.support, frame.rows, frame.columns),
         arithmetic=arithmetic,
         private=private,
+        spans=None if frame.support is None else spans(frame.support, frame.rows, frame.columns, walked),
         source=source,
     )
     read, written, sizes = mentioned(kernel)

@@ -31,7 +31,7 @@ UNKNOWN = Interval(None, None)
 
 def verdict(support: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> Verdict:
     """The verdict on rectangles of the flattened positions of `rows` and `columns`."""
-    return _Rectangle(rows, columns).truth(support)
+    return Rectangle(rows, columns).truth(support)
 
 
 def _fold(name: str, parts: Sequence[Expr | None]) -> Expr | None:
@@ -46,16 +46,23 @@ def _known(name: str, parts: Sequence[Expr | None]) -> Expr | None:
     return _fold(name, known) if known else None
 
 
-def _positive(expr: Expr) -> bool:
+def plainly_positive(expr: Expr) -> bool:
     """Whether a divisor is plainly not negative (a size, or a number)."""
-    return isinstance(expr, Size) or (isinstance(expr, Const) and expr.value > 0)
+    match expr:
+        case Op("mul", (x, y), _):
+            return plainly_positive(x) and plainly_positive(y)
+        case Const(value, _):
+            return value > 0
+    return isinstance(expr, Size)
 
 
 def _modulo(x: Interval, divisor: Expr) -> Interval:
     """Within one quotient the remainder grows with x; across quotients it may be anything."""
     below = op("sub", divisor, ONE)
     low, high = (
-        (ZERO, below) if _positive(divisor) else (op("min", ZERO, op("add", divisor, ONE)), op("max", ZERO, below))
+        (ZERO, below)
+        if plainly_positive(divisor)
+        else (op("min", ZERO, op("add", divisor, ONE)), op("max", ZERO, below))
     )
     if x.low is None or x.high is None:
         return Interval(low, high)
@@ -66,7 +73,7 @@ def _modulo(x: Interval, divisor: Expr) -> Interval:
 
 
 def _divide(x: Interval, divisor: Expr) -> Interval:
-    if _positive(divisor):
+    if plainly_positive(divisor):
         return Interval(*(None if e is None else op("floordiv", e, divisor) for e in (x.low, x.high)))
     ends = [None if e is None else op("floordiv", e, divisor) for e in (x.low, x.high)]
     return Interval(_fold("min", ends), _fold("max", ends))
@@ -74,7 +81,7 @@ def _divide(x: Interval, divisor: Expr) -> Interval:
 
 def _times(x: Interval, y: Interval) -> Interval:
     for a, b in ((x, y), (y, x)):
-        if a.low is not None and a.low == a.high and _positive(a.low):
+        if a.low is not None and a.low == a.high and plainly_positive(a.low):
             factor = a.low
             return Interval(*(None if e is None else op("mul", factor, e) for e in (b.low, b.high)))
     ends = [None if a is None or b is None else op("mul", a, b) for a in (x.low, x.high) for b in (y.low, y.high)]
@@ -96,7 +103,7 @@ def _both(name: str, x: Verdict, y: Verdict) -> Verdict:
     return Verdict(op(name, x.may, y.may), op(name, x.must, y.must))
 
 
-class _Rectangle:
+class Rectangle:
     """The analysis of one pair of sides."""
 
     def __init__(self, rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> None:
@@ -183,8 +190,10 @@ class _Rectangle:
         if self.uniform(expr):
             return Interval(expr, expr)
         form = self.linear(expr)
-        if form.terms == ((expr, 1),):
-            return self.atom(expr)
+        return self.atom(expr) if form.terms == ((expr, 1),) else self.ends(form)
+
+    def ends(self, form: Linear) -> Interval:
+        """The least and the greatest value of a form."""
         ends: list[Expr | None] = []
         for least in (True, False):
             parts = [(self.end(atom, least == (factor > 0)), factor) for atom, factor in form.terms]

@@ -1,0 +1,29 @@
+"""Flattened positions of a side: of its axes the last runs fastest."""
+
+from __future__ import annotations
+
+from irc.codegen.expr import Axis, Expr, integer, op
+from irc.codegen.printer import identifier, print_scalar
+
+
+def unflatten(axes: tuple[Axis, ...], position: str) -> tuple[tuple[str, str], ...]:
+    """(name, text) of each index of a flattened position, the last index running fastest."""
+    if len(axes) == 1:
+        return ((identifier(axes[0].name), position),)
+    out: list[tuple[str, str]] = []
+    below: Expr = integer(1)
+    for axis in reversed(axes):
+        text = position if below == integer(1) else f"{position}/({print_scalar(below)})"
+        if axis is not axes[0]:
+            text = f"{text}%({print_scalar(axis.size)})"
+        out.append((identifier(axis.name), text))
+        below = op("mul", axis.size, below)
+    return tuple(reversed(out))
+
+
+def extent(axes: tuple[Axis, ...]) -> str:
+    """The number of positions on a side."""
+    size: Expr = integer(1)
+    for axis in axes:
+        size = op("mul", size, axis.size)
+    return print_scalar(size)
