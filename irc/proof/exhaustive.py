@@ -32,15 +32,16 @@ def counterexample(
     entries of integer tables from 0 to bound; a size that neither the claim nor a fact names is 1.
     """
     checked = 0
-    for bound in range(1, most + 1):
-        choices = list(_sizes(claim, graph, bound, dict(fixed or {})))
-        if sum(_cost(claim, graph, sizes, bound) for sizes in choices) > budget:
-            break
-        for sizes in choices:
-            found = _first(claim, graph, sizes, bound)
-            if found is not None:
-                return checked, found
-        checked = bound
+    for least in (1, 0):
+        for bound in range(1, (most if least else checked) + 1):
+            choices = list(_sizes(claim, graph, least, bound, dict(fixed or {})))
+            if least and sum(_cost(claim, graph, sizes, bound) for sizes in choices) > budget:
+                break
+            for sizes in choices:
+                found = _first(claim, graph, sizes, bound)
+                if found is not None:
+                    return checked, found
+            checked = max(checked, bound)
     return checked, None
 
 
@@ -59,8 +60,8 @@ def _read(claim: Claim, graph: Graph) -> list[Input]:
     return [n for n in graph.inputs if n.name in names]
 
 
-def _sizes(claim: Claim, graph: Graph, bound: int, fixed: dict[str, int]) -> Iterator[dict[str, int]]:
-    """Every choice of the sizes, the smallest first, those with an empty size last."""
+def _sizes(claim: Claim, graph: Graph, least: int, bound: int, fixed: dict[str, int]) -> Iterator[dict[str, int]]:
+    """Every choice of the sizes from `least` to `bound`, the smallest first; from 0, those with an empty size only."""
     axes = (*claim.free, *claim.some, *(a for f in assumed(graph) for a in f.free))
     roots = [claim.given, claim.goal, *(a.size for a in axes), *(f.predicate for f in assumed(graph))]
     roots += [s for n in _read(claim, graph) for s in n.shape]
@@ -69,8 +70,8 @@ def _sizes(claim: Claim, graph: Graph, bound: int, fixed: dict[str, int]) -> Ite
         if name in named and definition is not None:
             named |= {e.name for e in walk(definition) if isinstance(e, Size)}
     open_sizes = [n for n, d in graph.sizes if d is None and n in named and n not in fixed]
-    points = sorted(product(range(bound + 1), repeat=len(open_sizes)), key=lambda p: (0 in p, max(p, default=0), p))
-    for point in points:
+    points = product(range(least, bound + 1), repeat=len(open_sizes))
+    for point in sorted((p for p in points if least or 0 in p), key=lambda p: (max(p, default=0), p)):
         chosen = {n: 1 for n, d in graph.sizes if d is None} | fixed | dict(zip(open_sizes, point, strict=True))
         yield complete_sizes(graph, chosen)
 

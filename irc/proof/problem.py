@@ -37,8 +37,8 @@ class Checked:
 
 @dataclass(frozen=True)
 class Problem:
-    """The claim closed over size definitions, with what holds in every state. `seed` is z3's; a context of its own keeps
-    its answers always the same."""
+    """The claim closed over size definitions, with what holds in every state. `seed` is for z3; a context of its own
+    keeps its answers always the same."""
 
     claim: Claim
     graph: Graph
