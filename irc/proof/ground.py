@@ -97,7 +97,7 @@ def instances(facts: Sequence[Fact], roots: Sequence[Expr]) -> tuple[Expr, ...]:
                 if len(seen) == MOST:
                     return tuple(found)
                 if fact.nondecreasing is None:
-                    new = [_instance(fact, binding)]
+                    new = [instance(fact, binding)]
                     fresh += new
                 else:
                     new = [e for k in seen if k[0] == number for e in _pair(fact, binding, seen[k])]
@@ -109,7 +109,8 @@ def instances(facts: Sequence[Fact], roots: Sequence[Expr]) -> tuple[Expr, ...]:
     return tuple(found)
 
 
-def _instance(fact: Fact, binding: Binding) -> Expr:
+def instance(fact: Fact, binding: Binding) -> Expr:
+    """The fact with these values of its indices, if they lie within their axes."""
     return implied(within(fact.free, binding), substitute(fact.predicate, binding))
 
 
@@ -196,7 +197,7 @@ def everywhere(fact: Fact, extents: Sequence[int]) -> Iterator[Expr]:
     for point in product(*(range(n) for n in extents)):
         binding: Binding = {a.index: integer(v) for a, v in zip(fact.free, point, strict=True)}
         if along is None:
-            yield _instance(fact, binding)
+            yield instance(fact, binding)
         elif point[along] + 1 < extents[along]:
             following = {**binding, fact.free[along].index: integer(point[along] + 1)}
             step = op("le", substitute(fact.predicate, binding), substitute(fact.predicate, following))
