@@ -1,11 +1,213 @@
-"""Decoding with a cache against the full computation."""
+"""Decoding with a cache against the full computation: node by node, every expression is the same in both.
+
+A step of decoding computes with smaller sizes and, where queries and keys run over different sizes, with one row.
+The elements that it computes correspond to elements of the full computation (`growth.py`). They agree if at
+corresponding points every node sees the same operands: the same support, none of it out of the step's reach, and
+index expressions, positions and sizes of the same value.
+"""
 
 from __future__ import annotations
 
-from irc.ir import Graph
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Op, indices, integer, op, rebuild, substitute, walk
+from irc.ir import Core, Graph, Input, Map, Node, Reduce, operands, own_element
+from irc.printer import expression
 from irc.proof.claim import Claim
-from irc.proof.flow import Undecided
+from irc.proof.distinct import distinct
+from irc.proof.flow import Undecided, all_of, core_of, inline, parts, reads_floats
+from irc.proof.growth import Growth, dimensions, growth
+from irc.size import polynomial
 
 
 def incremental(graph: Graph) -> tuple[Claim, ...]:
-    raise Undecided("nothing is said of `incremental` yet")
+    """One claim for each expression that could differ between the two states."""
+    compared = _Compared(graph, growth(graph))
+    found: list[Claim] = []
+    for node in _needed(graph):
+        if isinstance(node, Map | Reduce):
+            found += compared.node(node)
+    return distinct(found)
+
+
+def _needed(graph: Graph) -> list[Node]:
+    live = {name for _, name in graph.outputs}
+    for node in reversed(graph.nodes):
+        if node.name in live:
+            live.update(operands(node))
+    return [n for n in graph if n.name in live]
+
+
+class _Compared:
+    def __init__(self, graph: Graph, states: Growth) -> None:
+        self.graph, self.states = graph, states
+        self.guards: dict[str, set[Expr]] = {}
+        for node in reversed(_needed(graph)):
+            self._guard(node)
+
+    def _guard(self, node: Node) -> None:
+        """Where each operand of the node is read, in the operand's own axes."""
+        if not isinstance(node, Map | Reduce):
+            return
+        here = all_of([*self._guarded(node), *([] if node.where is None else [node.where])])
+        for e in (node.body, node.where or TRUE, getattr(node, "init", None) or TRUE):
+            for load in (x for x in walk(e) if isinstance(x, Load)):
+                read = self.graph[load.tensor]
+                own = isinstance(read, Map | Reduce) and load == own_element(read) and e is node.body
+                names = {a.name for a in read.axes} if isinstance(read, Map | Reduce) else set()
+                self.guards.setdefault(load.tensor, set()).add(here if own and indices(here) <= names else TRUE)
+
+    def _guarded(self, node: Map | Reduce) -> tuple[Expr, ...]:
+        found = self.guards.get(node.name, set())
+        return tuple(found) if len(found) == 1 and not any(n == node.name for _, n in self.graph.outputs) else ()
+
+    def node(self, node: Map | Reduce) -> Iterator[Claim]:
+        over = node.over if isinstance(node, Reduce) else ()
+        at = _Point(self, node)
+        guard = inline(all_of(self._guarded(node)), self.graph)
+        where = inline(node.where or TRUE, self.graph)
+        if reads_floats(where):
+            raise Undecided(f"which pairs `{node.name}` sees depends on entries of a floating tensor")
+        inside = at.inside(node.axes)
+        what = f"the mask of `{at.core.name}`" if at.core else f"the condition of `{node.name}`"
+        if at.differs(where):
+            goal = op("eq", at.step(where), at.full(where))
+            about = f"{what} is the same while decoding as in the full computation"
+            yield at.claim(about, goal, (*inside, *at.inside(over), at.full(guard)))
+        for axis in over:
+            other = at.beyond(axis)
+            if other is not None:
+                what = what if at.core or where != TRUE else f"`{node.name}`, which has no mask,"
+                about = f"{what} sees no `{axis.name}` that is not there while decoding"
+                conditions = (*inside, other.outside, at.full(guard, other.names))
+                yield at.claim(about, op("not", at.full(where, other.names)), conditions, other.axes)
+        seen = at.full(op("and", guard, where))
+        bodies = [node.body, *([node.init] if isinstance(node, Reduce) and node.init is not None else [])]
+        for body in bodies:
+            for goal, about, given in at.leaves(inline(body, self.graph), ()):
+                yield at.claim(about, goal, (*inside, *at.inside(over), seen, *given))
+
+
+@dataclass(frozen=True, slots=True)
+class _Beyond:
+    """Entries of an axis that only the full computation has: the condition, and the axis where it needs a name of its
+    own beside the row decoded."""
+
+    outside: Expr
+    axes: tuple[Axis, ...] = ()
+    names: tuple[tuple[Expr, Expr], ...] = ()
+
+
+class _Point:
+    """A point of a node in both states: expressions as the step sees them, and as the full computation does."""
+
+    def __init__(self, compared: _Compared, node: Map | Reduce) -> None:
+        self.graph, self.states, self.node = compared.graph, compared.states, node
+        self.core: Core | None = core_of(node, self.graph)
+        self.axes = node.axes + (node.over if isinstance(node, Reduce) else ())
+        self.kinds = {a.name: self.states.kind(a.size) for a in self.axes}
+        rows = [a for a in self.axes if self.kinds[a.name] == "row"]
+        step = self.states.step
+        self.rows: dict[Expr, Expr] = {a.index: step.index for a in rows}
+        self.zero: dict[Expr, Expr] = {a.index: integer(0) for a in rows}
+
+    def inside(self, axes: tuple[Axis, ...]) -> tuple[Expr, ...]:
+        """Entries that are there while decoding."""
+        step = self.states.step.index
+        return tuple(op("le", a.index, step) for a in axes if self.kinds[a.name] == "token")
+
+    def beyond(self, axis: Axis) -> _Beyond | None:
+        """Entries of the full computation that are not."""
+        step = self.states.step.index
+        match self.kinds[axis.name]:
+            case "token":
+                return _Beyond(op("lt", step, axis.index))
+            case "row":
+                other = replace(axis, name=axis.name + "'")
+                return _Beyond(op("ne", step, other.index), (other,), ((axis.index, other.index),))
+            case _:
+                return None
+
+    def step(self, expr: Expr) -> Expr:
+        """While decoding. Tables are those of the full computation, read at the corresponding entry."""
+        smaller = dict(self.states.sizes)
+
+        def put(e: Expr) -> Expr | None:
+            if e in smaller:
+                return smaller[e]
+            if isinstance(e, Load) and e.indices and isinstance(self.graph[e.tensor], Input):
+                read = tuple(rebuild(i, put) for i in e.indices)
+                dims = dimensions(e.tensor, self.graph)
+                return Load(e.tensor, tuple(self._moved(i, d) for i, d in zip(read, dims, strict=True)), e.kind)
+            return self.zero.get(e)
+
+        return rebuild(expr, put)
+
+    def _moved(self, index: Expr, dim: tuple[Axis, ...]) -> Expr:
+        kinds = [self._kind(a.size) for a in dim]
+        if kinds == ["row"]:
+            return op("add", index, self.states.step.index)
+        if len(dim) > 1 and set(kinds) != {"fixed"}:
+            raise Undecided(f"a table of `{self.node.name}` has an axis of tokens within a longer one")
+        return index
+
+    def full(self, expr: Expr, names: tuple[tuple[Expr, Expr], ...] = ()) -> Expr:
+        """In the full computation; `names` are axes that stand for other rows than the one decoded."""
+        return substitute(expr, {**self.states.full, **self.rows, **dict(names)})
+
+    def differs(self, expr: Expr) -> bool:
+        a, b = self.step(expr), self.full(expr)
+        return a != b and (expr.kind is not Kind.INT or polynomial(a, {}) != polynomial(b, {}))
+
+    def leaves(self, expr: Expr, given: tuple[Expr, ...]) -> Iterator[tuple[Expr, str, tuple[Expr, ...]]]:
+        """What must be the same for the expression to be: (goal, the sentence, where it matters)."""
+        match expr:
+            case Load() if expr.kind is Kind.FLOAT and expr.indices:
+                for dim, index in zip(dimensions(expr.tensor, self.graph), expr.indices, strict=True):
+                    yield from ((g, a, given) for g, a in self._entry(expr.tensor, dim, index))
+            case Op("where", (condition, a, b), _) if expr.kind is Kind.FLOAT:
+                yield from self.leaves(condition, given)
+                held = () if reads_floats(condition) else (self.full(condition),)
+                fails = () if reads_floats(condition) else (self.full(op("not", condition)),)
+                yield from self.leaves(a, (*given, *held))
+                yield from self.leaves(b, (*given, *fails))
+            case Op() if expr.kind is Kind.FLOAT or any(e.kind is Kind.FLOAT for e in walk(expr)):
+                for argument in expr.args:
+                    yield from self.leaves(argument, given)
+            case _ if self.differs(expr):
+                about = f"`{self.node.name}` uses {expression(expr)}, the same while decoding"
+                yield op("eq", self.step(expr), self.full(expr)), about, given
+
+    def _entry(self, tensor: str, dim: tuple[Axis, ...], index: Expr) -> Iterator[tuple[Expr, str]]:
+        """The entries read of one dimension correspond."""
+        smaller = tuple(replace(a, size=substitute(a.size, dict(self.states.sizes))) for a in dim)
+        for axis, a, b in zip(dim, parts(self.step(index), smaller), parts(self.full(index), dim), strict=True):
+            if self._kind(axis.size) == "row":
+                a = op("add", a, self.states.step.index)
+            if a != b and polynomial(a, {}) != polynomial(b, {}):
+                about = f"`{self.node.name}` reads `{tensor}` at {expression(index)}, the same while decoding"
+                yield op("eq", a, b), about
+
+    def _kind(self, size: Expr) -> str:
+        """How a dimension of a tensor changes; where a table grows with the tokens, an entry keeps its index."""
+        return self.states.kind(size) if size in (self.states.rows, self.states.tokens) else "fixed"
+
+    def claim(self, about: str, goal: Expr, given: tuple[Expr, ...], further: tuple[Axis, ...] = ()) -> Claim:
+        """The claim at every point of the node; its row, while decoding, is the last one there is."""
+        step = self.states.step
+        rows = [a for a in self.axes if a.index in self.rows]
+        last = replace(rows[0], size=step.size) if rows else step
+        free = (*(a for a in self.axes if a.index not in self.rows), *further, last)
+        names: dict[Expr, Expr] = {step.index: last.index}
+        core = self.core
+        if core is not None and not {a.name for a in (*core.rows, *core.columns)} <= {a.name for a in free}:
+            core = None
+        given = (*self.states.given, *given)
+        return Claim(
+            about,
+            free,
+            substitute(goal, names),
+            substitute(all_of(given), names),
+            core=None if core is None else core.name,
+        )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from irc.codegen.expr import TRUE, Axis, Expr, Index, Kind, Op, indices, op, substitute
+from irc.codegen.expr import TRUE, Axis, Expr, Index, Kind, indices, op, substitute
 from irc.ir import Core, Graph, Input, Property, shape
 from irc.printer import expression
 from irc.proof.claim import Claim
-from irc.proof.flow import Chain, Undecided, all_of, chains, conjuncts, inline, own_axes, possible, reads_floats
+from irc.proof.distinct import distinct
+from irc.proof.flow import Chain, Undecided, all_of, chains, inline, own_axes, possible, reads_floats
 from irc.proof.incremental import incremental
 from irc.proof.tokens import PropertyError, Tokens, input_positions, output, tokens
 from irc.size import equal, text
@@ -76,7 +77,7 @@ def _ordered(graph: Graph, kept: Callable[[Expr, Expr], Expr]) -> tuple[Claim, .
             for read in input_positions(found, chain, at):
                 about = f"output `{public}` at position {{}} reads `{chain.tensor}` at position {{}}"
                 out.append(_claim(graph, name, chain, kept(at.position, read), about, (at.position, read)))
-    return _distinct(out)
+    return distinct(out)
 
 
 def check_comparable(found: Tokens) -> None:
@@ -141,7 +142,7 @@ def _independent(graph: Graph) -> tuple[Claim, ...]:
             read = chain.indices[0]
             about = f"entry {{}} of output `{public}` reads entry {{}} of `{chain.tensor}`"
             out.append(_claim(graph, name, chain, op("eq", read, entry), about, (entry, read)))
-    return _distinct(out)
+    return distinct(out)
 
 
 def _batch_dim(node: Input, size: Expr, graph: Graph) -> tuple[int, ...]:
@@ -187,18 +188,3 @@ def _in_core(graph: Graph, chain: Chain, axes: tuple[Axis, ...]) -> tuple[str | 
                 fresh += "'"
             names[name] = fresh
     return core.name, names
-
-
-def _distinct(found: list[Claim]) -> tuple[Claim, ...]:
-    """The claims that say something, each once: one that holds under less stands for those that assume more."""
-    telling = [(c, frozenset(conjuncts(c.given))) for c in found if not _plain(c.goal)]
-    kept: list[tuple[Claim, frozenset[Expr]]] = []
-    for c, given in sorted(telling, key=lambda pair: len(pair[1])):
-        if not any(k.goal == c.goal and set(k.free) <= set(c.free) and known <= given for k, known in kept):
-            kept.append((c, given))
-    return tuple(c for c, _ in kept)
-
-
-def _plain(goal: Expr) -> bool:
-    """Whether the goal says x <= x or x == x."""
-    return isinstance(goal, Op) and goal.name in ("le", "eq") and goal.args[0] == goal.args[1]

@@ -1,0 +1,163 @@
+"""Two states of one program: the full computation, and one step of decoding against what has been cached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal
+
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Size, indices, integer, loads, op, substitute, walk
+from irc.ir import Core, Graph, Map, Reduce, bodies, grouped, shape
+from irc.proof.flow import Undecided
+from irc.proof.tokens import PropertyError, factors
+from irc.size import Polynomial, expression, polynomial, text
+
+Kind = Literal["row", "token", "fixed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """The program's own sizes are those of the full computation. While decoding they are `sizes`, where `step` counts
+    the tokens before the last one. Rows (of size `rows`) are then one, row 0, which is row `step` of the full
+    computation; without `rows`, every row and key up to `step` is there. Entries of size `tokens` keep their index and
+    are there up to `step`. `full` and `sizes` also hold what an offset of `align` says of its table; `given` holds of
+    both states."""
+
+    step: Axis
+    sizes: Mapping[Expr, Expr]
+    full: Mapping[Expr, Expr]
+    rows: Expr | None
+    tokens: Expr | None
+    given: tuple[Expr, ...]
+
+    def kind(self, size: Expr) -> Kind:
+        """How an axis of that size changes. Raises Undecided where it is neither tokens nor fixed."""
+        if size == self.rows:
+            return "row"
+        if size == self.tokens:
+            return "token"
+        if substitute(size, dict(self.sizes)) != size:
+            raise Undecided(f"an axis of size {text(size)} changes with every token, and is no axis of tokens")
+        return "fixed"
+
+
+def growth(graph: Graph) -> Growth:
+    """How the program grows by a token. Raises PropertyError where it does not."""
+    cores = [c for c in graph.cores if c.rows and c.position]
+    if not cores:
+        raise PropertyError(
+            "no core of the program says where its queries sit among its keys, so there is no row to decode",
+            "write `align last`, `align first` or `align offset e` in the core, or leave `incremental` away",
+        )
+    if any(len(c.rows) > 1 for c in cores):
+        raise Undecided("tokens with two indices or more do not grow one at a time")
+    uneven = [c for c in cores if c.rows[0].size != c.columns[0].size]
+    core = (uneven or cores)[0]
+    rows, keys = core.rows[0].size, core.columns[0].size
+    _open(core, rows, graph, "queries")
+    taken = {a.name for node in graph for a in (*getattr(node, "axes", ()), *getattr(node, "over", ()))}
+    name = "t"
+    while name in taken:
+        name += "'"
+    by_table = [x for p in core.position for x in loads(p)]
+    if not uneven:
+        step = Axis(name, rows)
+        found = Growth(step, {rows: op("add", step.index, integer(1))}, {}, None, rows, ())
+    elif by_table:
+        found = _by_offset(core, Axis(name, rows), by_table, graph)
+    else:
+        _open(core, keys, graph, "keys")
+        step = Axis(name, keys)
+        sizes: dict[Expr, Expr] = {rows: integer(1), keys: op("add", step.index, integer(1))}
+        found = Growth(step, sizes, {}, rows, keys, (op("eq", rows, keys),))
+    if any((c.rows[0].size, c.columns[0].size) not in ((rows, keys), (rows, rows)) for c in cores):
+        raise Undecided("the cores of the program run over different sizes, and it is not clear which of them grow")
+    return _with_facts(found, graph)
+
+
+def _open(core: Core, size: Expr, graph: Graph, what: str) -> None:
+    if isinstance(size, Size) and dict(graph.sizes).get(size.name) is None:
+        return
+    if isinstance(size, Const | Size):
+        raise PropertyError(
+            f"{what} of core `{core.name}` run over {text(size)}, which is fixed: nothing can be appended",
+            "leave the size open, as in `size S`",
+        )
+    raise Undecided(f"{what} of core `{core.name}` run over {text(size)}, which does not grow by one")
+
+
+def _by_offset(core: Core, step: Axis, tables: list[Load], graph: Graph) -> Growth:
+    """`align offset e`: a step decodes the row at position `step`, the full computation starts at position 0."""
+    rows, (place,) = step.size, core.position
+    offset = polynomial(place, {}) - polynomial(core.rows[0].index, {})
+    read = {x for node in graph for e in bodies(node) for x in loads(e)}
+    for load in tables:
+        rest = expression(offset - Polynomial((((load,), 1),)))
+        alone = all(x == load for x in read if x.tensor == load.tensor)
+        if alone and load not in loads(rest) and core.rows[0].name not in indices(rest):
+            now: dict[Expr, Expr] = {rows: integer(1)}
+            now[load] = op("sub", step.index, substitute(rest, now))
+            return Growth(step, now, {load: op("sub", integer(0), rest)}, rows, None, ())
+    raise Undecided(f"it cannot be told from the offset of `align` in core `{core.name}` where a decoded row sits")
+
+
+def _with_facts(found: Growth, graph: Graph) -> Growth:
+    """With what is assumed of sizes, and of the table of an offset, in both states. Of other tables it is assumed of
+    the full computation alone."""
+    given = list(found.given)
+    offsets = [x for x in found.full if isinstance(x, Load)]
+    for fact in graph.facts:
+        if fact.nondecreasing is not None:
+            continue
+        here = [fact.predicate]
+        if fact.free:
+            here = [substitute(fact.predicate, m) for m in _instances(fact.predicate, offsets)]
+        elif not loads(fact.predicate):
+            _possible(fact.predicate, fact.text, found)
+        given += [substitute(p, dict(state)) for p in here for state in (found.sizes, found.full)]
+    own = {f.predicate for f in graph.facts}
+    kept = tuple(dict.fromkeys(g for g in given if g not in own and not isinstance(g, Const)))
+    return replace(found, given=kept)
+
+
+def _instances(predicate: Expr, read: list[Load]) -> list[dict[Expr, Expr]]:
+    """What the free indices of a fact are where it speaks of an element that is read."""
+    found: list[dict[Expr, Expr]] = []
+    for pattern in loads(predicate):
+        for load in read:
+            if load.tensor == pattern.tensor and all(isinstance(i, Index) for i in pattern.indices):
+                match = dict(zip(pattern.indices, load.indices, strict=True))
+                if indices(predicate) <= {i.name for i in match if isinstance(i, Index)}:
+                    found.append(match)
+    return found
+
+
+def _possible(predicate: Expr, written: str, found: Growth) -> None:
+    """A step of decoding with a token before it, and a full computation of two, must be able to keep the fact."""
+    if loads(predicate):
+        return
+    two: dict[Expr, Expr] = {found.step.size: integer(2), found.step.index: integer(1)}
+    both = two if found.rows is None else {**two, found.rows: integer(2)}
+    states = {
+        "one query against a cache": substitute(substitute(predicate, dict(found.sizes)), two),
+        "the full computation": substitute(predicate, both),
+    }
+    for state, fact in states.items():
+        names = sorted({e.name for e in walk(fact) if isinstance(e, Size)})
+        tried = product(range(9), repeat=min(len(names), 3))
+        if len(names) <= 3 and not any(_holds(fact, dict(zip(names, v, strict=True))) for v in tried):
+            raise PropertyError(f"the program assumes {written}, which {state} breaks")
+
+
+def _holds(fact: Expr, values: Mapping[str, int]) -> bool:
+    result = substitute(fact, {Size(n): integer(v) for n, v in values.items()})
+    return isinstance(result, Const) and bool(result.value)
+
+
+def dimensions(name: str, graph: Graph) -> tuple[tuple[Axis, ...], ...]:
+    """The axes that make up each dimension of a tensor."""
+    node = graph[name]
+    if isinstance(node, Map | Reduce):
+        return grouped(node.axes, node.groups)
+    return tuple(factors(size) for size in shape(node))
