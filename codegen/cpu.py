@@ -18,7 +18,9 @@ ARITHMETIC: dict[Arithmetic, str] = {"f32": "float", "f64": "double"}
 HEADERS = ("float_math.h", "scalar.h")
 MASK_HEADERS = ("ranges.h",)
 TILE_HEADERS = ("vector.h", "tile_vector_math.h", "tile_products.h")
-"""Inlined in this order, the second where there is a kernel of tiles, the third where one has vector tiles."""
+ENTRY_HEADERS = ("products.h", "entry.h")
+"""Inlined in this order, the second where there is a kernel of tiles, the third where one has vector tiles, the fourth
+for whole programs."""
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 

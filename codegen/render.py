@@ -7,9 +7,10 @@ from pathlib import Path
 
 import jinja2
 
-from irc.codegen import elements, loops
-from irc.codegen.cpu import HEADERS, MASK_HEADERS, TILE_HEADERS
+from irc.codegen import elements, entries, loops
+from irc.codegen.cpu import ENTRY_HEADERS, HEADERS, MASK_HEADERS, TILE_HEADERS
 from irc.codegen.kernel import Kernel, LoopKernel, TileKernel
+from irc.codegen.library import Library
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -21,9 +22,10 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _headers(kernels: tuple[Kernel, ...]) -> list[str]:
+def _headers(kernels: tuple[Kernel, ...], whole: bool) -> list[str]:
     orders = {kernel.order for kernel in kernels if isinstance(kernel, TileKernel)}
-    names = HEADERS + (MASK_HEADERS if orders else ()) + (TILE_HEADERS if orders - {"elements"} else ())
+    names = HEADERS + (MASK_HEADERS if orders else ()) + (TILE_HEADERS if whole or orders - {"elements"} else ())
+    names += ENTRY_HEADERS if whole else ()
     return [(TEMPLATES / "cpu" / name).read_text() for name in names]
 
 
@@ -41,9 +43,25 @@ def render_kernel(kernel: Kernel) -> str:
     return _environment().get_template(f"cpu/{template}.cpp.j2").render(**context)
 
 
-def render(kernels: tuple[Kernel, ...], name: str, spec: str) -> str:
-    """A C++17 source that needs no file of ours, every kernel with the ABI of `kernel.py`."""
-    program = _environment().get_template("cpu/program.cpp.j2")
-    return program.render(
-        name=name, spec=spec, headers=_headers(kernels), kernels=[render_kernel(kernel) for kernel in kernels]
+def render(kernels: tuple[Kernel, ...], name: str, spec: str, library: Library | None = None) -> str:
+    """A C++17 source that needs no file of ours: every kernel with the ABI of `kernel.py`, and entries."""
+    return (
+        _environment()
+        .get_template("cpu/program.cpp.j2")
+        .render(
+            name=name,
+            spec=spec,
+            headers=_headers(kernels, library is not None),
+            kernels=[render_kernel(kernel) for kernel in kernels],
+            entries="" if library is None else _render(library, "entries.cpp"),
+        )
     )
+
+
+def render_header(library: Library) -> str:
+    """The C header of the library's entries."""
+    return _render(library, "header.h")
+
+
+def _render(library: Library, template: str) -> str:
+    return _environment().get_template(f"cpu/{template}.j2").render(**entries.context(library))

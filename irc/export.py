@@ -1,21 +1,22 @@
-"""A compiled program as files for other languages: library, C header, source, and a manifest of how to call them."""
+"""A compiled program as files for other languages: library, C header, source, and a manifest of what is in them."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from irc.codegen.expr import Axis, Const, Index, Load, Local, Op, Size
 from irc.codegen.kernel import Kernel
+from irc.codegen.library import Entry, Library
+from irc.codegen.render import render, render_header
+from irc.entries import library
 from irc.error import DeviceError
 from irc.fuse import Fused
 from irc.printer import expression
 from irc.program import Program
-
-SIGNATURE = "(void *const *data, const int64_t *const *strides, const int64_t *sizes, int threads)"
+from irc.runtime import toolchain
 
 
 def export(program: Program, folder: Path) -> tuple[Path, ...]:
@@ -27,47 +28,28 @@ def export(program: Program, folder: Path) -> tuple[Path, ...]:
     built = program.built({})
     if built.directory is None:
         raise DeviceError(f"target {program.target!r} has no library to write")
+    made = library(program)
     folder.mkdir(parents=True, exist_ok=True)
     paths = tuple(folder / file for file in (f"lib{name}.so", f"{name}.h", f"{name}.cpp", "manifest.json"))
-    library, header, source, manifest = paths
-    shutil.copyfile(built.directory / "kernels.so", library)
-    header.write_text(_header(name, kernels), encoding="utf-8")
-    source.write_text(program.source, encoding="utf-8")
+    binary, header, source, manifest = paths
+    header.write_text(render_header(made), encoding="utf-8")
     contents = {
         "program": name,
         "sizes": program.fixed,
+        "entries": [_entry(made, entry) for entry in made.entries],
         "kernels": [_kernel(kernel) for kernel in kernels],
         "forward": _plan(built.compiled.forward),
         "backward": _plan(built.compiled.backward) if built.compiled.backward is not None else None,
     }
     manifest.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+    toolchain.compile(render(kernels, name, program.text.text, made), binary)
+    binary.with_suffix(".cpp").rename(source)
     return paths
 
 
-def _header(name: str, kernels: tuple[Kernel, ...]) -> str:
-    guard = f"IRC_{name.upper()}_H"
-    lines = [
-        f"/* The kernels of the attention program '{name}'.",
-        " *",
-        " * data[n] points at the first element of tensor n; strides[n] holds its strides in elements,",
-        " * one a dimension; the last axis is contiguous. sizes are in the order given. Scalars are tensors of rank 0.",
-        " * manifest.json lists the steps that make up a forward and a backward run.",
-        " */",
-        f"#ifndef {guard}",
-        f"#define {guard}",
-        "#include <stdint.h>",
-        "#ifdef __cplusplus",
-        'extern "C" {',
-        "#endif",
-    ]
-    for kernel in kernels:
-        lines += ["", "/*"]
-        for number, tensor in enumerate(kernel.tensors):
-            use = "written" if tensor.written else "read"
-            lines.append(f" * data[{number}]  {tensor.name}: {tensor.storage}, rank {tensor.rank}, {use}")
-        lines += [f" * sizes    {', '.join(kernel.sizes) or 'none'}", " */"]
-        lines.append(f"void {kernel.name}{SIGNATURE};")
-    return "\n".join([*lines, "", "#ifdef __cplusplus", "}", "#endif", "#endif", ""])
+def _entry(made: Library, entry: Entry) -> dict[str, Any]:
+    """The function's name, and its arguments between the sizes and `saved, workspace, threads`."""
+    return {"name": f"{made.name}_{entry.what}", "arguments": plain(entry.arguments)}
 
 
 def _kernel(kernel: Kernel) -> dict[str, Any]:

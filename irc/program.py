@@ -124,7 +124,7 @@ class Program:
         """Run the program and keep what `backward` needs. Raises InputError naming whatever does not fit."""
         inputs = arguments(self.graph)
         self._names(arrays, [n.name for n in inputs])
-        taken = {n.name: take(n.name, arrays[n.name], self._storage(n)) for n in inputs}
+        taken = {n.name: take(n.name, arrays[n.name], self.storage(n)) for n in inputs}
         shapes = {name: array.shape for name, array in taken.items()}
         sizes = infer([(n.name, n.shape) for n in inputs], shapes, self.graph.sizes, self.fixed)
         check_facts(self.graph, taken, sizes)
@@ -135,7 +135,8 @@ class Program:
         outputs = {public: values[name] for public, name in self.graph.outputs}
         return Run(self, built, taken, values, sizes, like, outputs)
 
-    def _storage(self, node: Input) -> Storage:
+    def storage(self, node: Input) -> Storage:
+        """The element type of an argument."""
         if node.kind is not Kind.FLOAT:
             return "i32" if node.kind is Kind.INT else "bool"
         return self.precision.arithmetic if node.role == "scalar" else self.precision.storage

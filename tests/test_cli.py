@@ -190,9 +190,10 @@ def test_compile_writes_a_library_that_c_can_call(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     library = ctypes.CDLL(str(tmp_path / "libcausal.so"))
     header = (tmp_path / "causal.h").read_text()
-    for kernel in manifest["kernels"]:
-        assert hasattr(library, kernel["name"])
-        assert f"void {kernel['name']}(" in header
+    assert [entry["name"] for entry in manifest["entries"]] == ["causal_forward", "causal_backward"]
+    for entry in manifest["entries"]:
+        assert hasattr(library, entry["name"])
+        assert f"int {entry['name']}(" in header
 
 
 def test_the_c_example_links_the_library_and_agrees_with_the_formula(tmp_path: Path) -> None:
