@@ -15,7 +15,9 @@ from typing import Any, assert_never
 
 import z3
 
-from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, Size, integer, op, substitute, walk
+from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, Size, integer, op, rebuild, substitute, walk
+from irc.mask.linear import horner
+from irc.size import expression, polynomial, split
 
 Term = Any  # a z3 expression; z3 has no types of its own
 SPLITS = 40  # values of one symbol that are told apart to make a product linear
@@ -139,6 +141,10 @@ class Encoder:
         a, b = self(dividend), self(divisor)
         if isinstance(divisor, Const):
             return _by_number(name, a, int(divisor.value))
+        whole, rest = split(polynomial(unfolded(dividend), {}), polynomial(unfolded(divisor), {}))
+        if whole.terms:  # (s * H + h) // H is s + h // H
+            part = op(name, expression(rest), divisor)
+            return self(op("add", expression(whole), part) if name == "floordiv" else part)
         quotient, remainder = a / b, a % b
         if divisor not in self.divisors:
             self.divisors[divisor] = b
@@ -213,6 +219,17 @@ def closed(expr: Expr, definitions: Mapping[str, Expr | None]) -> Expr:
         if definition is not None:
             meanings[Size(name)] = substitute(definition, meanings)
     return substitute(expr, meanings)
+
+
+def unfolded(expr: Expr) -> Expr:
+    """Positions in product axes written out."""
+
+    def fn(part: Expr) -> Expr | None:
+        if isinstance(part, Op) and part.name == "flat":
+            return horner(tuple(rebuild(a, fn) for a in part.args))
+        return None
+
+    return rebuild(expr, fn)
 
 
 def conjunction(parts: list[Expr]) -> Expr:

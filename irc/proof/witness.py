@@ -12,6 +12,7 @@ from itertools import permutations, product
 from irc.codegen.expr import Axis, Expr, Index, Load, Op, integer, loads, op, walk
 from irc.ir import Core
 from irc.proof.claim import Claim
+from irc.proof.smt import unfolded
 from irc.size import Polynomial, constant, expression, polynomial
 
 MOST = 60  # guesses tried
@@ -82,7 +83,7 @@ def _zeros(difference: Expr, name: Index, step: int = 0) -> Iterator[Expr]:
     """Where an integer expression, linear in the index or in one quotient or remainder of it, is 0; with `step`, -1."""
     if difference.kind.value != "int":
         return
-    p = polynomial(_flattened(difference), {})
+    p = polynomial(unfolded(difference), {})
     holding = [(m, c) for m, c in p.terms if any(name in walk(a) for a in m)]
     if len(holding) != 1 or len(holding[0][0]) != 1 or abs(holding[0][1]) != 1:
         return
@@ -98,16 +99,6 @@ def _zeros(difference: Expr, name: Index, step: int = 0) -> Iterator[Expr]:
             yield from _zeros(op("sub", inner, value), name)
         case Op("abs", (inner,), _):
             yield from _zeros(inner, name)
-
-
-def _flattened(e: Expr) -> Expr:
-    from irc.mask.linear import horner
-
-    match e:
-        case Op("flat", parts, _):
-            return horner(parts)
-        case _:
-            return e
 
 
 def named(claim: Claim, core: Core | None, witness: Witness) -> str:
