@@ -49,14 +49,14 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Chain:
     """The node's element at its own axes depends on `tensor` at `indices` (of the dimensions asked for) if there are
-    values of the axes `bound` for which all of `where` holds. `cores` are the cores that it passes."""
+    values of the axes `bound` for which all of `where` holds. `path` are the tensors on the way, its own first."""
 
     tensor: str
     indices: tuple[Expr, ...]
     bound: tuple[Axis, ...] = ()
     where: tuple[Expr, ...] = ()
     place: Place | None = field(default=None, compare=False)
-    cores: tuple[str, ...] = field(default=(), compare=False)
+    path: tuple[str, ...] = field(default=(), compare=False)
 
 
 def chains(
@@ -250,7 +250,7 @@ class _Flow:
                 bound,
                 here + tuple(substitute(c, apart) for c in end.where),
                 place,
-                end.cores if core is None or core.name in end.cores else (core.name, *end.cores),
+                (node.name, *(end.path or (load.tensor,))),
             )
 
 

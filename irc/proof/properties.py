@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-from irc.codegen.expr import TRUE, Axis, Expr, Index, Kind, indices, op, substitute
-from irc.ir import Core, Graph, Input, Property, shape
+from irc.codegen.expr import TRUE, Expr, Index, Kind, Op, indices, loads, op, substitute
+from irc.ir import Core, Graph, Property, bodies, shape
 from irc.printer import expression
 from irc.proof.claim import Claim
 from irc.proof.distinct import distinct
@@ -76,7 +77,10 @@ def _ordered(graph: Graph, kept: Callable[[Expr, Expr], Expr]) -> tuple[Claim, .
         for chain in chains(graph, name, data, placed):
             for read in input_positions(found, chain, at):
                 about = f"output `{public}` at position {{}} reads `{chain.tensor}` at position {{}}"
-                out.append(_claim(graph, name, chain, kept(at.position, read), about, (at.position, read)))
+                said = (at.position, read)
+                in_core = found.plainly(chain, read, at)
+                claim = _claim(graph, name, chain, kept(*said), about, said, in_core)
+                out.append(claim if claim.core else _moved(claim, chain, graph, found.of))
     return distinct(out)
 
 
@@ -136,55 +140,65 @@ def _independent(graph: Graph) -> tuple[Claim, ...]:
                 + (f": its first one, {text(sizes[0])}, is tokens" if rows else ""),
                 "packed sequences are kept apart by their mask: `ensure allow == p` says so",
             )
-        data = {n.name: _batch_dim(n, sizes[0], graph) for n in graph.inputs if n.role == "input"}
+        data = {n.name: _of_size(n.name, sizes[0], graph) for n in graph.inputs if n.role == "input"}
         entry = own_axes(node)[0].index
         for chain in chains(graph, name, {n: d for n, d in data.items() if d}):
             read = chain.indices[0]
             about = f"entry {{}} of output `{public}` reads entry {{}} of `{chain.tensor}`"
-            out.append(_claim(graph, name, chain, op("eq", read, entry), about, (entry, read)))
+            claim = _claim(graph, name, chain, op("eq", read, entry), about, (entry, read))
+            out.append(_moved(claim, chain, graph, partial(_of_size, size=sizes[0], graph=graph)))
     return distinct(out)
 
 
-def _batch_dim(node: Input, size: Expr, graph: Graph) -> tuple[int, ...]:
+def _of_size(name: str, size: Expr, graph: Graph) -> tuple[int, ...]:
     """The dimension of the batch; none for a tensor that all entries share."""
-    exact = [k for k, s in enumerate(node.shape) if s == size]
-    alike = [k for k, s in enumerate(node.shape) if equal(s, size, dict(graph.sizes))]
+    sizes = shape(graph[name])
+    exact = [k for k, s in enumerate(sizes) if s == size]
+    alike = [k for k, s in enumerate(sizes) if equal(s, size, dict(graph.sizes))]
     return tuple((exact or alike)[:1])
 
 
 # claims from chains
 
 
-def _claim(graph: Graph, name: str, chain: Chain, goal: Expr, about: str, said: tuple[Expr, ...]) -> Claim:
-    """The claim that `goal` holds wherever the chain exists; `about` has a hole for each expression of `said`.
-
-    It is in the indices of a core where one pair of one core explains it."""
+def _claim(
+    graph: Graph, name: str, chain: Chain, goal: Expr, about: str, said: tuple[Expr, ...], in_core: bool = False
+) -> Claim:
+    """`goal` holds wherever the chain exists; `about` has a hole for each expression of `said`. With `in_core` in the
+    indices of the core nearest to the input."""
     if reads_floats(goal):
         raise Undecided(f"which entry of `{chain.tensor}` is read depends on entries of a floating tensor")
     axes = own_axes(graph[name]) + chain.bound
-    core, names = _in_core(graph, chain, axes)
+    core, names = _core_names(chain, graph, {a.name for a in axes}) if in_core else (None, {})
     new: dict[Expr, Expr] = {Index(old): Index(fresh) for old, fresh in names.items()}
-    free = tuple(replace(a, name=names[a.name]) for a in axes)
+    free = tuple(replace(a, name=names.get(a.name, a.name)) for a in axes)
     sentence = about.format(*(expression(substitute(e, new)) for e in said))
     return Claim(sentence, free, substitute(goal, new), substitute(all_of(chain.where), new), core=core)
 
 
-def _in_core(graph: Graph, chain: Chain, axes: tuple[Axis, ...]) -> tuple[str | None, dict[str, str]]:
-    """The one core of a chain, and new names of the axes: those of the core's indices, others out of their way."""
-    plain = {a.name: a.name for a in axes}
-    if len(chain.cores) != 1 or chain.place is None:
-        return None, plain
+def _moved(claim: Claim, chain: Chain, graph: Graph, dims: Callable[[str], tuple[int, ...]]) -> Claim:
+    """With the first statement on the chain that reads one of those dimensions at an expression of its indices."""
+    for name, tensor in zip(chain.path, chain.path[1:], strict=False):
+        for load in (x for e in bodies(graph[name]) for x in loads(e) if x.tensor == tensor):
+            for index in (load.indices[d] for d in dims(tensor)):
+                if not isinstance(index, Index) and not (isinstance(index, Op) and index.name == "flat"):
+                    return replace(claim, span=graph[name].span)
+    return claim
+
+
+def _core_names(chain: Chain, graph: Graph, free: set[str]) -> tuple[str | None, dict[str, str]]:
+    """The core whose pair the chain reads, and names of its indices for axes; other axes get out of their way."""
+    assert chain.place is not None
     core = next(c for c in graph.cores if c.name == chain.place.core)
     names: dict[str, str] = {}
     for inside, e in chain.place.at:
-        if isinstance(e, Index) and e.name in plain:
+        if isinstance(e, Index) and e.name in free:
             names.setdefault(e.name, inside)
     if not {a.name for a in core.rows + core.columns} <= set(names.values()):
-        return None, plain
-    for name in plain:
-        if name not in names:
-            fresh = name
-            while fresh in names.values():
-                fresh += "'"
-            names[name] = fresh
+        return None, {}
+    for name in sorted(free - set(names)):
+        fresh = name
+        while fresh in names.values():
+            fresh += "'"
+        names[name] = fresh
     return core.name, names

@@ -82,6 +82,16 @@ class Tokens:
                 return None
         return self.cores[min(sides)[0]]
 
+    def plainly(self, chain: Chain, read: Expr, at_output: Output) -> bool:
+        """Whether the pair of the nearest core is the output's own query and what it reads: its key, or its query."""
+        if chain.place is None or chain.place.core not in self.cores:
+            return False
+        core, standing = self.cores[chain.place.core], dict(chain.place.at)
+        index = flat(tuple((standing[a.name], a.size) for a in core.rows))
+        batch: dict[Expr, Expr] = {a.index: standing[a.name] for a in core.batch}
+        query = (index, position(core, index, batch))
+        return at_output.position in query and read in (*query, key_position(core, standing))
+
 
 def factors(size: Expr) -> tuple[Axis, ...]:
     """The axes of a product, as it is written: H * S has two."""
