@@ -24,6 +24,8 @@ def decide(claim: Claim, graph: Graph, seed: int = 0) -> Answer:
     problem = Problem(claim, graph, seed)
     core = next((c for c in graph.cores if c.name == claim.core), None)
     ways = _ways(problem, core)
+    if not problem.is_of_inputs:  # what is computed takes not every value: no state can be made up
+        return _proved(problem, ways) or _quantified(problem) or Answer("unknown")
     return (
         _proved(problem, ways[:FIRST])
         or _refuted(problem, SMALL)
@@ -32,6 +34,12 @@ def decide(claim: Claim, graph: Graph, seed: int = 0) -> Answer:
         or _quantified(problem)
         or _searched(problem)
     )
+
+
+def is_proved(claim: Claim, graph: Graph) -> bool:
+    """Whether there is a proof without quantifiers: one question, for claims that may well not hold."""
+    problem = Problem(claim, graph)
+    return _proved(problem, _ways(problem, None)) is not None
 
 
 def _ways(problem: Problem, core: Core | None) -> list[Way]:
@@ -49,7 +57,8 @@ def _proved(problem: Problem, ways: list[Way]) -> Answer | None:
     for evidence, roots in ways:
         checked = problem.check([*roots, *problem.state(roots)])
         if checked.result == "unsat":
-            return Answer("proved", evidence, queries=((evidence or "no state breaks it", checked.text),))
+            said = ", ".join([*([evidence] if evidence else []), *problem.reservations])
+            return Answer("proved", said, queries=((evidence or "no state breaks it", checked.text),))
     return None
 
 

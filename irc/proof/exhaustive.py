@@ -17,7 +17,7 @@ from irc.codegen.expr import Expr, Index, Kind, Load, Size, integer, loads, op, 
 from irc.interpret import DTYPES, Grid, complete_sizes, evaluate, size_value
 from irc.ir import Fact, Graph, Input
 from irc.proof.claim import Array, Claim, Model
-from irc.proof.ground import assumed, divisors
+from irc.proof.ground import assumed, divided_by, divisors
 
 STATE = "state of the program"  # the name of the axis of states: no index has it
 BUDGET = 3_000_000  # points evaluated for one bound of the sizes
@@ -132,7 +132,7 @@ def _broken(
     shape = (count, *(len(r) for _, r in axes))
     with np.errstate(all="ignore"):
         kept = np.ones(count, bool)
-        for divisor in divisors(graph):
+        for divisor in (*divisors(graph), *divided_by((claim.given, claim.goal), graph)):
             kept &= _kept(Fact(op("le", integer(1), divisor), (), ""), sizes, values, kept)
         for fact in assumed(graph):
             kept &= _kept(fact, sizes, values, kept)

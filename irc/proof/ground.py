@@ -53,9 +53,14 @@ def assumed(graph: Graph) -> tuple[Fact, ...]:
 
 def divisors(graph: Graph) -> tuple[Expr, ...]:
     """What the program divides by, where no index stands in it: at least 1 in every state, or the program is none."""
-    sizes = dict(graph.sizes)
     read = [e for n in graph if isinstance(n, Map | Reduce) for e in bodies(n)] + [f.predicate for f in graph.facts]
     read += [a.size for n in graph if isinstance(n, Map | Reduce) for a in n.axes]
+    return divided_by(read, graph)
+
+
+def divided_by(read: Sequence[Expr], graph: Graph) -> tuple[Expr, ...]:
+    """The divisors in some expressions that are no numbers and hold no index."""
+    sizes = dict(graph.sizes)
     parts = (part for e in read for part in walk(e))
     found = (closed(e.args[1], sizes) for e in parts if isinstance(e, Op) and e.name in ("floordiv", "mod"))
     return tuple(dict.fromkeys(e for e in found if not indices(e) and not isinstance(e, Const)))

@@ -10,12 +10,12 @@ from typing import Any
 
 import z3
 
-from irc.codegen.expr import Axis, Expr, Size, integer, op, substitute, walk
+from irc.codegen.expr import Axis, Expr, Kind, Op, Size, integer, loads, op, substitute, walk
 from irc.ir import Fact, Graph
 from irc.proof.claim import Claim
-from irc.proof.ground import assumed, closed_axes, divisors, everywhere, instances, symbols, within
+from irc.proof.ground import assumed, closed_axes, divided_by, divisors, everywhere, instances, symbols, within
 from irc.proof.smt import Encoder, closed, conjunction
-from irc.size import evaluate
+from irc.size import constant, evaluate, nonnegative, polynomial, text
 
 LARGEST = 2**30  # sizes stay below it, so that a kernel's 32-bit integers are those of the proof
 STEPS = 300_000  # z3's own count of work, a check: 20 times what the hardest mask takes
@@ -64,6 +64,22 @@ class Problem:
     def point(self) -> list[Expr]:
         """That the indices lie within their axes, and what the claim supposes."""
         return [within(self.claim.free, {a.index: a.index for a in self.claim.free}), self.claim.given]
+
+    @property
+    def is_of_inputs(self) -> bool:
+        """Whether the claim reads nothing that the program computes."""
+        inputs = {n.name for n in self.graph.inputs}
+        return all(load.tensor in inputs for e in (self.claim.given, self.claim.goal) for load in loads(e))
+
+    @property
+    def reservations(self) -> list[str]:
+        """What a proof supposes beyond the facts: divisors that only the claim has, floats without rounding."""
+        read = (self.claim.given, self.claim.goal)
+        known = {*self.nonzero, *(f.predicate for f in self.facts)}
+        own = [d for d in divided_by(read, self.graph) if op("le", integer(1), d) not in known]
+        own = [d for d in own if not nonnegative(polynomial(d, {}) - constant(1))]
+        rounds = any(isinstance(e, Op) and e.kind is Kind.FLOAT for root in read for e in walk(root))
+        return [f"where {text(d)} >= 1" for d in own] + (["floats taken as real numbers"] if rounds else [])
 
     def fails(self, witness: Mapping[Expr, Expr]) -> Expr:
         """That the goal does not hold with these values of the `some` axes, or that one leaves its axis."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import z3
 
-from irc.codegen.expr import TRUE, Axis, Expr, Index, Size, flat, integer, op
+from irc.codegen.expr import TRUE, Axis, Expr, Index, Kind, Load, Size, flat, integer, op
 from irc.ir import Graph
 from irc.proof.claim import Answer, Claim
 from irc.proof.decide import decide
@@ -117,3 +117,24 @@ def test_what_is_not_decided_says_how_far_it_was_checked() -> None:
     axes = tuple(Axis(n, S) for n in "ijk")
     answer = decide(Claim("", axes, op("ne", op("add", cube("i"), cube("j")), cube("k"))), graph)
     assert answer == Answer("unknown", "checked exhaustively for all sizes up to 8")
+
+
+def test_a_proof_says_what_it_supposes() -> None:
+    declare = "scalar w: int, t: float"
+    divided = Mask("j <= i", True, True, declare, equal=("j // w <= i // w and j <= i", True))
+    (*_, (_, claim, _)) = divided.claims()
+    assert decide(claim, divided.graph()).evidence == "where w >= 1"
+    assumed = Mask("j <= i", True, True, declare + "\n assume w >= 1", equal=("j // w <= i // w and j <= i", True))
+    (*_, (_, claim, _)) = assumed.claims()
+    assert decide(claim, assumed.graph()).evidence == ""
+    rounded = Mask("j <= i and exp(t) == exp(t)", True, True, declare, equal=("j <= i", True))
+    (*_, (_, claim, _)) = rounded.claims()
+    assert decide(claim, rounded.graph()).evidence == "floats taken as real numbers"
+
+
+def test_what_is_computed_is_never_made_up() -> None:
+    text = Mask("j <= i", True, True).graph()
+    computed = Load("scores", (Index("i"),), Kind.INT)
+    claim = Claim("", (Axis("i", S),), op("le", integer(0), computed))
+    assert decide(claim, text) == Answer("unknown")
+    assert decide(Claim("", (Axis("i", S),), op("le", computed, computed)), text).status == "proved"
