@@ -261,7 +261,7 @@ def _stage(source: Source, stage: str, dot: bool, sizes: dict[str, int], dtype: 
 @sizes_option
 @compile_options
 def compile_command(spec: str, folder: Path, sizes: dict[str, int], dtype: str, target: str) -> None:
-    """Write a program's kernels for use from other languages: library, C header, source, manifest.json.
+    """Write a program as a library for other languages, with C header, source and manifest.json.
 
     \b
     Example:  irc compile examples/causal.attn --size D=64 -o out/causal

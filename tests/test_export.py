@@ -213,6 +213,34 @@ def test_a_pointer_that_is_null(example: Callable[..., Exported]) -> None:
     assert exported.error(12345) == "no error of this program"
 
 
+NAMES = """
+attention names {
+  size B = 2, S = 3
+  input x[B,S], d_y[B,S], restrict[B,S], saved[S,S], size_B[B]
+  merge {
+    y[b,s] = d_y[b,s] * restrict[b,s] + size_B[b]
+    z[b,t] = x[b,s] * saved[s,t]
+  }
+  return y, z, x
+}
+"""
+
+
+def test_names_that_c_has_a_meaning_for_and_an_input_returned(tmp_path: Path) -> None:
+    program = irc.compile(NAMES)
+    exported = Exported(program, tmp_path)
+    rng = np.random.default_rng(0)
+    inputs: Arrays = {n: rng.standard_normal((2, 3)).astype(np.float32) for n in ("x", "d_y", "restrict")}
+    inputs |= {"saved": np.eye(3, dtype=np.float32), "size_B": np.ones(2, np.float32)}
+    outputs = {n: junk((2, 3), np.float32) for n in ("y", "z", "x_")}
+    assert exported.run("forward", {}, inputs | outputs, np.zeros(64, np.uint8)) == 0
+    for got, expected in zip(outputs.values(), program(**inputs), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+    declared = (tmp_path / "names.h").read_text()
+    for name in ("*d_y,", "*restrict_,", "*saved_,", "*size_B_,", "*d_y_,", "*x_,"):
+        assert name in declared
+
+
 GATHER = """
 attention gather {
   size B, S, N

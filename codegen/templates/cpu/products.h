@@ -8,20 +8,19 @@ struct Axis {
 
 // Indices that run together, the last fastest.
 struct Axes {
-  const Axis *begin;
-  int count;
+  const std::initializer_list<Axis> axes;
   int64_t extent = 1;
 
-  Axes(std::initializer_list<Axis> axes) : begin(axes.begin()), count((int)axes.size()) {
+  Axes(std::initializer_list<Axis> all) : axes(all) {
     for (const Axis &axis : axes) extent *= axis.extent;
   }
 
   // How far the point lies from the first one, by the strides of one tensor.
   int64_t offset(int64_t point, int64_t Axis::*stride) const {
     int64_t total = 0;
-    for (int n = count - 1; n >= 0; n--) {
-      total += point % begin[n].extent * (begin[n].*stride);
-      point /= begin[n].extent;
+    for (const Axis *axis = axes.end(); axis-- != axes.begin();) {
+      total += point % axis->extent * (axis->*stride);
+      point /= axis->extent;
     }
     return total;
   }
@@ -42,17 +41,30 @@ template <class T> struct ProductTask {
   std::vector<T> sums = std::vector<T>(HEIGHT * WIDTH);
   int64_t row_at[HEIGHT], column_at[WIDTH], depth_at[DEPTH];
 
-  // packed[strip][k][n] = source[at(n) + depth_at(k)], with zeros after `count`.
+  // packed[strip][k][n] = source[at[n] + depth_at[k]], with zeros after `count`. The inner loops follow memory.
   template <int64_t STRIP, class E>
   void pack(T *packed, const E *source, const int64_t *at, int64_t count, int64_t depth) const {
-    for (int64_t first = 0; first < count; first += STRIP, packed += STRIP * DEPTH) {
-      const int64_t width = std::min(STRIP, count - first);
+    bool consecutive = true;
+    for (int64_t n = 1; n < count; n++) consecutive &= at[n] == at[n - 1] + 1;
+    if (consecutive) {
+      for (int64_t k = 0; k < depth; k++)
+        for (int64_t first = 0; first < count; first += STRIP) {
+          const E *from = source + depth_at[k] + at[first];
+          T *to = packed + first * DEPTH + k * STRIP;
+          const int64_t width = std::min(STRIP, count - first);
+          for (int64_t n = 0; n < width; n++) to[n] = load<T>(from[n]);
+          for (int64_t n = width; n < STRIP; n++) to[n] = 0;
+        }
+      return;
+    }
+    for (int64_t first = 0; first < count; first += STRIP)
       for (int64_t k = 0; k < depth; k++) {
         const E *from = source + depth_at[k];
-        for (int64_t n = 0; n < width; n++) packed[k * STRIP + n] = load<T>(from[at[first + n]]);
-        for (int64_t n = width; n < STRIP; n++) packed[k * STRIP + n] = 0;
+        T *to = packed + first * DEPTH + k * STRIP;
+        const int64_t width = std::min(STRIP, count - first);
+        for (int64_t n = 0; n < width; n++) to[n] = load<T>(from[at[first + n]]);
+        for (int64_t n = width; n < STRIP; n++) to[n] = 0;
       }
-    }
   }
 
   void add_products(int64_t rows, int64_t columns, int64_t depth) {
