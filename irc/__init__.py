@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from irc.compiler import compile
-    from irc.error import DeviceError, Error, InputError, SpecError, ToolchainError
+    from irc.error import DeviceError, Error, InputError, SpecError, SpecWarning, ToolchainError
     from irc.program import Program, Run
 
-__all__ = ["DeviceError", "Error", "InputError", "Program", "Run", "SpecError", "ToolchainError", "compile"]
+__all__ = [
+    "DeviceError", "Error", "InputError", "Program", "Run", "SpecError", "SpecWarning", "ToolchainError", "compile",
+]  # fmt: skip
 
 _HOME = {"compile": "irc.compiler", "Program": "irc.program", "Run": "irc.program"}
 

@@ -13,7 +13,6 @@ from irc.elaborate.frame import stat_targets
 from irc.elaborate.report import Failed, similar
 from irc.elaborate.scope import LetBinding, Lets, Scope
 from irc.error import SpecError
-from irc.grammar.diagnostic import Diagnostic
 from irc.grammar.source import Span
 from irc.grammar.syntax import Assign, Assume, Attention, Block, Core, Ensure, Let, Return, SizeDecl, TensorDecl
 from irc.ir import Graph
@@ -21,11 +20,6 @@ from irc.ir import Graph
 
 def build(program: Attention) -> Graph:
     """The graph of a program. Raises SpecError with every mistake found."""
-    return build_with_warnings(program)[0]
-
-
-def build_with_warnings(program: Attention) -> tuple[Graph, tuple[Diagnostic, ...]]:
-    """The graph, and what is legal but suspicious."""
     scope = Scope()
     for statement in program.statements:
         match statement:
@@ -59,7 +53,7 @@ def build_with_warnings(program: Attention) -> tuple[Graph, tuple[Diagnostic, ..
     divisors = assumed_divisors(scope) if not scope.report.errors else ()
     if scope.report.errors:
         raise SpecError(scope.report.errors)
-    graph = Graph(
+    return Graph(
         program.name.id,
         tuple(scope.nodes),
         outputs,
@@ -68,8 +62,8 @@ def build_with_warnings(program: Attention) -> tuple[Graph, tuple[Diagnostic, ..
         tuple(scope.properties),
         accesses,
         tuple(scope.cores),
+        scope.report.warnings,
     )
-    return graph, scope.report.warnings
 
 
 def _results(program: Attention) -> dict[str, Span]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from irc.error import DeviceError, Error, InputError, SpecError, ToolchainError
+from irc.error import DeviceError, Error, InputError, SpecError, SpecWarning, ToolchainError
 from irc.grammar.diagnostic import Diagnostic, SyntaxErrors
 from irc.grammar.source import Source
 from irc.runtime import cache
@@ -120,10 +121,10 @@ def main() -> None:
 
 def built(source: Source) -> list[tuple[Graph, tuple[Diagnostic, ...]]]:
     """The graph of each program of the text, with what is legal but suspicious in it."""
-    from irc.build import build_with_warnings
+    from irc.build import build
     from irc.grammar.parser import parse
 
-    return [build_with_warnings(attention) for attention in parse(source)]
+    return [(graph, graph.warnings) for graph in map(build, parse(source))]
 
 
 def graphs(source: Source) -> list[Graph]:
@@ -135,7 +136,12 @@ def compiled(source: Source, sizes: dict[str, int], dtype: Any, target: str) -> 
     from irc.compiler import compile
 
     program = f"{source.text}\n" if source.name == "<stdin>" else Path(source.name)
-    return compile(program, sizes=sizes, dtype=dtype, target=target)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SpecWarning)  # they are shown below, as `check` shows them
+        made = compile(program, sizes=sizes, dtype=dtype, target=target)
+    for finding in made.graph.warnings:
+        click.echo(finding.render(), err=True)
+    return made
 
 
 @main.command()

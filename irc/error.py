@@ -5,7 +5,11 @@ from __future__ import annotations
 from irc.grammar.diagnostic import Diagnostic
 from irc.runtime.errors import DeviceError, Error, InputError, ToolchainError
 
-__all__ = ["DeviceError", "Error", "InputError", "SpecError", "ToolchainError"]
+__all__ = ["DeviceError", "Error", "InputError", "SpecError", "SpecWarning", "ToolchainError"]
+
+
+class SpecWarning(UserWarning):
+    """The program text is legal but suspicious; the message is the rendered finding."""
 
 
 class SpecError(Error):

@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Literal
 
 from irc.codegen.expr import Axis, Expr, Kind, Load, flat, integer, loads, op
+from irc.grammar.diagnostic import Diagnostic
 from irc.grammar.source import Span
 
 InputRole = Literal["input", "param", "const", "scalar", "saved", "cotangent"]
@@ -229,6 +230,7 @@ class Graph:
     properties: tuple[Property, ...] = ()
     accesses: tuple[tuple[Load, tuple[Axis, ...]], ...] = ()  # gathers to be checked at call time, with their axes
     cores: tuple[Core, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()  # what is legal but suspicious in the text
     kept: tuple[Node, ...] = ()  # in a backward graph: how the forward pass defined its `saved` inputs
 
     @cached_property

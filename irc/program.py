@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from irc.codegen.kernel import Kernel, Storage
 from irc.compiled import Compiled, arguments
 from irc.contract import check_accesses, check_facts
 from irc.differentiate import cotangent_name
-from irc.error import InputError
+from irc.error import InputError, SpecWarning
 from irc.fuse import Fused, Precision
 from irc.grammar.source import Source
 from irc.interpret import interpret
@@ -61,6 +62,8 @@ class Program:
                 raise InputError(f"sizes: the program has no size {name}; it has {', '.join(sorted(declared))}")
             if value < 0:
                 raise InputError(f"sizes: {name} must be a natural number, got {value}")
+        for finding in graph.warnings:
+            warnings.warn(finding.render(), SpecWarning, stacklevel=3)  # at the caller of `compile`
         self.features = feature_sizes(specialise(graph, sizes))
         self._built: dict[tuple[int, ...], Built] = {}
         self._lock = threading.Lock()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import irc
-from tests.cases import CASES, text
+from tests.cases import CASES, CORE, text
 
 Arrays = dict[str, np.ndarray]
 SIZES = [
@@ -178,14 +178,110 @@ def test_the_future_changes_no_bit_of_the_past() -> None:
         assert np.array_equal(program(**changed)[0][:, :, :t], whole[:, :, :t])
 
 
-def test_the_same_call_gives_the_same_bits() -> None:
+STATISTICS = CASES["max"] | {"stat": "stat m[b,h,i] = max\n stat e[b,h,i] = entropy", "returned": ", m, e"}
+
+
+@pytest.mark.parametrize("name", ["causal", "table"])
+def test_the_same_call_gives_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(4)
-    program, inputs = causal(rng)
-    cotangent = rng.standard_normal(inputs["q"].shape).astype(np.float32)
-    first = program.forward(**inputs).backward(o=cotangent)
-    for _ in range(3):
-        again = program.forward(**inputs).backward(o=cotangent)
-        assert all(np.array_equal(first[n], again[n]) for n in first)
+    monkeypatch.setenv("IRC_THREADS", "4")
+    program = irc.compile(text(name))
+    inputs = arrays(program, {"B": 3, "H": 8, "G": 4, "Sq": 150, "Sk": 150, "D": 16, "V": 16}, rng)
+    cotangent = rng.standard_normal((3, 8, 150, 16)).astype(np.float32)
+    first = program.forward(**inputs)
+    gradients = first.backward(o=cotangent)
+    for _ in range(10):
+        again = program.forward(**inputs)
+        for output, array in again.outputs.items():
+            assert np.array_equal(first.outputs[output], array), output
+        for gradient, array in again.backward(o=cotangent).items():
+            assert np.array_equal(gradients[gradient], array), gradient
+
+
+def test_a_batch_entry_does_not_depend_on_the_others() -> None:
+    rng = np.random.default_rng(10)
+    program = irc.compile(text("causal"))
+    inputs = arrays(program, {"B": 3, "H": 2, "G": 1, "Sq": 101, "Sk": 101, "D": 16, "V": 16}, rng)
+    cotangent = rng.standard_normal((3, 2, 101, 16)).astype(np.float32)
+    run = program.forward(**inputs)
+    gradients = run.backward(o=cotangent, lse=cotangent[..., 0])
+    for other in (np.float32(np.nan), rng.standard_normal(1).astype(np.float32)[0]):
+        changed = {n: a.copy() for n, a in (inputs | {"cotangent": cotangent}).items()}
+        for array in changed.values():
+            array[[0, 2]] = other
+        its = changed.pop("cotangent")
+        again = program.forward(**changed)
+        assert all(np.array_equal(run.outputs[n][1], a[1]) for n, a in again.outputs.items())
+        for name, gradient in again.backward(o=its, lse=its[..., 0]).items():
+            assert np.array_equal(gradients[name][1], gradient[1]), name
+    alone = program.forward(**{n: a[1:2] for n, a in inputs.items()})
+    assert all(np.array_equal(run.outputs[n][1:2], a) for n, a in alone.outputs.items())
+
+
+@pytest.mark.parametrize("dtype", DTYPE)
+def test_logsumexp_is_natural_and_of_the_accuracy_of_the_arithmetic(dtype: str) -> None:
+    rng = np.random.default_rng(11)
+    inputs = arrays(irc.compile(CAUSAL), {"B": 1, "H": 2, "S": 150, "D": 16}, rng, dtype)
+    lse = irc.compile(CAUSAL, dtype=dtype)(**inputs)[1]
+    wide = widened(inputs)
+    score = np.einsum("bhic,bhjc->bhij", wide["q"], wide["k"]) / 4 + wide["bias"]
+    score[..., *np.triu_indices(150, 1)] = -np.inf
+    expected = np.logaddexp.reduce(score, axis=-1)
+    assert lse.dtype == (np.float64 if dtype == "f64" else np.float32)
+    assert np.abs(lse - expected).max() < (1e-13 if dtype == "f64" else 4e-6)
+
+
+@pytest.mark.parametrize("output", ["o", "lse", "m", "e"])
+def test_every_output_and_statistic_carries_a_cotangent(output: str) -> None:
+    """Against central differences of the kernels themselves, in float64."""
+    rng = np.random.default_rng(12)
+    holes = dict.fromkeys(("declare", "stage", "sink", "stat", "returned"), "") | STATISTICS
+    program = irc.compile(CORE.format(**holes), dtype="f64")
+    inputs = arrays(program, {"B": 2, "H": 2, "G": 1, "Sq": 5, "Sk": 9, "D": 4, "V": 3}, rng, "f64")
+    run = program.forward(**inputs)
+    cotangent = rng.standard_normal(run.outputs[output].shape)
+    v = {n: rng.standard_normal(a.shape) for n, a in inputs.items()}
+    expected = sum(float(np.sum(g * v[n])) for n, g in run.backward(**{output: cotangent}).items())
+    step = 1e-5
+    ahead, behind = (program.forward(**{n: a + s * v[n] for n, a in inputs.items()}).outputs for s in (step, -step))
+    change = float(np.sum((ahead[output] - behind[output]) * cotangent)) / (2 * step)
+    assert change == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
+def test_long_sums_are_made_in_fp32(dtype: str) -> None:
+    """Positive terms, so that a short accumulator would stall; the bound of outputs is one rounding as stored."""
+    rng = np.random.default_rng(13)
+    program = irc.compile(text("table"), dtype=dtype)
+    sizes = {"B": 2, "H": 1, "G": 1, "Sq": 700, "Sk": 700, "D": 8, "V": 8}
+    inputs = {n: np.abs(a) for n, a in arrays(program, sizes, rng, dtype).items()}
+    run = program.forward(**inputs)
+    expected = irc.compile(text("table"), target="reference").forward(**widened(inputs))
+    bound = {"f32": 2e-6, "bf16": 2**-9, "f16": 2**-12}[dtype]
+    assert relative(run.outputs["lse"], expected.outputs["lse"]) < 2e-6
+    assert relative(run.outputs["o"], expected.outputs["o"]) < bound
+    cotangent = np.abs(rng.standard_normal((2, 1, 700, 8))).astype(DTYPE[dtype])
+    weights = np.ones((2, 1, 700), np.float32)
+    wanted = expected.backward(o=cotangent.astype(np.float64), lse=weights.astype(np.float64))
+    for name, gradient in run.backward(o=cotangent, lse=weights).items():
+        assert relative(gradient, wanted[name]) < bound * 3, name  # they read outputs that are rounded
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
+def test_a_large_negative_bias_is_no_mask(dtype: str) -> None:
+    """It warns, it is in no mask that proofs see, and its pairs keep their weights: all of a row's make a softmax."""
+    rng = np.random.default_rng(14)
+    biased = CAUSAL.replace("allow j <= i", "").replace("bias bias[h,i,j]", "bias where(j <= i, 0, -1e5)")
+    biased = biased.replace("softmax j", "bias where(i >= 5, 0, -1e5)\n softmax j").replace("const bias[H,S,S]", "")
+    with pytest.warns(irc.SpecWarning, match="W001"):
+        program = irc.compile(biased, dtype=dtype)
+    assert all(core.support is None and core.masks == () for core in program.graph.cores)
+    inputs = arrays(program, {"B": 1, "H": 2, "S": 40, "D": 16}, rng, dtype)
+    run = program.forward(**inputs)
+    with pytest.warns(irc.SpecWarning):
+        expected = irc.compile(biased, target="reference").forward(**widened(inputs))
+    assert relative(run.outputs["lse"], expected.outputs["lse"]) < 1e-6
+    assert relative(run.outputs["o"], expected.outputs["o"]) < TOLERANCE[dtype] + 1e-2
 
 
 def test_wrong_arguments_are_named() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import irc.elaborate
-from irc.build import build_with_warnings
+from irc.build import build
 from irc.error import SpecError
 from irc.grammar.diagnostic import SyntaxErrors
 from irc.grammar.parser import parse
@@ -24,9 +24,9 @@ def said(path: Path, text: str) -> str:
     lines = []
     try:
         for program in parse(Source(path.name, text)):
-            graph, warnings = build_with_warnings(program)
+            graph = build(program)
             verify(graph)
-            lines += [w.render() for w in warnings]
+            lines += [w.render() for w in graph.warnings]
     except (SpecError, SyntaxErrors) as error:
         lines.append(str(error))
     return "\n".join(lines)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
+
+import numpy as np
 
 from irc import ir
 from irc.codegen.expr import Const, Expr, Kind, Op, indices, op, walk
@@ -19,6 +22,7 @@ from irc.elaborate.scope import LetBinding, Lets, Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Access, Align, Compare, Core, Let, Name, Softmax, Stage, Stat
+from irc.interpret import Grid, evaluate
 from irc.size import text
 
 STATS = ("logsumexp", "max", "entropy")
@@ -213,9 +217,9 @@ class CoreBuilder:
         self.scope.report.fail("E404", f"`{stage}` acts on the running score, and no `score` stands before it", span)
 
     def _warn_of_masks(self, stage: Stage, value: Expr) -> None:
+        # The least finite number of every element type lies below -1e4: one that becomes -inf in f16 is found here too.
         for part in walk(value):
-            number = part.value if isinstance(part, Const) else 0
-            if number <= -1e4 or (isinstance(part, Op) and part.name == "neg" and _large(part.args[0])):
+            if _constant(part) <= -1e4:
                 self.scope.report.warn(
                     "W001",
                     "a large negative bias is no mask: its pairs keep a weight, and no proof counts them as blocked",
@@ -375,5 +379,9 @@ class CoreBuilder:
         )
 
 
-def _large(e: Expr) -> bool:
-    return isinstance(e, Const) and not isinstance(e.value, bool) and e.value >= 1e4
+def _constant(e: Expr) -> float:
+    """The number that an expression of numbers alone stands for; NaN for others."""
+    if e.kind is Kind.BOOL or not all(isinstance(part, Const | Op) for part in walk(e)):
+        return math.nan
+    with np.errstate(all="ignore"):
+        return float(evaluate(e, Grid((), {})))
