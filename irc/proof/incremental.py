@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Op, indices, integer, op, rebuild, substitute, walk
+from irc.codegen.expr import TRUE, Axis, Const, Expr, Kind, Load, Op, indices, integer, op, rebuild, substitute, walk
 from irc.ir import Core, Graph, Input, Map, Node, Reduce, operands, own_element
 from irc.printer import expression
 from irc.proof.claim import Claim
@@ -67,6 +67,8 @@ class _Compared:
         at = _Point(self, node)
         guard = inline(all_of(self._guarded(node)), self.graph)
         where = inline(node.where or TRUE, self.graph)
+        if isinstance(node, Reduce) and node.op == "sum":
+            where = op("and", where, inline(_telling(node.body), self.graph))
         if reads_floats(where):
             raise Undecided(f"which pairs `{node.name}` sees depends on entries of a floating tensor")
         inside = at.inside(node.axes)
@@ -87,6 +89,17 @@ class _Compared:
         for body in bodies:
             for goal, about, given in at.leaves(inline(body, self.graph), ()):
                 yield at.claim(about, goal, (*inside, *at.inside(over), seen, *given))
+
+
+def _telling(term: Expr) -> Expr:
+    """A condition outside of which a term of a sum is plainly 0."""
+    match term:
+        case Op("where", (condition, _, Const(0, _)), _) if not reads_floats(condition):
+            return condition
+        case Op("mul", (a, b), _):
+            return op("and", _telling(a), _telling(b))
+        case _:
+            return TRUE
 
 
 @dataclass(frozen=True, slots=True)

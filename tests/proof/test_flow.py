@@ -12,7 +12,7 @@ from irc.ir import Graph
 from irc.pipeline import front
 from irc.proof.claim import Answer
 from irc.proof.decide import decide
-from irc.proof.properties import PropertyError, Undecided, claims
+from irc.proof.properties import claims
 from tests.proof.dependence import furthest, states
 
 CORE = """
@@ -95,7 +95,8 @@ def two_layers(first: str, second: str, ensure: str = "causal") -> str:
 }}"""
 
 
-RESHAPED = """attention reshaped {
+RESHAPED = (
+    """attention reshaped {
   size B, S, H, D
   input x[B,S,(H D)]
   param one[H,S,D]
@@ -103,10 +104,13 @@ RESHAPED = """attention reshaped {
     q[b,h,s,d] = x[b, (h * S + s) // H, ((h * S + s) % H) * D + d] * one[h,s,d]
     k[b,h,s,d] = x[b, (h * S + s) // H, ((h * S + s) % H) * D + d] * one[h,s,d]
     v[b,h,s,d] = x[b, (h * S + s) // H, ((h * S + s) % H) * D + d] * one[h,s,d]
-  }""" + CORE.format(align="", allow="j <= i") + """
+  }"""
+    + CORE.format(align="", allow="j <= i")
+    + """
   return o
   ensure causal
 }"""
+)
 REVERSED = "z[b,s,e] = x[b,S - 1 - s,e] * one[s]"
 TWICE = REVERSED + "\n    w[b,s,e] = z[b,S - 1 - s,e] * one[s]"
 BACK = "y[b,s,(h d)] = o[b,h,S - 1 - s,d] * one[s]"

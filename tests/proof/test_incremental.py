@@ -1,0 +1,105 @@
+"""`incremental`: each verdict against a step of decoding computed beside the full computation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from irc.codegen.expr import Size
+from irc.ir import Graph, shape
+from tests.proof.dependence import Array, outputs, states
+from tests.proof.test_flow import block, cache, graph_of, two_layers, verdict
+
+GROWING = {"B": (1,), "S": (1, 2, 4), "H": (1,), "D": (2,), "L": (6,)}
+CACHED = {"B": (1,), "Sq": (1, 2, 4), "Sk": (1, 2, 4), "H": (1,), "D": (2,), "L": (6,)}
+
+
+@dataclass(frozen=True)
+class Case:
+    text: str
+    holds: bool
+    sizes: dict[str, tuple[int, ...]] = field(default_factory=lambda: CACHED)
+
+
+def stage(line: str, more: str = "", allow: str = "j <= pos(i)", align: str = "align last") -> str:
+    """A cache with one more stage in its core."""
+    return cache(f"{allow}\n {line}", align, "incremental", more)
+
+
+SLOPE = "const slope[H]"
+TABLE = "size L\n param T[H,L]\n assume Sk <= L"
+CASES = {
+    "cache": Case(cache("j <= pos(i)", ensure="incremental"), True),
+    "window": Case(cache("pos(i) - 2 < j and j <= pos(i)", ensure="incremental"), True),
+    "aligned first": Case(cache("j <= pos(i)", "align first", "incremental"), False),
+    "position lost in the window": Case(cache("i - 2 < j and j <= pos(i)", ensure="incremental"), False),
+    "no mask": Case(cache("true", ensure="incremental"), False),
+    "one ahead": Case(cache("j <= pos(i) + 1", ensure="incremental"), False),
+    "slopes by position": Case(stage("bias slope[h] * (j - pos(i))", SLOPE), True),
+    "slopes by row": Case(stage("bias slope[h] * ((j - i) * (j - i))", SLOPE), False),
+    "table by distance": Case(stage("bias T[h, clamp(pos(i) - j, 0, L - 1)]", TABLE), True),
+    "table by row": Case(stage("bias T[h, clamp(i, 0, L - 1)] * j", TABLE), False),
+    "table by key": Case(stage("bias T[h, clamp(j, 0, L - 1)]", TABLE), True),
+    "scale of the number of keys": Case(stage("scale 1 / sqrt(Sk)"), False),
+    "scale of the position": Case(stage("scale 1 / sqrt(pos(i) + 1)"), True),
+    "lengths": Case(cache("j < len[b] and j <= pos(i)", ensure="incremental", more="input len[B]: int"), True),
+    "documents": Case(
+        cache("dq[b,i] == dk[b,j] and j <= pos(i)", ensure="incremental", more="input dq[B,Sq]: int, dk[B,Sk]: int"),
+        True,
+    ),
+    "blocks": Case(cache("j // 2 <= pos(i) // 2", ensure="incremental"), False),
+    "one size": Case(block("j <= i", ensure="incremental"), True, GROWING),
+    "one size, one ahead": Case(block("j <= i + 1", ensure="incremental"), False, GROWING),
+    "keys change as tokens come": Case(
+        block(before="m[b,e] = sum(s: x[b,s,e]) / S\n z[b,s,e] = x[b,s,e] - m[b,e]", x="z", ensure="incremental"),
+        False,
+        GROWING,
+    ),
+    "keys of the tokens so far": Case(
+        block(before="z[b,s,e] = sum(t: where(t <= s, x[b,t,e], 0)) * one[s] / (s + 1)", x="z", ensure="incremental"),
+        True,
+        GROWING,
+    ),
+    "reversed": Case(
+        block("j <= i", before="z[b,s,e] = x[b,S-1-s,e] * one[s]", x="z", ensure="incremental"), False, GROWING
+    ),
+    "layers": Case(two_layers("j <= i", "i - w < j and j <= i", "incremental"), True, GROWING),
+    "layers, one looks ahead": Case(two_layers("j <= i + 1", "j <= i", "incremental"), False, GROWING),
+    "residual": Case(block(after="y[b,s,(h d)] = o[b,h,s,d] + x[b,s,(h d)]", ensure="incremental"), True, GROWING),
+}
+
+
+def step(graph: Graph, values: Mapping[str, Array], count: int) -> tuple[dict[str, Array], dict[str, int]]:
+    """The tensors of a step that has `count` tokens, the last one its query, out of those of the full computation."""
+    cut: dict[str, Array] = {}
+    for name, value in values.items():
+        node = graph[name]
+        for dim, size in enumerate(shape(node)):
+            if size in (Size("Sk"), Size("S")):
+                value = np.take(value, range(count), dim)
+            elif size == Size("Sq"):
+                value = np.take(value, [count - 1], dim)
+        cut[name] = value
+    return cut, {"Sq": 1, "Sk": count, "S": count}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_decoding_is_the_full_computation_as_running_both_shows(name: str) -> None:
+    case = CASES[name]
+    graph = graph_of(case.text)
+    assert verdict(graph) == ("proved" if case.holds else "refuted")
+    broken = False
+    for sizes, inputs in states(graph, {k: v for k, v in case.sizes.items() if k in dict(graph.sizes)}):
+        if sizes.get("Sq") != sizes.get("Sk"):
+            continue
+        full = outputs(graph, inputs, sizes)
+        for count in range(1, sizes.get("Sk", sizes.get("S", 0)) + 1):
+            cut, fewer = step(graph, inputs, count)
+            now = outputs(graph, cut, {**sizes, **{k: v for k, v in fewer.items() if k in sizes}})
+            expected, _ = step(graph, {node: full[public] for public, node in graph.outputs}, count)
+            for public, node in graph.outputs:
+                broken |= not np.allclose(now[public], expected[node], rtol=0, atol=1e-9)
+    assert broken != case.holds

@@ -1,0 +1,157 @@
+"""Properties that make no sense of a program say why; claims are about the core or the statement that explains them."""
+
+from __future__ import annotations
+
+import pytest
+
+from irc.codegen.expr import indices, loads
+from irc.ir import Input
+from irc.proof import flow
+from irc.proof.decide import decide
+from irc.proof.properties import PropertyError, Undecided, claims
+from tests.proof.test_flow import RESHAPED, block, cache, graph_of, two_layers, verdict
+
+PAGED = """attention paged {{
+  size B, Sq, N, P, R, D
+  input q[B,Sq,D], kpool[N,R,D], vpool[N,R,D], page[B,P]: int, len[B]: int
+  assume 0 <= page[b,p] < N, Sq <= len[b] <= P * R
+  core o[b,i,d] over j: P * R {{
+    align  offset len[b] - Sq
+    score  q[b,i,c] * kpool[page[b, j // R], j % R, c]
+    {scale}
+    allow  {allow}
+    softmax j
+    matmul vpool[page[b, j // R], j % R, d]
+  }}
+  return o
+  ensure {ensure}
+}}"""
+PAST = """attention past {{
+  size B, Sq, Sk, D
+  input q[B,Sq,D], k[B,Sk,D], v[B,Sk,D], past[B]: int
+  assume 0 <= past[b], past[b] + Sq <= Sk
+  core o[b,i,d] {{
+    align  offset past[b]
+    score  q[b,i,c] * k[b,j,c]
+    allow  {allow}
+    softmax j
+    matmul v[b,j,d]
+  }}
+  return o
+  ensure {ensure}
+}}"""
+CROSS = """attention cross {
+  size B, Sq, Sk, D
+  input q[B,Sq,D], k[B,Sk,D], v[B,Sk,D]
+  core o[b,i,d] { score q[b,i,c] * k[b,j,c]
+    softmax j
+    matmul v[b,j,d] }
+  return o
+  ensure %s
+}"""
+POOLED = """attention pooled {
+  size B, S, D
+  input q[B,S,D], k[B,S,D], v[B,S,D]
+  core o[b,i,d] { score q[b,i,c] * k[b,j,c]
+    softmax j
+    matmul v[b,j,d] }
+  merge { y[b,d] = sum(s: o[b,s,d]) }
+  return y
+  ensure causal
+}"""
+
+
+def paged(allow: str, ensure: str, scale: str = "") -> str:
+    return PAGED.format(allow=allow, ensure=ensure, scale=scale)
+
+
+def past(allow: str, ensure: str) -> str:
+    return PAST.format(allow=allow, ensure=ensure)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (paged("j <= pos(i)", "causal"), "proved"),
+        (paged("j <= pos(i) + 1", "causal"), "refuted"),
+        (paged("j < len[b]", "causal"), "refuted"),
+        (paged("pos(i) - 4 < j and j <= pos(i)", "window(4)"), "proved"),
+        (paged("pos(i) - 4 <= j and j <= pos(i)", "window(4)"), "refuted"),
+        (paged("j <= pos(i)", "incremental"), "proved"),
+        (paged("j <= pos(i) and j < len[b]", "incremental"), "proved"),
+        (paged("j <= i", "incremental"), "refuted"),
+        (paged("j <= pos(i)", "incremental", "scale 1 / sqrt(len[b] + 1)"), "refuted"),
+        (paged("j <= pos(i)", "incremental", "scale 1 / sqrt(pos(i) + 1)"), "proved"),
+        (past("j <= pos(i)", "causal"), "proved"),
+        (past("j <= pos(i)", "incremental"), "proved"),
+        (past("j < i", "incremental"), "refuted"),
+        (past("j <= past[b]", "causal"), "proved"),
+        (past("j <= past[b] + 1", "causal"), "refuted"),
+    ],
+)
+def test_caches_addressed_by_tables(text: str, expected: str) -> None:
+    assert verdict(graph_of(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (CROSS % "causal", "queries of core `o` run over Sq and keys over Sk"),
+        (CROSS % "window(2)", "nothing says where a query sits"),
+        (CROSS % "incremental", "no core of the program says"),
+        (POOLED, "output `y` has no query dimension"),
+        (cache("j <= pos(i)", ensure="incremental", more="assume Sk == Sq"), "assumes Sk == Sq, which one query"),
+        (cache("j <= pos(i)", ensure="incremental", more="assume Sq < Sk"), "which the full computation breaks"),
+        (block("j <= i", ensure="incremental").replace("B, S,", "B, S = 64,"), "run over S, which is fixed"),
+    ],
+)
+def test_property_without_sense_says_why(text: str, message: str) -> None:
+    graph = graph_of(text)
+    with pytest.raises(PropertyError, match=message):
+        claims(graph.properties[0], graph)
+
+
+def test_too_many_chains_are_not_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "LIMIT", 8)
+    terms = " + ".join(f"x[b,min(s + {k}, S - 1),e]" for k in range(10))
+    graph = graph_of(block(before=f"z[b,s,e] = ({terms}) * one[s]", x="z"))
+    with pytest.raises(Undecided, match="more than 8 ways"):
+        claims(graph.properties[0], graph)
+
+
+def test_a_pair_of_the_core_explains_a_mask_that_leaks() -> None:
+    graph = graph_of(block("j <= i + 1"))
+    (claim,) = claims(graph.properties[0], graph)
+    answer = decide(claim, graph)
+    assert claim.core == "o" and claim.span is None
+    assert claim.about == "output `y` at position i reads `x` at position j"
+    assert answer.model is not None and {"i": 0, "j": 1}.items() <= answer.model.indices.items()
+
+
+def test_the_assignment_explains_a_reshape_that_leaks() -> None:
+    graph = graph_of(RESHAPED)
+    broken = [c for c in claims(graph.properties[0], graph) if decide(c, graph).status == "refuted"]
+    assert broken
+    for claim in broken:
+        assert claim.core is None and claim.span is not None
+        assert claim.span.text().startswith(("q[b,h,s,d]", "k[b,h,s,d]", "v[b,h,s,d]"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        block(),
+        cache("j <= pos(i)", ensure="incremental"),
+        paged("j <= pos(i)", "causal"),
+        paged("j <= pos(i)", "incremental"),
+        two_layers("j <= i", "j <= i"),
+    ],
+)
+def test_claims_read_their_own_indices_and_inputs(text: str) -> None:
+    graph = graph_of(text)
+    for claim in claims(graph.properties[0], graph):
+        free = {a.name for a in claim.free + claim.some}
+        assert len(free) == len(claim.free + claim.some)
+        for e in (claim.goal, claim.given):
+            assert indices(e) <= free
+            assert all(isinstance(graph[x.tensor], Input) for x in loads(e))
