@@ -18,7 +18,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding. `help` says what to write instead."""
+    """One finding. `figure` is drawn below it, line by line; `help` says what to write instead."""
 
     code: str
     message: str
@@ -26,9 +26,11 @@ class Diagnostic:
     notes: tuple[Note, ...] = ()
     help: str | None = None
     severity: Literal["error", "warning"] = "error"
+    figure: tuple[str, ...] = ()
 
     def render(self) -> str:
-        """`file:line:col: error[E012]: message`, the source line, a caret, the notes in the same form, the help."""
+        """`file:line:col: error[E012]: message`, the source line, a caret, the notes in the same form, the figure,
+        the help."""
         where = f"{self.span.source.name}:{self.span.line}:{self.span.column}"
         lines = [f"{where}: {self.severity}[{self.code}]: {self.message}", *excerpt(self.span)]
         for note in self.notes:
@@ -37,6 +39,8 @@ class Diagnostic:
             else:
                 lines.append(f"{note.span.source.name}:{note.span.line}:{note.span.column}: note: {note.message}")
                 lines.extend(excerpt(note.span))
+        if self.figure:
+            lines += ["", *(f"    {line}".rstrip() for line in self.figure), ""]
         if self.help:
             lines.append(f"  help: {self.help}")
         return "\n".join(lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +100,11 @@ def compile_options(command: Command) -> Command:
     return click.option("--target", default="cpu", help="cpu, or reference (the float64 interpreter).")(command)
 
 
+def accept_option(command: Command) -> Command:
+    text = "A property, as written under `ensure`, that may stay unproved; may be given again."
+    return click.option("--accept", multiple=True, metavar="NAME", help=text)(command)
+
+
 def spec_argument(command: Command) -> Command:
     return click.argument("spec")(command)
 
@@ -119,26 +124,22 @@ def main() -> None:
     """
 
 
-def built(source: Source) -> list[tuple[Graph, tuple[Diagnostic, ...]]]:
-    """The graph of each program of the text, with what is legal but suspicious in it."""
+def graphs(source: Source) -> list[Graph]:
+    """The graph of each program of the text."""
     from irc.build import build
     from irc.grammar.parser import parse
 
-    return [(graph, graph.warnings) for graph in map(build, parse(source))]
+    return [build(attention) for attention in parse(source)]
 
 
-def graphs(source: Source) -> list[Graph]:
-    return [graph for graph, _ in built(source)]
-
-
-def compiled(source: Source, sizes: dict[str, int], dtype: Any, target: str) -> Program:
+def compiled(source: Source, sizes: dict[str, int], dtype: Any, target: str, accept: Iterable[str] = ()) -> Program:
     """The program, its diagnostics naming the file that it came from."""
     from irc.compiler import compile
 
     program = f"{source.text}\n" if source.name == "<stdin>" else Path(source.name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SpecWarning)  # they are shown below, as `check` shows them
-        made = compile(program, sizes=sizes, dtype=dtype, target=target)
+        made = compile(program, sizes=sizes, dtype=dtype, target=target, accept=accept)
     for finding in made.graph.warnings:
         click.echo(finding.render(), err=True)
     return made
@@ -146,70 +147,60 @@ def compiled(source: Source, sizes: dict[str, int], dtype: Any, target: str) -> 
 
 @main.command()
 @spec_argument
-@click.option("--json", "as_json", is_flag=True, help="Findings as JSON on standard output.")
-def check(spec: str, as_json: bool) -> None:
-    """Check names, indices, sizes and types.
+@accept_option
+@click.option("--json", "as_json", is_flag=True, help="Findings and verdicts as JSON on standard output.")
+@click.option(
+    "--smt2", "queries", type=click.Path(path_type=Path, file_okay=False), help="Write the solver's queries here."
+)
+def check(spec: str, accept: tuple[str, ...], as_json: bool, queries: Path | None) -> None:
+    """Check names, indices, sizes and types, and prove what the program ensures.
 
-    Properties under `ensure` are typed, not proved: this version reports each one as `not decided`.
+    SPEC may be a folder: every .attn file below it is checked, and a table sums up.
+
+    Each property under `ensure` is decided for all sizes, scalars and tables that keep the program's `assume`:
 
     \b
-    Example:  irc check examples/softcap_window.attn
-    Exit:     0 well typed, 1 not
+    proved       it always holds
+    refuted      it does not; the smallest counterexample is drawn, with what to write instead where that is known
+    not decided  no counterexample was found up to the sizes named, and no proof
+
+    A program with a property that is not proved does not compile, unless the property is accepted by name.
+
+    \b
+    Examples:  irc check examples/softcap_window.attn
+               irc check examples
+               irc check spec.attn --accept causal --accept 'window(w)'
+               irc check spec.attn --json
+               irc check spec.attn --smt2 queries   # then, for example: z3 queries/*.smt2
+    Exit:      0 well typed and proved or accepted, 1 not
     """
-    source = read(spec)
-    try:
-        found = built(source)
-    except (SpecError, SyntaxErrors) as error:
-        if as_json:
-            click.echo(json.dumps({"ok": False, "diagnostics": [_finding(d) for d in error.diagnostics]}, indent=2))
-            sys.exit(BAD_SPEC)
-        _fail("\n".join(d.render() for d in error.diagnostics), BAD_SPEC)
-        return
+    from irc import check as checking
+
+    folder = Path(spec) if spec != "-" and Path(spec).is_dir() else None
+    files = sorted(folder.rglob("*.attn")) if folder is not None else [spec]
+    if not files:
+        raise click.BadParameter(f"there is no .attn file below {spec}", param_hint="SPEC")
+    with failures():
+        found = checking.check([read(str(file)) for file in files], accept)
+        written = checking.write_queries(found, queries) if queries is not None else ()
     if as_json:
-        warnings = [_finding(d) for _, warned in found for d in warned]
-        programs = [_summary(graph) for graph, _ in found]
-        click.echo(json.dumps({"ok": True, "diagnostics": warnings, "programs": programs}, indent=2))
-        return
-    for graph, warned in found:
-        for diagnostic in warned:
-            click.echo(diagnostic.render(), err=True)
-        summary = _summary(graph)
-        click.echo(f"{graph.name}: well typed")
-        for tensor in summary["inputs"]:
-            dims = f"[{', '.join(tensor['shape'])}]" if tensor["shape"] else ""
-            click.echo(f"  {tensor['role']:8} {tensor['name']}{dims}: {tensor['type']}")
-        for item in summary["properties"]:
-            click.echo(f"  ensure   {item['property']}: {item['verdict']}")
+        click.echo(json.dumps(checking.plain(found), indent=2))
+    elif folder is not None:
+        click.echo(checking.table(folder, found))
+    else:
+        for checked in found:
+            _say(checking.text(checked), checked.findings)
+    if written and not as_json:
+        click.echo(f"{len(written)} queries in {queries}")
+    if not all(checked.ok for checked in found):
+        sys.exit(BAD_SPEC)
 
 
-def _finding(diagnostic: Diagnostic) -> dict[str, Any]:
-    span = diagnostic.span
-    return {
-        "code": diagnostic.code,
-        "severity": diagnostic.severity,
-        "message": diagnostic.message,
-        "file": span.source.name,
-        "line": span.line,
-        "column": span.column,
-        "end_line": span.end_line,
-        "end_column": span.end_column,
-        "notes": [n.message for n in diagnostic.notes],
-        "help": diagnostic.help,
-    }
-
-
-def _summary(graph: Graph) -> dict[str, Any]:
-    from irc.printer import expression
-
-    return {
-        "name": graph.name,
-        "inputs": [
-            {"name": n.name, "role": n.role, "type": n.kind.value, "shape": [expression(s) for s in n.shape]}
-            for n in graph.inputs
-        ],
-        "outputs": [name for name, _ in graph.outputs],
-        "properties": [{"property": p.text, "verdict": "not decided"} for p in graph.properties],
-    }
+def _say(text: str, findings: Sequence[Diagnostic]) -> None:
+    if text:
+        click.echo(text)
+    for diagnostic in findings:
+        click.echo(("\n" if text else "") + diagnostic.render(), err=True)
 
 
 @main.command()
@@ -255,7 +246,8 @@ def _stage(source: Source, stage: str, dot: bool, sizes: dict[str, int], dtype: 
                 found = [differentiate(graph) for graph in found]
             return "\n\n".join(printer.dot(g) if dot else printer.text(g) for g in found)
         case _:
-            program = compiled(source, sizes, dtype, target)
+            ensured = [p.text for graph in graphs(source) for p in graph.properties]
+            program = compiled(source, sizes, dtype, target, accept=ensured)
             if stage == "tiles":
                 return "\n\n".join(dump(kernel) for kernel in program.kernels)
             return str(program.source)
@@ -264,9 +256,12 @@ def _stage(source: Source, stage: str, dot: bool, sizes: dict[str, int], dtype: 
 @main.command("compile")
 @spec_argument
 @click.option("-o", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where to.")
+@accept_option
 @sizes_option
 @compile_options
-def compile_command(spec: str, folder: Path, sizes: dict[str, int], dtype: str, target: str) -> None:
+def compile_command(
+    spec: str, folder: Path, accept: tuple[str, ...], sizes: dict[str, int], dtype: str, target: str
+) -> None:
     """Write a program as a library for other languages, with C header, source and manifest.json.
 
     \b
@@ -276,7 +271,7 @@ def compile_command(spec: str, folder: Path, sizes: dict[str, int], dtype: str, 
 
     source = read(spec)
     with failures():
-        written = export(compiled(source, sizes, dtype, target), folder)
+        written = export(compiled(source, sizes, dtype, target, accept), folder)
     for path in written:
         click.echo(path)
 
@@ -287,6 +282,7 @@ def compile_command(spec: str, folder: Path, sizes: dict[str, int], dtype: str, 
 @set_option
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the outputs to this .npz file.")
 @click.option("--grad", is_flag=True, help="Gradients too; cotangents d_OUTPUT from --inputs, else ones for the first.")
+@accept_option
 @sizes_option
 @compile_options
 def run(
@@ -295,6 +291,7 @@ def run(
     values: dict[str, Any],
     out: str | None,
     grad: bool,
+    accept: tuple[str, ...],
     sizes: dict[str, int],
     dtype: str,
     target: str,
@@ -313,7 +310,7 @@ def run(
     source = read(spec)
     arrays = _arrays(inputs) | values
     with failures():
-        program = compiled(source, sizes, dtype, target)
+        program = compiled(source, sizes, dtype, target, accept)
         names = [n.name for n in program.graph.inputs]
         outputs = [name for name, _ in program.graph.outputs]
         cotangents = {n: arrays.pop(f"d_{n}") for n in outputs if f"d_{n}" in arrays and f"d_{n}" not in names}

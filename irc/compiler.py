@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +11,8 @@ from irc import stored
 from irc.error import DeviceError, Error, InputError
 from irc.fuse import Precision
 from irc.grammar.source import Source
-from irc.ir import Graph
 from irc.program import Program
+from irc.proof.verdict import accepted
 
 PRECISIONS: dict[str, Precision] = {
     "f32": Precision("f32", "f32"),
@@ -28,13 +29,15 @@ def compile(
     sizes: Mapping[str, int] | None = None,
     dtype: Literal["f32", "f64", "bf16", "f16"] = "f32",
     target: str = "cpu",
+    accept: str | Iterable[str] = (),
 ) -> Program:
     """Compile an attention program.
 
     program: a path, or the text itself. sizes: sizes to fix now; the others are inferred by each call.
     dtype: storage of floating tensors; arithmetic is f32 (f64 for f64). target: "cpu", or "reference" (the float64
-    interpreter). Raises SpecError for a wrong program, ToolchainError without a C++ compiler, DeviceError for a target
-    that this machine or version lacks.
+    interpreter). accept: properties under `ensure` that may stay unproved, each as it is written: `window(w)`.
+    Raises SpecError for a wrong program and for an `ensure` that is neither proved nor accepted, ToolchainError
+    without a C++ compiler, DeviceError for a target that this machine or version lacks.
     """
     if dtype not in PRECISIONS:
         raise InputError(f"dtype: expected one of {', '.join(PRECISIONS)}, got {dtype!r}")
@@ -43,12 +46,19 @@ def compile(
     source = read(program)
     precision = Precision("f64", "f64") if target == "reference" else PRECISIONS[dtype]
 
-    def front() -> Graph:
+    def front() -> stored.Proved:
         from irc import pipeline  # not needed, nor its imports, for a text that has been seen
 
-        return pipeline.front(source)
+        graph = pipeline.front(source)
+        return graph, tuple(replace(verdict, queries=()) for verdict in pipeline.proofs(graph))
 
-    return Program(stored.graph(source, front), source, dict(sizes or {}), precision, target)
+    graph, verdicts = stored.front(source, front)
+    verdicts = accepted(verdicts, (accept,) if isinstance(accept, str) else accept)
+    if not all(verdict.passes for verdict in verdicts):
+        from irc.proof.report import refuse
+
+        refuse(graph, verdicts)
+    return Program(graph, verdicts, source, dict(sizes or {}), precision, target)
 
 
 def read(program: str | Path) -> Source:

@@ -37,6 +37,7 @@ def export(program: Program, folder: Path) -> tuple[Path, ...]:
         "program": name,
         "sizes": program.fixed,
         "entries": [_entry(made, entry) for entry in made.entries],
+        "ensures": [{"property": name, "verdict": v.label, "why": v.why} for name, v in program.verdicts.items()],
         "kernels": [_kernel(kernel) for kernel in kernels],
         "forward": _plan(built.compiled.forward),
         "backward": _plan(built.compiled.backward) if built.compiled.backward is not None else None,

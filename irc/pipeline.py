@@ -18,6 +18,7 @@ from irc.grammar.diagnostic import SyntaxErrors
 from irc.grammar.parser import parse
 from irc.grammar.source import Source
 from irc.ir import Graph
+from irc.proof.verdict import Verdict
 from irc.simplify import simplify
 from irc.specialise import specialise
 from irc.verify import verify
@@ -36,6 +37,15 @@ def front(source: Source) -> Graph:
     graph = traced("build", lambda: build(programs[0]))
     verify(graph)
     return graph
+
+
+def proofs(graph: Graph) -> tuple[Verdict, ...]:
+    """What became of each property that the program ensures. Raises SpecError for contradictory assumptions."""
+    if not graph.properties:
+        return ()
+    from irc.proof.prove import prove  # brings the solver
+
+    return traced("prove", lambda: prove(graph))
 
 
 def back(graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision) -> Compiled:

@@ -52,13 +52,13 @@ def _picture(
     rows = tuple(a for a in core.axes if a.role == "row")
     extent = [int(np.prod([size_value(a.size, sizes) for a in side])) for side in (rows, core.over)]
 
-    support = _inline(graph, core.where if core.where is not None else TRUE)
+    support = inlined(graph, core.where if core.where is not None else TRUE)
     missing = _missing(support, values)
     if missing:
         raise InputError(f"the mask of '{graph.name}' reads {_names(missing)}: give it with --set or --inputs")
     allowed = np.broadcast_to(evaluate(support, grid), grid.shape).reshape(extent)
 
-    score = _inline(graph, core.body)
+    score = inlined(graph, core.body)
     lacking = _missing(score, values)
     bias = None
     if not lacking:
@@ -85,7 +85,7 @@ def _range(axis: Axis, sizes: Mapping[str, int], at: Mapping[str, int]) -> range
     return range(point, point + 1)
 
 
-def _inline(graph: Graph, expr: Expr) -> Expr:
+def inlined(graph: Graph, expr: Expr) -> Expr:
     """The expression in terms of arguments alone: tile values replaced by their definition, dot products by 0."""
 
     def replace(e: Expr) -> Expr | None:
@@ -96,7 +96,7 @@ def _inline(graph: Graph, expr: Expr) -> Expr:
             return number(0.0)
         if isinstance(node, Map) and position(node.axes, node.groups) == tuple(a.index for a in node.axes):
             body = substitute(node.body, dict(zip((a.index for a in node.axes), e.indices, strict=True)))
-            return _inline(graph, body)
+            return inlined(graph, body)
         return None
 
     return rebuild(expr, replace)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from irc.fuse import Fused, Precision
 from irc.grammar.source import Source
 from irc.interpret import interpret
 from irc.ir import Graph, Input
+from irc.proof.verdict import Verdict
 from irc.runtime import cpu
 from irc.runtime.arrays import DTYPE, give, take
 from irc.runtime.execute import run
@@ -44,18 +45,20 @@ class Built:
 class Program:
     """One attention program for one target and element type. Safe to call from several threads.
 
-    `graph`, `backward_graph`, `source` and `kernels` show what was compiled; `verdicts` what was proved.
+    `graph`, `backward_graph`, `source` and `kernels` show what was compiled; `verdicts` what was proved, by the
+    text of each `ensure`: `str(program.verdicts["causal"])` begins with `proved`, or `refuted, accepted`.
     """
 
     def __init__(
-        self, graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision, target: str
-    ) -> None:
+        self, graph: Graph, verdicts: Sequence[Verdict], source: Source, sizes: Mapping[str, int],
+        precision: Precision, target: str,
+    ) -> None:  # fmt: skip
         self.graph = graph
         self.text = source
         self.target = target
         self.precision = precision
         self.fixed = dict(sizes)
-        self.verdicts: dict[str, str] = {p.text: "not decided" for p in graph.properties}
+        self.verdicts: dict[str, Verdict] = {verdict.text: verdict for verdict in verdicts}
         declared = {name for name, _ in graph.sizes}
         for name, value in sizes.items():
             if name not in declared:

@@ -1,4 +1,4 @@
-"""Results of the compiler kept across processes: a graph by its text, kernels by graph, sizes and precision.
+"""Results of the compiler kept across processes: graphs and verdicts by text, kernels by sizes and precision too.
 
 An entry is only as good as the compiler that made it, so the key holds a fingerprint of the compiler's own files.
 """
@@ -13,9 +13,11 @@ from pathlib import Path
 from irc.fuse import Precision
 from irc.grammar.source import Source
 from irc.ir import Graph
+from irc.proof.verdict import Verdict
 from irc.runtime import cache as store
 from irc.runtime import cpu, toolchain
 
+Proved = tuple[Graph, tuple[Verdict, ...]]
 GRAPH, COMPILED, LIBRARY = "graph.pickle", "compiled.pickle", "kernels.so"
 
 
@@ -28,16 +30,16 @@ def fingerprint() -> str:
     return "\n".join(f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files)
 
 
-def graph(source: Source, build: Callable[[], Graph]) -> Graph:
-    """The graph of a text; whatever `build` raises passes through and nothing is kept."""
+def front(source: Source, build: Callable[[], Proved]) -> Proved:
+    """The graph of a text and its verdicts; whatever `build` raises passes through and nothing is kept."""
 
     def write(directory: Path) -> None:
         (directory / GRAPH).write_bytes(pickle.dumps(build()))
 
     key = store.key(("graph", source.name, source.text, fingerprint()))
-    found = pickle.loads((store.get_or_build(key, write) / GRAPH).read_bytes())
-    assert isinstance(found, Graph)
-    return found
+    graph, verdicts = pickle.loads((store.get_or_build(key, write) / GRAPH).read_bytes())
+    assert isinstance(graph, Graph)
+    return graph, verdicts
 
 
 def kernels(

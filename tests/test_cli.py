@@ -18,7 +18,7 @@ from irc.cli import main
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAUSAL = str(EXAMPLES / "causal.attn")
 WINDOW = str(EXAMPLES / "softcap_window.attn")
-PROGRAMS = sorted(EXAMPLES.rglob("*.attn"))
+PROGRAMS = sorted(p for p in EXAMPLES.rglob("*.attn") if p.parent.name != "bugzoo" or p.stem.endswith("_fixed"))
 
 
 def irc(*arguments: str, stdin: str | None = None) -> Result:
@@ -36,11 +36,11 @@ def arrays(tmp_path: Path) -> tuple[str, dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("spec", PROGRAMS, ids=lambda path: path.stem)
-def test_every_example_checks_and_its_properties_are_not_claimed_as_proved(spec: Path) -> None:
+def test_every_example_is_proved(spec: Path) -> None:
     result = irc("check", str(spec), "--json")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == 0, result.stdout + result.stderr
     (program,) = json.loads(result.stdout)["programs"]
-    assert {p["verdict"] for p in program["properties"]} <= {"not decided"}
+    assert {p["status"] for p in program["properties"]} <= {"proved"}
     assert spec.read_text().startswith("# "), "an example begins with its paragraph"
 
 

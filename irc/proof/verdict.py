@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from irc.error import InputError
 from irc.grammar.source import Span
 from irc.proof.claim import Model
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one `ensure`: `property` is its text.
+    """What became of one `ensure`, whose text is `text`.
 
     `evidence` is a sentence: why it holds, or what was checked. A refuted one has the smallest state of the program
     that breaks it (`model`, pairs of the core `core`), `reason` says in words what happens there, `diagnosis` how the
     mask nearly matches (`complemented`, `transposed`, …) and `fix` what to write instead, where these are known.
+    `at` is the statement responsible. `accepted`: the program compiles although it is not proved.
     """
 
-    property: str
+    text: str
     status: Literal["proved", "refuted", "not decided"]
     evidence: str = ""
     core: str | None = None
@@ -29,6 +32,43 @@ class Verdict:
     accepted: bool = False
     queries: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     span: Span | None = field(default=None, compare=False)
+    at: Span | None = field(default=None, compare=False)
+
+    @property
+    def passes(self) -> bool:
+        """Whether a program with this verdict compiles."""
+        return self.status == "proved" or self.accepted
+
+    @property
+    def label(self) -> str:
+        """`proved`, `refuted`, `not decided, accepted`, …"""
+        return self.status + (", accepted" if self.accepted else "")
+
+    @property
+    def why(self) -> str:
+        """What happens in the counterexample, else the evidence."""
+        return self.reason or self.evidence
 
     def __str__(self) -> str:
-        return self.status + (f": {self.evidence}" if self.evidence else "")
+        return self.label + (f": {self.why}" if self.why else "")
+
+
+def accepted(verdicts: Sequence[Verdict], names: Iterable[str]) -> tuple[Verdict, ...]:
+    """The verdicts, those of the named properties marked as accepted unless they are proved.
+
+    A name is the text of a property, as in `window(w)`. Raises InputError for one that there is not.
+    """
+    wanted = {"".join(name.split()): name for name in names}
+    known = {"".join(v.text.split()): v.text for v in verdicts}
+    for key, name in wanted.items():
+        if key not in known:
+            raise InputError(f"accept: the program does not ensure `{name}`; {_ensured(name, tuple(known.values()))}")
+    return tuple(replace(v, accepted=v.status != "proved" and "".join(v.text.split()) in wanted) for v in verdicts)
+
+
+def _ensured(name: str, known: tuple[str, ...]) -> str:
+    if not known:
+        return "it ensures nothing"
+    from irc.elaborate.report import similar  # brings difflib
+
+    return similar(name, known) or f"it ensures {', '.join(f'`{k}`' for k in known)}"

@@ -1,0 +1,191 @@
+"""What `irc check` says: types, warnings, a verdict for each `ensure`; of a folder, a table."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from irc.build import build
+from irc.error import SpecError
+from irc.grammar.diagnostic import Diagnostic, SyntaxErrors
+from irc.grammar.parser import parse
+from irc.grammar.source import Source
+from irc.ir import Graph
+from irc.pipeline import proofs
+from irc.printer import expression
+from irc.proof import report
+from irc.proof.verdict import Verdict, accepted
+from irc.verify import verify
+
+SIGN = {"proved": "✓", "refuted": "✗", "not decided": "?"}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One program, or one text that is none: then it has no graph. `diagnostics` are the warnings too."""
+
+    name: str
+    source: Source
+    graph: Graph | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return all(d.severity == "warning" for d in self.findings)
+
+    @property
+    def findings(self) -> tuple[Diagnostic, ...]:
+        """The diagnostics, those of unproved properties included."""
+        if self.graph is None:
+            return self.diagnostics
+        failed = (v for v in self.verdicts if not v.passes)
+        return (*self.diagnostics, *(report.diagnostic(self.graph, v) for v in failed))
+
+
+def check(sources: Iterable[Source], accept: Sequence[str] = ()) -> tuple[Checked, ...]:
+    """Every program of the texts. Raises InputError for a name in `accept` that no program ensures."""
+    found = [checked for source in sources for checked in _programs(source)]
+    verdicts = iter(accepted([v for checked in found for v in checked.verdicts], accept))
+    return tuple(replace(checked, verdicts=tuple(next(verdicts) for _ in checked.verdicts)) for checked in found)
+
+
+def _programs(source: Source) -> Iterator[Checked]:
+    name = Path(source.name).stem
+    try:
+        programs = parse(source)
+    except SyntaxErrors as error:
+        yield Checked(name, source, diagnostics=error.diagnostics)
+        return
+    for program in programs:
+        name = program.name.id
+        try:
+            graph = build(program)
+            verify(graph)
+        except SpecError as error:
+            yield Checked(name, source, diagnostics=error.diagnostics)
+            continue
+        try:
+            yield Checked(name, source, graph, proofs(graph), graph.warnings)
+        except SpecError as error:
+            yield Checked(name, source, diagnostics=(*graph.warnings, *error.diagnostics))
+
+
+# in words
+
+
+def text(checked: Checked) -> str:
+    """The program's arguments and verdicts; empty for a text that is no program."""
+    if checked.graph is None:
+        return ""
+    lines = [f"{checked.name}: well typed"]
+    for node in checked.graph.inputs:
+        dims = f"[{','.join(expression(s) for s in node.shape)}]" if node.shape else ""
+        lines.append(f"  {node.role:8} {node.name}{dims}: {node.kind.value}")
+    wide = max((len(v.text) for v in checked.verdicts), default=0)
+    for v in checked.verdicts:
+        lines += _hanging(f"  {SIGN[v.status]} {v.text.ljust(wide)}  ", str(v))
+    return "\n".join(lines)
+
+
+def _hanging(lead: str, words: str) -> list[str]:
+    """The words beside the lead, folded at the width of the terminal."""
+    width = max(shutil.get_terminal_size((120, 24)).columns, len(lead) + 30)
+    return textwrap.wrap(words, width, initial_indent=lead, subsequent_indent=" " * len(lead), break_on_hyphens=False)
+
+
+def table(folder: Path, found: Sequence[Checked]) -> str:
+    """A line a program: name, verdict, reason."""
+    rows = [(_label(folder, c), *_summary(c)) for c in found]
+    names, verdicts = (max(len(row[n]) for row in (*rows, HEAD)) for n in (0, 1))
+    lines = [f"{HEAD[0].ljust(names)}  {HEAD[1].ljust(verdicts)}  {HEAD[2]}"]
+    for name, verdict, reason in rows:
+        lines += [
+            line.rstrip() for line in _hanging(f"{name.ljust(names)}  {verdict.ljust(verdicts)}  ", reason or "-")
+        ]
+    passed = sum(c.ok for c in found)
+    return "\n".join([*lines, "", f"{passed} of {len(found)} programs pass"])
+
+
+HEAD = ("program", "verdict", "reason")
+
+
+def _label(folder: Path, checked: Checked) -> str:
+    file = Path(checked.source.name).relative_to(folder).with_suffix("").as_posix()
+    return file if Path(file).name == checked.name else f"{file} ({checked.name})"
+
+
+def _summary(checked: Checked) -> tuple[str, str]:
+    """The verdict on the whole program, and its reason."""
+    failed = [v for v in checked.verdicts if not v.passes]
+    if failed:
+        worst = min(failed, key=lambda v: v.status != "refuted")
+        how = f" ({worst.diagnosis})" if worst.diagnosis else ""
+        return worst.status, f"{worst.text}: {worst.why}{how}"
+    errors = [d for d in checked.diagnostics if d.severity == "error"]
+    if errors:
+        return "wrong", f"{errors[0].code}: {errors[0].message}"
+    if checked.diagnostics:
+        return "suspicious", f"{checked.diagnostics[0].code}: {checked.diagnostics[0].message}"
+    unproved = [v for v in checked.verdicts if v.accepted]
+    if unproved:
+        return unproved[0].label, f"{unproved[0].text}: {unproved[0].why}"
+    return ("proved", ", ".join(v.text for v in checked.verdicts)) if checked.verdicts else ("well typed", "")
+
+
+# as data
+
+
+def plain(found: Sequence[Checked]) -> dict[str, Any]:
+    """Everything as JSON: diagnostics, and each program with its arguments and verdicts."""
+    return {
+        "ok": all(c.ok for c in found),
+        "diagnostics": [finding(d) for c in found for d in c.findings],
+        "programs": [_program(c, c.graph) for c in found if c.graph is not None],
+    }
+
+
+def _program(checked: Checked, graph: Graph) -> dict[str, Any]:
+    return {
+        "name": graph.name,
+        "file": checked.source.name,
+        "inputs": [
+            {"name": n.name, "role": n.role, "type": n.kind.value, "shape": [expression(s) for s in n.shape]}
+            for n in graph.inputs
+        ],
+        "outputs": [name for name, _ in graph.outputs],
+        "properties": [report.plain(graph, verdict) for verdict in checked.verdicts],
+    }
+
+
+def finding(diagnostic: Diagnostic) -> dict[str, Any]:
+    return {
+        "code": diagnostic.code,
+        "severity": diagnostic.severity,
+        "message": diagnostic.message,
+        **report.place(diagnostic.span),
+        "notes": [{"message": n.message, **(report.place(n.span) if n.span else {})} for n in diagnostic.notes],
+        "help": diagnostic.help,
+    }
+
+
+def write_queries(found: Sequence[Checked], folder: Path) -> tuple[Path, ...]:
+    """The queries of every verdict as SMT-LIB 2 files, `program.property.query.smt2`; answers their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for checked in found:
+        for verdict in checked.verdicts:
+            for name, query in verdict.queries:
+                path = folder / f"{'.'.join(map(_slug, (checked.name, verdict.text, name)))}.smt2"
+                path.write_text(query, encoding="utf-8")
+                written.append(path)
+    return tuple(written)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"\W+", "-", name).strip("-")

@@ -1,0 +1,175 @@
+"""Why a property fails: the nearest program that has it. What is offered has been proved, never guessed.
+
+Candidates undo a mutation of a mask (`mutation.py`), add a mask, or add an assumption. They are tried in that order,
+first those that keep all that the program ensures and leave no row empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Size, integer, op, walk
+from irc.grammar.source import Span
+from irc.ir import Core, Fact, Graph, Map, Mask, Property, Reduce
+from irc.proof.claim import Model
+from irc.proof.flow import core_of
+from irc.proof.mutation import negated, repairs, written
+from irc.proof.picture import picture
+
+Holds = Callable[[Graph, Property], bool]
+NONEMPTY = Property("rows nonempty", "rows nonempty")
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """`name` says how the program misses the property, `fix` what to write instead, `at` where it goes wrong."""
+
+    name: str
+    fix: str
+    at: Span | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A program, and what it says of the one given. It must keep `exactly` the pairs that were right."""
+
+    diagnosis: Diagnosis
+    graph: Graph
+    exactly: tuple[Property, ...] = ()
+
+
+def diagnose(
+    graph: Graph, property: Property, core: Core, model: Model, proved: tuple[Property, ...], holds: Holds
+) -> Diagnosis | None:
+    """The first candidate that has the property, refuted by the model, and loses none of those that are `proved`."""
+    others = tuple(p for p in graph.properties if p != property)
+    tried = tuple(candidates(graph, property, core, model))
+    known: dict[tuple[int, Property], bool] = {}
+
+    def has(candidate: Candidate, wanted: Property) -> bool:
+        key = id(candidate), wanted
+        if key not in known:
+            known[key] = holds(candidate.graph, wanted)
+        return known[key]
+
+    for kept in ((*others, NONEMPTY), (*proved, NONEMPTY), proved):
+        for candidate in tried:
+            if all(has(candidate, p) for p in (property, *candidate.exactly, *kept)):
+                return candidate.diagnosis
+    return None
+
+
+def candidates(graph: Graph, property: Property, core: Core, model: Model) -> Iterator[Candidate]:
+    """Programs near this one that do not fail in the state of the model."""
+    nonempty = property.name == "rows nonempty"
+    if nonempty:
+        yield from _with_assumptions(graph, core)
+    for candidate in (*_with_mask_changed(graph, property, core), *_with_mask_added(graph, property, core)):
+        if _differs(graph, candidate.graph, core, model):
+            yield candidate
+    if not nonempty:
+        yield from _with_assumptions(graph, core)
+
+
+def _differs(graph: Graph, other: Graph, core: Core, model: Model) -> bool:
+    """Whether the mask has changed at the offending pair or row, and lets some pair through."""
+    before = picture(graph, core, model)
+    after = picture(other, next(c for c in other.cores if c.name == core.name), model)
+    if before is None or after is None or before.row is None:
+        return True
+    at = before.row if before.column is None else (before.row, before.column)
+    return bool((before.allowed[at] != after.allowed[at]).any())
+
+
+# masks
+
+
+def _with_mask_changed(graph: Graph, property: Property, core: Core) -> Iterator[Candidate]:
+    wanted = _wanted(property, core)
+    for n, mask in enumerate(core.masks):
+        for name, predicate in repairs(mask.predicate, core):
+            masks = (*core.masks[:n], replace(mask, predicate=predicate), *core.masks[n + 1 :])
+            exactly: tuple[Property, ...] = ()
+            if name == "off by one" and wanted is not None:
+                exactly = (Property("allow", "allow", op("and", core.support or TRUE, wanted), core.name),)
+            if name == "off by one" and property.name == "window":
+                name = "window off by one"
+            diagnosis = Diagnosis(name, _fix(name, mask, predicate, core), mask.span)
+            yield Candidate(diagnosis, with_masks(graph, core, masks), exactly)
+
+
+def _fix(name: str, mask: Mask, predicate: Expr, core: Core) -> str:
+    allow, block = (f"`allow {written(predicate, core)}`", f"`block {written(negated(predicate), core)}`")
+    if name == "complemented":  # as it was written, with the other word
+        as_written = mask.span.text().removeprefix(mask.kind).strip() if mask.span else ""
+        allow, block = (f"`block {as_written}`", allow) if mask.kind == "allow" else (f"`allow {as_written}`", block)
+        return f"write {allow}, or {block}"
+    return f"write {allow if mask.kind == 'allow' else block}"
+
+
+def with_masks(graph: Graph, core: Core, masks: tuple[Mask, ...]) -> Graph:
+    """The program with other masks in one core."""
+    support: Expr | None = None
+    for mask in masks:
+        support = mask.predicate if support is None else op("and", support, mask.predicate)
+    changed = replace(core, masks=masks, support=support)
+    keys = set(core.columns)
+    nodes = tuple(
+        replace(n, where=support)
+        if isinstance(n, Map | Reduce)
+        and n.where == core.support
+        and keys & {*n.axes, *getattr(n, "over", ())}
+        and core_of(n, graph) == core
+        else n
+        for n in graph.nodes
+    )
+    return replace(graph, nodes=nodes, cores=tuple(changed if c.name == core.name else c for c in graph.cores))
+
+
+def _wanted(property: Property, core: Core) -> Expr | None:
+    """What a mask alone would say to have the property."""
+    if len(core.rows) != 1 or not core.position:
+        return None
+    (position,), column = core.position, core.columns[0].index
+    match property.name, property.argument:
+        case "causal", _:
+            return op("le", column, position)
+        case "window", width if width is not None:
+            return op("lt", op("sub", position, width), column)
+    return None
+
+
+def _with_mask_added(graph: Graph, property: Property, core: Core) -> Iterator[Candidate]:
+    wanted = _wanted(property, core)
+    if wanted is not None:
+        diagnosis = Diagnosis("mask missing", f"add `allow {written(wanted, core)}`", core.span)
+        yield Candidate(diagnosis, with_masks(graph, core, (*core.masks, Mask("allow", wanted))))
+
+
+# assumptions
+
+
+def _with_assumptions(graph: Graph, core: Core) -> Iterator[Candidate]:
+    facts = tuple(_assumptions(graph, core))
+    for chosen in (*((f,) for f in facts), *combinations(facts, 2)):
+        fix = f"add `assume {', '.join(f.text for f in chosen)}`"
+        yield Candidate(Diagnosis("assumption missing", fix, core.span), replace(graph, facts=(*graph.facts, *chosen)))
+
+
+def _assumptions(graph: Graph, core: Core) -> Iterator[Fact]:
+    """What is commonly true of the sizes, scalars and lengths that the mask reads."""
+    for row, column in zip(core.rows, core.columns, strict=False):
+        if isinstance(column.size, Size):
+            yield Fact(op("le", integer(1), column.size), (), f"{column.size.name} >= 1")
+            if isinstance(row.size, Size) and row.size != column.size:
+                yield Fact(op("le", row.size, column.size), (), f"{row.size.name} <= {column.size.name}")
+    read = () if core.support is None else tuple(dict.fromkeys(e for e in walk(core.support) if isinstance(e, Load)))
+    names = dict.fromkeys(load.tensor for load in read if load.kind is Kind.INT)
+    for node in (n for n in graph.inputs if n.name in names):
+        axes = tuple(Axis("bcdef"[k], size) for k, size in enumerate(node.shape))
+        element = Load(node.name, tuple(a.index for a in axes), Kind.INT)
+        text = f"{node.name}[{','.join(a.name for a in axes)}]" if axes else node.name
+        yield Fact(op("le", integer(1), element), axes, f"{text} >= 1")
+        yield Fact(op("le", integer(0), element), axes, f"{text} >= 0")

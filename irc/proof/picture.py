@@ -1,0 +1,162 @@
+"""The counterexample of a mask as a small matrix: queries down, keys across, the offending pair marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from irc.codegen.expr import TRUE, Axis, Expr, Index, Load, Size, loads, walk
+from irc.interpret import Grid, complete_sizes, evaluate, size_value
+from irc.ir import Core, Graph
+from irc.plot import inlined
+from irc.proof.claim import Model
+
+ALLOWED, BLOCKED, WRONG, WANTED = "■", "·", "✗", "○"
+MOST = 12  # rows and columns that are drawn; of more, the ends and those around the mark
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The pairs of one core in one state of the program.
+
+    `allowed` is [rows, columns], product axes flattened. `rows` and `columns` name each axis with its index along that
+    side. `row` and `column` are the offending pair; without a column, it is the row that offends. `given` names sizes,
+    scalars and tables.
+    """
+
+    core: str
+    allowed: np.ndarray[Any, np.dtype[np.bool_]]
+    rows: dict[str, tuple[int, ...]]
+    columns: dict[str, tuple[int, ...]]
+    row: int | None
+    column: int | None
+    given: str
+
+
+def picture(graph: Graph, core: Core, model: Model, also: Sequence[Expr] = ()) -> Picture | None:
+    """The core in the state of the model; None where the model leaves out what its mask reads. `also` are expressions
+    whose sizes, scalars and tables are named too."""
+    sizes = complete_sizes(graph, model.sizes)
+    values = model.tables | {name: np.asarray(value) for name, value in model.scalars.items()}
+    axes = (*core.batch, *core.rows, *core.columns)
+    support = inlined(graph, core.support if core.support is not None else TRUE)
+    try:
+        batch = [range(p, p + 1) for p in (model.indices.get(a.name, 0) for a in core.batch)]
+        spans = [range(size_value(a.size, sizes)) for a in (*core.rows, *core.columns)]
+        grid = Grid(tuple(a.name for a in axes), sizes, values, (*batch, *spans))
+        allowed = np.broadcast_to(evaluate(support, grid), grid.shape)
+    except (KeyError, IndexError):
+        return None
+    rows, columns = _positions(core.rows, sizes), _positions(core.columns, sizes)
+    extent = tuple(len(next(iter(side.values()))) for side in (rows, columns))
+    read = (support, *core.position, *(a.size for a in (*core.rows, *core.columns)), *also)
+    where = _at(rows, model), _at(columns, model)
+    return Picture(core.name, allowed.reshape(extent), rows, columns, *where, given(graph, read, model))
+
+
+def _positions(axes: tuple[Axis, ...], sizes: dict[str, int]) -> dict[str, tuple[int, ...]]:
+    """The index of each axis along a side, the last axis running fastest."""
+    where = np.indices([size_value(a.size, sizes) for a in axes]).reshape(len(axes), -1)
+    return {a.name: tuple(int(n) for n in along) for a, along in zip(axes, where, strict=True)}
+
+
+def _at(side: dict[str, tuple[int, ...]], model: Model) -> int | None:
+    """The place along a side where the model's indices are; None where it does not say."""
+    point = tuple(model.indices.get(name) for name in side)
+    places = list(zip(*side.values(), strict=True))
+    return places.index(point) if point in places else None
+
+
+def given(graph: Graph, read: Sequence[Expr], model: Model) -> str:
+    """The state of the program as far as the expressions see it: `Sq = 2, Sk = 3, w = 1, doc[0] = [0, 1, 1]`."""
+    parts = [e for expr in read for e in walk(expr)]
+    used = {e.name for e in parts if isinstance(e, Size)}
+    found = [f"{name} = {model.sizes[name]}" for name, _ in graph.sizes if name in used and name in model.sizes]
+    tensors = {load.tensor: load for expr in reversed(read) for load in reversed(loads(expr))}
+    found += [f"{name} = {_plain(value)}" for name, value in model.scalars.items() if name in tensors]
+    for name, table in model.tables.items():
+        if name in tensors:
+            point = _leading(tensors[name], model)
+            at = f"[{','.join(map(str, point))}]" if point else ""
+            found.append(f"{name}{at} = {_listed(table[point])}")
+    return ", ".join(found)
+
+
+def _leading(load: Load, model: Model) -> tuple[int, ...]:
+    """The first indices of an access, as long as each is the index of an axis at a known point; never all."""
+    point: list[int] = []
+    for index in load.indices[:-1]:
+        if not isinstance(index, Index) or index.name not in model.indices:
+            break
+        point.append(model.indices[index.name])
+    return tuple(point)
+
+
+def _listed(table: Any) -> str:
+    if np.ndim(table) == 0:
+        return _plain(table)
+    items = [_listed(row) for row in table[:MOST]]
+    return f"[{', '.join(items)}{', …' if len(table) > MOST else ''}]"
+
+
+def _plain(value: Any) -> str:
+    value = value.item() if isinstance(value, np.generic | np.ndarray) else value
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def text(shown: Picture) -> tuple[str, ...]:
+    """The matrix and its legend, a line each."""
+    down = _kept(shown.allowed.shape[0], shown.row)
+    across = _kept(shown.allowed.shape[1], shown.column)
+    widths = {name: max(len(name), *(len(str(n)) for n in (*along, 0))) for name, along in shown.rows.items()}
+    lead = max(len(name) for name in shown.columns)
+    wide = [max(1 if c is None else len(str(along[c])) for along in shown.columns.values()) for c in across]
+    lines = []
+    for n, (name, along) in enumerate(shown.columns.items(), 1):
+        names = " ".join((r if n == len(shown.columns) else "").rjust(w) for r, w in widths.items())
+        heads = ("…" if c is None else str(along[c]) for c in across)
+        lines.append(f"{names}  {name.rjust(lead)}  {_spread(heads, wide)}".rstrip())
+    for r in down:
+        labels = " ".join(("…" if r is None else str(shown.rows[n][r])).rjust(w) for n, w in widths.items())
+        cells = ("…" if r is None or c is None else _cell(shown, r, c) for c in across)
+        arrow = "  ◂" if r is not None and r == shown.row and shown.column is None else ""
+        lines.append(f"{labels}  {' ' * lead}  {_spread(cells, wide)}{arrow}".rstrip())
+    return (*lines, "", _legend(shown))
+
+
+def _spread(cells: Iterable[str], widths: list[int]) -> str:
+    return " ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+
+
+def _cell(shown: Picture, row: int, column: int) -> str:
+    allowed = shown.allowed[row, column]
+    if (row, column) == (shown.row, shown.column):
+        return WRONG if allowed else WANTED
+    return ALLOWED if allowed else BLOCKED
+
+
+def _legend(shown: Picture) -> str:
+    parts = [f"{ALLOWED} allowed", f"{BLOCKED} blocked"]
+    if shown.row is not None and shown.column is not None:
+        wrong = shown.allowed[shown.row, shown.column]
+        parts.append(f"{WRONG} allowed, and must not be" if wrong else f"{WANTED} blocked, and must be allowed")
+    elif shown.row is not None:
+        parts.append("◂ no key is allowed")
+    return "   ".join(parts)
+
+
+def _kept(count: int, marked: int | None) -> list[int | None]:
+    """The places drawn along one side; None is a gap."""
+    if count <= MOST:
+        return list(range(count))
+    near = set() if marked is None else set(range(marked - 2, marked + 3))
+    kept = sorted(n for n in near | {0, 1, 2, count - 1} if 0 <= n < count)
+    found: list[int | None] = []
+    for n in kept:
+        if found and found[-1] is not None and n != found[-1] + 1:
+            found.append(None)
+        found.append(n)
+    return found

@@ -1,0 +1,93 @@
+"""Every `ensure` of a program, decided."""
+
+from __future__ import annotations
+
+from irc.codegen.expr import TRUE
+from irc.error import SpecError
+from irc.grammar.source import Span
+from irc.ir import Core, Graph, Property
+from irc.proof.assumptions import contradiction
+from irc.proof.claim import Answer, Claim
+from irc.proof.decide import decide
+from irc.proof.diagnosis import Diagnosis, diagnose
+from irc.proof.properties import PropertyError, Undecided, claims
+from irc.proof.reason import evidence, reason
+from irc.proof.report import contradictory, senseless
+from irc.proof.verdict import Verdict, accepted
+
+Decided = tuple[tuple[Claim, Answer], ...]
+WEAKEST_FIRST = ("refuted", "unknown", "proved")
+
+
+def prove(graph: Graph, accept: tuple[str, ...] = ()) -> tuple[Verdict, ...]:
+    """A verdict for each property that the program ensures; those named in `accept` are so marked if not proved.
+
+    Raises SpecError where the assumptions contradict each other (everything would follow from them) and for a property
+    that makes no sense of this program, InputError for a name in `accept` that the program does not ensure.
+    """
+    if not graph.properties:
+        return accepted((), accept)
+    against = contradiction(graph)
+    if against:
+        raise SpecError((contradictory(against),))
+    decided, nonsense = {}, []
+    for property in graph.properties:
+        try:
+            decided[property] = _decided(property, graph)
+        except PropertyError as error:
+            nonsense.append(senseless(property, error))
+    if nonsense:
+        raise SpecError(tuple(nonsense))
+    proved = tuple(p for p, found in decided.items() if all(answer.status == "proved" for _, answer in found))
+    return accepted(tuple(_verdict(p, decided[p], graph, proved) for p in graph.properties), accept)
+
+
+def _decided(property: Property, graph: Graph) -> Decided:
+    try:
+        return tuple((claim, decide(claim, graph)) for claim in claims(property, graph))
+    except Undecided as why:
+        return ((Claim(property.text, (), TRUE), Answer("unknown", str(why))),)
+
+
+def holds(graph: Graph, property: Property) -> bool:
+    """Whether the property is proved."""
+    try:
+        return all(answer.status == "proved" for _, answer in _decided(property, graph))
+    except PropertyError:
+        return False
+
+
+def _verdict(property: Property, decided: Decided, graph: Graph, proved: tuple[Property, ...]) -> Verdict:
+    """The verdict of the weakest claim."""
+    queries = tuple(query for _, answer in decided for query in answer.queries)
+    if property in proved:
+        return Verdict(property.text, "proved", evidence(property, decided), queries=queries, span=property.span)
+    claim, answer = min(decided, key=lambda found: WEAKEST_FIRST.index(found[1].status))
+    if answer.status == "unknown":
+        why = answer.evidence or f"no proof that {claim.about}, and too many states to search"
+        return Verdict(property.text, "not decided", why, claim.core, queries=queries, span=property.span)
+    assert answer.model is not None
+    found: Diagnosis | None = None
+    core = next((c for c in graph.cores if c.name == claim.core), None)
+    if core is not None and claim.span is None:
+        found = diagnose(graph, property, core, answer.model, proved, holds)
+    return Verdict(
+        property.text,
+        "refuted",
+        answer.evidence,
+        claim.core,
+        answer.model,
+        reason(graph, property, claim, answer.model),
+        found.name if found else None,
+        found.fix if found else None,
+        queries=queries,
+        span=property.span,
+        at=claim.span or (found.at if found else _mask(core)),
+    )
+
+
+def _mask(core: Core | None) -> Span | None:
+    """The mask to blame where nothing is known: the only one, else the core."""
+    if core is None:
+        return None
+    return core.masks[0].span if len(core.masks) == 1 else core.span
