@@ -147,6 +147,10 @@ class _Entry:
         return Entry(self.what, arguments, tuple(self.buffers.values()), tuple(self.statements))
 
     def run(self) -> None:
+        for tensor in self._overwritten():
+            given = self.places.pop(tensor)
+            self._make(tensor, 0)
+            self.statements.append(Copy(self.places[tensor], given, self.tensors[tensor].shape))
         for number, step in enumerate(self.plan.steps):
             match step:
                 case Allocate(tensor, zero):
@@ -172,6 +176,12 @@ class _Entry:
                     assert_never(step)
         for tensor, argument in self.copied:
             self.statements.append(Copy(_given(argument), self.places[tensor], argument.shape))
+
+    def _overwritten(self) -> list[str]:
+        """What the caller gave and a kernel writes, itself or through a view: it must be copied first."""
+        kernels = [self.kernels[step.kernel] for step in self.plan.steps if isinstance(step, Call)]
+        written = {self.owner.get(t.name, t.name) for k in kernels for t in k.tensors if t.written}
+        return sorted(written & self.places.keys())
 
     def _make(self, tensor: str, number: int) -> None:
         """Memory for a tensor that has none: its output's, what is saved for backward, or the workspace."""

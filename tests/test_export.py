@@ -13,8 +13,14 @@ import numpy as np
 import pytest
 
 import irc
+from irc.codegen.expr import Axis, Size, integer
+from irc.codegen.kernel import LoopKernel, Tensor
+from irc.codegen.library import Copy, Invoke, Place
+from irc.entries import _Entry
 from irc.export import export
+from irc.fuse import Fused
 from irc.runtime.arrays import DTYPE
+from irc.runtime.plan import Call, Operand, Plan, PlanTensor, View
 from tests.test_examples import SMALL, arguments
 from tests.test_kernels import TOLERANCE, relative
 
@@ -239,6 +245,20 @@ def test_names_that_c_has_a_meaning_for_and_an_input_returned(tmp_path: Path) ->
     declared = (tmp_path / "names.h").read_text()
     for name in ("*d_y,", "*restrict_,", "*saved_,", "*size_B_,", "*d_y_,", "*x_,"):
         assert name in declared
+
+
+def test_an_argument_that_a_kernel_writes_is_copied_first() -> None:
+    axis = Axis("s", Size("S"))
+    given = Tensor("seen", "f32", 1, written=True)
+    kernel = LoopKernel("fill", (given,), ("S",), (), "seen", "f32")
+    tensors = (PlanTensor("x", "input", "f32", (Size("S"),)), PlanTensor("seen", "temporary", "f32", (Size("S"),)))
+    steps = (View("seen", (axis,), Operand("x", ((axis,),))), Call("fill"))
+    place = Place("x", "f32", integer(0), (integer(1),))
+    entry = _Entry("backward", Fused(Plan(tensors, steps, ()), (kernel,)), {"x": place}, ("x",))
+    entry.run()
+    copy, invoke = entry.statements
+    assert isinstance(copy, Copy) and copy.source == place
+    assert isinstance(invoke, Invoke) and invoke.tensors == (copy.target,) and copy.target.tensor != "x"
 
 
 GATHER = """
