@@ -1,21 +1,25 @@
-"""A test that cannot fail is a defect: each law of the language is broken on purpose, and its test must notice."""
+"""A test that cannot fail is a defect: each point of what the language means is broken on purpose, near where such a
+bug would be made, and the test that guards it must notice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from irc import pipeline
-from irc.codegen.expr import Expr, integer, number, op
+from irc import compiler, fuse, ir
+from irc.codegen.expr import Expr, Index, Load, Size, integer, number, op
+from irc.elaborate.core import CoreBuilder
+from irc.fuse import Precision
 from irc.ir import Graph, Map, Node, Reduce
+from irc.program import Run
 from irc.simplify import rewrite
 from tests import test_differentiate, test_kernels
-
-Sabotage = Callable[[Node], Node]
+from tests.seeds import Plant, entry, in_graph, in_source, instead, loads_of
 
 
 def without_mask(node: Node) -> Node:
@@ -45,37 +49,145 @@ def sentinel(node: Node) -> Node:
     return replace(node, where=None) if isinstance(node, Reduce) else node
 
 
-def everywhere(graph: Graph, sabotage: Sabotage) -> Graph:
-    return replace(graph, nodes=tuple(sabotage(n) for n in graph))
+def counted_as_mask(honest: Callable[..., None], builder: CoreBuilder, stage: Any, value: Any) -> None:
+    """A large negative bias warns, and blocks its pairs."""
+    honest(builder, stage, value)
+    builder.masks.append(ir.Mask("allow", value.args[0]))
 
 
-def planted() -> None:
+def neighbour(load: Expr) -> Expr:
+    """The element at the next batch entry."""
+    assert isinstance(load, Load)
+    batch = Index("b")
+    following = op("mod", op("add", batch, integer(1)), Size("B"))
+    return replace(load, indices=tuple(following if i == batch else i for i in load.indices))
+
+
+def no_cotangent_of_lse(honest: Callable[..., Any], run: Run, name: str, output: Any, value: Any) -> Any:
+    return honest(run, name, output, None if name == "lse" else value)
+
+
+def of_cotangent(output: str, change: Callable[[Expr], Expr]) -> Callable[[Node], Node]:
+    return loads_of(f"cotangent.{output}", change)
+
+
+def nothing(_: Expr) -> Expr:
+    return number(0.0)
+
+
+def negated(expr: Expr) -> Expr:
+    return op("neg", expr)
+
+
+@dataclass(frozen=True)
+class Seed:
+    point: str  # of LANGUAGE, "What it means, exactly"
+    broken: str
+    plant: Plant
+    notices: Callable[[], None]
+
+
+def blocked_nan() -> None:
     test_kernels.test_blocked_non_finite_values_change_no_bit(np.nan)
 
 
-CASES: list[tuple[str, str, Sabotage, Callable[[], None]]] = [
-    ("forward", "blocked NaN", without_mask, lambda: test_kernels.test_blocked_non_finite_values_change_no_bit(np.nan)),
-    (
-        "backward",
-        "blocked NaN",
-        without_mask,
-        lambda: test_kernels.test_blocked_non_finite_values_change_no_bit(np.nan),
+def carries(output: str) -> Callable[[], None]:
+    return lambda: test_kernels.test_every_output_and_statistic_carries_a_cotangent(output)
+
+
+def lse(dtype: str) -> Callable[[], None]:
+    return lambda: test_kernels.test_logsumexp_is_natural_and_of_the_accuracy_of_the_arithmetic(dtype)
+
+
+def biased() -> None:
+    test_kernels.test_a_large_negative_bias_is_no_mask("f16")
+
+
+def long_sums() -> None:
+    test_kernels.test_long_sums_are_made_in_fp32("bf16")
+
+
+def same_bits(name: str) -> Callable[[], None]:
+    def check() -> None:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            test_kernels.test_the_same_call_gives_the_same_bits(name, monkeypatch)
+
+    return check
+
+
+# Changes of the generated C++: what stands there, and what a careless template would have put.
+LSE = r"(row_maximum\[lane_at\] \+ std::log\(total\))"
+LSE_IN_BASE_2 = (LSE, "row_maximum[lane_at] * LOG2_E + std::log2(total)")
+LSE_ROUNDED = (LSE, r"irc::widen(irc::to_bf16(\1))")
+UNDERFLOW = (r"T\(-100000\.0\)", "-irc::inf<T>()")
+SHORT_PRODUCTS = (
+    r"(block\[m\]\[n\]) \+= left \* right\[n\];",
+    r"\1 = (V)(((VecI)(\1 + left * right[n]) + 0x8000) & ~0xffff);",
+)
+SHORT_DENOMINATOR = (
+    r"irc::store_vector\(row_sum \+ lane, (.*)\);",
+    r"irc::store_vector(row_sum + lane, (vec)(((ivec)(\1) + 0x8000) & ~0xffff));",
+)
+SHORT_TABLE = (r"(irc::load<T>\(d__t__sum__chunks\w+\[.*\]\) \+ \(\w+\))", r"irc::widen(irc::to_bf16(\1))")
+COLUMNS_BY_THREAD = (
+    r"for \(int64_t (column_tile) = tiles\.next\(0\);.*\) \{",
+    r"for (int64_t turn = 0, turns = (column_extent + COLUMNS - 1) / COLUMNS; turn < turns; ++turn) {"
+    r"const int64_t \1 = (turn + omp_get_thread_num()) % turns;",
+)
+PANELS_BY_THREAD = (
+    r"for \(int64_t panel = tiles\.next\(0\);.*\) \{",
+    "for (int64_t turn = 0; turn < panel_count; ++turn) {"
+    "const int64_t panel = (turn + omp_get_thread_num()) % panel_count;",
+)
+COPIES_BY_THREAD = (r"\[chunk\*", "[omp_get_thread_num()*")
+NOT_CLEARED = (r"std::fill_n\(\(T \*\)row_result_\d+, .*;", "")
+
+future = test_kernels.test_the_future_changes_no_bit_of_the_past
+empty_rows = test_kernels.test_rows_without_keys_are_zero_and_pass_no_gradient
+batch = test_kernels.test_a_batch_entry_does_not_depend_on_the_others
+
+SEEDS = [
+    Seed("1", "sums see blocked pairs", in_graph("specialise", without_mask), blocked_nan),
+    Seed("1", "gradients see blocked pairs", in_graph("differentiate", without_mask), blocked_nan),
+    Seed("1", "a mask off by one", in_graph("specialise", one_key_further), future),
+    Seed("2", "blocked scores are -1e9", in_graph("specialise", sentinel), empty_rows),
+    Seed("3", "nothing warns", instead(CoreBuilder, "_warn_of_masks", lambda *_: None), biased),
+    Seed("3", "a bias counts as a mask", instead(CoreBuilder, "_warn_of_masks", counted_as_mask), biased),
+    Seed("3", "-1e5 becomes -inf", in_source(*UNDERFLOW), biased),
+    Seed("4", "lse to the base 2", in_source(*LSE_IN_BASE_2), lse("f32")),
+    Seed("4", "lse stored as bf16", instead(fuse._Fuser, "_statistic", lambda *_: False), lse("bf16")),
+    Seed("4", "lse rounded to bf16", in_source(*LSE_ROUNDED), lse("bf16")),
+    Seed("6", "the cotangent of lse is not taken", instead(Run, "_cotangent", no_cotangent_of_lse), carries("lse")),
+    *(
+        Seed("6", f"cotangent of {name} {how}", in_graph("differentiate", of_cotangent(name, change)), carries(name))
+        for name, how, change in (
+            ("o", "negated", negated),
+            ("lse", "dropped", nothing),
+            ("lse", "negated", negated),
+            ("m", "dropped", nothing),
+            ("e", "dropped", nothing),
+        )
     ),
-    ("forward", "future", one_key_further, test_kernels.test_the_future_changes_no_bit_of_the_past),
-    ("forward", "empty rows", sentinel, test_kernels.test_rows_without_keys_are_zero_and_pass_no_gradient),
+    Seed("7", "f64 accumulates in f32", entry(compiler.PRECISIONS, "f64", Precision("f64", "f32")), lse("f64")),
+    Seed("7", "products accumulate in bf16", in_source(*SHORT_PRODUCTS), long_sums),
+    Seed("7", "the denominator accumulates in bf16", in_source(*SHORT_DENOMINATOR), long_sums),
+    Seed("7", "a table's gradient accumulates in bf16", in_source(*SHORT_TABLE), long_sums),
+    Seed("8", "forward sums begin by thread", in_source(*COLUMNS_BY_THREAD), same_bits("causal")),
+    Seed("8", "backward sums begin by thread", in_source(*PANELS_BY_THREAD), same_bits("causal")),
+    Seed("8", "a table's copies are a thread's, not a task's", in_source(*COPIES_BY_THREAD), same_bits("table")),
+    Seed("8", "a sum reads the next batch entry", in_graph("specialise", loads_of("v", neighbour)), batch),
+    Seed("8", "sums are not cleared for the next batch entry", in_source(*NOT_CLEARED), batch),
 ]
 
 
-@pytest.mark.parametrize(("pass_", "law", "sabotage", "check"), CASES, ids=[f"{c[0]}: {c[1]}" for c in CASES])
-def test_a_broken_law_is_noticed(
-    pass_: str, law: str, sabotage: Sabotage, check: Callable[[], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("seed", SEEDS, ids=[f"{s.point}: {s.broken}" for s in SEEDS])
+def test_a_broken_law_is_noticed(seed: Seed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("IRC_CACHE_DIR", str(tmp_path))  # sabotaged kernels are not to be found again
-    name = "specialise" if pass_ == "forward" else "differentiate"
-    honest = getattr(pipeline, name)
-    monkeypatch.setattr(pipeline, name, lambda *given: everywhere(honest(*given), sabotage))
-    with pytest.raises(AssertionError):
-        check()
+    hits: list[str] = []
+    seed.plant(monkeypatch, hits)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        seed.notices()
+    assert hits, "the seed hit nothing"
 
 
 @pytest.mark.parametrize("factor", [1.001, -1.0])
