@@ -43,7 +43,8 @@ class Growth:
 
 
 def growth(graph: Graph) -> Growth:
-    """How the program grows by a token. Raises PropertyError where it does not."""
+    """How the program grows by a token; sizes with a definition are written out. Raises PropertyError where it does
+    not."""
     cores = [c for c in graph.cores if c.rows and c.position]
     if not cores:
         raise PropertyError(
@@ -55,7 +56,7 @@ def growth(graph: Graph) -> Growth:
     uneven = [c for c in cores if c.rows[0].size != c.columns[0].size]
     core = (uneven or cores)[0]
     rows, keys = core.rows[0].size, core.columns[0].size
-    _open(core, rows, graph, "queries")
+    _open(core, rows, "queries")
     taken = {a.name for node in graph for a in (*getattr(node, "axes", ()), *getattr(node, "over", ()))}
     name = "t"
     while name in taken:
@@ -67,7 +68,7 @@ def growth(graph: Graph) -> Growth:
     elif by_table:
         found = _by_offset(core, Axis(name, rows), by_table, graph)
     else:
-        _open(core, keys, graph, "keys")
+        _open(core, keys, "keys")
         step = Axis(name, keys)
         sizes: dict[Expr, Expr] = {rows: integer(1), keys: op("add", step.index, integer(1))}
         found = Growth(step, sizes, {}, rows, keys, (op("eq", rows, keys),))
@@ -76,10 +77,10 @@ def growth(graph: Graph) -> Growth:
     return _with_facts(found, graph)
 
 
-def _open(core: Core, size: Expr, graph: Graph, what: str) -> None:
-    if isinstance(size, Size) and dict(graph.sizes).get(size.name) is None:
+def _open(core: Core, size: Expr, what: str) -> None:
+    if isinstance(size, Size):
         return
-    if isinstance(size, Const | Size):
+    if isinstance(size, Const):
         raise PropertyError(
             f"{what} of core `{core.name}` run over {text(size)}, which is fixed: nothing can be appended",
             "leave the size open, as in `size S`",

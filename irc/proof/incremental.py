@@ -19,10 +19,12 @@ from irc.proof.distinct import distinct
 from irc.proof.flow import Undecided, all_of, core_of, inline, parts, reads_floats
 from irc.proof.growth import Growth, dimensions, growth
 from irc.size import polynomial
+from irc.specialise import specialise
 
 
 def incremental(graph: Graph) -> tuple[Claim, ...]:
     """One claim for each expression that could differ between the two states."""
+    graph = specialise(graph, {})
     compared = _Compared(graph, growth(graph))
     found: list[Claim] = []
     for node in _needed(graph):
@@ -84,11 +86,13 @@ class _Compared:
                 about = f"{what} sees no `{axis.name}` that is not there while decoding"
                 conditions = (*inside, other.outside, at.full(guard, other.names))
                 yield at.claim(about, op("not", at.full(where, other.names)), conditions, other.axes)
-        seen = at.full(op("and", guard, where))
-        bodies = [node.body, *([node.init] if isinstance(node, Reduce) and node.init is not None else [])]
-        for body in bodies:
-            for goal, about, given in at.leaves(inline(body, self.graph), ()):
-                yield at.claim(about, goal, (*inside, *at.inside(over), seen, *given))
+        reach = at.full(guard)
+        seen = (*inside, *at.inside(over), at.full(op("and", guard, where)))
+        for goal, about, given in at.leaves(inline(node.body, self.graph), ()):
+            yield at.claim(about, goal, (*seen, *given))
+        if isinstance(node, Reduce) and node.init is not None:
+            for goal, about, given in at.leaves(inline(node.init, self.graph), ()):
+                yield at.claim(about, goal, (*inside, reach, *given))
 
 
 def _telling(term: Expr) -> Expr:

@@ -12,6 +12,7 @@ from irc.printer import expression
 from irc.proof.claim import Claim
 from irc.proof.distinct import distinct
 from irc.proof.flow import Chain, Undecided, all_of, chains, inline, own_axes, possible, reads_floats
+from irc.proof.growth import dimensions
 from irc.proof.incremental import incremental
 from irc.proof.tokens import PropertyError, Tokens, input_positions, output, tokens
 from irc.size import equal, text
@@ -102,6 +103,20 @@ def check_comparable(found: Tokens) -> None:
                 "write `align last` (the last query sees the last key), `align first` or `align offset e` in the core, "
                 "or leave the property away",
             )
+    for core in found.cores.values():
+        for other in found.cores.values():
+            if found.same(found.rows(core.name), found.rows(other.name)) and _place(core) != _place(other):
+                raise PropertyError(
+                    f"cores `{core.name}` and `{other.name}` place the same queries differently among their keys: "
+                    f"at {_place(core)} and at {_place(other)}",
+                    "give both the same `align`",
+                )
+
+
+def _place(core: Core) -> str:
+    """Where row i sits, in words that do not depend on the names of rows."""
+    names: dict[Expr, Expr] = {a.index: Index(f"i{k}" if k else "i") for k, a in enumerate(core.rows)}
+    return ", ".join(expression(substitute(p, names)) for p in core.position or tuple(a.index for a in core.rows))
 
 
 def _read_as_rows(found: Tokens, core: Core) -> bool:
@@ -155,6 +170,8 @@ def _of_size(name: str, size: Expr, graph: Graph) -> tuple[int, ...]:
     sizes = shape(graph[name])
     exact = [k for k, s in enumerate(sizes) if s == size]
     alike = [k for k, s in enumerate(sizes) if equal(s, size, dict(graph.sizes))]
+    if not exact and not alike and any(size in (a.size for a in d) for d in dimensions(name, graph)):
+        raise Undecided(f"`{name}` has its entries of the batch within a longer dimension")
     return tuple((exact or alike)[:1])
 
 

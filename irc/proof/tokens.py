@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from irc.codegen.expr import Axis, Expr, Load, Op, flat, indices, loads, substitute
-from irc.ir import Core, Graph, Map, Node, Reduce, bodies, grouped, product, shape
+from irc.ir import Core, Graph, Input, Map, Node, Reduce, bodies, grouped, product, shape
 from irc.proof.flow import Chain, Undecided, chains, core_of, inline, own_axes, parts
 from irc.size import equal
 
@@ -115,10 +115,22 @@ def tokens(graph: Graph) -> Tokens:
                 if _of(hot, index) and loads(index):
                     found.tabled.add(load.tensor)
     for node in graph.inputs:
+        if node.name not in found.dims and node.name not in found.tabled:
+            _mark_by_size(found, node)
         for dim in found.of(node.name):
             at = found.dims[node.name][dim]
             found.plain |= {c for c, _ in at if {(c, "row"), (c, "column")} <= at and found.square(c)}
     return found
+
+
+def _mark_by_size(found: Tokens, node: Input) -> None:
+    """An input that no token index reaches, but a fixed one or a sum over all tokens: its length tells."""
+    for dim, size in enumerate(node.shape):
+        for name in found.cores:
+            if found.same(size, found.columns(name)):
+                found.dims.setdefault(node.name, {})[dim] = frozenset({(name, "column")})
+            elif found.same(size, found.rows(name)):
+                found.dims.setdefault(node.name, {})[dim] = frozenset({(name, "row")})
 
 
 def _of(sides: dict[str, Sides], index: Expr) -> Sides:

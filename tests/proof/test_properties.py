@@ -49,6 +49,20 @@ CROSS = """attention cross {
   return o
   ensure %s
 }"""
+ALIGNED_TWICE = """attention twice {
+  size B, Sq, Sk, D
+  input q[B,Sq,D], k[B,Sk,D], v[B,Sk,D]
+  core a[b,i,d] { align last
+    score q[b,i,c] * k[b,j,c]
+    softmax j
+    matmul v[b,j,d] }
+  core o[b,i,d] { align first
+    score q[b,i,c] * k[b,j,c]
+    softmax j
+    matmul v[b,j,d] }
+  return a, o
+  ensure causal
+}"""
 POOLED = """attention pooled {
   size B, S, D
   input q[B,S,D], k[B,S,D], v[B,S,D]
@@ -99,10 +113,11 @@ def test_caches_addressed_by_tables(text: str, expected: str) -> None:
         (CROSS % "causal", "queries of core `o` run over Sq and keys over Sk"),
         (CROSS % "window(2)", "nothing says where a query sits"),
         (CROSS % "incremental", "no core of the program says"),
+        (ALIGNED_TWICE, "place the same queries differently"),
         (POOLED, "output `y` has no query dimension"),
         (cache("j <= pos(i)", ensure="incremental", more="assume Sk == Sq"), "assumes Sk == Sq, which one query"),
         (cache("j <= pos(i)", ensure="incremental", more="assume Sq < Sk"), "which the full computation breaks"),
-        (block("j <= i", ensure="incremental").replace("B, S,", "B, S = 64,"), "run over S, which is fixed"),
+        (block("j <= i", ensure="incremental").replace("B, S,", "B, S = 64,"), "run over 64, which is fixed"),
     ],
 )
 def test_property_without_sense_says_why(text: str, message: str) -> None:
