@@ -8,7 +8,7 @@ from irc.codegen.cpu import prologue
 from irc.codegen.expr import Const
 from irc.codegen.kernel import Accumulate, Dot, InnerSum, Panel, TileKernel, Value
 from irc.codegen.loops import Counter, counters, lvalue
-from irc.codegen.masks import span_texts
+from irc.codegen.masks import mask_context
 from irc.codegen.positions import extent, unflatten
 from irc.codegen.printer import identifier, print_scalar
 
@@ -78,6 +78,7 @@ def context(kernel: TileKernel) -> dict[str, object]:
     dots = [item for item in steps if isinstance(item, Dot)]
     used = {name for dot in dots for name in (dot.row, dot.column)}
     return {
+        **mask_context(kernel),
         "kernel": kernel,
         "prologue": prologue(kernel),
         "row_tile": ROW_TILE,
@@ -96,7 +97,4 @@ def context(kernel: TileKernel) -> dict[str, object]:
         ],
         "steps": [_step(item) for item in steps],
         "support": None if kernel.support is None else print_scalar(kernel.support),
-        "may": None if kernel.verdict is None else print_scalar(kernel.verdict.may),
-        "spans": span_texts(kernel),
-        "must": None if kernel.verdict is None else print_scalar(kernel.verdict.must),
     }

@@ -14,6 +14,7 @@ from irc.codegen.expr import Axis, Expr
 
 Storage = Literal["f32", "f64", "bf16", "f16", "i32", "bool"]
 Arithmetic = Literal["f32", "f64"]
+Side = Literal["row", "column"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Panel:
     the last fastest. `value` reads batch axes, the side's axes and the features. It is evaluated while packing."""
 
     name: str
-    side: Literal["row", "column"]
+    side: Side
     features: tuple[Axis, ...]
     value: Expr
 
@@ -183,11 +184,41 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """Least and greatest value of a vector on every stretch of one side, made once a call in one pass over the side.
+    A verdict or a span reads those of its rectangle as Local("NAME_low", INT) and Local("NAME_high", INT). `value`
+    reads that side's axes and batch axes; a truth counts as 0 or 1."""
+
+    name: str
+    side: Side
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Local(name, INT) in a span: a last position, whose value in the summary's vector, which does not decrease, is at
+    most `value` (`up_to`), or the first that reaches it. Exact up to the shortest stretch that is summarised."""
+
+    name: str
+    summary: str
+    up_to: bool
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """Positions first … last of one side, inclusive; none where last < first. They may reach beyond the side."""
 
     first: Expr
     last: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A verdict is sharper on stretches of a side that do not cross a multiple of `every` (or hold whole multiples)."""
+
+    side: Side
+    every: Expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +237,7 @@ class TileKernel:
     `support`: the pairs that exist, or None for all. `body` is in order of evaluation.
     `spans`: what a tile of the outer side can touch of the side that is walked (columns; in the order "columns" rows),
     over the corners of that tile, read as in a Verdict. Every supported pair is in one; None for the whole side.
+    `summaries`, `searches`: what verdict and spans read of tables. `cuts`: where stretches are cut for the verdict.
     """
 
     name: str
@@ -223,6 +255,9 @@ class TileKernel:
     arithmetic: Arithmetic
     private: bool = False
     spans: tuple[Span, ...] | None = None
+    summaries: tuple[Summary, ...] = ()
+    searches: tuple[Search, ...] = ()
+    cuts: tuple[Cut, ...] = ()
     source: tuple[str, ...] = ()  # the spec's lines, for the comment above the code
 
 

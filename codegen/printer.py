@@ -37,8 +37,8 @@ _RESERVED = frozenset(
     decltype default delete do double else enum explicit export extern false float for friend goto if inline int long
     mutable namespace new noexcept not nullptr operator or private protected public register return short signed sizeof
     static struct switch template this throw true try typedef typeid typename union unsigned using virtual void volatile
-    while xor irc std data strides sizes threads row column row_tile column_tile tile tiles rows_end row_tiles chunks
-    packed factor others sums feature whole result highest total block block_end""".split()  # noqa: SIM905
+    while xor irc std data strides sizes threads row column row_tile column_tile tile tiles point_at position_at
+    rows_end row_tiles chunks packed factor others sums feature whole result highest total block block_end""".split()  # noqa: SIM905
 )
 
 

@@ -23,7 +23,7 @@ from irc.codegen.kernel import (
     TileOp,
     Value,
 )
-from irc.codegen.masks import SpanText, span_texts
+from irc.codegen.masks import mask_context
 from irc.codegen.positions import extent, unflatten
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf, stride_name
 
@@ -127,9 +127,6 @@ class TileText:
     column_reduces: tuple[Result, ...]
     support: str | None
     support_of_a_pair: str | None  # the same for scalars
-    may: str
-    must: str
-    spans: tuple[SpanText, ...]
     hoists: Hoists
 
 
@@ -159,6 +156,7 @@ def context(kernel: TileKernel) -> dict[str, object]:
             "column": tuple(hoists.column.values()),
             "gathers": tuple(hoists.gathers.values()),
         },
+        **mask_context(kernel),
         "kernel": kernel,
         "prologue": prologue(kernel),
         "shape": _shape(text, kernel),
@@ -329,11 +327,6 @@ def tile_text(kernel: TileKernel) -> TileText:
         )
 
     results = [(s, result(s, n)) for n, s in enumerate(products)]
-    verdict = kernel.verdict
-    if verdict is not None:
-        may, must = print_scalar(verdict.may), print_scalar(verdict.must)
-    else:
-        may, must = "true", "true" if kernel.support is None else "false"
     return TileText(
         batch=axis_texts(kernel.batch),
         rows=axis_texts(kernel.rows),
@@ -351,9 +344,6 @@ def tile_text(kernel: TileKernel) -> TileText:
         column_reduces=tuple(r for s, r in results if isinstance(s, ColumnReduce)),
         support=hoists.vector(kernel.support) if kernel.support is not None else None,
         support_of_a_pair=print_scalar(kernel.support) if kernel.support is not None else None,
-        may=may,
-        must=must,
-        spans=span_texts(kernel),
         hoists=hoists,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from irc.codegen.expr import Axis, Expr, Index, Load, Local, Op, Size, indices, loads, rebuild, walk
 from irc.codegen.kernel import (
@@ -17,6 +16,7 @@ from irc.codegen.kernel import (
     Panel,
     RowProduct,
     RowReduce,
+    Side,
     Target,
     Tensor,
     TileKernel,
@@ -24,8 +24,7 @@ from irc.codegen.kernel import (
     Value,
 )
 from irc.ir import Graph, Map, Reduce, is_tile, own_element, position
-from irc.mask.bounds import spans
-from irc.mask.interval import verdict
+from irc.mask.analyse import analyse
 from irc.simplify import factors, times_all
 
 
@@ -226,7 +225,10 @@ def finish(
 ) -> TileKernel:
     """The kernel of what was collected; `tensors` declares everything that it may read or write."""
     frame = builder.frame
-    walked: Literal["row", "column"] = "row" if order == "columns" else "column"
+    mask = None
+    if frame.support is not None:
+        walked: Side = "row" if order == "columns" else "column"
+        mask = analyse(frame.support, frame.rows, frame.columns, walked, builder.graph.facts)
     kernel = TileKernel(
         name=name,
         order="rows" if order == "rows" else "columns" if order == "columns" else "elements",
@@ -239,10 +241,13 @@ def finish(
         panels=tuple(builder.panels.values()),
         body=tuple(builder.body),
         support=frame.support,
-        verdict=None if frame.support is None else verdict(frame.support, frame.rows, frame.columns),
+        verdict=mask.verdict if mask else None,
         arithmetic=arithmetic,
         private=private,
-        spans=None if frame.support is None else spans(frame.support, frame.rows, frame.columns, walked),
+        spans=mask.spans if mask else None,
+        summaries=mask.summaries if mask else (),
+        searches=mask.searches if mask else (),
+        cuts=mask.cuts if mask else (),
         source=source,
     )
     read, written, sizes = mentioned(kernel)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
-from typing import Literal
 
-from irc.codegen.expr import FALSE, TRUE, Axis, Expr, Index, Kind, Op, flat, integer, op, walk
-from irc.codegen.kernel import Span
+from irc.codegen.expr import FALSE, TRUE, Expr, Index, Kind, Op, flat, integer, op, walk
+from irc.codegen.kernel import Side, Span
 from irc.ir import product
+from irc.mask.equality import conjuncts, implied
 from irc.mask.interval import Rectangle, plainly_positive
 from irc.mask.linear import Linear
 
@@ -44,18 +44,13 @@ EVERYTHING = _Interval()
 _Intervals = tuple[_Interval, ...]
 
 
-def spans(
-    support: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...], walked: Literal["row", "column"]
-) -> tuple[Span, ...] | None:
-    """What a tile of the side that is not walked can touch of the one that is; None where that may be everything."""
-    return _Walk(Rectangle(rows, columns), rows if walked == "row" else columns).spans(support)
+class Walk:
+    """The analysis of one walk along the flattened positions of a side; the rectangle bounds what the tile fixes."""
 
-
-class _Walk:
-    """The analysis of one walk along the flattened positions of `axes`; the rectangle bounds what the tile fixes."""
-
-    def __init__(self, rectangle: Rectangle, axes: tuple[Axis, ...]) -> None:
+    def __init__(self, rectangle: Rectangle, walked: Side) -> None:
         self.rectangle = rectangle
+        self.walked = walked
+        axes = rectangle.vectors.axes[walked]
         self.names = {a.name for a in axes}
         self.position = flat(tuple((a.index, a.size) for a in axes))
         self.outermost = axes[0].index
@@ -63,6 +58,7 @@ class _Walk:
         self.extent = op("mul", axes[0].size, self.below)
 
     def spans(self, support: Expr) -> tuple[Span, ...] | None:
+        """What a tile of the other side can touch; None where that may be everything."""
         found = self.union(support, True)
         return None if EVERYTHING in found else tuple(self.span(i) for i in found)
 
@@ -88,6 +84,9 @@ class _Walk:
         match expr:
             case Op("not", (x,), _):
                 return self.union(x, not wanted)
+            case Op("and", _, _) if wanted:
+                parts = conjuncts(expr)
+                return reduce(self.intersect, (self.union(p, True) for p in (*parts, *implied(parts))))
             case Op("and" | "or" as name, (x, y), _):
                 join = self.intersect if (name == "and") == wanted else self.add
                 return join(self.union(x, wanted), self.union(y, wanted))
@@ -172,6 +171,7 @@ class _Walk:
 
     def at_most(self, form: Linear, bound: Expr, valid: tuple[Expr, ...] = ()) -> _Intervals:
         """Where the form may be <= bound, a value of the tile. `valid`: the bound counts only where these hold."""
+        form = self.rectangle.gathered(form)
         walked = [(atom, factor) for atom, factor in form.terms if self.walks(atom)]
         rest = Linear(tuple(t for t in form.terms if t not in walked), form.constant)
         least = self.rectangle.ends(rest).low
@@ -190,18 +190,23 @@ class _Walk:
     def limited(self, atom: Expr, above: bool, limit: Expr, valid: tuple[Expr, ...]) -> _Intervals:
         """Where the atom may be <= limit (`above`: the limit is a last value), or >= limit."""
         if atom == self.position:
-            end = limit
-            for v in valid:
-                end = op("where", v, end, op("sub", self.extent, ONE) if above else ZERO)
-            return (_Interval(lasts=(end,)) if above else _Interval(firsts=(end,)),)
+            return self.ended(limit, above, valid)
         if atom == self.outermost:
             return self.quotient(Linear(((self.position, 1),), 0), self.below, above, limit, valid)
+        if self.rectangle.vectors.nondecreasing(atom, self.walked):
+            return self.ended(self.rectangle.vectors.search(atom, self.walked, above, limit), above, valid)
         match atom:
             case Op("floordiv", (x, y), _) if self.rectangle.uniform(y):
                 if not plainly_positive(y):
                     valid = (*valid, op("lt", ZERO, y))
                 return self.quotient(self.rectangle.linear(x), y, above, limit, valid)
         return (EVERYTHING,)
+
+    def ended(self, end: Expr, above: bool, valid: tuple[Expr, ...]) -> _Intervals:
+        """The positions up to an end, or from it on."""
+        for v in valid:
+            end = op("where", v, end, op("sub", self.extent, ONE) if above else ZERO)
+        return (_Interval(lasts=(end,)) if above else _Interval(firsts=(end,)),)
 
     def quotient(self, form: Linear, divisor: Expr, above: bool, limit: Expr, valid: tuple[Expr, ...]) -> _Intervals:
         """x // d <= l is x <= l*d + d-1, x // d >= l is x >= l*d, for positive d."""

@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from irc.codegen.expr import FALSE, TRUE, Axis, Const, Expr, Index, Kind, Local, Op, Size, flat, integer, op, walk
+from irc.codegen.expr import FALSE, TRUE, Const, Expr, Index, Kind, Load, Local, Op, Size, flat, integer, op, walk
 from irc.codegen.kernel import Verdict
+from irc.mask.equality import conjuncts, implied
 from irc.mask.linear import Linear, linear, scaled_sum
+from irc.mask.vectors import Vectors
 
 ZERO, ONE = integer(0), integer(1)
+FAR = 2**40  # beyond every element of a table and every position
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,6 @@ class Interval:
 
 
 UNKNOWN = Interval(None, None)
-
-
-def verdict(support: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> Verdict:
-    """The verdict on rectangles of the flattened positions of `rows` and `columns`."""
-    return Rectangle(rows, columns).truth(support)
 
 
 def _fold(name: str, parts: Sequence[Expr | None]) -> Expr | None:
@@ -99,15 +97,21 @@ def _not(x: Verdict) -> Verdict:
     return Verdict(op("not", x.must), op("not", x.may))
 
 
+def _and(x: Expr, y: Expr) -> Expr:
+    return op("and", x, y)
+
+
 def _both(name: str, x: Verdict, y: Verdict) -> Verdict:
     return Verdict(op(name, x.may, y.may), op(name, x.must, y.must))
 
 
 class Rectangle:
-    """The analysis of one pair of sides."""
+    """The analysis of one pair of sides, for rectangles of their flattened positions."""
 
-    def __init__(self, rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> None:
+    def __init__(self, vectors: Vectors) -> None:
+        self.vectors = vectors
         self.bounds: dict[Expr, Interval] = {}
+        rows, columns = vectors.axes["row"], vectors.axes["column"]
         self.varying = {axis.name for axis in rows + columns}
         for side, axes in (("row", rows), ("column", columns)):
             position = Interval(Local(f"{side}_first", Kind.INT), Local(f"{side}_last", Kind.INT))
@@ -129,11 +133,18 @@ class Rectangle:
     def truth(self, expr: Expr) -> Verdict:
         if self.uniform(expr):
             return Verdict(expr, expr)
+        if expr.kind is Kind.BOOL and (side := self.vectors.side(expr)):
+            low, high = self.vectors.ends(expr, side)
+            return Verdict(op("ne", high, ZERO), op("ne", low, ZERO))
         match expr:
             case Op("not", (x,), _):
                 return _not(self.truth(x))
-            case Op("and" | "or" as name, (x, y), _):
-                return _both(name, self.truth(x), self.truth(y))
+            case Op("and", _, _):
+                parts = conjuncts(expr)
+                every = reduce(lambda x, y: _both("and", x, y), (self.truth(p) for p in parts))
+                return Verdict(reduce(_and, (self.truth(p).may for p in implied(parts)), every.may), every.must)
+            case Op("or", (x, y), _):
+                return _both("or", self.truth(x), self.truth(y))
             case Op("where", (condition, x, y), _):
                 chosen = self.truth(condition)
                 return _both("or", _both("and", chosen, self.truth(x)), _both("and", _not(chosen), self.truth(y)))
@@ -148,6 +159,8 @@ class Rectangle:
                 return _both("or", _both("and", a, b), _both("and", _not(a), _not(b)))
             case Op("ne", (x, y), _):
                 return _not(self.truth(op("eq", x, y)))
+            case Load(_, indices, Kind.BOOL) if (at := self.one_element(indices)) is not None:
+                return Verdict(op("or", op("not", at), self.element(expr)), _and(at, self.element(expr)))
             case _:
                 return Verdict(TRUE, FALSE)
 
@@ -155,6 +168,7 @@ class Rectangle:
         """`difference < 0` or `<= 0` at its least and at its greatest value; None where that is unbounded. Negative
         terms move to the right, so that the text reads as the mask does."""
         answers: list[Expr | None] = []
+        difference = self.gathered(difference)
         for least in (True, False):
             ends = [(self.end(atom, least == (factor > 0)), factor) for atom, factor in difference.terms]
             known = [(end, factor) for end, factor in ends if end is not None]
@@ -171,16 +185,42 @@ class Rectangle:
         """difference == 0, which is both <= 0 and >= 0."""
         may_low, must_low = self.compare("le", difference)
         may_high, must_high = self.compare("le", difference.times(-1))
-        return _both(
+        both = _both(
             "and",
             Verdict(TRUE if may_low is None else may_low, FALSE if must_low is None else must_low),
             Verdict(TRUE if may_high is None else may_high, FALSE if must_high is None else must_high),
         )
+        return Verdict(_and(both.may, self.hits(difference)), both.must)
+
+    def hits(self, difference: Linear) -> Expr:
+        """Whether x % m == r, if that is what the difference says, may hold: x reaches r modulo m."""
+        varying = [(atom, factor) for atom, factor in difference.terms if not self.uniform(atom)]
+        match varying:
+            case [(Op("mod", (x, m), _), 1 | -1 as sign)] if self.uniform(m):
+                others = tuple((a, -sign * f) for a, f in difference.terms if self.uniform(a))
+                rest = scaled_sum(list(others), -sign * difference.constant)
+                ends = self.interval(x)
+                if ends.low is not None and ends.high is not None:
+                    reached = op("mul", op("floordiv", op("sub", ends.high, rest), m), m)
+                    found = op("le", op("sub", ends.low, rest), reached)
+                    return found if plainly_positive(m) else op("or", op("le", m, ZERO), found)
+        return TRUE
 
     # integers
 
     def linear(self, expr: Expr) -> Linear:
         return linear(expr, self.bounds)
+
+    def gathered(self, form: Linear) -> Linear:
+        """The form with the terms of one side, where one reads a table, as one vector: its ends are exact."""
+        for side in ("row", "column"):
+            own = tuple(t for t in form.terms if self.vectors.only(t[0], side))
+            if len(own) > 1 and any(self.vectors.side(atom) for atom, _ in own):
+                sign = 1 if own[0][1] > 0 else -1
+                vector = scaled_sum([(atom, sign * factor) for atom, factor in own], 0)
+                rest = tuple(t for t in form.terms if t not in own)
+                form = Linear((*rest, (vector, sign)), form.constant)
+        return form
 
     def end(self, atom: Expr, least: bool) -> Expr | None:
         bounds = self.atom(atom)
@@ -194,6 +234,7 @@ class Rectangle:
 
     def ends(self, form: Linear) -> Interval:
         """The least and the greatest value of a form."""
+        form = self.gathered(form)
         ends: list[Expr | None] = []
         for least in (True, False):
             parts = [(self.end(atom, least == (factor > 0)), factor) for atom, factor in form.terms]
@@ -206,6 +247,8 @@ class Rectangle:
             return self.bounds[expr]
         if self.uniform(expr):
             return Interval(expr, expr)
+        if side := self.vectors.side(expr):
+            return Interval(*self.vectors.ends(expr, side))
         match expr:
             case Op("floordiv", (x, y), _) if self.uniform(y):
                 return _divide(self.interval(x), y)
@@ -223,8 +266,29 @@ class Rectangle:
             case Op("where", (condition, x, y), Kind.INT):
                 chosen, a, b = self.truth(condition), self.interval(x), self.interval(y)
                 return Interval(self.choose(chosen, "min", a.low, b.low), self.choose(chosen, "max", a.high, b.high))
+            case Load(_, indices, Kind.INT) if (at := self.one_element(indices)) is not None:
+                return Interval(
+                    op("where", at, self.element(expr), integer(-FAR)),
+                    op("where", at, self.element(expr), integer(FAR)),
+                )
             case _:
                 return UNKNOWN
+
+    def one_element(self, indices: tuple[Expr, ...]) -> Expr | None:
+        """Whether all pairs of the rectangle read the same element; None where that cannot be told."""
+        condition: Expr = TRUE
+        for index in indices:
+            ends = self.interval(index)
+            if ends.low is None or ends.high is None:
+                return None
+            if ends.low != ends.high:
+                condition = _and(condition, op("eq", ends.low, ends.high))
+        return condition
+
+    def element(self, load: Load) -> Expr:
+        """The one element that the pairs read."""
+        ends = [self.interval(index).low for index in load.indices]
+        return Load(load.tensor, tuple(e for e in ends if e is not None), load.kind)
 
     @staticmethod
     def extreme(name: str, x: Interval, y: Interval) -> Interval:

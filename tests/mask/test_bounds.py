@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Literal
 
+import numpy as np
 import pytest
 
-from irc.codegen.expr import Axis, Expr, Local, Size, integer, op, walk
-from irc.mask.bounds import MOST, spans
-from tests.mask.test_interval import GRIDS, MASKS, c, i, j, r, u, v, value, x, y
+from irc.codegen.expr import Axis, Expr, Index, Local, Size, integer, op, walk
+from irc.codegen.kernel import Side
+from irc.interpret import Grid, evaluate
+from irc.ir import Fact
+from irc.mask.analyse import analyse
+from irc.mask.bounds import MOST
+from tests.mask.test_interval import GRIDS, KEYS, MASKS, c, document, i, j, r, truth, u, v, visits, x, y
 
-Side = Literal["row", "column"]
 EXACT = {
     "causal", "strict", "aligned", "window", "run-time window", "aligned window", "symmetric window", "length",
     "block-causal", "block-diagonal", "blocks of a run-time size", "not causal", "diagonal", "antidiagonal", "prefix",
@@ -20,32 +23,27 @@ EXACT = {
 """Masks whose ranges hold no position that a tile does not need, up to gaps between those that it needs."""
 
 
-def positions(axes: tuple[Axis, ...], sizes: dict[str, int]) -> list[dict[str, int]]:
-    ranges = [range(value(axis.size, sizes)) for axis in axes]
-    return [dict(zip([a.name for a in axes], point, strict=True)) for point in product(*ranges)]
-
-
-def check(mask: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...], sizes: dict[str, int], walked: Side) -> bool:
+def check(
+    mask: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...], sizes: dict[str, int], walked: Side,
+    facts: tuple[Fact, ...] = (),
+) -> bool:  # fmt: skip
     """Assert that every supported pair lies in a range; answer whether no range goes beyond what is needed."""
-    found = spans(mask, rows, columns, walked)
-    row_points, column_points = positions(rows, sizes), positions(columns, sizes)
-    truth = [[bool(value(mask, sizes | a | b)) for b in column_points] for a in row_points]
+    given = visits(mask, rows, columns, sizes, walked, facts)
+    expected = truth(mask, rows, columns, sizes)
     if walked == "row":
-        truth = [list(line) for line in zip(*truth, strict=True)] if truth else []
+        expected = expected.T
     outer = "row" if walked == "column" else "column"
-    extent = len(column_points if walked == "column" else row_points)
+    place = np.arange(expected.shape[1])
     exact = True
-    for width, first in product((1, 2, 3, 5), range(len(truth))):
-        last = min(first + width, len(truth)) - 1
-        corners = sizes | {f"{outer}_first": first, f"{outer}_last": last}
-        needed = {at for line in truth[first : last + 1] for at, holds in enumerate(line) if holds}
-        ends = (
-            [(0, extent - 1)] if found is None else [(value(s.first, corners), value(s.last, corners)) for s in found]
-        )
-        touched = {at for low, high in ends for at in range(max(low, 0), min(high, extent - 1) + 1)}
-        assert needed <= touched, (corners, needed - touched)
-        hull = set(range(min(needed), max(needed) + 1)) if needed else set()
-        exact = exact and touched <= hull
+    for width, first in product((1, 2, 3, 5), range(len(expected))):
+        last = min(first + width, len(expected)) - 1
+        ends = {f"{outer}_first": np.asarray([first]), f"{outer}_last": np.asarray([last])}
+        touched = given.touched(ends | {f"{walked}_first": place, f"{walked}_last": place})
+        needed = expected[first : last + 1].any(axis=0)
+        assert (touched | ~needed).all(), (sizes, first, last)
+        [at] = np.nonzero(needed)
+        exact = exact and not touched[place < (at.min() if len(at) else len(place))].any()
+        exact = exact and not touched[place > (at.max() if len(at) else -1)].any()
     return exact
 
 
@@ -65,18 +63,31 @@ def test_ranges_of_two_axes(name: str, walked: Side) -> None:
 
 
 def test_rows_of_the_plane_are_a_range() -> None:
-    found = spans(GRIDS["neighbourhood"], (y, x), (v, u), "column")
+    found = analyse(GRIDS["neighbourhood"], (y, x), (v, u), "column").spans
     assert found is not None
     [span] = found
-    at = {"Y": 64, "X": 32, "row_first": 640, "row_last": 671}
-    assert (value(span.first, at), value(span.last, at)) == (19 * 32, 22 * 32 - 1)
+    at = Grid((), {"Y": 64, "X": 32}, {}, (), {"row_first": np.asarray(640), "row_last": np.asarray(671)})
+    assert (evaluate(span.first, at), evaluate(span.last, at)) == (19 * 32, 22 * 32 - 1)
 
 
-def test_ranges_read_the_tile_and_nothing_that_is_walked() -> None:
+@pytest.mark.parametrize("walked", ["row", "column"])
+def test_ranges_read_the_tile_and_nothing_that_is_walked(walked: Side) -> None:
     for name, mask in MASKS.items():
-        for span in spans(mask, (i,), (j,), "column") or ():
-            corners = {e.name for end in (span.first, span.last) for e in walk(end) if isinstance(e, Local)}
-            assert corners <= {"row_first", "row_last"}, name
+        given = analyse(mask, (i,), (j,), walked)
+        own = {s.name for s in given.summaries if s.side == walked}
+        for span in given.spans or ():
+            read = {e.name for end in (span.first, span.last) for e in walk(end) if isinstance(e, Local)}
+            assert not any(n.startswith(walked) or n.rsplit("_", 1)[0] in own for n in read), name
+
+
+@pytest.mark.parametrize("walked", ["row", "column"])
+def test_sorted_documents_are_a_range(walked: Side) -> None:
+    fact = Fact(document(Index("s")), (Axis("s", KEYS),), "nondecreasing document[s] over s", "s")
+    for name in ("documents", "causal documents"):
+        assert analyse(MASKS[name], (i,), (j,), walked).searches == ()
+        assert len(analyse(MASKS[name], (i,), (j,), walked, (fact,)).searches) == 2
+        for rows, columns in ((12, 12), (5, 17), (17, 5)):
+            assert check(MASKS[name], (i,), (j,), {"I": rows, "J": columns}, walked, (fact,))
 
 
 def test_many_alternatives_are_drawn_together() -> None:
@@ -86,7 +97,7 @@ def test_many_alternatives_are_drawn_together() -> None:
     mask = blocks[0]
     for block in blocks[1:]:
         mask = op("or", mask, block)
-    found = spans(mask, (i,), (j,), "column")
+    found = analyse(mask, (i,), (j,), "column").spans
     assert found is not None and len(found) <= MOST
     check(mask, (i,), (j,), {"I": 20, "J": 90}, "column")
 

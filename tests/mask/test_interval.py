@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from functools import cache
 from itertools import product
 
+import numpy as np
 import pytest
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Local, Op, Size, flat, integer, op
-from irc.mask.interval import verdict
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Size, flat, integer, op
+from irc.codegen.kernel import Side
+from irc.interpret import evaluate, grid
+from irc.ir import Fact
+from irc.mask.analyse import analyse
+from irc.mask.visits import Visits
 
 QUERIES, KEYS = Size("I"), Size("J")
 i, j = Axis("i", QUERIES, "row"), Axis("j", KEYS, "column")
@@ -20,49 +25,17 @@ w = Load("w", (Index("h"),), Kind.INT)
 ROW_AT = flat(((y.index, y.size), (x.index, x.size)))
 COLUMN_AT = flat(((v.index, v.size), (u.index, u.size)))
 
-_OPS: dict[str, Callable[..., int]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "neg": lambda a: -a,
-    "min": min,
-    "max": max,
-    "abs": abs,
-    "clamp": lambda a, low, high: min(max(a, low), high),
-    "floordiv": lambda a, b: a // b if b else 0,
-    "mod": lambda a, b: a % b if b else 0,
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-    "and": lambda a, b: a and b,
-    "or": lambda a, b: a or b,
-    "not": lambda a: not a,
-    "where": lambda condition, a, b: a if condition else b,
+SPAN = np.arange(64)
+TABLES = {
+    "w": np.asarray([3]),
+    "document": SPAN * 5 // 7,
+    "shuffled": SPAN * 5 % 11,
+    "allowed": (SPAN[:, None] * 7 + SPAN * 3) % 5 < 2,
+    "block": (SPAN[:, None] * 7 + SPAN * 3) % 3 < 1,
+    "prefix": np.asarray([4]),
+    "real": SPAN % 5 < 3,
+    "start": SPAN * 7 // 5,
 }
-TABLES: dict[str, Callable[..., int]] = {
-    "w": lambda: 3,
-    "document": lambda at: (at * 5) // 7,
-    "allowed": lambda a, b: (a * 7 + b * 3) % 5 < 2,
-    "prefix": lambda: 4,
-}
-
-
-def value(expr: Expr, at: dict[str, int]) -> int:
-    match expr:
-        case Const(number, _):
-            return int(number)
-        case Index(name) | Size(name) | Local(name, _):
-            return at[name]
-        case Load(tensor, indices, _):
-            return TABLES[tensor](*[value(e, at) for e in indices if e != Index("h")])
-        case Op("flat", parts, _):
-            total = 0
-            for index, size in zip(parts[::2], parts[1::2], strict=True):
-                total = total * value(size, at) + value(index, at)
-            return total
-        case Op(name, args, _):
-            return _OPS[name](*[value(e, at) for e in args])
 
 
 def le(a: Expr, b: Expr) -> Expr:
@@ -103,6 +76,14 @@ def document(e: Expr) -> Expr:
     return Load("document", (e,), Kind.INT)
 
 
+def shuffled(e: Expr) -> Expr:
+    return Load("shuffled", (e,), Kind.INT)
+
+
+def start(e: Expr) -> Expr:
+    return Load("start", (e,), Kind.INT)
+
+
 CAUSAL = le(c, r)
 ALIGNED = op("add", r, less(KEYS, QUERIES))
 DISTANCE = less(r, c)
@@ -138,6 +119,14 @@ MASKS: dict[str, Expr] = {
     "antidiagonal": le(op("add", r, c), QUERIES),
     "documents": op("eq", document(r), document(c)),
     "causal documents": both(CAUSAL, op("eq", document(r), document(c))),
+    "documents in any order": op("eq", shuffled(r), shuffled(c)),
+    "order by a table": le(shuffled(c), shuffled(r)),
+    "places": le(less(c, start(c)), less(r, start(r))),
+    "real keys": Load("real", (c,), Kind.BOOL),
+    "causal real keys": both(CAUSAL, Load("real", (c,), Kind.BOOL)),
+    "unreal rows": op("not", Load("real", (r,), Kind.BOOL)),
+    "blocks by a table": Load("block", (every(r, 3), every(c, 3)), Kind.BOOL),
+    "keys by a table": le(op("add", Load("document", (op("add", every(r, 2), c),), Kind.INT), c), r),
     "table": Load("allowed", (r, c), Kind.BOOL),
     "not table, causal": both(CAUSAL, op("not", Load("allowed", (r, c), Kind.BOOL))),
     "bucket of documents": le(rest(document(c), 4), integer(3)),
@@ -169,6 +158,7 @@ GRIDS: dict[str, Expr] = {
 EXACT = {
     "causal", "strict", "aligned", "run-time window", "symmetric window", "length", "block-causal", "not causal",
     "off the diagonal", "prefix", "nothing", "everything", "scaled",
+    "real keys", "unreal rows", "order by a table", "places", "dilated",
 }  # fmt: skip
 
 
@@ -177,26 +167,41 @@ def rectangles(extent: int) -> list[tuple[int, int]]:
     return [(first, first + width - 1) for width in (1, 2, 3, 4, 8) for first in range(0, extent - width + 1)]
 
 
+def corners(row: tuple[int, int], column: tuple[int, int]) -> dict[str, np.ndarray]:
+    ends = {"row_first": row[0], "row_last": row[1], "column_first": column[0], "column_last": column[1]}
+    return {name: np.asarray(at) for name, at in ends.items()}
+
+
+def visits(
+    mask: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...], sizes: dict[str, int], walked: Side = "column",
+    facts: tuple[Fact, ...] = (),
+) -> Visits:  # fmt: skip
+    """The analysis on the tables above, its summaries exact on every stretch."""
+    given = analyse(mask, rows, columns, walked, facts)
+    one: dict[Side, int] = {"row": 1, "column": 1}
+    return Visits(given, {"row": rows, "column": columns}, walked, sizes, TABLES, {"h": 0}, one, one)
+
+
+def truth(mask: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...], sizes: dict[str, int]) -> np.ndarray:
+    """The mask over flattened positions."""
+    points = grid((*rows, *columns, Axis("h", integer(1))), TABLES, sizes)
+    count = math.prod(points.shape[: len(rows)])
+    return np.broadcast_to(evaluate(mask, points), points.shape).reshape(count, -1)
+
+
 def check(mask: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...], sizes: dict[str, int]) -> bool:
     """Assert soundness; answer whether the verdict was exact throughout."""
-    given = verdict(mask, rows, columns)
-
-    def positions(axes: tuple[Axis, ...]) -> list[dict[str, int]]:
-        ranges = [range(value(axis.size, sizes)) for axis in axes]
-        return [dict(zip([a.name for a in axes], point, strict=True)) for point in product(*ranges)]
-
-    row_points, column_points = positions(rows), positions(columns)
-    truth = [[bool(value(mask, sizes | a | b)) for b in column_points] for a in row_points]
+    given = visits(mask, rows, columns, sizes)
+    expected = truth(mask, rows, columns, sizes)
     exact = True
-    for row_first, row_last in rectangles(len(row_points)):
-        for column_first, column_last in rectangles(len(column_points)):
-            corners = {"row_first": row_first, "row_last": row_last}
-            corners |= {"column_first": column_first, "column_last": column_last}
-            may, must = bool(value(given.may, sizes | corners)), bool(value(given.must, sizes | corners))
-            inside = [p for line in truth[row_first : row_last + 1] for p in line[column_first : column_last + 1]]
-            assert may or not any(inside), (sizes, corners)
-            assert all(inside) or not must, (sizes, corners)
-            exact = exact and may == any(inside) and must == all(inside)
+    row, column = (np.asarray(rectangles(extent)).reshape(-1, 2) for extent in expected.shape)
+    at = {"row_first": row[:, :1], "row_last": row[:, 1:], "column_first": column[:, 0], "column_last": column[:, 1]}
+    may, must = given.may(at), given.must(at)
+    for (r, (a, b)), (c, (d, e)) in product(enumerate(row), enumerate(column)):
+        inside = expected[a : b + 1, d : e + 1]
+        assert may[r, c] or not inside.any(), (sizes, a, b, d, e)
+        assert inside.all() or not must[r, c], (sizes, a, b, d, e)
+        exact = exact and may[r, c] == inside.any() and must[r, c] == inside.all()
     return exact
 
 
@@ -219,15 +224,33 @@ def test_sides_of_three_axes() -> None:
     check(middle, rows, (j,), {"A": 2, "B": 3, "D": 2, "J": 6})
 
 
-def test_every_common_mask_skips_and_fills_something() -> None:
+def test_every_common_mask_skips_far_tiles() -> None:
     for name in ("causal", "window", "block-causal", "symmetric window", "prefix", "sink and window"):
-        given = verdict(MASKS[name], (i,), (j,))
-        corners = {"row_first": 32, "row_last": 63, "I": 512, "J": 512}
-        far = corners | {"column_first": 256, "column_last": 319}
-        assert not value(given.may, far), name
+        far = corners((32, 63), (256, 319))
+        assert not visits(MASKS[name], (i,), (j,), {"I": 512, "J": 512}).may(far), name
 
 
 def test_two_sizes_that_cancel_leave_no_size() -> None:
-    given = verdict(le(op("add", c, QUERIES), op("add", r, QUERIES)), (i,), (j,))
+    given = analyse(le(op("add", c, QUERIES), op("add", r, QUERIES)), (i,), (j,), "column").verdict
     assert given.may == le(Local("column_first", Kind.INT), Local("row_last", Kind.INT))
     assert given.must == le(Local("column_last", Kind.INT), Local("row_first", Kind.INT))
+
+
+def test_a_vector_is_summarised_once() -> None:
+    given = analyse(MASKS["causal documents"], (i,), (j,), "column")
+    assert [(s.side, s.value) for s in given.summaries] == [("row", document(r)), ("column", document(c))]
+
+
+def test_a_sum_with_a_table_is_one_vector() -> None:
+    place, other = less(r, start(r)), less(c, start(c))
+    given = analyse(lt(less(place, 3), other), (i,), (j,), "column")
+    assert [(s.side, s.value) for s in given.summaries] == [("row", place), ("column", other)]
+
+
+def test_equal_entries_cancel_what_is_read_with_them() -> None:
+    """Where two tokens belong to one document, its start plays no part in their distance."""
+    place, other = less(r, start(document(r))), less(c, start(document(c)))
+    mask = both(op("eq", document(r), document(c)), lt(less(place, 3), other), le(other, place))
+    far = corners((40, 43), (32, 35))
+    assert not visits(mask, (i,), (j,), {"I": 48, "J": 48}).may(far)
+    assert check(mask, (i,), (j,), {"I": 12, "J": 12}) is not None

@@ -1,5 +1,9 @@
-// The tiles of one side that a tile of the other can touch.
+// Stretches of a side: the tiles to walk, the parts of a stretch, and what a vector holds on each.
 namespace irc {
+
+struct Stretch {
+  int64_t first, last;  // inclusive
+};
 
 // Up to N ranges of positions, cut into tiles: each tile that a range touches comes once, in ascending order.
 template <int N> class Tiles {
@@ -30,6 +34,102 @@ template <int N> class Tiles {
 
  private:
   int64_t tile_, extent_, first_[N], last_[N];
+};
+
+// A stretch cut where it crosses a multiple of `every`: what comes before the first, whole multiples, what comes after
+// the last; then the whole ones by the next number.
+template <int N> class Parts {
+ public:
+  Stretch part[2 * N + 1];
+  int count = 0;
+
+  template <class... Every> Parts(int64_t first, int64_t last, Every... every) : rest_{first, last} {
+    (cut(every), ...);
+    if (rest_.first <= rest_.last) part[count++] = rest_;
+  }
+
+ private:
+  Stretch rest_;
+
+  void cut(int64_t every) {
+    if (every <= 0 || rest_.first > rest_.last) return;
+    const int64_t head = std::min(rest_.first - rest_.first % every + every - 1, rest_.last);
+    if (rest_.first % every != 0 || head == rest_.last) {
+      part[count++] = {rest_.first, head};
+      rest_.first = head + 1;
+    }
+    if (rest_.first <= rest_.last && rest_.last % every != every - 1) {
+      const int64_t tail = rest_.last - rest_.last % every;
+      part[count++] = {tail, rest_.last};
+      rest_.last = tail - 1;
+    }
+  }
+};
+
+template <class Rows, class Columns, class May> bool any_part(const Rows &rows, const Columns &columns, May may) {
+  for (int r = 0; r < rows.count; ++r)
+    for (int c = 0; c < columns.count; ++c)
+      if (may(rows.part[r].first, rows.part[r].last, columns.part[c].first, columns.part[c].last)) return true;
+  return false;
+}
+
+template <class Rows, class Columns, class Must> bool every_part(const Rows &rows, const Columns &columns, Must must) {
+  return !any_part(rows, columns, [&](int64_t a, int64_t b, int64_t c, int64_t d) { return !must(a, b, c, d); });
+}
+
+// Least and greatest value of vectors of one length on each unit of positions, and on each tile, some whole units.
+class Summary {
+ public:
+  struct Ends {
+    int64_t low, high;
+  };
+
+  Summary(int64_t points, int64_t extent, int64_t unit, int64_t tile)
+      : points_(points), extent_(extent), unit_(unit), tile_(tile), units_((extent + unit - 1) / unit),
+        tiles_((extent + tile - 1) / tile), unit_ends_(points * units_), tile_ends_(points * tiles_) {}
+
+  template <class Value> void fill(int threads, Value value) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t at = 0; at < points_ * tiles_; ++at) {
+      const int64_t point = at / tiles_, first = at % tiles_ * tile_;
+      Ends &all = tile_ends_[at] = {INT64_MAX, INT64_MIN};
+      for (int64_t n = first; n < std::min(first + tile_, extent_); n += unit_) {
+        Ends &ends = unit_ends_[point * units_ + n / unit_] = {INT64_MAX, INT64_MIN};
+        for (int64_t position = n; position < std::min(n + unit_, extent_); ++position) {
+          const int64_t x = value(point, position);
+          ends = {std::min(ends.low, x), std::max(ends.high, x)};
+        }
+        all = {std::min(all.low, ends.low), std::max(all.high, ends.high)};
+      }
+    }
+  }
+
+  // On the unit, or the tiles, around positions first ... last.
+  Ends ends(int64_t point, int64_t first, int64_t last) const {
+    if (first / unit_ == last / unit_) return unit_ends_[point * units_ + first / unit_];
+    Ends all = tile_ends_[point * tiles_ + first / tile_];
+    for (int64_t tile = first / tile_ + 1; tile <= last / tile_; ++tile) {
+      const Ends &ends = tile_ends_[point * tiles_ + tile];
+      all = {std::min(all.low, ends.low), std::max(all.high, ends.high)};
+    }
+    return all;
+  }
+
+  // In a vector that does not decrease: the last position of the last unit that holds a value up to x, -1 if none does.
+  int64_t last_up_to(int64_t point, int64_t x) const {
+    const Ends *units = &unit_ends_[point * units_];
+    return (std::partition_point(units, units + units_, [&](const Ends &e) { return e.low <= x; }) - units) * unit_ - 1;
+  }
+
+  // And the first position of the first unit that holds a value from x on, or one beyond the last.
+  int64_t first_from(int64_t point, int64_t x) const {
+    const Ends *units = &unit_ends_[point * units_];
+    return (std::partition_point(units, units + units_, [&](const Ends &e) { return e.high < x; }) - units) * unit_;
+  }
+
+ private:
+  int64_t points_, extent_, unit_, tile_, units_, tiles_;
+  std::vector<Ends> unit_ends_, tile_ends_;
 };
 
 }  // namespace irc

@@ -1,0 +1,49 @@
+"""All that a kernel's loops need of a mask: verdicts on rectangles, what a tile can touch, and what both read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from irc.codegen.expr import Axis, Expr, Op, flat, integer, op, walk
+from irc.codegen.kernel import Cut, Search, Side, Span, Summary, Verdict
+from irc.ir import Fact
+from irc.mask.bounds import Walk
+from irc.mask.interval import Rectangle
+from irc.mask.vectors import vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """See the fields of the same names in `TileKernel`."""
+
+    verdict: Verdict
+    spans: tuple[Span, ...] | None
+    summaries: tuple[Summary, ...]
+    searches: tuple[Search, ...]
+    cuts: tuple[Cut, ...]
+
+
+def analyse(
+    support: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...], walked: Side, facts: Iterable[Fact] = ()
+) -> Analysis:
+    """The analysis of a support for a kernel that walks one side; `facts` are assumptions that each call checks."""
+    found = vectors(rows, columns, facts)
+    rectangle = Rectangle(found)
+    verdict = rectangle.truth(support)
+    spans = Walk(rectangle, walked).spans(support)
+    cuts = tuple(dict.fromkeys((*_cuts("row", rows, support), *_cuts("column", columns, support))))
+    return Analysis(verdict, spans, tuple(found.summaries.values()), tuple(found.searches.values()), cuts)
+
+
+def _cuts(side: Side, axes: tuple[Axis, ...], support: Expr) -> Iterator[Cut]:
+    """The period of each inner axis of a product, and moduli of a position."""
+    below: Expr = integer(1)
+    for axis in reversed(axes[1:]):
+        below = op("mul", axis.size, below)
+        yield Cut(side, below)
+    position = flat(tuple((a.index, a.size) for a in axes))
+    for part in walk(support):
+        match part:
+            case Op("mod", (x, m), _) if x == position and not any(e == position for e in walk(m)):
+                yield Cut(side, m)
