@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from irc.codegen.expr import Axis, Expr, Index, Load, indices, loads
-from irc.elaborate.bounds import Bounds, below
+from irc.elaborate.bounds import Bounds, Range, below
 from irc.elaborate.scope import Scope
+from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
-from irc.ir import Map, Node, Reduce, bodies, shape
+from irc.ir import Graph, Map, Node, Reduce, bodies, shape
 from irc.size import Polynomial, constant, expression, nonnegative, polynomial, text
 
 ONE = constant(1)
 Accesses = tuple[tuple[Load, tuple[Axis, ...]], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One index of an access, for all points of the axes of its reader; `graph` has the facts that may be used."""
+
+    load: Load
+    dim: int
+    size: Expr
+    axes: tuple[Axis, ...]
+    span: Span | None
+    graph: Graph
+
+    @property
+    def index(self) -> Expr:
+        return self.load.indices[self.dim]
+
+
 def check_accesses(scope: Scope) -> Accesses:
     """The accesses that only a call can check, each with the axes that it reads."""
-    bounds = Bounds(scope.sizes, tuple(scope.facts))
-    shapes = {node.name: shape(node) for node in scope.nodes}
+    graph = scope.graph()
+    shapes = {node.name: shape(node) for node in graph}
     left: dict[tuple[Load, tuple[Axis, ...]], None] = {}
-    readers = [(node_axes(n), bodies(n), n.span) for n in scope.nodes]
-    readers += [(fact.free, (fact.predicate,), fact.span) for fact in scope.facts]
-    for free, expressions, span in readers:
-        axes = {a.name: a for a in free}
-        extents = {name: a.size for name, a in axes.items()}
+    bounds = Bounds(scope.sizes, graph.facts)
+    readers = [(node_axes(n), bodies(n), n.span, graph, bounds) for n in graph]
+    for number, fact in enumerate(graph.facts):  # facts are checked in their order, so each may use the earlier ones
+        known = replace(graph, facts=graph.facts[:number])
+        readers.append((fact.free, (fact.predicate,), fact.span, known, Bounds(scope.sizes, known.facts)))
+    for axes, expressions, span, known, bounds in readers:
+        extents = {a.name: a.size for a in axes}
         for load in dict.fromkeys(found for e in expressions for found in loads(e)):
-            for k, (index, size) in enumerate(zip(load.indices, shapes[load.tensor], strict=True)):
+            for dim, (index, size) in enumerate(zip(load.indices, shapes[load.tensor], strict=True)):
                 if isinstance(index, Index) and scope.same(extents[index.name], size):
                     continue
-                if not _proved(index, size, extents, bounds, scope, load, k, span):
-                    used = tuple(a for n, a in axes.items() if n in indices(load))
-                    left[(load, used)] = None
+                if not _proved(Place(load, dim, size, axes, span, known), bounds, scope):
+                    left[(load, tuple(a for a in axes if a.name in indices(load)))] = None
     return tuple(left)
 
 
@@ -43,30 +63,39 @@ def node_axes(node: Node) -> tuple[Axis, ...]:
             return ()
 
 
-def _proved(
-    index: Expr,
-    size: Expr,
-    extents: dict[str, Expr],
-    bounds: Bounds,
-    scope: Scope,
-    load: Load,
-    dim: int,
-    span: Span | None,
-) -> bool:
-    """Whether 0 <= index < size is plain; reports an index that is out of range whatever the sizes (from 2 on) are."""
-    found = bounds.range(index, extents)
-    last = polynomial(size, bounds.sizes) - ONE
-    fits = any(nonnegative(x) for x in found.low) and any(below(x, last) for x in found.high)
-    if fits or not found.exact or span is None:
-        return fits
+def _proved(place: Place, bounds: Bounds, scope: Scope) -> bool:
+    """Whether 0 <= index < size, by the bounds of polynomials or else by z3; reports an index that is out of range
+    whatever the sizes (from 2 on) are."""
+    found = bounds.range(place.index, {a.name: a.size for a in place.axes})
+    last = polynomial(place.size, bounds.sizes) - ONE
+    if any(nonnegative(x) for x in found.low) and any(below(x, last) for x in found.high):
+        return True
+    # Here, because few programs come this far, and z3 takes longer to import than most programs take to build.
+    from irc.proof.inside import is_within, out_of_axis
+
+    how = _outside(found, last) if found.exact else None
+    if how is None or place.span is None:
+        return is_within(place.index, place.size, place.axes, place.graph)
+    seen = out_of_axis(place.index, place.size, place.axes, place.graph)
+    which = f"index {place.dim + 1} of `{place.load.tensor}`"
+    scope.report.error(
+        "E212",
+        f"table access out of range: {which} {how}, and the axis has size {text(place.size)}",
+        scope.places.get(place.load, place.span),
+        () if seen is None else (Note(seen),),
+        help=None if how.startswith("is") else "shift it (`i - j + N - 1`), or bound it with `clamp(x, low, high)`",
+    )
+    return False
+
+
+def _outside(found: Range, last: Polynomial) -> str | None:
+    """How the index leaves its axis for all sizes from 2 on; None where it need not."""
     low, high = found.low[0], found.high[0]
     if low == high and (_negative(low) or nonnegative(high - last - ONE)):
-        _refuse(scope, load, dim, span, f"is {_shown(low)}", size)
-    elif _negative(low):
-        _refuse(scope, load, dim, span, f"goes down to {_shown(low)}", size)
-    elif nonnegative(high - last - ONE, least=2):
-        _refuse(scope, load, dim, span, f"goes up to {_shown(high)}", size)
-    return False
+        return f"is {_shown(low)}"
+    if _negative(low):
+        return f"goes down to {_shown(low)}"
+    return f"goes up to {_shown(high)}" if nonnegative(high - last - ONE, least=2) else None
 
 
 def _negative(p: Polynomial) -> bool:
@@ -75,13 +104,3 @@ def _negative(p: Polynomial) -> bool:
 
 def _shown(p: Polynomial) -> str:
     return text(expression(p))
-
-
-def _refuse(scope: Scope, load: Load, dim: int, span: Span, how: str, size: Expr) -> None:
-    place = scope.places.get(load, span)
-    scope.report.error(
-        "E212",
-        f"table access out of range: index {dim + 1} of `{load.tensor}` {how}, and the axis has size {text(size)}",
-        place,
-        help=None if how.startswith("is") else "shift it (`i - j + N - 1`), or bound it with `clamp(x, low, high)`",
-    )

@@ -6,6 +6,7 @@ from irc.codegen.expr import Axis, Expr, Index, Load, Op, indices, integer, op, 
 from irc.elaborate.access import node_axes
 from irc.elaborate.bounds import Bounds
 from irc.elaborate.scope import Scope
+from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.ir import Fact, Map, Reduce, bodies
 from irc.size import constant, nonnegative, text
@@ -32,12 +33,18 @@ def _fact(divisor: Expr, axes: dict[str, Axis], bounds: Bounds, scope: Scope, sp
     if any(nonnegative(x - constant(1)) for x in bounds.range(divisor, extents).low):
         return None
     if _moves(divisor):
-        scope.report.error(
-            "E213",
-            f"the divisor `{text(divisor)}` is not at least 1 for every value of its indices",
-            scope.divisors.get(divisor, span),
-            help="bound it, as in `max(x, 1)`",
-        )
+        from irc.proof.inside import is_positive, not_positive
+
+        free, graph = tuple(axes.values()), scope.graph()
+        if not is_positive(divisor, free, graph):
+            seen = not_positive(divisor, free, graph)
+            scope.report.error(
+                "E213",
+                f"the divisor `{text(divisor)}` is not at least 1 for every value of its indices",
+                scope.divisors.get(divisor, span),
+                () if seen is None else (Note(seen),),
+                help="bound it, as in `max(x, 1)`",
+            )
         return None
     free = tuple(a for name, a in axes.items() if name in indices(divisor))
     return Fact(op("le", integer(1), divisor), free, f"{_written(divisor)} >= 1 (a divisor)", span=span)

@@ -10,7 +10,7 @@ from irc.elaborate.report import Failed, Report, similar
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Expression, Name
-from irc.ir import Core, Fact, Input, Node, Property, product
+from irc.ir import Core, Fact, Graph, Input, Node, Property, product
 from irc.size import Polynomial, polynomial
 
 
@@ -59,6 +59,10 @@ class Scope:
     divisors: dict[Expr, Span] = field(default_factory=dict)  # where a divisor was written
     later: dict[str, Span] = field(default_factory=dict)  # every result, wherever it is defined
     elsewhere: dict[str, Expr] = field(default_factory=dict)  # index sizes that the declared tensors agree on
+
+    def graph(self) -> Graph:
+        """The program as far as it has been read."""
+        return Graph("", tuple(self.nodes), (), tuple(self.sizes.items()), tuple(self.facts))
 
     def poly(self, expr: Expr) -> Polynomial:
         return polynomial(expr, self.sizes)

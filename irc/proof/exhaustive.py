@@ -50,7 +50,10 @@ def breaks(claim: Claim, graph: Graph, model: Model) -> bool:
     values = {name: np.asarray(v) for name, v in {**model.scalars, **model.tables}.items()}
     at = tuple((name, range(value, value + 1)) for name, value in model.indices.items())
     inside = all(0 <= model.indices[a.name] < size_value(a.size, model.sizes) for a in claim.free)
-    return inside and bool(_broken(claim, graph, model.sizes, {k: v[None] for k, v in values.items()}, at).any())
+    try:
+        return inside and bool(_broken(claim, graph, model.sizes, {k: v[None] for k, v in values.items()}, at).any())
+    except IndexError:  # a fact or the claim leaves its table: no such call is accepted
+        return False
 
 
 def _read(claim: Claim, graph: Graph) -> list[Input]:

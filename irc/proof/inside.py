@@ -1,0 +1,64 @@
+"""Accesses and divisors: an index within its axis and a divisor at least 1, at every point of the axes that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from irc.codegen.expr import Axis, Expr, Size, indices, integer, op, walk
+from irc.interpret import Grid, evaluate
+from irc.ir import Graph
+from irc.printer import expression
+from irc.proof.claim import Claim, Model
+from irc.proof.decide import decide, is_proved
+
+
+def within_axis(index: Expr, size: Expr, axes: Sequence[Axis]) -> Claim:
+    """That 0 <= index < size."""
+    inside = op("and", op("le", integer(0), index), op("lt", index, size))
+    return Claim(f"`{expression(index)}` lies within its axis", tuple(axes), inside)
+
+
+def positive(divisor: Expr, axes: Sequence[Axis]) -> Claim:
+    """That a divisor is at least 1."""
+    return Claim(f"`{expression(divisor)}` is at least 1", tuple(axes), op("le", integer(1), divisor))
+
+
+def is_within(index: Expr, size: Expr, axes: Sequence[Axis], graph: Graph) -> bool:
+    return is_proved(within_axis(index, size, axes), graph)
+
+
+def is_positive(divisor: Expr, axes: Sequence[Axis], graph: Graph) -> bool:
+    return is_proved(positive(divisor, axes), graph)
+
+
+def out_of_axis(index: Expr, size: Expr, axes: Sequence[Axis], graph: Graph) -> str | None:
+    """Where the index leaves its axis in the smallest state: `i - j` is -1 with S = 2, i = 0, j = 1."""
+    claim = within_axis(index, size, axes)
+    model = decide(claim, graph).model
+    if model is None or not indices(index):
+        return None
+    value, entries = _value(index, model), _value(size, model)
+    written = "1 entry" if entries == 1 else f"{entries} entries"
+    return f"with {_named(claim, model)} it is {value}, and the axis has {written}"
+
+
+def not_positive(divisor: Expr, axes: Sequence[Axis], graph: Graph) -> str | None:
+    """Where the divisor is below 1 in the smallest state."""
+    claim = positive(divisor, axes)
+    model = decide(claim, graph).model
+    return None if model is None else f"with {_named(claim, model)} it is {_value(divisor, model)}"
+
+
+def _named(claim: Claim, model: Model) -> str:
+    """Sizes and indices on which it depends."""
+    sizes = dict.fromkeys(e.name for e in walk(claim.goal) if isinstance(e, Size))
+    used = {n: v for n, v in model.indices.items() if n in indices(claim.goal)}
+    return ", ".join(f"{n} = {v}" for n, v in [*((n, model.sizes[n]) for n in sizes), *used.items()])
+
+
+def _value(value: Expr, model: Model) -> int:
+    ranges = tuple(range(v, v + 1) for v in model.indices.values())
+    values = {**model.tables, **{n: np.asarray(v) for n, v in model.scalars.items()}}
+    return int(evaluate(value, Grid(tuple(model.indices), model.sizes, values, ranges)).item())

@@ -1,0 +1,53 @@
+"""Accesses that polynomials do not prove are proved by z3, and then no call checks them."""
+
+from __future__ import annotations
+
+import pytest
+
+from irc.error import SpecError
+from tests.proof.predicates import CACHE, SAME, Mask
+
+
+@pytest.mark.parametrize(
+    ("declare", "allow", "tensors"),
+    [
+        ("input T[S]: bool", "T[where(j <= i, i - j, 0)]", SAME),
+        ("input T[S]: bool", "T[max(i, j) - min(i, j)]", SAME),
+        ("input T[N]: bool\n assume S <= 16 * N", "T[j // 16]", SAME.replace("D\n", "D, N\n", 1)),
+        ("input T[N]: bool\n scalar w: int\n assume w >= 1, S <= w * N", "T[j // w]", SAME.replace("D\n", "D, N\n", 1)),
+        ("input T[Sk]: bool", "T[i + Sk - Sq]", CACHE),
+        ("input T[S]: bool, at[B,S]: int\n assume 0 <= at[b,s] <= s", "T[at[b,i] + (S - 1 - i)]", SAME),
+        ("input T[S]: bool, n[B]: int\n assume 0 <= n[b], n[b] + n[b] <= S", "T[clamp(j, n[b], S - 1)]", SAME),
+    ],
+)
+def test_an_access_within_its_axis_is_proved(declare: str, allow: str, tensors: str) -> None:
+    assert Mask(allow, True, None, declare, tensors).graph().accesses == ()
+
+
+@pytest.mark.parametrize(
+    ("declare", "allow"),
+    [
+        ("input T[S]: bool, at[B,S]: int\n assume 0 <= at[b,s]", "T[at[b,i]]"),
+        ("input T[S]: bool\n scalar w: int", "T[where(j <= i, i - j, w)]"),
+        ("input T[N]: bool\n assume S <= 17 * N", "T[j // 16]"),
+    ],
+)
+def test_an_access_that_may_leave_its_axis_is_left_to_the_call(declare: str, allow: str) -> None:
+    assert len(Mask(allow, True, None, declare, SAME.replace("D\n", "D, N\n", 1)).graph().accesses) == 1
+
+
+def test_a_fact_does_not_prove_its_own_access() -> None:
+    declare = "input T[S]: int, at[B]: int\n assume T[at[b]] >= 0 and at[b] >= 0 and at[b] < S"
+    assert len(Mask("j <= i", True, None, declare).graph().accesses) == 1
+
+
+def test_an_access_out_of_range_is_shown_in_the_smallest_state() -> None:
+    with pytest.raises(SpecError, match=r"with S = 2, i = 0, j = 1 it is -1, and the axis has 3 entries"):
+        Mask("T[i - j]", True, None, "input T[2 * S - 1]: bool").graph()
+
+
+def test_a_divisor_that_is_positive_everywhere_needs_no_check() -> None:
+    graph = Mask("i % (1 + max(i, j) - min(i, j)) == 0", True, None).graph()
+    assert graph.facts == ()
+    with pytest.raises(SpecError, match=r"with i = 0, j = 0 it is 0"):
+        Mask("i % (max(i, j) - min(i, j)) == 0", True, None).graph()
