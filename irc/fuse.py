@@ -113,19 +113,25 @@ class _Fuser:
 
     def _needs(self, node: Node) -> set[str]:
         """The tensors in memory that the node waits for, through the tile values that it reads."""
-        needed: set[str] = set()
+        return {name for name in self._reach(node) if not self._virtual(self.graph[name])}
+
+    def _reach(self, node: Node) -> set[str]:
+        """What the node reads, directly and through tile values."""
+        found: set[str] = set()
         queue: list[Node] = [node]
-        seen: set[str] = set()
         while queue:
             for name in operands(queue.pop()):
-                other = self.graph[name]
-                if self._virtual(other):
-                    if name not in seen:
-                        seen.add(name)
-                        queue.append(other)
-                else:
-                    needed.add(name)
-        return needed
+                if name not in found:
+                    found.add(name)
+                    if self._virtual(self.graph[name]):
+                        queue.append(self.graph[name])
+        return found
+
+    def _tile_sums(self, node: Node) -> set[str]:
+        """The tile values made by products of queries and keys that the node reads."""
+        return {
+            name for name in self._reach(node) if isinstance(self.graph[name], Reduce) and is_tile(self.graph[name])
+        }
 
     def _ready(self, node: Node, pending: list[Node]) -> bool:
         return not (self._needs(node) & {n.name for n in pending})
@@ -308,7 +314,8 @@ class _Fuser:
         group = [n for n in sums if self._frame(n) == frame and (n.op == "logsumexp") <= (n is first)]
         online = self._online(first) if first.op == "logsumexp" else None
         if first.op == "logsumexp":
-            same = [n for n in group if n.over[0].role == "column"]
+            scores = self._tile_sums(first)  # those of another core have no place after this one's softmax
+            same = [n for n in group if n.over[0].role == "column" and self._tile_sums(n) <= scores]
             waiting = [n for n in pending if isinstance(n, Reduce) and n is not first and self._fusible(n)]
             later = {n.name for n in pending}
             joining = [n for n in waiting if online is not None and self._joins(n, first, online, later)]

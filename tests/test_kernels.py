@@ -324,3 +324,34 @@ def test_a_program_may_return_nothing_but_a_statistic() -> None:
     alone = CAUSAL.replace("return o, lse", "return lse")
     both(alone, inputs, "f32", rng)
     assert np.array_equal(irc.compile(alone)(**inputs), program(**inputs)[1])
+
+
+TWO_CORES = """
+attention two {
+  size H, S, D
+  input q[H,S,D], k[H,S,D], v[H,S,D], q2[H,S,D], k2[H,S,D]
+  core o[h,i,d] {
+    score q[h,i,c] * k[h,j,c]
+    softmax j
+    matmul v[h,j,d]
+    stat peak[h,i] = max
+    stat spread[h,i] = entropy
+  }
+  core o2[h,i,d], lse2[h,i] {
+    score q2[h,i,c] * k2[h,j,c]
+    softmax j
+    matmul v[h,j,d]
+  }
+  return o, o2, peak, spread, lse2
+}
+"""
+
+
+def test_a_core_and_the_statistics_of_another_over_the_same_positions() -> None:
+    rng = np.random.default_rng(9)
+    both(
+        TWO_CORES,
+        {n: rng.standard_normal((2, 21, 8)).astype(np.float32) for n in ("q", "k", "v", "q2", "k2")},
+        "f32",
+        rng,
+    )
