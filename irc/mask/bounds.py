@@ -132,9 +132,13 @@ class Walk:
         )
 
     def intersect(self, x: _Intervals, y: _Intervals) -> _Intervals:
-        """Every meeting of one of x with one of y; where those are too many, the shorter list."""
+        """Every meeting of one of x with one of y; where those are too many, the shorter list is drawn together."""
         met = tuple(dict.fromkeys(a.meet(b) for a in x for b in y))
-        return met if len(met) <= MOST else min(x, y, key=len)
+        if len(met) <= MOST:
+            return met
+        shorter, longer = sorted((x, y), key=len)
+        around = self.hull(shorter)
+        return tuple(dict.fromkeys(a.meet(around) for a in longer))
 
     # comparisons
 
