@@ -45,7 +45,7 @@ class Checked:
         if self.graph is None:
             return self.diagnostics
         failed = (v for v in self.verdicts if not v.passes)
-        return (*self.diagnostics, *(report.diagnostic(self.graph, v) for v in failed))
+        return (*self.diagnostics, *(report.diagnostic(v) for v in failed))
 
 
 def check(sources: Iterable[Source], accept: Sequence[str] = ()) -> tuple[Checked, ...]:
@@ -89,7 +89,9 @@ def text(checked: Checked) -> str:
         lines.append(f"  {node.role:8} {node.name}{dims}: {node.kind.value}")
     wide = max((len(v.text) for v in checked.verdicts), default=0)
     for v in checked.verdicts:
-        lines += _hanging(f"  {SIGN[v.status]} {v.text.ljust(wide)}  ", str(v))
+        lines += _hanging(
+            f"  {SIGN[v.status]} {v.text.ljust(wide)}  ", str(v) if v.passes else v.label
+        )  # more is said below
     return "\n".join(lines)
 
 
@@ -159,7 +161,7 @@ def _program(checked: Checked, graph: Graph) -> dict[str, Any]:
             for n in graph.inputs
         ],
         "outputs": [name for name, _ in graph.outputs],
-        "properties": [report.plain(graph, verdict) for verdict in checked.verdicts],
+        "properties": [report.plain(verdict) for verdict in checked.verdicts],
     }
 
 

@@ -57,7 +57,7 @@ def compile(
     if not all(verdict.passes for verdict in verdicts):
         from irc.proof.report import refuse
 
-        refuse(graph, verdicts)
+        refuse(verdicts)
     return Program(graph, verdicts, source, dict(sizes or {}), precision, target)
 
 

@@ -22,7 +22,8 @@ class Claim:
     Expressions read sizes, the indices of `free` and `some`, scalars and elements of integer and boolean inputs.
     Every index lies within its axis, so a claim says nothing where an axis is empty. `about` is the sentence in words,
     `core` names the core whose pairs a counterexample shows, `span` is the statement that it speaks of, where that is
-    no mask (an assignment that moves positions).
+    no mask (an assignment that moves positions). `words` is the sentence with a hole for each of `said`: the place of
+    an output, and the place that it reads.
     """
 
     about: str
@@ -32,6 +33,8 @@ class Claim:
     some: tuple[Axis, ...] = ()
     core: str | None = None
     span: Span | None = field(default=None, compare=False)
+    words: str = field(default="", compare=False)
+    said: tuple[Expr, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

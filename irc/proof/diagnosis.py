@@ -1,7 +1,8 @@
 """Why a property fails: the nearest program that has it. What is offered has been proved, never guessed.
 
-Candidates undo a mutation of a mask (`mutation.py`), add a mask, or add an assumption. They are tried in that order,
-first those that keep all that the program ensures and leave no row empty.
+Candidates undo a mutation of a mask (`mutation.py`), add a mask, or add an assumption. They are tried in that order
+(for `rows nonempty`, assumptions come first), at first only those that keep all that the program ensures and leave no
+row empty.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from itertools import combinations
 from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Size, integer, op, walk
 from irc.grammar.source import Span
 from irc.ir import Core, Fact, Graph, Map, Mask, Property, Reduce
-from irc.proof.claim import Model
+from irc.proof.assumptions import contradiction
+from irc.proof.claim import Claim, Model
 from irc.proof.flow import core_of
-from irc.proof.mutation import negated, repairs, written
-from irc.proof.picture import picture
+from irc.proof.mutation import aligned, conjuncts, negated, repairs, written
+from irc.proof.picture import pairs
 
 Holds = Callable[[Graph, Property], bool]
 NONEMPTY = Property("rows nonempty", "rows nonempty")
@@ -45,7 +47,7 @@ def diagnose(
 ) -> Diagnosis | None:
     """The first candidate that has the property, refuted by the model, and loses none of those that are `proved`."""
     others = tuple(p for p in graph.properties if p != property)
-    tried = tuple(candidates(graph, property, core, model))
+    masks, assumptions = _masks(graph, property, core, model), tuple(_with_assumptions(graph, core))
     known: dict[tuple[int, Property], bool] = {}
 
     def has(candidate: Candidate, wanted: Property) -> bool:
@@ -54,33 +56,33 @@ def diagnose(
             known[key] = holds(candidate.graph, wanted)
         return known[key]
 
-    for kept in ((*others, NONEMPTY), (*proved, NONEMPTY), proved):
+    rounds = [(masks, kept) for kept in ((*others, NONEMPTY), (*proved, NONEMPTY), proved)]
+    first = property.name == "rows nonempty"  # a mask that wants an assumption is right
+    rounds.insert(0 if first else len(rounds), (assumptions, proved))
+    for tried, kept in rounds:
         for candidate in tried:
-            if all(has(candidate, p) for p in (property, *candidate.exactly, *kept)):
+            wanted = (property, *candidate.exactly, *kept)
+            if all(has(candidate, p) for p in wanted) and not contradiction(candidate.graph):
                 return candidate.diagnosis
     return None
 
 
-def candidates(graph: Graph, property: Property, core: Core, model: Model) -> Iterator[Candidate]:
-    """Programs near this one that do not fail in the state of the model."""
-    nonempty = property.name == "rows nonempty"
-    if nonempty:
-        yield from _with_assumptions(graph, core)
-    for candidate in (*_with_mask_changed(graph, property, core), *_with_mask_added(graph, property, core)):
-        if _differs(graph, candidate.graph, core, model):
-            yield candidate
-    if not nonempty:
-        yield from _with_assumptions(graph, core)
+def _masks(graph: Graph, property: Property, core: Core, model: Model) -> tuple[Candidate, ...]:
+    """Programs with other masks that do not fail in the state of the model."""
+    found = (*_with_mask_changed(graph, property, core), *_with_masks_added(graph, property, core))
+    if property.name == "incremental":  # no single pair tells
+        return (*found, *_with_last_aligned(graph, core))
+    return tuple(c for c in found if _differs(graph, c.graph, core, model))
 
 
 def _differs(graph: Graph, other: Graph, core: Core, model: Model) -> bool:
     """Whether the mask has changed at the offending pair or row, and lets some pair through."""
-    before = picture(graph, core, model)
-    after = picture(other, next(c for c in other.cores if c.name == core.name), model)
+    before = pairs(graph, core, model)
+    after = pairs(other, next(c for c in other.cores if c.name == core.name), model)
     if before is None or after is None or before.row is None:
         return True
     at = before.row if before.column is None else (before.row, before.column)
-    return bool((before.allowed[at] != after.allowed[at]).any())
+    return bool((before.filled[at] != after.filled[at]).any())
 
 
 # masks
@@ -90,6 +92,8 @@ def _with_mask_changed(graph: Graph, property: Property, core: Core) -> Iterator
     wanted = _wanted(property, core)
     for n, mask in enumerate(core.masks):
         for name, predicate in repairs(mask.predicate, core):
+            if name == "transposed" and property.name == "window":  # keys after the query are in every window
+                continue
             masks = (*core.masks[:n], replace(mask, predicate=predicate), *core.masks[n + 1 :])
             exactly: tuple[Property, ...] = ()
             if name == "off by one" and wanted is not None:
@@ -130,6 +134,8 @@ def with_masks(graph: Graph, core: Core, masks: tuple[Mask, ...]) -> Graph:
 
 def _wanted(property: Property, core: Core) -> Expr | None:
     """What a mask alone would say to have the property."""
+    if property.name == "allow":
+        return property.argument
     if len(core.rows) != 1 or not core.position:
         return None
     (position,), column = core.position, core.columns[0].index
@@ -141,11 +147,39 @@ def _wanted(property: Property, core: Core) -> Expr | None:
     return None
 
 
-def _with_mask_added(graph: Graph, property: Property, core: Core) -> Iterator[Candidate]:
+def _with_masks_added(graph: Graph, property: Property, core: Core) -> Iterator[Candidate]:
+    """With what the property asks for as a further mask, or as one of its parts."""
     wanted = _wanted(property, core)
-    if wanted is not None:
-        diagnosis = Diagnosis("mask missing", f"add `allow {written(wanted, core)}`", core.span)
-        yield Candidate(diagnosis, with_masks(graph, core, (*core.masks, Mask("allow", wanted))))
+    for predicate in () if wanted is None else dict.fromkeys((*conjuncts(wanted), wanted)):
+        diagnosis = Diagnosis("mask missing", f"add `allow {written(predicate, core)}`", core.span)
+        yield Candidate(diagnosis, with_masks(graph, core, (*core.masks, Mask("allow", predicate))))
+
+
+def _with_last_aligned(graph: Graph, core: Core) -> Iterator[Candidate]:
+    """With `align last` for a core whose queries and keys begin together."""
+    if core.position != tuple(row.index for row in core.rows) or not core.masks:
+        return
+    places = tuple(
+        op("add", row.index, op("sub", column.size, row.size))
+        for row, column in zip(core.rows, core.columns, strict=False)
+    )
+    last = replace(core, position=places)
+    masks = tuple(replace(m, predicate=aligned(m.predicate, last)) for m in core.masks)
+    says_pos = any(m.span is not None and "pos(" in m.span.text() for m in core.masks)
+    fix = "write `align last`" + ("" if says_pos else f", and `allow {written(masks[0].predicate, last)}`")
+    changed = with_masks(graph, core, masks)
+    cores = tuple(replace(c, position=places) if c.name == core.name else c for c in changed.cores)
+    yield Candidate(Diagnosis("alignment lost", fix, core.masks[0].span), replace(changed, cores=cores))
+
+
+def moved(property: Property, claim: Claim) -> Diagnosis | None:
+    """A statement, no mask, that reads another position or entry than its own."""
+    if claim.span is None:
+        return None
+    if property.name == "batch independent":
+        return Diagnosis("batch entries mixed", "read each entry of the batch at its own index", claim.span)
+    fix = "a split into heads that moves no position is `q[b,h,s,d] = x[b,s,(h d)]`"
+    return Diagnosis("positions mixed", fix, claim.span)
 
 
 # assumptions

@@ -39,8 +39,8 @@ def _repairs(part: Expr, core: Core) -> Iterator[tuple[str, Expr]]:
             op(comparison.name, a, shifted(b, 1)),
         ):
             yield "off by one", substitute(part, {comparison: new})
-    yield "alignment lost", _aligned(part, core)
     yield "alignment negated", _with_offset_added(part, core)
+    yield "alignment lost", aligned(part, core)
     yield "transposed", _transposed(part, core)
     yield "complemented", negated(part)
 
@@ -55,7 +55,7 @@ def shifted(expr: Expr, by: int) -> Expr:
     return op("add", expr, integer(by)) if by >= 0 else op("sub", expr, integer(-by))
 
 
-def _aligned(part: Expr, core: Core) -> Expr:
+def aligned(part: Expr, core: Core) -> Expr:
     """Each comparison of a bare query index with a key made one of the query's position."""
     mapping: dict[Expr, Expr] = {}
     for row, position in zip(core.rows, core.position, strict=False):
@@ -133,6 +133,10 @@ def _tidy(expr: Expr) -> Expr:
             case Op("lt", (a, Op("add", (b, Const(1, Kind.INT)), _)), _):
                 return op("le", a, b)
             case Op("le", (a, Op("sub", (b, Const(1, Kind.INT)), _)), _):
+                return op("lt", a, b)
+            case Op("lt", (Op("sub", (a, Const(1, Kind.INT)), _), b), _):
+                return op("le", a, b)
+            case Op("le", (Op("add", (a, Const(1, Kind.INT)), _), b), _):
                 return op("lt", a, b)
         return None
 

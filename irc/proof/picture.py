@@ -1,4 +1,4 @@
-"""The counterexample of a mask as a small matrix: queries down, keys across, the offending pair marked."""
+"""A counterexample as a small matrix: who sees down, what is seen across, the offending pair marked."""
 
 from __future__ import annotations
 
@@ -9,52 +9,73 @@ from typing import Any
 import numpy as np
 
 from irc.codegen.expr import TRUE, Axis, Expr, Index, Load, Size, loads, walk
-from irc.interpret import Grid, complete_sizes, evaluate, size_value
+from irc.interpret import complete_sizes, size_value
 from irc.ir import Core, Graph
-from irc.plot import inlined
-from irc.proof.claim import Model
+from irc.proof.claim import Claim, Model
+from irc.proof.state import over, value
 
-ALLOWED, BLOCKED, WRONG, WANTED = "■", "·", "✗", "○"
+FILLED, EMPTY, WRONG, WANTED, ROW = "■", "·", "✗", "○", "◂"
 MOST = 12  # rows and columns that are drawn; of more, the ends and those around the mark
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The pairs of one core in one state of the program.
+    """What sees what in one state of the program: the pairs of a core, or which entry of an input each entry of an
+    output reads.
 
-    `allowed` is [rows, columns], product axes flattened. `rows` and `columns` name each axis with its index along that
-    side. `row` and `column` are the offending pair; without a column, it is the row that offends. `given` names sizes,
-    scalars and tables.
+    `filled` is [rows, columns], product axes flattened. `rows` and `columns` name each axis with its index along that
+    side. `row` and `column` are the offending pair; without a column, it is the row that offends. `legend` is in words
+    what a filled cell, an empty one and the offending one are. `given` names sizes, scalars and tables.
     """
 
-    core: str
-    allowed: np.ndarray[Any, np.dtype[np.bool_]]
+    filled: np.ndarray[Any, np.dtype[np.bool_]]
     rows: dict[str, tuple[int, ...]]
     columns: dict[str, tuple[int, ...]]
     row: int | None
     column: int | None
+    legend: tuple[str, str, str]
     given: str
 
 
-def picture(graph: Graph, core: Core, model: Model, also: Sequence[Expr] = ()) -> Picture | None:
-    """The core in the state of the model; None where the model leaves out what its mask reads. `also` are expressions
-    whose sizes, scalars and tables are named too."""
-    sizes = complete_sizes(graph, model.sizes)
-    values = model.tables | {name: np.asarray(value) for name, value in model.scalars.items()}
-    axes = (*core.batch, *core.rows, *core.columns)
-    support = inlined(graph, core.support if core.support is not None else TRUE)
+def pairs(graph: Graph, core: Core, model: Model, legend: str = "", also: Sequence[Expr] = ()) -> Picture | None:
+    """The pairs of the core; None where the model leaves out what its mask reads.
+
+    `legend` says what is wrong with the offending pair, where that is not plain. `also` are expressions whose sizes,
+    scalars and tables are named too.
+    """
+    support = core.support if core.support is not None else TRUE
     try:
-        batch = [range(p, p + 1) for p in (model.indices.get(a.name, 0) for a in core.batch)]
-        spans = [range(size_value(a.size, sizes)) for a in (*core.rows, *core.columns)]
-        grid = Grid(tuple(a.name for a in axes), sizes, values, (*batch, *spans))
-        allowed = np.broadcast_to(evaluate(support, grid), grid.shape)
+        filled = over(support, (*core.rows, *core.columns), graph, model)
     except (KeyError, IndexError):
         return None
+    sizes = complete_sizes(graph, model.sizes)
     rows, columns = _positions(core.rows, sizes), _positions(core.columns, sizes)
-    extent = tuple(len(next(iter(side.values()))) for side in (rows, columns))
+    filled = filled.reshape([len(next(iter(side.values()))) for side in (rows, columns)])
+    row, column = _at(rows, model), _at(columns, model)
     read = (support, *core.position, *(a.size for a in (*core.rows, *core.columns)), *also)
-    where = _at(rows, model), _at(columns, model)
-    return Picture(core.name, allowed.reshape(extent), rows, columns, *where, given(graph, read, model))
+    if not legend and column is None:
+        legend = "no key is allowed"
+    elif not legend:
+        legend = "allowed, and must not be" if filled[row, column] else "blocked, and must be allowed"
+    return Picture(filled, rows, columns, row, column, ("allowed", "blocked", legend), given(graph, read, model))
+
+
+def reads(graph: Graph, claim: Claim, model: Model) -> Picture | None:
+    """Which place of an input each place of an output reads, for a claim that says the two."""
+    if len(claim.said) != 2:
+        return None
+    try:
+        seen, at, read = (over(e, claim.free, graph, model) for e in (claim.given, *claim.said))
+        row, column = (int(value(e, graph, model)) for e in claim.said)
+    except (KeyError, IndexError):
+        return None
+    least, most = min(0, int(at.min()), int(read.min())), max(int(at.max()), int(read.max()))
+    filled = np.zeros((most - least + 1,) * 2, np.bool_)
+    filled[at[seen] - least, read[seen] - least] = True
+    places = tuple(range(least, most + 1))
+    legend = ("read", "not read", "read, and must not be")
+    shown = given(graph, (claim.given, *claim.said, *(a.size for a in claim.free)), model)
+    return Picture(filled, {"output": places}, {"input": places}, row - least, column - least, legend, shown)
 
 
 def _positions(axes: tuple[Axis, ...], sizes: dict[str, int]) -> dict[str, tuple[int, ...]]:
@@ -109,8 +130,8 @@ def _plain(value: Any) -> str:
 
 def text(shown: Picture) -> tuple[str, ...]:
     """The matrix and its legend, a line each."""
-    down = _kept(shown.allowed.shape[0], shown.row)
-    across = _kept(shown.allowed.shape[1], shown.column)
+    down = _kept(shown.filled.shape[0], shown.row)
+    across = _kept(shown.filled.shape[1], shown.column)
     widths = {name: max(len(name), *(len(str(n)) for n in (*along, 0))) for name, along in shown.rows.items()}
     lead = max(len(name) for name in shown.columns)
     wide = [max(1 if c is None else len(str(along[c])) for along in shown.columns.values()) for c in across]
@@ -122,7 +143,7 @@ def text(shown: Picture) -> tuple[str, ...]:
     for r in down:
         labels = " ".join(("…" if r is None else str(shown.rows[n][r])).rjust(w) for n, w in widths.items())
         cells = ("…" if r is None or c is None else _cell(shown, r, c) for c in across)
-        arrow = "  ◂" if r is not None and r == shown.row and shown.column is None else ""
+        arrow = f"  {ROW}" if r is not None and r == shown.row and shown.column is None else ""
         lines.append(f"{labels}  {' ' * lead}  {_spread(cells, wide)}{arrow}".rstrip())
     return (*lines, "", _legend(shown))
 
@@ -132,19 +153,18 @@ def _spread(cells: Iterable[str], widths: list[int]) -> str:
 
 
 def _cell(shown: Picture, row: int, column: int) -> str:
-    allowed = shown.allowed[row, column]
+    filled = shown.filled[row, column]
     if (row, column) == (shown.row, shown.column):
-        return WRONG if allowed else WANTED
-    return ALLOWED if allowed else BLOCKED
+        return WRONG if filled else WANTED
+    return FILLED if filled else EMPTY
 
 
 def _legend(shown: Picture) -> str:
-    parts = [f"{ALLOWED} allowed", f"{BLOCKED} blocked"]
-    if shown.row is not None and shown.column is not None:
-        wrong = shown.allowed[shown.row, shown.column]
-        parts.append(f"{WRONG} allowed, and must not be" if wrong else f"{WANTED} blocked, and must be allowed")
-    elif shown.row is not None:
-        parts.append("◂ no key is allowed")
+    filled, empty, wrong = shown.legend
+    parts = [f"{FILLED} {filled}", f"{EMPTY} {empty}"]
+    if shown.row is not None:
+        mark = ROW if shown.column is None else _cell(shown, shown.row, shown.column)
+        parts.append(f"{mark} {wrong}")
     return "   ".join(parts)
 
 

@@ -189,8 +189,10 @@ def _claim(
     core, names = _core_names(chain, graph, {a.name for a in axes}) if in_core else (None, {})
     new: dict[Expr, Expr] = {Index(old): Index(fresh) for old, fresh in names.items()}
     free = tuple(replace(a, name=names.get(a.name, a.name)) for a in axes)
-    sentence = about.format(*(expression(substitute(e, new)) for e in said))
-    return Claim(sentence, free, substitute(goal, new), substitute(all_of(chain.where), new), core=core)
+    said = tuple(substitute(e, new) for e in said)
+    sentence = about.format(*map(expression, said))
+    given = substitute(all_of(chain.where), new)
+    return Claim(sentence, free, substitute(goal, new), given, core=core, words=about, said=said)
 
 
 def _moved(claim: Claim, chain: Chain, graph: Graph, dims: Callable[[str], tuple[int, ...]]) -> Claim:

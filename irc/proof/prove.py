@@ -9,9 +9,10 @@ from irc.ir import Core, Graph, Property
 from irc.proof.assumptions import contradiction
 from irc.proof.claim import Answer, Claim
 from irc.proof.decide import decide
-from irc.proof.diagnosis import Diagnosis, diagnose
+from irc.proof.diagnosis import diagnose, moved
+from irc.proof.picture import pairs, reads
 from irc.proof.properties import PropertyError, Undecided, claims
-from irc.proof.reason import evidence, reason
+from irc.proof.reason import evidence, of_pairs, reason
 from irc.proof.report import contradictory, senseless
 from irc.proof.verdict import Verdict, accepted
 
@@ -62,28 +63,44 @@ def _verdict(property: Property, decided: Decided, graph: Graph, proved: tuple[P
     queries = tuple(query for _, answer in decided for query in answer.queries)
     if property in proved:
         return Verdict(property.text, "proved", evidence(property, decided), queries=queries, span=property.span)
-    claim, answer = min(decided, key=lambda found: WEAKEST_FIRST.index(found[1].status))
+    claim, answer = min(decided, key=_weakness)
     if answer.status == "unknown":
         why = answer.evidence or f"no proof that {claim.about}, and too many states to search"
         return Verdict(property.text, "not decided", why, claim.core, queries=queries, span=property.span)
     assert answer.model is not None
-    found: Diagnosis | None = None
-    core = next((c for c in graph.cores if c.name == claim.core), None)
-    if core is not None and claim.span is None:
+    core = next((c for c in graph.cores if c.name == claim.core), None) if of_pairs(claim) else None
+    if core is not None:
         found = diagnose(graph, property, core, answer.model, proved, holds)
+        shown = pairs(
+            graph, core, answer.model, _legend(property), () if property.argument is None else (property.argument,)
+        )
+    else:
+        found = moved(property, claim)
+        shown = reads(graph, claim, answer.model)
     return Verdict(
         property.text,
         "refuted",
-        answer.evidence,
-        claim.core,
+        f"the smallest counterexample has {shown.given}" if shown and shown.given else "",
+        core.name if core else None,
         answer.model,
         reason(graph, property, claim, answer.model),
+        shown,
         found.name if found else None,
         found.fix if found else None,
         queries=queries,
         span=property.span,
-        at=claim.span or (found.at if found else _mask(core)),
+        at=found.at if found else _mask(core),
     )
+
+
+def _weakness(found: tuple[Claim, Answer]) -> tuple[int, bool]:
+    """Weakest first; among equals, those that a pair of a core explains."""
+    claim, answer = found
+    return WEAKEST_FIRST.index(answer.status), not of_pairs(claim)
+
+
+def _legend(property: Property) -> str:
+    return "not the same when decoded" if property.name == "incremental" else ""
 
 
 def _mask(core: Core | None) -> Span | None:

@@ -8,9 +8,9 @@ from typing import Any
 from irc.error import SpecError
 from irc.grammar.diagnostic import Diagnostic, Note
 from irc.grammar.source import Span
-from irc.ir import Fact, Graph, Property
+from irc.ir import Fact, Property
 from irc.proof.claim import Model
-from irc.proof.picture import Picture, picture, text
+from irc.proof.picture import Picture, text
 from irc.proof.tokens import PropertyError
 from irc.proof.verdict import Verdict
 
@@ -22,11 +22,13 @@ EXPLANATION = {
     "alignment lost": "the alignment is lost here: the query is taken by its row, not by its place among the keys",
     "alignment negated": "the alignment is negated here: the offset is subtracted, and should be added",
     "mask missing": "no mask of this core forbids it",
+    "positions mixed": "this reads another position than its own",
+    "batch entries mixed": "this reads another entry of the batch than its own",
     "assumption missing": "nothing that is assumed excludes it",
 }
 
 
-def diagnostic(graph: Graph, verdict: Verdict) -> Diagnostic:
+def diagnostic(verdict: Verdict) -> Diagnostic:
     """Why the program does not compile: E601 for a property that is refuted, E602 for one that is not decided."""
     assert verdict.span is not None
     if verdict.status == "not decided":
@@ -34,15 +36,15 @@ def diagnostic(graph: Graph, verdict: Verdict) -> Diagnostic:
         return Diagnostic("E602", f"`{verdict.text}` is not decided: {verdict.evidence}", verdict.span, (remark,))
     notes = []
     if verdict.at is not None:
-        notes.append(Note(EXPLANATION.get(verdict.diagnosis or "", "because of this"), verdict.at))
+        notes.append(Note(EXPLANATION.get(verdict.diagnosis or "", "it comes from here"), verdict.at))
     message = f"`{verdict.text}` does not hold: {verdict.reason}"
-    shown = drawn(graph, verdict)
-    return Diagnostic("E601", message, verdict.span, tuple(notes), verdict.fix, figure=figure(shown) if shown else ())
+    drawn = figure(verdict.picture) if verdict.picture else ()
+    return Diagnostic("E601", message, verdict.span, tuple(notes), verdict.fix, figure=drawn)
 
 
-def refuse(graph: Graph, verdicts: Sequence[Verdict]) -> None:
+def refuse(verdicts: Sequence[Verdict]) -> None:
     """Raises SpecError with a diagnostic for each property that is neither proved nor accepted."""
-    failed = tuple(diagnostic(graph, verdict) for verdict in verdicts if not verdict.passes)
+    failed = tuple(diagnostic(verdict) for verdict in verdicts if not verdict.passes)
     if failed:
         raise SpecError(failed)
 
@@ -67,9 +69,8 @@ def senseless(property: Property, why: PropertyError) -> Diagnostic:
     return Diagnostic("E604", f"`{property.text}` says nothing here: {why}", property.span, help=why.help)
 
 
-def plain(graph: Graph, verdict: Verdict) -> dict[str, Any]:
+def plain(verdict: Verdict) -> dict[str, Any]:
     """The verdict as JSON. Places are 1-based lines and columns, ends exclusive."""
-    shown = drawn(graph, verdict)
     return {
         "property": verdict.text,
         "status": verdict.status,
@@ -80,7 +81,7 @@ def plain(graph: Graph, verdict: Verdict) -> dict[str, Any]:
         "fix": verdict.fix,
         "core": verdict.core,
         "model": _model(verdict.model),
-        "picture": _picture(shown),
+        "picture": _picture(verdict.picture),
         "span": place(verdict.span) if verdict.span else None,
         "at": place(verdict.at) if verdict.at else None,
     }
@@ -99,9 +100,10 @@ def _picture(shown: Picture | None) -> dict[str, Any] | None:
     return {
         "rows": {name: list(along) for name, along in shown.rows.items()},
         "columns": {name: list(along) for name, along in shown.columns.items()},
-        "allowed": shown.allowed.tolist(),
+        "filled": shown.filled.tolist(),
         "row": shown.row,
         "column": shown.column,
+        "legend": list(shown.legend),
         "given": shown.given,
         "text": list(text(shown)),
     }
@@ -115,12 +117,3 @@ def place(span: Span) -> dict[str, Any]:
 def figure(shown: Picture) -> tuple[str, ...]:
     head = (f"with {shown.given}:", "") if shown.given else ()
     return (*head, *(f"  {line}".rstrip() for line in text(shown)))
-
-
-def drawn(graph: Graph, verdict: Verdict) -> Picture | None:
-    """The counterexample as a picture, where it is one of a core's pairs."""
-    core = next((c for c in graph.cores if c.name == verdict.core), None)
-    if core is None or verdict.model is None:
-        return None
-    arguments = tuple(p.argument for p in graph.properties if p.text == verdict.text and p.argument is not None)
-    return picture(graph, core, verdict.model, arguments)

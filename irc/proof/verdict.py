@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from irc.error import InputError
 from irc.grammar.source import Span
 from irc.proof.claim import Model
+
+if TYPE_CHECKING:
+    from irc.proof.picture import Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +19,10 @@ class Verdict:
     """What became of one `ensure`, whose text is `text`.
 
     `evidence` is a sentence: why it holds, or what was checked. A refuted one has the smallest state of the program
-    that breaks it (`model`, pairs of the core `core`), `reason` says in words what happens there, `diagnosis` how the
-    mask nearly matches (`complemented`, `transposed`, …) and `fix` what to write instead, where these are known.
-    `at` is the statement responsible. `accepted`: the program compiles although it is not proved.
+    that breaks it (`model`; `core` where a pair of one core explains it), `reason` says in words what happens there,
+    `picture` shows it, `diagnosis` says how the program nearly has the property (`complemented`, `transposed`, …) and
+    `fix` what to write instead, where these are known. `at` is the statement responsible. `accepted`: the program
+    compiles although it is not proved.
     """
 
     text: str
@@ -27,6 +31,7 @@ class Verdict:
     core: str | None = None
     model: Model | None = None
     reason: str | None = None
+    picture: Picture | None = None
     diagnosis: str | None = None
     fix: str | None = None
     accepted: bool = False

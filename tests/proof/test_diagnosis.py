@@ -1,0 +1,108 @@
+"""Masks that nearly have a property: what is said of each, and that the fix offered is right."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from irc.build import build
+from irc.grammar.parser import parse
+from irc.grammar.source import Source
+from irc.ir import Graph
+from irc.proof.prove import prove
+from irc.proof.verdict import Verdict
+
+SELF = """attention a {{
+  size B, S, D
+  input q[B,S,D], k[B,S,D], v[B,S,D], doc[B,S]: int, len[B]: int
+  scalar w: int
+  assume w >= 1{assume}
+  core o[b,i,d] {{
+    score q[b,i,c] * k[b,j,c]
+    {mask}
+    softmax j
+    matmul v[b,j,d]
+  }}
+  return o
+  ensure {ensure}
+}}
+"""
+CROSS = SELF.replace("q[B,S,D], k[B,S,D], v[B,S,D]", "q[B,Sq,D], k[B,Sk,D], v[B,Sk,D]").replace(
+    "B, S, D", "B, S, Sq, Sk, D"
+)
+LAST = CROSS.replace("    score", "    align last\n    score")
+FIRST = CROSS.replace("    score", "    align first\n    score")
+PLANE = SELF.replace("S,D]", "(Y X),D]").replace("B, S, D", "B, S, Y, X, D")
+
+
+def graph_of(text: str) -> Graph:
+    (program,) = parse(Source("a.attn", text))
+    return build(program)
+
+
+def verdict(template: str, mask: str, ensure: str, assume: str = "") -> Verdict:
+    more = f", {assume}" if assume else ""
+    return prove(graph_of(template.format(mask=mask, ensure=ensure, assume=more)))[0]
+
+
+@pytest.mark.parametrize(
+    ("template", "mask", "ensure", "assume", "name", "fix"),
+    [
+        (SELF, "allow j > i", "causal", "", "complemented", "write `block j > i`, or `allow j <= i`"),
+        (SELF, "block j <= i", "causal", "", "complemented", "write `allow j <= i`, or `block i < j`"),
+        (SELF, "allow i <= j", "causal", "", "transposed", "write `allow j <= i`"),
+        (SELF, "block j < i", "causal", "", "transposed", "write `block i < j`"),
+        (SELF, "allow i - w < j and i <= j", "causal", "", "transposed", "write `allow i - w < j and j <= i`"),
+        (SELF, "allow doc[b,i] == doc[b,j] and i <= j", "causal", "", "transposed",
+         "write `allow doc[b,i] == doc[b,j] and j <= i`"),
+        (SELF, "allow j <= i + 1", "causal", "", "off by one", "write `allow j <= i`"),
+        (SELF, "allow j - 1 <= i", "causal", "", "off by one", "write `allow j <= i`"),
+        (SELF, "block j > i + 1", "causal", "", "off by one", "write `block i < j`"),
+        (SELF, "allow j < i", "rows nonempty", "", "off by one", "write `allow j <= i`"),
+        (SELF, "allow j < i + 2\n    allow doc[b,i] == doc[b,j]", "causal", "", "off by one", "write `allow j <= i`"),
+        (SELF, "allow i - w <= j and j <= i", "window(w)", "", "window off by one",
+         "write `allow i - w < j and j <= i`"),
+        (SELF, "block i - j > w", "window(w)", "", "window off by one", "write `block w <= i - j`"),
+        (SELF, "", "causal", "", "mask missing", "add `allow j <= i`"),
+        (SELF, "allow abs(i - j) < w", "causal", "", "mask missing", "add `allow j <= i`"),
+        (SELF, "allow j <= i", "window(w)", "", "mask missing", "add `allow i - w < j`"),
+        (SELF, "allow j <= i", "allow == (doc[b,i] == doc[b,j] and j <= i)", "", "mask missing",
+         "add `allow doc[b,i] == doc[b,j]`"),
+        (SELF, "allow j < len[b]", "rows nonempty", "", "assumption missing", "add `assume len[b] >= 1`"),
+        (LAST, "allow j <= pos(i)", "rows nonempty", "", "assumption missing", "add `assume Sq <= Sk`"),
+        (LAST, "allow j <= i", "causal", "", "alignment lost", "write `allow j <= pos(i)`"),
+        (LAST, "allow j <= i", "allow == (j <= pos(i))", "Sq <= Sk", "alignment lost", "write `allow j <= pos(i)`"),
+        (LAST, "allow j <= i + (Sq - Sk)", "allow == (j <= pos(i))", "Sq <= Sk", "alignment negated",
+         "write `allow j <= pos(i)`"),
+        (LAST, "allow j <= i - (Sk - Sq)", "rows nonempty", "Sq <= Sk", "alignment negated",
+         "write `allow j <= pos(i)`"),
+        (LAST, "allow j > pos(i)", "causal", "Sq <= Sk", "complemented",
+         "write `block j > pos(i)`, or `allow j <= pos(i)`"),
+        (LAST, "allow j >= pos(i)", "causal", "Sq <= Sk", "transposed", "write `allow j <= pos(i)`"),
+        (FIRST, "allow j <= pos(i)", "incremental", "Sq <= Sk", "alignment lost", "write `align last`"),
+        (FIRST, "allow j <= i", "incremental", "Sq <= Sk", "alignment lost",
+         "write `align last`, and `allow j <= pos(i)`"),
+    ],
+)  # fmt: skip
+def test_the_mutation_is_named_and_what_is_offered_is_right(
+    template: str, mask: str, ensure: str, assume: str, name: str, fix: str
+) -> None:
+    found = verdict(template, mask, ensure, assume)
+    assert found.status == "refuted"
+    assert (found.diagnosis, found.fix) == (name, fix)
+    assert follow(fix, template, mask, ensure, assume) == {"proved"}
+
+
+def follow(fix: str, template: str, mask: str, ensure: str, assume: str) -> set[str]:
+    """What becomes of the program when the advice is taken, in each of the ways offered."""
+    offered = re.findall("`(.*?)`", fix)
+    first, *others = mask.split("\n")
+    if fix.startswith("add `assume"):
+        assume = ", ".join(filter(None, (assume, offered[0].removeprefix("assume "))))
+        return {verdict(template, mask, ensure, assume).status}
+    if fix.startswith("add"):
+        return {verdict(template, "\n".join((mask, *offered)), ensure, assume).status}
+    if offered[0] == "align last":
+        template, offered = template.replace("align first", "align last"), offered[1:] or [first]
+    return {verdict(template, "\n".join((text, *others)), ensure, assume).status for text in offered}
