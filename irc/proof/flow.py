@@ -107,6 +107,8 @@ def conjuncts(expr: Expr) -> tuple[Expr, ...]:
             return conjuncts(a) + conjuncts(b)
         case Const(True, _):
             return ()
+        case Op("le" | "eq", (a, b), _) if a == b:
+            return ()
         case _:
             return (expr,)
 
@@ -204,7 +206,17 @@ class _Flow:
                     found.setdefault(key, short)
             if len(found) > LIMIT:
                 raise Undecided(f"`{node.name}` depends on its inputs in more than {LIMIT} ways")
-        return tuple(found.values())
+        return tuple(self._weakest(list(found.values())))
+
+    def _weakest(self, found: list[Chain]) -> list[Chain]:
+        """Without chains that assume more than another one to the same entry."""
+        kept: dict[object, list[Chain]] = {}
+        for chain in sorted(found, key=lambda c: len(c.where)):
+            place = chain.place if chain.tensor in self.placed else None
+            alike = kept.setdefault((chain.tensor, chain.indices, place), [])
+            if not any(set(other.where) <= set(chain.where) for other in alike):
+                alike.append(chain)
+        return [chain for alike in kept.values() for chain in alike]
 
     def _reads(self, node: Node) -> Iterator[tuple[tuple[Axis, ...], Load, tuple[Expr, ...]]]:
         """Axes that the node sums over, what it loads, and when."""
@@ -239,7 +251,7 @@ class _Flow:
         taken = {a.name for a in axes}
         for end in ends:
             apart: dict[Expr, Expr] = dict(moved)
-            bound = tuple(_renamed(a, taken) for a in end.bound)
+            bound = _apart(end.bound, taken)
             apart |= {old.index: new.index for old, new in zip(end.bound, bound, strict=True)}
             place = end.place and replace(end.place, at=tuple((n, substitute(e, apart)) for n, e in end.place.at))
             if place is None and core is not None:
@@ -252,6 +264,14 @@ class _Flow:
                 place,
                 (node.name, *(end.path or (load.tensor,))),
             )
+
+
+def _apart(axes: tuple[Axis, ...], taken: Collection[str]) -> tuple[Axis, ...]:
+    """The axes under names that are not taken, and differ from each other."""
+    new: list[Axis] = []
+    for axis in axes:
+        new.append(_renamed(axis, {*taken, *(a.name for a in new)}))
+    return tuple(new)
 
 
 def _renamed(axis: Axis, taken: Collection[str]) -> Axis:
@@ -289,7 +309,7 @@ def minimal(chain: Chain, own: tuple[Axis, ...], placed: bool = False) -> Chain 
             if other.name == axis.name or other.size != axis.size:
                 continue
             fold: dict[Expr, Expr] = {axis.index: other.index}
-            folded = tuple(dict.fromkeys(substitute(c, fold) for c in where))
+            folded = tuple(dict.fromkeys(f for c in where for f in conjuncts(substitute(c, fold))))
             if set(folded) <= set(where):
                 where = folded
                 place = place and replace(place, at=tuple((n, substitute(e, fold)) for n, e in place.at))
@@ -309,18 +329,14 @@ def _ordered(chain: Chain, own: tuple[Axis, ...]) -> Chain:
     used = [e.name for x in (*chain.indices, *chain.where) for e in walk(x) if isinstance(e, Index)]
     order = list(dict.fromkeys(used))
     bound = sorted(chain.bound, key=lambda a: order.index(a.name) if a.name in order else len(order))
-    taken = {a.name for a in own}
-    new: list[Axis] = []
-    for axis in bound:
-        base = axis.name.partition(".")[0]
-        new.append(_renamed(replace(axis, name=base), taken))
-        taken.add(new[-1].name)
+    plain = tuple(replace(a, name=a.name.partition(".")[0]) for a in bound)
+    new = _apart(plain, {a.name for a in own})
     names: dict[Expr, Expr] = {a.index: b.index for a, b in zip(bound, new, strict=True) if a != b}
     place = chain.place and replace(chain.place, at=tuple((n, substitute(e, names)) for n, e in chain.place.at))
     return replace(
         chain,
         indices=tuple(substitute(e, names) for e in chain.indices),
-        bound=tuple(new),
+        bound=new,
         where=tuple(substitute(c, names) for c in chain.where),
         place=place,
     )

@@ -70,6 +70,21 @@ def cache(allow: str, align: str = "align last", ensure: str = "causal", more: s
 }}"""
 
 
+def layers(masks: tuple[str, ...], ensure: str) -> str:
+    """Cores on what others give, without residuals."""
+    text, read = "attention layers {\n size B, S, D\n input x[B,S,D]\n", "x"
+    for k, mask in enumerate(masks):
+        text += f""" core a{k}[b,i,d] {{
+    score {read}[b,i,c] * {read}[b,j,c]
+    allow {mask}
+    softmax j
+    matmul {read}[b,j,d]
+  }}
+"""
+        read = f"a{k}"
+    return text + f" return {read}\n ensure {ensure}\n}}"
+
+
 def two_layers(first: str, second: str, ensure: str = "causal") -> str:
     """A core on what another one gives."""
     return f"""attention layers {{
@@ -165,6 +180,7 @@ CACHE = {
 }
 LAST: Start = lambda s: s["Sk"] - s["Sq"]  # noqa: E731
 LAYERS = {"sizes": {"B": (1,), "S": (1, 2, 4, 5), "D": (1,)}, "read": {"x": 1}, "written": {"y": 1}}
+DEEP = {"sizes": {"B": (1,), "S": (1, 4, 6), "D": (1,)}, "read": {"x": 1}, "written": {"a3": 1}}
 PIXELS = {"sizes": {"B": (1,), "Y": (1, 2), "X": (1, 2, 3), "D": (1,)}, "written": {"o": 1}}
 PIXELS["read"] = {"q": 1, "k": 1, "v": 1}
 SHIFTED = "y[b,s,(h d)] = o[b,h,min(s + 1, S - 1),d] * one[s]"
@@ -229,6 +245,11 @@ CASES = {
     "no window": Case(block("j <= i", ensure="window(2)"), False, width=lambda s: 2),
     "window of layers": Case(two_layers("i - 2 < j", "i - 2 < j", "window(3)"), True, width=lambda s: 3, **LAYERS),
     "windows add up": Case(two_layers("i - 2 < j", "i - 2 < j", "window(2)"), False, width=lambda s: 2, **LAYERS),
+    "windows of four": Case(layers(("i - 2 < j and j <= i",) * 4, "window(5)"), True, width=lambda s: 5, **DEEP),
+    "windows of four add up": Case(
+        layers(("i - 2 < j and j <= i",) * 4, "window(4)"), False, width=lambda s: 4, **DEEP
+    ),
+    "four layers, the third leaks": Case(layers(("j <= i", "j <= i", "j <= i + 1", "j <= i"), "causal"), False, **DEEP),
     "window of a cache": Case(
         cache("pos(i) - 2 < j and j <= pos(i)", ensure="window(2)"), True, start=LAST, width=lambda s: 2, **CACHE
     ),
