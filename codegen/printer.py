@@ -162,6 +162,8 @@ def _print(expr: Expr, leaf: Leaf, lazy: bool) -> tuple[str, int]:
             return f"{sub(condition, 1)} ? {sub(x, 1)} : {sub(y, 0)}", _TERNARY
         case "float", (x,):
             return f"irc::to_float<T>({sub(x, 0)})", _ATOM
+        case "random", args:
+            return f"irc::random<T>({', '.join(sub(a, 0) for a in args)})", _ATOM
         case name, (x, y) if name in _BINARY:
             symbol, level = _BINARY[name]
             space = "" if level == _MUL else " "

@@ -19,7 +19,7 @@ from irc.grammar.source import Span
 
 CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 TERMINAL: Final = {"(": "LPAR", ")": "RPAR", "[": "LSQB", "]": "RSQB", "{": "LBRACE", "}": "RBRACE"}
-SOFT: Final = {"core": "over", "assume": "over", "softmax": "with"}
+SOFT: Final = {"core": "over", "assume": "over", "drop": "seed", **dict.fromkeys(words.NORMALISERS, "with")}
 
 
 def lay_out(raw: Sequence[Token], places: Places) -> tuple[list[Token], list[Diagnostic]]:
@@ -167,8 +167,6 @@ class _Layout:
                 token,
                 help="write `allow p` for what may be seen or `block p` for what may not",
             )
-        elif word in words.LATER and context == "core":
-            self.report("E005", f"`{word}` is not in the language yet", token, help=self.later(word))
         elif word in words.ALL_STATEMENTS:
             places = " or ".join(f"`{where}`" for where, inside in words.STATEMENTS.items() if word in inside)
             here = "outside `attention`" if context == "file" else f"inside `{context}`"
@@ -189,14 +187,10 @@ class _Layout:
             self.report("E001", f"expected a statement{named}, found `{word}`", token, help=help)
         self.out.append(token)
 
-    @staticmethod
-    def later(word: str) -> str:
-        return "leave it out" if word in ("drop", "dropout") else "the one normaliser is `softmax`"
-
     def name(self, token: Token, following: Token | None) -> None:
-        """`over`, `with` and `nondecreasing` are words only where a name could not stand."""
+        """`over`, `with`, `seed` and `nondecreasing` are words only where a name could not stand."""
         kind = "NAME"
-        operand_ended = self.out[-1].type in ("NAME", "RSQB", "RPAR")
+        operand_ended = self.out[-1].type in ("NAME", "NUMBER", "RSQB", "RPAR")
         if not self.brackets and operand_ended and SOFT.get(self.word) == token:
             kind = token.upper()
         if token == "nondecreasing" and self.word == "assume" and following is not None and following.type == "NAME":

@@ -132,7 +132,7 @@ class _Builder:
             span=self.span(tree),
         )
 
-    def stage(self, tree: Tree[Token]) -> s.Align | s.Stage | s.Softmax | s.Stat | s.Let:
+    def stage(self, tree: Tree[Token]) -> s.Align | s.Stage | s.Normaliser | s.Drop | s.Stat | s.Let:
         word, first, *rest = tree.children
         span = self.span(tree)
         match tree.data:
@@ -140,9 +140,12 @@ class _Builder:
                 return self.let(tree)
             case "align":
                 return self.align(tree)
-            case "softmax":
+            case "normaliser":
                 over = self.name(first) if isinstance(first, Token) else self.group(_tree(first))
-                return s.Softmax(over, self.optional(rest[1:]), span=span)
+                rule = cast(Literal["softmax", "sigmoid", "relu", "normalize"], str(word))
+                return s.Normaliser(rule, over, self.optional(rest[1:]), span=span)
+            case "drop":
+                return s.Drop(self.expression(first), self.expression(rest[1]), span=span)
             case "stat":
                 return s.Stat(self.access(first), self.name(rest[0]), span=span)
             case "stage":

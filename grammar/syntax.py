@@ -168,11 +168,20 @@ class Stage(Spanned):
 
 
 @dataclass(frozen=True, slots=True)
-class Softmax(Spanned):
-    """`softmax j`, `softmax (yj xj)`, `softmax j with sink[h]`."""
+class Normaliser(Spanned):
+    """`softmax j`, `softmax (yj xj)`, `softmax j with sink[h]`, `sigmoid j`, `relu j`, `normalize j`."""
 
+    kind: Literal["softmax", "sigmoid", "relu", "normalize"]
     over: Name | Group
     sink: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop(Spanned):
+    """`drop p seed s`: each weight is 0 with probability p, the others are divided by 1 - p."""
+
+    probability: Expression
+    seed: Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +198,7 @@ class Core(Spanned):
 
     outputs: tuple[Access, ...]
     over: tuple[SizeItem, ...]
-    statements: tuple[Align | Stage | Softmax | Stat | Let, ...]
+    statements: tuple[Align | Stage | Normaliser | Drop | Stat | Let, ...]
 
 
 @dataclass(frozen=True, slots=True)

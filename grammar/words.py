@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
+NORMALISERS = ("softmax", "sigmoid", "relu", "normalize")
+
 # Where a statement stands: at the top of a file, or inside the braces that follow one of these words.
 STATEMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -16,15 +18,27 @@ STATEMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "project": ("let",),
         "merge": ("let",),
-        "core": ("align", "score", "scale", "bias", "map", "allow", "block", "softmax", "matmul", "stat", "let"),
+        "core": (
+            *(
+                "align",
+                "score",
+                "scale",
+                "bias",
+                "map",
+                "allow",
+                "block",
+                *NORMALISERS,
+                "drop",
+                "matmul",
+                "stat",
+                "let",
+            ),
+        ),
     }
 )
 
 ALL_STATEMENTS = frozenset(word for words in STATEMENTS.values() for word in words)
 BLOCKS = frozenset({"attention", "project", "merge", "core"})
-
-LATER = frozenset({"drop", "dropout", "sigmoid", "relu", "normalize", "normalise"})
-"""Core stages that the language means to have and does not have yet."""
 
 FOREIGN: Mapping[str, tuple[str, str]] = MappingProxyType(
     {

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Local, Op, Size
 from irc.ir import Graph, Input, Map, Reduce, Scatter, Update, shape
+from irc.philox import uniform
 
 Array = NDArray[Any]
 
@@ -165,6 +166,8 @@ def apply(name: str, x: list[Array]) -> Array:
             return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x[0]))
         case "relu":
             return np.maximum(x[0], 0.0)
+        case "random":
+            return uniform(x[0], x[1], x[2], x[3])
         case "floor":
             return np.floor(x[0]).astype(np.int64)
         case "float":

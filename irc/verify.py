@@ -166,7 +166,7 @@ def _access(load: Load, earlier: dict[str, Node]) -> None:
 
 # operations
 
-_ARITY = {"neg": 1, "abs": 1, "not": 1, "float": 1, "floor": 1, "clamp": 3, "where": 3} | dict.fromkeys(
+_ARITY = {"neg": 1, "abs": 1, "not": 1, "float": 1, "floor": 1, "clamp": 3, "where": 3, "random": 4} | dict.fromkeys(
     ("exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "relu"), 1
 )
 
@@ -208,6 +208,8 @@ def _signature(name: str, kinds: tuple[Kind, ...]) -> tuple[tuple[Kind, ...], Ki
     if name in ARITHMETIC:
         same = Kind.FLOAT if kinds[0] is Kind.BOOL else kinds[0]
         return (same,) * count, same
+    if name == "random":
+        return (Kind.INT,) * count, Kind.FLOAT
     if name == "where":
         return (Kind.BOOL, kinds[1], kinds[1]), kinds[1]
     if name == "float":  # a boolean converts too, to 0 or 1

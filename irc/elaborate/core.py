@@ -9,7 +9,7 @@ from typing import NoReturn
 import numpy as np
 
 from irc import ir
-from irc.codegen.expr import Const, Expr, Kind, Op, indices, op, walk
+from irc.codegen.expr import Const, Expr, Kind, Op, flat, indices, integer, op, walk
 from irc.elaborate import typing as ty
 from irc.elaborate.assign import declare_result, dims_of, target_names
 from irc.elaborate.emit import Parts, Statistic, core_nodes
@@ -19,9 +19,10 @@ from irc.elaborate.names import expanded, index_names, names
 from irc.elaborate.report import Failed, similar
 from irc.elaborate.roles import bare_names, with_lets
 from irc.elaborate.scope import LetBinding, Lets, Scope
+from irc.elaborate.weights import WEIGHT, dropped
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
-from irc.grammar.syntax import Access, Align, Compare, Core, Let, Name, Softmax, Stage, Stat
+from irc.grammar.syntax import Access, Align, Compare, Core, Drop, Let, Name, Normaliser, Stage, Stat
 from irc.interpret import Grid, evaluate
 from irc.size import text
 
@@ -40,6 +41,7 @@ class CoreBuilder:
     masks: list[ir.Mask] = field(default_factory=list)
     weighted: Expr | None = None
     sink: Expr | None = None
+    weights: list[Expr] = field(default_factory=list)  # what becomes of WEIGHT below the normaliser, one after another
     biases: list[tuple[Stage, Expr]] = field(default_factory=list)  # those that no `map` has changed since
     scored: bool = False  # whether a `score` has been read, be it a wrong one
     failed: bool = False
@@ -58,7 +60,7 @@ class CoreBuilder:
         if self.failed or self.context.score is None or self.weighted is None:
             raise Failed
         declare_result(main, self.scope)
-        if self.sink is None and not stats:
+        if self.frame.normaliser.kind == "softmax" and self.sink is None and not stats:
             self._warn_of_row_biases()
         self._emit(main, stats)
 
@@ -132,7 +134,7 @@ class CoreBuilder:
 
     # the stages, in order
 
-    def _statement(self, statement: Align | Stage | Softmax | Stat | Let) -> None:
+    def _statement(self, statement: Align | Stage | Normaliser | Drop | Stat | Let) -> None:
         report = self.scope.report
         match statement:
             case Align():
@@ -144,33 +146,43 @@ class CoreBuilder:
                 if name.id in lets or self.scope.is_declared(name.id) or name.id in self.context.axes:
                     report.fail("E102", f"`{name.id}` has a meaning already", name.span)
                 self.context.lets = {**lets, name.id: LetBinding(value, name.span, lets)}
-            case Softmax():
-                self._softmax(statement)
+            case Normaliser():
+                self._normaliser(statement)
+            case Drop():
+                self._drop(statement)
             case Stat():
                 pass
             case Stage(kind="matmul"):
                 self._matmul(statement)
             case Stage(kind="allow" | "block"):
                 self._mask(statement)
+            case Stage(kind="map") if self._below(statement):
+                self._map_weight(statement)
             case Stage():
                 self._score(statement)
 
     def _free(self) -> frozenset[str]:
         return frozenset([*self.frame.members, *self.frame.columns])
 
-    def _before_softmax(self, stage: Stage) -> None:
-        if (stage.span.line, stage.span.column) > (self.frame.softmax.span.line, self.frame.softmax.span.column):
+    def _below(self, statement: Stage | Drop) -> bool:
+        """Whether the statement stands below the normaliser."""
+        at, normaliser = statement.span, self.frame.normaliser.span
+        return (at.line, at.column) > (normaliser.line, normaliser.column)
+
+    def _before_normaliser(self, stage: Stage) -> None:
+        if self._below(stage):
+            kind = self.frame.normaliser.kind
             self.scope.report.fail(
                 "E403",
-                f"`{stage.kind}` stands after `softmax`",
+                f"`{stage.kind}` stands after `{kind}`",
                 stage.span,
-                (Note("softmax is here", self.frame.softmax.span),),
+                (Note(f"{kind} is here", self.frame.normaliser.span),),
                 help="stages act in the order written; move it up",
             )
 
     def _score(self, stage: Stage) -> None:
         report, context = self.scope.report, self.context
-        self._before_softmax(stage)
+        self._before_normaliser(stage)
         if stage.kind == "score":
             context.hint, context.score, self.scored = "score", None, True
         elif context.score is None:
@@ -241,7 +253,7 @@ class CoreBuilder:
                 )
 
     def _mask(self, stage: Stage) -> None:
-        self._before_softmax(stage)
+        self._before_normaliser(stage)
         self._check_compared(stage)
         running, self.context.score, self.context.hint = self.context.score, None, stage.kind
         try:
@@ -262,12 +274,12 @@ class CoreBuilder:
         self.masks.append(ir.Mask("block" if stage.kind == "block" else "allow", value, stage.span))
         self.allow = value if self.allow is None else op("and", self.allow, value)
 
-    def _softmax(self, stage: Softmax) -> None:
+    def _normaliser(self, stage: Normaliser) -> None:
         report, context = self.scope.report, self.context
         if context.score is None:
             if self.scored:
                 raise Failed
-            self._no_score("softmax", stage.span)
+            self._no_score(stage.kind, stage.span)
         stages = with_lets(self.core, self.lets)
         for kind in ("score", "matmul"):
             used = {n for s, seen in stages if s.kind == kind for n in index_names(s.value, self.scope, seen)}
@@ -276,11 +288,15 @@ class CoreBuilder:
                     where = next(s.span for s, _ in stages if s.kind == kind)
                     report.fail(
                         "E408",
-                        f"softmax index `{name.id}` does not occur in `{kind}`",
+                        f"{stage.kind} index `{name.id}` does not occur in `{kind}`",
                         name.span,
                         (Note(f"the {kind}", where),),
                     )
         if stage.sink is not None:
+            if stage.kind != "softmax":
+                report.fail(
+                    "E413", f"a sink is one more logit of a softmax, and `{stage.kind}` has none", stage.sink.span
+                )
             running, context.score, context.hint = context.score, None, "sink"
             for other in sorted(context.names(stage.sink) - set(self.frame.members)):
                 context.score = running
@@ -293,15 +309,42 @@ class CoreBuilder:
             self.sink = ty.floating(context.lower(stage.sink, frozenset(self.frame.members)), stage.sink.span, report)
             context.score = running
 
+    def _map_weight(self, stage: Stage) -> None:
+        context = self.context
+        running, context.score, context.weight, context.hint = context.score, None, WEIGHT, "weight"
+        try:
+            value = context.lower(stage.value, self._free())
+        finally:
+            context.score, context.weight = running, None
+        self.weights.append(ty.floating(value, stage.value.span, self.scope.report))
+
+    def _drop(self, stage: Drop) -> None:
+        report, context = self.scope.report, self.context
+        if not self._below(stage):
+            message = "`drop` acts on the weights, and no normaliser stands before it"
+            report.fail("E403", message, stage.span, help="move it below the normaliser")
+        running, context.score = context.score, None
+        try:
+            rate = ty.floating(context.lower(stage.probability, frozenset()), stage.probability.span, report)
+            seed = ty.whole(context.lower(stage.seed, frozenset()), stage.seed.span, report, "a seed")
+        finally:
+            context.score = running
+        if isinstance(rate, Const) and not 0 <= rate.value <= 1:
+            report.fail(
+                "E414", f"a probability lies between 0 and 1, and this is {rate.value:g}", stage.probability.span
+            )
+        axes, frame = context.axes, self.frame
+        batch = tuple((axes[m].index, axes[m].size) for m in frame.members if m not in frame.rows)
+        sides = [tuple((axes[n].index, axes[n].size) for n in names) for names in (frame.rows, frame.columns)]
+        place = [flat(side) if side else integer(0) for side in (batch, *sides)]
+        self.weights.append(dropped(op("random", seed, *place), rate))
+
     def _matmul(self, stage: Stage) -> None:
         report, context = self.scope.report, self.context
-        if (stage.span.line, stage.span.column) < (self.frame.softmax.span.line, self.frame.softmax.span.column):
-            report.fail(
-                "E403",
-                "`matmul` stands before `softmax`",
-                stage.span,
-                (Note("softmax is here", self.frame.softmax.span),),
-            )
+        if not self._below(stage):
+            kind = self.frame.normaliser.kind
+            message = f"`matmul` stands before `{kind}`"
+            report.fail("E403", message, stage.span, (Note(f"{kind} is here", self.frame.normaliser.span),))
         running, context.score, context.hint = context.score, None, "value"
         try:
             value = context.lower(stage.value, self._free() | set(self.frame.header))
@@ -320,6 +363,11 @@ class CoreBuilder:
         asked += [(s.function.id, s.target, s.function.span) for s in self.core.statements if isinstance(s, Stat)]
         for function, target, span in asked:
             try:
+                if function in ("logsumexp", "entropy") and self.frame.normaliser.kind != "softmax":
+                    message = (
+                        f"`{function}` is a statistic of a softmax, and this core has `{self.frame.normaliser.kind}`"
+                    )
+                    self.scope.report.fail("E416", message, span)
                 if function not in STATS:
                     hint = similar(function, STATS) or "a row statistic is `logsumexp`, `max` or `entropy`"
                     self.scope.report.fail("E410", f"there is no row statistic `{function}`", span, help=hint)
@@ -356,6 +404,8 @@ class CoreBuilder:
             rename(context.score),
             self.allow,
             rename(self.sink) if self.sink is not None else None,
+            self.frame.normaliser.kind,
+            tuple(rename(w) for w in self.weights),
             rename(self.weighted),
             statistics,
             self.core.span,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from irc.codegen.expr import Expr
 from irc.elaborate.names import names, parts
 from irc.elaborate.scope import Scope
-from irc.grammar.syntax import Access, Assign, Attention, Block, Core, Expression, Group, Name, Softmax, Stage
+from irc.grammar.syntax import Access, Assign, Attention, Block, Core, Expression, Group, Name, Normaliser, Stage
 
 
 def sizes_elsewhere(program: Attention, scope: Scope) -> dict[str, Expr]:
@@ -23,7 +23,7 @@ def _expressions(program: Attention) -> list[Expression]:
             found += [s.value for s in statement.statements if isinstance(s, Assign)]
         elif isinstance(statement, Core):
             found += [s.value for s in statement.statements if isinstance(s, Stage)]
-            found += [s.sink for s in statement.statements if isinstance(s, Softmax) and s.sink is not None]
+            found += [s.sink for s in statement.statements if isinstance(s, Normaliser) and s.sink is not None]
     return found
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.codegen.expr import Axis, Expr, op
+from irc.codegen.expr import Axis, Expr, op, substitute
+from irc.elaborate.weights import NORMALISERS, WEIGHT
 from irc.grammar.source import Span
 from irc.ir import Map, Reduce, own_element
 
@@ -32,34 +33,61 @@ class Parts:
     logit: Expr
     allow: Expr | None
     sink: Expr | None
+    normaliser: str
+    weights: tuple[Expr, ...]
     weighted: Expr
     statistics: tuple[Statistic, ...]
     span: Span
 
 
 def core_nodes(parts: Parts, reductions: list[Reduce]) -> list[Map | Reduce]:
-    """`reductions`, which the expressions read, then logit (unless the score is one of them), logsumexp, weight,
+    """`reductions`, which the expressions read, then logit (unless the score is one of them), row statistics, weights,
     output and further statistics."""
     nodes: list[Map | Reduce] = list(reductions)
     name, pair, allow, span = parts.name, parts.rows + parts.keys, parts.allow, parts.span
-    logit = parts.logit
+    rule, logit = NORMALISERS[parts.normaliser], parts.logit
     if logit not in [own_element(r) for r in reductions if r.axes == pair]:
         nodes.append(Map(f"{name}.logit", pair, logit, span=span))
         logit = own_element(nodes[-1])
-    asked = next((s for s in parts.statistics if s.function == "logsumexp"), None)
-    own = asked or Statistic("logsumexp", f"{name}.lse", parts.rows, (), span)
-    lse = Reduce(own.name, own.axes, parts.keys, "logsumexp", logit, allow, parts.sink, own.groups, span=span)
-    weight = Map(f"{name}.weight", pair, op("exp", op("sub", logit, own_element(lse))), allow, span=span)
-    body = op("mul", own_element(weight), parts.weighted)
-    output = Reduce(name, parts.axes, parts.keys, "sum", body, allow, groups=parts.groups, span=span)
+
+    def row_sum(suffix: str, body: Expr) -> Reduce:
+        return Reduce(f"{name}.{suffix}", parts.rows, parts.keys, "sum", body, allow, span=span)
+
+    asked = lse = None
+    if rule.statistic is not None:
+        asked = next((s for s in parts.statistics if s.function == rule.statistic), None)
+        own = asked or Statistic(rule.statistic, f"{name}.lse", parts.rows, (), span)
+        lse = Reduce(own.name, own.axes, parts.keys, rule.statistic, logit, allow, parts.sink, own.groups, span=span)
+        nodes.append(lse)
+    weight = Map(f"{name}.weight", pair, rule.weight(logit, own_element(lse) if lse else logit), allow, span=span)
+    nodes.append(weight)
+    divisor = None
+    if rule.divisor is not None:
+        nodes.append(row_sum("total", own_element(weight)))
+        divisor = rule.divisor(own_element(nodes[-1]))
+    for number, body in enumerate(parts.weights, 2):
+        read: Expr = own_element(nodes[-1] if isinstance(nodes[-1], Map) else weight)
+        if divisor is not None:
+            read, divisor = op("div", read, divisor), None
+        nodes.append(Map(f"{name}.weight{number}", pair, substitute(body, {WEIGHT: read}), allow, span=span))
+    last = nodes[-1] if isinstance(nodes[-1], Map) else weight
+    body = op("mul", own_element(last), parts.weighted)
+    if divisor is None:
+        nodes.append(Reduce(name, parts.axes, parts.keys, "sum", body, allow, groups=parts.groups, span=span))
+    else:
+        total = Reduce(f"{name}.sum", parts.axes, parts.keys, "sum", body, allow, span=span)
+        whole = op("div", own_element(total), divisor)
+        nodes += [total, Map(name, parts.axes, whole, groups=parts.groups, span=span)]
     further = [s for s in parts.statistics if s is not asked]
-    return [*nodes, lse, weight, output, *(_statistic(s, parts, logit, lse, weight) for s in further)]
+    return [*nodes, *(_statistic(s, parts, logit, lse, weight) for s in further)]
 
 
-def _statistic(s: Statistic, parts: Parts, logit: Expr, lse: Reduce, weight: Map) -> Map | Reduce:
+def _statistic(s: Statistic, parts: Parts, logit: Expr, lse: Reduce | None, weight: Map) -> Map | Reduce:
     match s.function:
         case "max":
             return Reduce(s.name, s.axes, parts.keys, "max", logit, parts.allow, groups=s.groups, span=s.span)
+        case _ if lse is None:
+            raise AssertionError(f"{s.function} of weights that have no logsumexp")
         case "entropy":
             body = op("mul", own_element(weight), op("sub", own_element(lse), logit))
             return Reduce(s.name, s.axes, parts.keys, "sum", body, parts.allow, groups=s.groups, span=s.span)

@@ -35,7 +35,8 @@ from irc.ir import Reduce
 class Context:
     """The statement being lowered: its indices, its lets, and the reductions found so far.
 
-    `axes` is ordered: the axes of a reduction stand in this order. `score` is the running score inside a core.
+    `axes` is ordered: the axes of a reduction stand in this order. `score` is the running score inside a core, `weight`
+    the running weight below its normaliser.
     """
 
     scope: Scope
@@ -43,6 +44,7 @@ class Context:
     lets: Lets
     position: Callable[[Name], Expr] | None = None
     score: Expr | None = None
+    weight: Expr | None = None
     hint: str = "dot"
     pending: list[tuple[str, Reduce]] = field(default_factory=list)
 
@@ -104,6 +106,11 @@ class Context:
             if self.score is None:
                 self.report.fail("E404", "there is no running score here", e.span, help="`score` is read in `map`")
             return self.score
+        if name == "weight":
+            if self.weight is None:
+                help = "`weight` is read in a `map` below the normaliser"
+                self.report.fail("E404", "there are no weights here", e.span, help=help)
+            return self.weight
         if name in self.scope.sizes:
             return Size(name)
         if name in self.scope.tensors:

@@ -14,7 +14,7 @@ from irc.elaborate.roles import rows, with_lets
 from irc.elaborate.scope import Lets, Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
-from irc.grammar.syntax import Access, Align, Core, Expression, Softmax, Stage, Stat
+from irc.grammar.syntax import Access, Align, Core, Drop, Expression, Normaliser, Stage, Stat
 
 HELP = "say it in the header of the core: `core o[…] over INDEX: SIZE { … }`"
 
@@ -24,7 +24,7 @@ class Frame:
     """`members` are the indices of a row of the score (batch, heads and query), `rows` the query indices among them,
     `columns` the key indices. `axes` holds every index: members, then columns, then the others."""
 
-    softmax: Softmax
+    normaliser: Normaliser
     header: tuple[str, ...]
     groups: tuple[int, ...]
     members: tuple[str, ...]
@@ -39,7 +39,7 @@ class Frame:
 
 
 def frame(core: Core, scope: Scope, lets: Lets) -> Frame:
-    softmax = _softmax(core, scope.report)
+    normaliser = _normaliser(core, scope.report)
     header, groups = target_names(core.outputs[0], scope)
     inference = Inference(scope)
     for item in core.over:
@@ -47,14 +47,14 @@ def frame(core: Core, scope: Scope, lets: Lets) -> Frame:
             inference.fix(item.name, size_value(item.value, scope), "the header")
     for name in header:
         inference.mention(name)
-    for name in names(softmax.over):
+    for name in names(normaliser.over):
         inference.mention(name)
         if name.id in (n.id for n in header):
-            message = f"softmax sums over `{name.id}`, so the output cannot have it"
+            message = f"{normaliser.kind} sums over `{name.id}`, so the output cannot have it"
             scope.report.fail("E406", message, name.span, (Note("here", core.outputs[0].span),))
     _feed(core, inference, lets)
     sizes = inference.solve(HELP)
-    columns = tuple(n.id for n in names(softmax.over))
+    columns = tuple(n.id for n in names(normaliser.over))
     order = tuple(n.id for n in header)
     queries = tuple(rows(core, order, columns, sizes, scope, lets))
     used = _used_by_rows(core, scope, lets)
@@ -63,7 +63,7 @@ def frame(core: Core, scope: Scope, lets: Lets) -> Frame:
     for index in dict.fromkeys((*members, *columns, *order, *sizes)):
         role: Role = "row" if index in queries else "column" if index in columns else ""
         axes[index] = Axis(index, sizes[index], role)
-    return Frame(softmax, order, groups, members, queries, columns, axes)
+    return Frame(normaliser, order, groups, members, queries, columns, axes)
 
 
 def stat_targets(core: Core) -> list[Access]:
@@ -71,18 +71,19 @@ def stat_targets(core: Core) -> list[Access]:
     return [*core.outputs[1:], *(s.target for s in core.statements if isinstance(s, Stat))]
 
 
-def _softmax(core: Core, report: Report) -> Softmax:
-    """The one softmax; an error for each stage that is missing or there twice."""
-    found = [s for s in core.statements if isinstance(s, Softmax)]
-    kinds: dict[str, list[Span]] = {"score": [], "softmax": [s.span for s in found], "matmul": []}
+def _normaliser(core: Core, report: Report) -> Normaliser:
+    """The one normaliser; an error for each stage that is missing or there twice."""
+    found = [s for s in core.statements if isinstance(s, Normaliser)]
+    kinds: dict[str, list[Span]] = {"score": [], "normaliser": [s.span for s in found], "matmul": []}
     for statement in core.statements:
         if isinstance(statement, Stage) and statement.kind in kinds:
             kinds[statement.kind].append(statement.span)
     for kind, spans in kinds.items():
         if not spans:
-            report.error("E401", f"this core has no `{kind}`", core.outputs[0].span, help=EXAMPLE[kind])
+            missing = "normaliser (`softmax`, …)" if kind == "normaliser" else f"`{kind}`"
+            report.error("E401", f"this core has no {missing}", core.outputs[0].span, help=EXAMPLE[kind])
         for second in spans[1:]:
-            message = f"a core has one `{kind}`, and this is the second"
+            message = f"a core has one {kind if kind == 'normaliser' else f'`{kind}`'}, and this is the second"
             report.error("E402", message, second, (Note("the first", spans[0]),))
     if any(len(spans) != 1 for spans in kinds.values()):
         raise Failed
@@ -90,8 +91,9 @@ def _softmax(core: Core, report: Report) -> Softmax:
 
 
 def _row_expressions(core: Core) -> list[Expression]:
-    """Expressions beside the stages that speak of a row: the sink, the offset of its query."""
-    found = [s.sink for s in core.statements if isinstance(s, Softmax) and s.sink is not None]
+    """Expressions beside the stages that speak of a row: the sink, the offset of its query, what is dropped."""
+    found = [s.sink for s in core.statements if isinstance(s, Normaliser) and s.sink is not None]
+    found += [e for s in core.statements if isinstance(s, Drop) for e in (s.probability, s.seed)]
     return found + [s.offset for s in core.statements if isinstance(s, Align) and s.offset is not None]
 
 
@@ -120,6 +122,6 @@ def _used_by_rows(core: Core, scope: Scope, lets: Lets) -> set[str]:
 
 EXAMPLE = {
     "score": "write for example `score q[b,h,i,c] * k[b,h,j,c]`",
-    "softmax": "write for example `softmax j`",
+    "normaliser": "write for example `softmax j`",
     "matmul": "write for example `matmul v[b,h,j,d]`",
 }

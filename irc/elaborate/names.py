@@ -19,6 +19,9 @@ from irc.grammar.syntax import (
     Unary,
 )
 
+RUNNING = ("score", "weight")
+"""Names that stand for what a core has come to so far."""
+
 
 def parts(e: Expression) -> tuple[Expression, ...]:
     """The direct sub-expressions; of an access its index expressions."""
@@ -47,7 +50,7 @@ def index_names(e: Expression, scope: Scope, lets: Lets) -> frozenset[str]:
         case Name(id=name):
             if name in lets:
                 return index_names(lets[name].value, scope, lets[name].lets)
-            return frozenset() if scope.is_declared(name) or name == "score" else frozenset({name})
+            return frozenset() if scope.is_declared(name) or name in RUNNING else frozenset({name})
         case Sum(over=over, body=body):
             return index_names(body, scope, lets) - {n.id for n in over}
         case _:

@@ -283,7 +283,7 @@ def test_align(line: str, mode: str, offset: str | None) -> None:
 )
 def test_softmax(line: str, over: str, sink: str | None) -> None:
     found = stage(line)
-    assert isinstance(found, s.Softmax)
+    assert isinstance(found, s.Normaliser)
     assert (shape(found.over), found.sink and shape(found.sink)) == (over, sink)
 
 

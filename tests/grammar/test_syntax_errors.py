@@ -69,8 +69,6 @@ def in_program(lines: str) -> str:
             "`mask` does not say whether it keeps or removes",
             "`block p` for what may not",
         ),
-        ("drop 0.1", "E005", "drop", "`drop` is not in the language yet", "leave it out"),
-        ("sigmoid j", "E005", "sigmoid", "`sigmoid` is not in the language yet", "the one normaliser is `softmax`"),
         ("scale 1e999", "E006", "1e999", "the number is too large", None),
         (f"scale {'9' * 5000}", "E006", "9" * 5000, "the number is too large", None),
     ],

@@ -134,6 +134,20 @@ template <class F> inline std::enable_if_t<std::is_floating_point<F>::value, int
   return int64_t(std::floor(x));
 }
 
+// 24 bits for (seed, i, j, k) as a number in [0, 1): the first word of Philox4x32-10 (Salmon et al. 2011), the seed its
+// key and (k, j, i) its counter.
+template <class T, class A, class B, class C, class D, class = if_integer<A, B>, class = if_integer<C, D>>
+inline T random(A seed, B i, C j, D k) {
+  uint32_t c0 = uint32_t(k), c1 = uint32_t(j), c2 = uint32_t(i), c3 = 0;
+  uint32_t k0 = uint32_t(seed), k1 = uint32_t(uint64_t(int64_t(seed)) >> 32);
+  for (int round = 0; round < 10; round++, k0 += 0x9e3779b9u, k1 += 0xbb67ae85u) {
+    uint64_t first = uint64_t(0xd2511f53u) * c0, second = uint64_t(0xcd9e8d57u) * c2;
+    c0 = uint32_t(second >> 32) ^ c1 ^ k0, c1 = uint32_t(second);
+    c2 = uint32_t(first >> 32) ^ c3 ^ k1, c3 = uint32_t(first);
+  }
+  return T(c0 >> 8) * T(0x1p-24);
+}
+
 template <class A, class B>
 inline std::enable_if_t<std::is_arithmetic<A>::value && std::is_arithmetic<B>::value, std::common_type_t<A, B>>
 where(bool condition, A x, B y) {

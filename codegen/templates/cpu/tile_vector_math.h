@@ -115,4 +115,20 @@ template <class V, class = if_real_vector<V>> IRC_INLINE V tanh(V x) {
   return select(size < splat<V>(0.5f), x * above / below, select(x < 0, -far, far));
 }
 
+// One lane's value: a vector's own, a scalar's in all.
+template <class A> IRC_INLINE int64_t lane_of(A x, unsigned lane) {
+  if constexpr (is_vector<A>) {
+    return x[lane];
+  } else {
+    return x;
+  }
+}
+template <class T, class A, class B, class C, class D, class = std::enable_if_t<is_vector<B> || is_vector<C> || is_vector<D>>>
+IRC_INLINE typename Vectors<T>::vec random(A seed, B i, C j, D k) {
+  typename Vectors<T>::vec result;
+  for (unsigned lane = 0; lane < VECTOR_BYTES / sizeof(T); lane++)
+    result[lane] = irc::random<T>(seed, lane_of(i, lane), lane_of(j, lane), lane_of(k, lane));
+  return result;
+}
+
 }  // namespace irc
