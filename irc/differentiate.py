@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, indices, loads, number, op, substitute
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, indices, loads, number, op, substitute, walk
 from irc.derivative import ZERO, mul_where, partial
 from irc.ir import (
     Graph,
@@ -32,6 +32,7 @@ from irc.ir import (
 )
 from irc.simplify import simplify
 from irc.size import equal
+from irc.split import reads_tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +107,13 @@ class _Backward:
         return gradient_name(name)
 
     def _forward_part(self) -> list[Node]:
-        """Inputs as they are, tile values to be computed again, everything else as saved by the forward pass."""
+        """What sums over pairs, and what is returned, as the forward pass saved it; everything else computed again.
+        (Values without pairs, such as projections, may be kept at call time all the same: see recompute.py.)"""
+        returned = {name for _, name in self.graph.outputs}
         out: list[Node] = []
         for node in self.graph:
-            if isinstance(node, Input) or is_tile(node):
+            plain = node.name not in returned and not reads_tiles(node, self.graph)
+            if isinstance(node, Input) or is_tile(node) or plain:
                 out.append(node)
             else:
                 out.append(Input(node.name, "saved", kind(node), shape(node)))
@@ -217,8 +221,8 @@ class _Backward:
             self._contribute(load, axes, mul_where(cotangent, slope), support)
 
     def _contribute(self, load: Load, axes: tuple[Axis, ...], value: Expr, where: Expr | None) -> None:
-        read = frozenset().union(*(indices(e) for e in load.indices)) if load.indices else frozenset()
-        kept = tuple(a for a in axes if a.name in read)
+        read = tuple(dict.fromkeys(e.name for i in load.indices for e in walk(i) if isinstance(e, Index)))
+        kept = tuple(sorted((a for a in axes if a.name in read), key=lambda a: read.index(a.name)))
         summed = tuple(a for a in axes if a.name not in read)
         if summed:
             pairwise = frozenset().union(*(indices(load) for load in loads(value) if is_pairwise(load, axes)))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
-from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, Size, indices, integer, op
+from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Op, Size, indices, integer, op
 from irc.codegen.kernel import Arithmetic, Kernel, Loop, LoopKernel, Storage, Target, Tensor
 from irc.ir import (
     Graph,
@@ -29,7 +29,7 @@ from irc.ir import (
     position,
     shape,
 )
-from irc.runtime.plan import Allocate, Call, Operand, Plan, PlanTensor, Product, Release, Step, SumChunks, View
+from irc.runtime.plan import Allocate, Call, Operand, Plan, PlanTensor, Product, Step, SumChunks, View
 from irc.simplify import factors, times_all
 from irc.size import equal
 from irc.split import reads_tiles, split
@@ -55,8 +55,8 @@ class Fused:
 def fuse(
     graph: Graph, precision: Precision, saved: tuple[str, ...] = (), known: Mapping[str, Storage] | None = None
 ) -> Fused:
-    """The steps that compute the graph's outputs, and keep the tensors named in `saved`. `known` gives the element
-    types of arguments that an earlier program of steps made."""
+    """The steps that compute the graph's outputs and the tensors named in `saved`, in an order that a later pass
+    improves. `known` gives the element types of arguments that an earlier program of steps made."""
     return _Fuser(split(graph), precision, saved, known or {}).run()
 
 
@@ -69,11 +69,13 @@ class _Fuser:
     tensors: dict[str, PlanTensor] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
+    places: dict[str, View] = field(default_factory=dict)  # tensors that are made inside of another
 
     def run(self) -> Fused:
         graph = self.graph
         for given in graph.inputs:
             self.tensors[given.name] = PlanTensor(given.name, given.role, self.storage(given), given.shape)
+        self.places = {view.result: view for n in graph if isinstance(n, Scatter) for view in self._parts(n)}
         pending: list[Node] = [n for n in graph if not isinstance(n, Input) and not self._virtual(n)]
         while pending:
             ready = [n for n in pending if self._ready(n, pending)]
@@ -91,8 +93,8 @@ class _Fuser:
             else:
                 raise NotFusible(f"nothing is ready among {[n.name for n in pending]}")
             pending = [n for n in pending if all(n is not d for d in done)]
-        plan = Plan(tuple(self.tensors.values()), (), graph.outputs, self.saved)
-        return Fused(replace(plan, steps=self._released(plan)), tuple(self.kernels))
+        plan = Plan(tuple(self.tensors.values()), tuple(self.steps), graph.outputs, self.saved)
+        return Fused(plan, tuple(self.kernels))
 
     # which nodes are steps
 
@@ -161,7 +163,41 @@ class _Fuser:
 
     def declare(self, name: str, dims: tuple[Expr, ...], storage: Storage, zero: bool = False) -> None:
         self.tensors[name] = PlanTensor(name, "temporary", storage, dims)
-        self.steps.append(Allocate(name, zero))
+        place = self.places.get(name)
+        if place is None:
+            self.steps.append(Allocate(name, zero))
+            return
+        whole = self.graph[place.operand.tensor]
+        if whole.name not in self.tensors:
+            self.declare(whole.name, shape(whole), self.storage(whole))
+        self.steps.append(place)
+
+    def _parts(self, node: Scatter) -> tuple[View, ...]:
+        """Where the tensors lie that the node only places side by side: views of it to be written, instead of copies.
+        Empty where it does anything else."""
+        parts = [self._part(node, u) for u in node.updates]
+        numbers = [tuple(d for d in p.operand.dims if isinstance(d, int)) for p in parts if p is not None]
+        at = [k for k, index in enumerate(node.updates[0].indices) if isinstance(index, Const)] if parts else []
+        if None in parts or len(at) != 1 or len({p.result for p in parts if p is not None}) < len(parts):
+            return ()
+        filled = sorted(numbers) == [(k,) for k in range(len(parts))]
+        return tuple(p for p in parts if p) if filled and node.shape[at[0]] == integer(len(parts)) else ()
+
+    def _part(self, node: Scatter, update: Update) -> View | None:
+        """The slice of the node that the update fills with a tensor which some kernel makes, as a view."""
+        body = update.body
+        if update.where is not None or not isinstance(body, Load) or body.tensor in self._returned:
+            return None
+        source = self.graph[body.tensor]
+        names = tuple(i.name for i in body.indices if isinstance(i, Index))
+        made = isinstance(source, Reduce) and self._reads(source) and self._fusible(source)
+        if not made or self.storage(source) != self.storage(node) or len(names) != len(body.indices):
+            return None
+        self._axes = {a.name: a for a in update.over}
+        operand = self._operand(Load(node.name, update.indices))
+        if operand is None or sorted(names) != sorted(self._axes) or operand.dims[-1:] != ((self._axes[names[-1]],),):
+            return None
+        return View(source.name, tuple(self._axes[n] for n in names), operand)
 
     def arguments(self) -> dict[str, Tensor]:
         return {t.name: Tensor(t.name, t.storage, len(t.shape)) for t in self.tensors.values()}
@@ -185,6 +221,8 @@ class _Fuser:
 
     def _plain(self, node: Node) -> None:
         match node:
+            case Scatter() if any(view.operand.tensor == node.name for view in self.places.values()):
+                pass  # its parts were made in place
             case Map() if (view := self._view(node)) is not None:
                 self.tensors[node.name] = PlanTensor(node.name, "temporary", self._viewed(view), shape(node))
                 self.steps.append(view)
@@ -413,38 +451,6 @@ class _Fuser:
             points = tuple(a.index for a in axes)
             add = Update(axes, points, Load(partial, points))
             self._loop_kernel(node, total, (self._update(total, add),), zero=False)
-
-    # lifetimes
-
-    def _released(self, plan: Plan) -> tuple[Step, ...]:
-        """The steps, with each temporary released after its last use; what a view shows lives as long as the view."""
-        keep = self._returned | set(self.saved)
-        owner: dict[str, str] = {}
-        last: dict[str, int] = {}
-        kernels = {k.name: k for k in self.kernels}
-        for number, step in enumerate(self.steps):
-            match step:
-                case Call(name):
-                    used = [t.name for t in kernels[name].tensors]
-                case Product(result, _, _, left, right):
-                    used = [result, left.tensor, right.tensor]
-                case View(result, _, operand):
-                    owner[result] = owner.get(operand.tensor, operand.tensor)
-                    used = [result]
-                case SumChunks(result, source):
-                    used = [result, source]
-                case Allocate(tensor) | Release(tensor):
-                    used = [tensor]
-            for name in used:
-                last[owner.get(name, name)] = number
-        keep |= {owner[n] for n in keep if n in owner}
-        out: list[Step] = []
-        roles = {t.name: t.role for t in plan.tensors}
-        for number, step in enumerate(self.steps):
-            out.append(step)
-            ended = [n for n, at in last.items() if at == number and roles[n] == "temporary" and n not in keep]
-            out.extend(Release(n) for n in ended)
-        return tuple(out)
 
 
 def _plain_indices(expr: Expr) -> tuple[Index, ...]:

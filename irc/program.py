@@ -18,7 +18,7 @@ from irc.compiled import Compiled, arguments
 from irc.contract import check_accesses, check_facts
 from irc.differentiate import cotangent_name
 from irc.error import InputError, SpecWarning
-from irc.fuse import Fused, Precision
+from irc.fuse import Precision
 from irc.grammar.source import Source
 from irc.interpret import interpret
 from irc.ir import Graph, Input
@@ -137,7 +137,7 @@ class Program:
         check_accesses(self.graph, taken, sizes)
         built = self.built(sizes)
         like = next((arrays[n.name] for n in inputs if n.kind is Kind.FLOAT and n.shape), None)
-        values = self._run(built, built.compiled.forward_graph, built.compiled.forward, taken, sizes)
+        values = self._forward(built, taken, sizes)
         outputs = {public: values[name] for public, name in self.graph.outputs}
         return Run(self, built, taken, values, sizes, like, outputs)
 
@@ -155,19 +155,31 @@ class Program:
             if name not in wanted:
                 raise InputError(f"{name}: unknown; {self.graph.name} takes {', '.join(wanted)}")
 
-    def _run(
-        self, built: Built, graph: Graph, fused: Fused, tensors: Mapping[str, Array], sizes: Mapping[str, int]
-    ) -> dict[str, Array]:
+    def _forward(self, built: Built, tensors: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
+        """Outputs and what `backward` needs, by the names of the graph."""
+        compiled = built.compiled
         if built.library is None:
-            return interpret(graph, tensors, sizes)
-        return run(fused.plan, built.library, built.kernels, tensors, sizes, cpu.threads())
+            return interpret(compiled.forward_graph, tensors, sizes)
+        keep = compiled.choice is not None and compiled.choice.keep(sizes)
+        plan, threads = compiled.forward.plan, cpu.threads()
+        return run(plan, built.library, built.kernels, tensors, sizes, threads, keep=keep)
+
+    def _backward(
+        self, built: Built, tensors: Mapping[str, Array], owned: dict[str, Array], sizes: Mapping[str, int]
+    ) -> dict[str, Array]:
+        """Gradients, by the names of the graph. `owned` is used up."""
+        graph, fused = built.compiled.backward_graph, built.compiled.backward
+        assert graph is not None and fused is not None
+        if built.library is None:
+            return interpret(graph, {**tensors, **owned}, sizes)
+        return run(fused.plan, built.library, built.kernels, tensors, sizes, cpu.threads(), owned)
 
 
 class Run:
     """One forward run: `outputs` by name, and `backward`."""
 
     def __init__(
-        self, program: Program, built: Built, inputs: Mapping[str, Array], values: Mapping[str, Array],
+        self, program: Program, built: Built, inputs: Mapping[str, Array], values: dict[str, Array],
         sizes: Mapping[str, int], like: Any, outputs: Mapping[str, Array],
     ) -> None:  # fmt: skip
         self._program = program
@@ -177,6 +189,7 @@ class Run:
         self._sizes = sizes
         self._like = like
         self._raw = outputs
+        self._lock = threading.Lock()
         self.outputs: dict[str, Any] = {name: self._give(array) for name, array in outputs.items()}
 
     def _give(self, array: Array) -> Any:
@@ -185,27 +198,40 @@ class Run:
     def backward(self, **cotangents: Any) -> dict[str, Any]:
         """Gradients of every floating `input` and `param`, by name, for cotangents of outputs; a missing one is zero.
 
-        Raises InputError for a cotangent of no output, or of another shape or element type than its output's.
+        It reads the arguments again, so they must be as they were in the forward run. The first call uses up what that
+        run kept; a further one runs it again. Raises InputError for a cotangent of no output, or of another shape or
+        element type than its output's.
         """
         compiled = self._built.compiled
-        graph, fused = compiled.backward_graph, compiled.backward
-        if graph is None or fused is None:
+        graph = compiled.backward_graph
+        if graph is None:
             raise InputError(f"{self._program.graph.name} has no floating input or param to differentiate")
         for name in cotangents:
             if name not in self._raw:
                 raise InputError(f"{name}: no output of that name; the outputs are {', '.join(self._raw)}")
         tensors: dict[str, Array] = {}
         for node in graph.inputs:
-            if node.role == "saved":
+            if node.role == "saved" and node.name not in compiled.used_up:
                 tensors[node.name] = self._values[node.name]
-            elif node.role != "cotangent":
+            elif node.role not in ("saved", "cotangent"):
                 tensors[node.name] = self._inputs[node.name]
         for name, output in self._raw.items():
             node_name = cotangent_name(name)
             if node_name in graph.by_name:
                 tensors[node_name] = self._cotangent(name, output, cotangents.get(name))
-        values = self._program._run(self._built, graph, fused, tensors, self._sizes)
+        values = self._program._backward(self._built, tensors, self._own(), self._sizes)
         return {name: self._give(values[gradient]) for name, gradient in graph.outputs}
+
+    def _own(self) -> dict[str, Array]:
+        """What the forward run kept for one backward run alone; it is the caller's now."""
+        compiled = self._built.compiled
+        names = (*compiled.used_up, *compiled.forward.plan.kept)
+        with self._lock:
+            own = {name: self._values.pop(name) for name in names if name in self._values}
+        if any(name not in own for name in compiled.used_up):
+            values = self._program._forward(self._built, self._inputs, self._sizes)
+            own = {name: values[name] for name in names if name in values}
+        return own
 
     def _cotangent(self, name: str, output: Array, value: Any) -> Array:
         if value is None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from irc.codegen.kernel import Storage
 from irc.runtime.arrays import DTYPE, Array
+from irc.runtime.memory import allocate
 from irc.runtime.plan import Operand, Product, View
 from irc.runtime.sizes import evaluate
 
@@ -92,7 +93,8 @@ def _multiply(
         return np.asarray(np.vecdot(x, y))
     x = _for_blas(_merged(a, a_names, (batch, m, inner), extents))
     y = _for_blas(_merged(b, b_names, (batch, inner, n), extents))
-    return np.asarray(np.matmul(x, y))
+    out = allocate((*x.shape[:-1], y.shape[-1]), "f64" if x.dtype == np.float64 else "f32")
+    return np.asarray(np.matmul(x, y, out=out))
 
 
 def _merged(array: Array, names: tuple[str, ...], parts: tuple[list[str], ...], extents: Extents) -> Array:
@@ -110,7 +112,9 @@ def _for_blas(array: Array) -> Array:
     height, width = array.shape[-2:]
     if (columns == size and rows >= width * size) or (rows == size and columns >= height * size):
         return array
-    return np.ascontiguousarray(array)
+    copy = allocate(array.shape, "f64" if array.dtype == np.float64 else "f32")
+    copy[...] = array
+    return copy
 
 
 def _sum_lone(array: Array, names: tuple[str, ...], used: set[str]) -> tuple[Array, tuple[str, ...]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import prod
+from collections.abc import Mapping, MutableMapping
 from typing import Protocol, assert_never
 
 import numpy as np
@@ -11,10 +10,9 @@ import numpy as np
 from irc.codegen.kernel import Kernel, Storage
 from irc.runtime import blas
 from irc.runtime.arrays import DTYPE, Array, addressable
+from irc.runtime.memory import allocate
 from irc.runtime.plan import Allocate, Call, Plan, Product, Release, Step, SumChunks, View
 from irc.runtime.sizes import evaluate
-
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 
 
 class Library(Protocol):
@@ -30,13 +28,17 @@ def run(
     tensors: Mapping[str, Array],
     sizes: Mapping[str, int],
     threads: int,
+    owned: MutableMapping[str, Array] | None = None,
+    keep: bool = False,
 ) -> dict[str, Array]:
-    """The plan's outputs and saved tensors, by tensor name.
+    """The plan's outputs and saved tensors, by tensor name, and with `keep` those of `plan.kept`.
 
     tensors: the plan's arguments, in storage types and shapes that the plan gives; they are not written.
+    owned: arguments that are the run's own, to write over and to free: it takes them out of the mapping. They may be
+    those of `plan.kept`, which are then not computed.
     Raises ValueError where an argument or a kernel does not fit the plan: a defect of the compiler, not of the call.
     """
-    return _Run(plan, library, kernels, tensors, sizes, threads).run()
+    return _Run(plan, library, kernels, tensors, sizes, threads, owned if owned is not None else {}, keep).run()
 
 
 class _Run:
@@ -48,6 +50,8 @@ class _Run:
         tensors: Mapping[str, Array],
         sizes: Mapping[str, int],
         threads: int,
+        owned: MutableMapping[str, Array],
+        keep: bool,
     ) -> None:
         self.plan = plan
         self.library = library
@@ -61,17 +65,34 @@ class _Run:
         for name, array in tensors.items():
             self._keep(name, array)
             self.arguments.append(array)
+        self.done = frozenset(plan.again) if any(name in owned for name in plan.kept) else frozenset()
+        self.held = frozenset(plan.kept) if keep else frozenset()
+        while owned:
+            self._keep(*owned.popitem())
 
     def run(self) -> dict[str, Array]:
         for step in self.plan.steps:
-            self._step(step)
+            if not self._makes(step) or not self._makes(step) <= self.done:
+                self._step(step)
         outputs = {tensor: self._own(self.arrays[tensor]) for _, tensor in self.plan.outputs}
-        return {**{name: self.arrays[name] for name in self.plan.saved}, **outputs}
+        return {**{name: self.arrays[name] for name in (*self.plan.saved, *self.held)}, **outputs}
+
+    def _makes(self, step: Step) -> frozenset[str]:
+        """The tensors that the step makes or fills."""
+        match step:
+            case Call(kernel):
+                return frozenset(t.name for t in self.kernels[kernel].tensors if t.written)
+            case Allocate(tensor):
+                return frozenset((tensor,))
+            case Product(result) | View(result) | SumChunks(result):
+                return frozenset((result,))
+            case _:
+                return frozenset()
 
     def _step(self, step: Step) -> None:
         match step:
-            case Allocate(tensor, zero):
-                self.arrays[tensor] = allocate(self.shapes[tensor], self.storage[tensor], zero)
+            case Allocate(tensor, zero, order):
+                self._keep(tensor, allocate(self.shapes[tensor], self.storage[tensor], zero, order))
             case Call(kernel):
                 self._call(self.kernels[kernel])
             case Product(result, _, _, left, right):
@@ -82,7 +103,8 @@ class _Run:
             case SumChunks(result, source):
                 self._keep(result, sum_chunks(self.arrays[source], self.storage[result]))
             case Release(tensor):
-                self.arrays.pop(tensor, None)
+                if tensor not in self.held:
+                    self.arrays.pop(tensor, None)
             case _:
                 assert_never(step)
 
@@ -104,16 +126,6 @@ class _Run:
     def _own(self, array: Array) -> Array:
         """An output shares no memory with an argument: writing to the one must not change the other."""
         return array.copy() if any(np.may_share_memory(array, a) for a in self.arguments) else array
-
-
-def allocate(shape: tuple[int, ...], storage: Storage, zero: bool = False) -> Array:
-    """A C-contiguous array that starts on a cache line; its content is undefined unless `zero`."""
-    dtype = DTYPE[storage]
-    count = prod(shape) * dtype.itemsize
-    make = np.zeros if zero else np.empty
-    memory = make(count + ALIGNMENT, np.uint8)
-    start = -memory.__array_interface__["data"][0] % ALIGNMENT
-    return memory[start : start + count].view(dtype).reshape(shape)
 
 
 def sum_chunks(source: Array, storage: Storage) -> Array:

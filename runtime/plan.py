@@ -23,10 +23,12 @@ class PlanTensor:
 
 @dataclass(frozen=True, slots=True)
 class Allocate:
-    """A new uninitialised C-contiguous tensor; `zero` clears it."""
+    """A new uninitialised contiguous tensor; `zero` clears it. `order`: its dimensions from the slowest to the fastest
+    in memory, where that is not the order in which they are declared."""
 
     tensor: str
     zero: bool = False
+    order: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """result[axes] is the operand itself with its axes named, selected and permuted: no copy."""
+    """result[axes] is the operand itself with its axes named, selected and permuted: no copy. Kernels may write it."""
 
     result: str
     axes: tuple[Axis, ...]
@@ -84,9 +86,14 @@ Step = Allocate | Call | Product | View | SumChunks | Release
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`outputs`: (public name, tensor). `saved`: tensors kept for the backward plan."""
+    """`outputs`: (public name, tensor). `saved`: tensors kept for the backward plan.
+
+    `kept`: tensors that a forward run keeps too if it is told so, and that a backward run then takes; it does not
+    compute those named in `again`. A run may release, and write over, arguments that are its own: see execute.py."""
 
     tensors: tuple[PlanTensor, ...]
     steps: tuple[Step, ...]
     outputs: tuple[tuple[str, str], ...]
     saved: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
