@@ -19,7 +19,7 @@ from irc.proof.problem import Problem
 def contradiction(graph: Graph) -> tuple[Fact, ...]:
     """A smallest set of facts that no state keeps, none of which could be left out; empty where none is found."""
     core = list(graph.facts)
-    if not _contradict(core, graph):
+    if not core or not _contradict(core, graph):
         return ()
     for fact in graph.facts:
         fewer = [f for f in core if f is not fact]

@@ -53,7 +53,7 @@ class Answer:
 
     `model` refutes it: the smallest there is, sizes first. `evidence` says how it was proved (a witness for `some`, in
     the text of the language), or up to which sizes nothing was found. `queries` are the SMT-LIB 2 texts that were
-    decided, (name, text): each is unsatisfiable for a claim that is proved.
+    decided, (name, text): each is unsatisfiable for a claim that is proved, satisfiable for one that is refuted.
     """
 
     status: Status

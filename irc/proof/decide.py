@@ -66,9 +66,10 @@ def _refuted(problem: Problem, bounds: tuple[int, ...]) -> Answer | None:
     """By the smallest state with sizes up to one of the bounds; one with an empty size only where there is no other."""
     searches = [(bound, 1) for bound in bounds] + ([(2, 0)] if bounds is SMALL else [])
     for bound, least in searches:
-        model = smallest(problem, bound, least)
-        if model is not None:
-            return Answer("refuted", model=model)
+        found = smallest(problem, bound, least)
+        if found is not None:
+            model, text = found
+            return Answer("refuted", model=model, queries=(("a state breaks it", text),))
     return None
 
 

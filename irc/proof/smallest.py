@@ -68,8 +68,9 @@ class Descent:
         return value
 
 
-def smallest(problem: Problem, bound: int, least: int = 1) -> Model | None:
-    """The smallest state that breaks the claim with sizes from `least` to `bound`; None where none was found.
+def smallest(problem: Problem, bound: int, least: int = 1) -> tuple[Model, str] | None:
+    """The smallest state that breaks the claim with sizes from `least` to `bound`, and the query that it answers; None
+    where none was found.
 
     It is found in two steps: sizes first, all open; then, these written in, everything else exactly. The interpreter
     confirms it.
@@ -84,8 +85,9 @@ def smallest(problem: Problem, bound: int, least: int = 1) -> Model | None:
     checked = problem.solve(sentences, values)
     if checked.result != "sat":
         return None
+    text = checked.text
     model = _settled(problem, sizes, Descent(checked.solver), checked.encoder, sentences)
-    return model if breaks(problem.claim, problem.graph, model) else None
+    return (model, text) if breaks(problem.claim, problem.graph, model) else None
 
 
 def _sizes(problem: Problem, bound: int, least: int) -> dict[str, int] | None:
