@@ -1,57 +1,125 @@
-"""One change of a predicate at a time: the slips that people make."""
+"""Mutants of a mask: what a hand that slips writes instead. Tables are read at their own entries, so none is left."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from irc.codegen.expr import Const, Expr, Kind, Load, Op, integer, op, substitute
+import numpy as np
+
+from irc.codegen.expr import TRUE, Const, Expr, Kind, Load, Op, children, integer, op, rebuild
 from irc.ir import Core
+from irc.proof.flow import all_of, conjuncts
 
-OTHER = {
-    "lt": ("le",), "le": ("lt", "eq"), "eq": ("ne", "le"), "ne": ("eq",),
-    "and": ("or",), "or": ("and",),
-    "add": ("sub",), "sub": ("add",), "min": ("max",), "max": ("min",), "floordiv": ("mod",), "mod": ("floordiv",),
-}  # fmt: skip
+COUNT = 10
+Mutant = tuple[str, Expr]
 
 
-def mutations(core: Core, least: int) -> tuple[Expr, ...]:
-    """Every predicate that is one slip away from the core's mask; two slips too where these are fewer than `least`."""
-    assert core.support is not None
-    swapped: dict[Expr, Expr] = {}
-    for row, column in zip(core.rows, core.columns, strict=False):
-        if row.size == column.size:
-            swapped |= {row.index: column.index, column.index: row.index}
-    found = [*_changes(core.support), op("not", core.support)]
-    if not any(isinstance(e, Load) for e in _walk(core.support)):
-        found.append(substitute(core.support, swapped))
-    if len(set(found)) < least:
-        found += [twice for once in found for twice in _changes(once)]
-    return tuple(dict.fromkeys(e for e in found if e != core.support and not isinstance(e, Const)))
+def mutants(core: Core, seed: int = 0) -> tuple[Mutant, ...]:
+    """Ten mutants of the core's mask, each with its name; where one change gives fewer, some have two."""
+    mask = core.support if core.support is not None else TRUE
+    once = list(_distinct(_changed(mask, core), mask))
+    rng = np.random.default_rng(seed)
+    order = [once[k] for k in rng.permutation(len(once))]
+    if len(order) < COUNT:
+        twice = ((f"{a}, {b}", m) for a, one in order for b, m in _changed(one, core))
+        order += [m for m in _distinct(twice, mask) if m[1] not in {e for _, e in order}]
+    return tuple(order[:COUNT])
 
 
-def _walk(e: Expr) -> Iterator[Expr]:
+def _distinct(found: Iterator[Mutant], mask: Expr) -> Iterator[Mutant]:
+    seen = {mask}
+    for name, mutant in found:
+        if mutant not in seen:
+            seen.add(mutant)
+            yield name, mutant
+
+
+def _changed(mask: Expr, core: Core) -> Iterator[Mutant]:
+    yield "complemented", op("not", mask)
+    yield "transposed", _transposed(mask, core)
+    row, column = core.rows[-1].index if core.rows else None, core.columns[-1].index
+    for name, index in (("key", column), ("query", row)):
+        if index is not None:
+            yield f"{name} one later", _put(mask, index, op("add", index, integer(1)))
+            yield f"{name} one earlier", _put(mask, index, op("sub", index, integer(1)))
+    if row is not None and len(core.rows) == len(core.columns):
+        yield "alignment shifted", _put(mask, row, op("add", row, op("sub", core.columns[-1].size, integer(1))))
+        yield "alignment negated", _put(mask, row, op("sub", core.rows[-1].size, op("add", row, integer(1))))
+        for place, axis in zip(core.position, core.rows, strict=False):
+            if place != axis.index:
+                yield "alignment lost", _put(mask, place, axis.index)
+    parts = conjuncts(mask)
+    for k in range(len(parts)):
+        yield f"without part {k}", all_of(parts[:k] + parts[k + 1 :])
+    for kind, change in (("boundary", _boundary), ("and for or", _other_logic), ("negated", _negated)):
+        for k, e in enumerate(_places(mask, change)):
+            new = change(e)
+            assert new is not None
+            yield f"{kind} {k}", _put(mask, e, new)
+    for k, e in enumerate(_places(mask, _width)):
+        yield f"width {k} one more", _put(mask, e, op("add", e, integer(1)))
+        yield f"width {k} one less", _put(mask, e, op("sub", e, integer(1)))
+
+
+def _outside(e: Expr) -> Iterator[Expr]:
+    """The expression and what is below it, index expressions of tables left out."""
     yield e
-    if isinstance(e, Op | Load):
-        for child in e.args if isinstance(e, Op) else e.indices:
-            yield from _walk(child)
+    if not isinstance(e, Load):
+        for child in children(e):
+            yield from _outside(child)
 
 
-def _changes(e: Expr) -> Iterator[Expr]:
-    """The expression with one change; elements of tables are read where they were, and divisors stay."""
+def _places(mask: Expr, change: Callable[[Expr], Expr | None]) -> list[Expr]:
+    return [e for e in dict.fromkeys(_outside(mask)) if change(e) is not None]
+
+
+def _put(mask: Expr, old: Expr, new: Expr) -> Expr:
+    return rebuild(mask, lambda e: new if e == old else e if isinstance(e, Load) else None)
+
+
+def _transposed(mask: Expr, core: Core) -> Expr:
+    pairs = list(zip(core.rows, core.columns, strict=False))
+    swapped: dict[Expr, Expr] = {a.index: b.index for a, b in pairs} | {b.index: a.index for a, b in pairs}
+    alike = all(a.size == b.size for a, b in pairs)
+    return rebuild(mask, lambda e: e if isinstance(e, Load) and not alike else swapped.get(e))
+
+
+def _boundary(e: Expr) -> Expr | None:
     match e:
-        case Const(value, Kind.INT):
-            yield integer(int(value) + 1)
-        case Op(name, args, _):
-            for other in OTHER.get(name, ()):
-                yield op(other, *args)
-            if name in ("lt", "le", "eq", "ne") and args[0].kind is Kind.INT:
-                yield op(name, args[1], args[0])
-                yield op(name, op("add", args[0], integer(1)), args[1])
-                yield op(name, op("sub", args[0], integer(1)), args[1])
-            if name in ("and", "or"):
-                yield from args
-            for number, arg in enumerate(args):
-                if name in ("floordiv", "mod") and number == 1:
-                    continue
-                for changed in _changes(arg):
-                    yield op(name, *args[:number], changed, *args[number + 1 :])
+        case Op("lt", (a, b), _):
+            return op("le", a, b)
+        case Op("le", (a, b), _):
+            return op("lt", a, b)
+        case Op("eq", (a, b), _) if a.kind is Kind.INT:
+            return op("le", a, b)
+        case _:
+            return None
+
+
+def _other_logic(e: Expr) -> Expr | None:
+    match e:
+        case Op("and", (a, b), _):
+            return op("or", a, b)
+        case Op("or", (a, b), _):
+            return op("and", a, b)
+        case _:
+            return None
+
+
+def _negated(e: Expr) -> Expr | None:
+    """A comparison turned round."""
+    match e:
+        case Op("lt" | "le" as name, (a, b), _):
+            return op(name, b, a)
+        case Op("eq", (a, b), _):
+            return op("ne", a, b)
+        case Load() if e.kind is Kind.BOOL:
+            return op("not", e)
+        case _:
+            return None
+
+
+def _width(e: Expr) -> Expr | None:
+    """A number that says how far: a scalar, an entry of a table, a plain constant."""
+    is_far = isinstance(e, Load) or (isinstance(e, Const) and e.value)
+    return e if is_far and e.kind is Kind.INT else None
