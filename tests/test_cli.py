@@ -99,7 +99,7 @@ def test_a_missing_compiler_exits_3(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("stage", "words"),
     [
-        ("syntax", ["Attention", "Softmax"]),
+        ("syntax", ["Attention", "Normaliser"]),
         ("graph", ["logsumexp", "j <= i"]),
         ("backward", ["q", "cotangent"]),
         ("tiles", ["TileKernel", "OnlineSoftmax"]),

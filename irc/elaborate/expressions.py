@@ -106,11 +106,15 @@ class Context:
             if self.score is None:
                 self.report.fail("E404", "there is no running score here", e.span, help="`score` is read in `map`")
             return self.score
-        if name == "weight":
-            if self.weight is None:
-                help = "`weight` is read in a `map` below the normaliser"
-                self.report.fail("E404", "there are no weights here", e.span, help=help)
+        if name == "weight" and self.weight is not None:
+            if self.scope.is_declared(name):
+                notes = (Note("declared here", self.scope.spans[name]),)
+                message = "below a normaliser `weight` is the running weight, and this program declares another"
+                self.report.fail("E103", message, e.span, notes, help="give the declared one another name")
             return self.weight
+        if name == "weight" and not self.scope.is_declared(name):
+            help = "`weight` is read in a `map` below the normaliser"
+            self.report.fail("E404", "there are no weights here", e.span, help=help)
         if name in self.scope.sizes:
             return Size(name)
         if name in self.scope.tensors:

@@ -72,7 +72,7 @@ class Scope:
 
     def declare(self, name: Name) -> None:
         """Take a name; an error if it is taken."""
-        if name.id in ("score", "weight", "pos"):
+        if name.id in ("score", "pos"):
             self.report.fail("E103", f"`{name.id}` has a fixed meaning and cannot be declared", name.span)
         if name.id in self.spans:
             self.report.fail(
