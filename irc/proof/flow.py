@@ -305,23 +305,24 @@ def minimal(chain: Chain, own: tuple[Axis, ...], placed: bool = False) -> Chain 
     for axis in chain.bound:
         if axis.name in head:
             continue
+        about = [c for c in where if axis.name in indices(c)]
+        rest = [c for c in where if c not in about]
         for other in (*own, *bound):
-            if other.name == axis.name or other.size != axis.size:
-                continue
             fold: dict[Expr, Expr] = {axis.index: other.index}
-            folded = tuple(dict.fromkeys(f for c in where for f in conjuncts(substitute(c, fold))))
-            if set(folded) <= set(where):
-                where = folded
+            if other != axis and other.size == axis.size and all(_holds(substitute(c, fold), rest) for c in about):
                 place = place and replace(place, at=tuple((n, substitute(e, fold)) for n, e in place.at))
-                bound.remove(axis)
+                where, bound = tuple(rest), [a for a in bound if a != axis]
                 break
         else:
-            if not any(axis.name in indices(c) for c in where):
+            if not about:
                 bound.remove(axis)
                 if not isinstance(axis.size, Const):
                     where = (*where, op("lt", integer(0), axis.size))
-    where = tuple(dict.fromkeys(where))
-    return _ordered(replace(chain, bound=tuple(bound), where=where, place=place), own)
+    return _ordered(replace(chain, bound=tuple(bound), where=tuple(dict.fromkeys(where)), place=place), own)
+
+
+def _holds(condition: Expr, known: Collection[Expr]) -> bool:
+    return all(c in known for c in conjuncts(condition))
 
 
 def _ordered(chain: Chain, own: tuple[Axis, ...]) -> Chain:
