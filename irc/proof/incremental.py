@@ -18,6 +18,8 @@ from irc.proof.claim import Claim
 from irc.proof.distinct import distinct
 from irc.proof.flow import Undecided, all_of, core_of, inline, parts, reads_floats
 from irc.proof.growth import Growth, dimensions, growth
+from irc.proof.invariance import row_invariant, up_to_rows
+from irc.size import expression as size_expression
 from irc.size import polynomial
 from irc.specialise import specialise
 
@@ -45,6 +47,7 @@ class _Compared:
     def __init__(self, graph: Graph, states: Growth) -> None:
         self.graph, self.states = graph, states
         self.guards: dict[str, set[Expr]] = {}
+        self.invariant = row_invariant(graph)
         for node in reversed(_needed(graph)):
             self._guard(node)
 
@@ -88,7 +91,10 @@ class _Compared:
                 yield at.claim(about, op("not", at.full(where, other.names)), conditions, other.axes)
         reach = at.full(guard)
         seen = (*inside, *at.inside(over), at.full(op("and", guard, where)))
-        for goal, about, given in at.leaves(inline(node.body, self.graph), ()):
+        body = inline(node.body, self.graph)
+        if node.name in self.invariant and at.core is not None:
+            body = up_to_rows(body, frozenset(a.name for a in at.core.columns), at.shifts)
+        for goal, about, given in at.leaves(body, ()):
             yield at.claim(about, goal, (*seen, *given))
         if isinstance(node, Reduce) and node.init is not None:
             for goal, about, given in at.leaves(inline(node.init, self.graph), ()):
@@ -176,6 +182,12 @@ class _Point:
     def differs(self, expr: Expr) -> bool:
         a, b = self.step(expr), self.full(expr)
         return a != b and (expr.kind is not Kind.INT or polynomial(a, {}) != polynomial(b, {}))
+
+    def shifts(self, expr: Expr) -> bool:
+        """Whether an integer differs between the states by a number that is the same for the whole row."""
+        assert self.core is not None
+        read = indices(size_expression(polynomial(self.step(expr), {}) - polynomial(self.full(expr), {})))
+        return not read & {a.name for a in self.core.columns}
 
     def leaves(self, expr: Expr, given: tuple[Expr, ...]) -> Iterator[tuple[Expr, str, tuple[Expr, ...]]]:
         """What must be the same for the expression to be: (goal, the sentence, where it matters)."""

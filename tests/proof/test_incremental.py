@@ -39,6 +39,18 @@ CASES = {
     "no mask": Case(cache("true", ensure="incremental"), False),
     "one ahead": Case(cache("j <= pos(i) + 1", ensure="incremental"), False),
     "slopes by position": Case(stage("bias slope[h] * (j - pos(i))", SLOPE), True),
+    "slopes up to a number for each row": Case(stage("bias slope[h] * (j - i)", SLOPE), True),
+    "slopes up to a number for each row, scaled": Case(stage("bias slope[h] * (j + 2 * i) - i\n scale 3", SLOPE), True),
+    "slopes by row under a soft cap": Case(stage("bias slope[h] * (j - i)\n map tanh(score)", SLOPE), False),
+    "slopes by row beside a sink": Case(
+        stage("bias slope[h] * (j - i)", SLOPE).replace("softmax j", "softmax j with slope[h]"), False
+    ),
+    "slopes by row and their logsumexp": Case(
+        stage("bias slope[h] * (j - i)", SLOPE)
+        .replace("o[b,h,i,d] {", "o[b,h,i,d], l[b,h,i] {")
+        .replace("return o", "return o, l"),
+        False,
+    ),
     "slopes by row": Case(stage("bias slope[h] * ((j - i) * (j - i))", SLOPE), False),
     "table by distance": Case(stage("bias T[h, clamp(pos(i) - j, 0, L - 1)]", TABLE), True),
     "table by row": Case(stage("bias T[h, clamp(i, 0, L - 1)] * j", TABLE), False),
