@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 from irc.grammar.source import Source
-from irc.ir import Graph
 from irc.pipeline import front
 from irc.plot import draw, pictures, sizes_for
 
@@ -23,27 +22,30 @@ This page is made by `make gallery`; sizes and tables of the pictures are in `ex
 
 
 def page() -> str:
-    """The page's text; draws every picture on the way."""
-    chosen = json.loads((PROGRAMS / "pictures.json").read_text(encoding="utf-8"))
-    return "\n".join([HEAD, *(entry(path, chosen[path.stem]) for path in sorted(PROGRAMS.glob("*.attn")))])
+    """The page's text."""
+    return "\n".join([HEAD, *(entry(path) for path in sorted(PROGRAMS.glob("*.attn")))])
 
 
-def entry(path: Path, chosen: dict[str, dict[str, object]]) -> str:
+def entry(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     about = "\n".join(line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#"))
     program = text[text.index("attention ") :].rstrip()
-    draw_mask(front(Source(str(path), text)), chosen, DOCS / "masks" / f"{path.stem}.png")
     title = path.stem.replace("_", " ").capitalize()
     picture = f'<img src="masks/{path.stem}.png" width="360" alt="the pairs that {title.lower()} allows">'
     return f"## {title}\n\n{about}\n\n{picture}\n\n```\n{program}\n```\n"
 
 
-def draw_mask(graph: Graph, chosen: dict[str, dict[str, object]], path: Path) -> None:
-    values = chosen.get("set", {})
-    sizes = sizes_for(graph, {name: int(str(size)) for name, size in chosen["size"].items()}, values)
-    draw(tuple(pictures(graph, sizes, values, {})), path)
+def draw_masks() -> None:
+    """docs/masks/NAME.png for every mask."""
+    for name, chosen in json.loads((PROGRAMS / "pictures.json").read_text(encoding="utf-8")).items():
+        path = PROGRAMS / f"{name}.attn"
+        graph = front(Source(str(path), path.read_text(encoding="utf-8")))
+        values = chosen.get("set", {})
+        sizes = sizes_for(graph, chosen["size"], values)
+        draw(tuple(pictures(graph, sizes, values, {})), DOCS / "masks" / f"{name}.png")
 
 
 if __name__ == "__main__":
+    draw_masks()
     (DOCS / "masks.md").write_text(page(), encoding="utf-8")
-    print(DOCS / "masks.md")
+    print("docs/masks.md")

@@ -27,17 +27,19 @@ SIGN = {"proved": "✓", "refuted": "✗", "not decided": "?"}
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One program, or one text that is none: then it has no graph. `diagnostics` are the warnings too."""
+    """One program, or one text that is none: then it has no graph. `diagnostics` are the warnings too; where
+    `strict`, they fail it."""
 
     name: str
     source: Source
     graph: Graph | None = None
     verdicts: tuple[Verdict, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
+    strict: bool = False
 
     @property
     def ok(self) -> bool:
-        return all(d.severity == "warning" for d in self.findings)
+        return not any(self.strict or d.severity == "error" for d in self.findings)
 
     @property
     def findings(self) -> tuple[Diagnostic, ...]:
@@ -48,11 +50,14 @@ class Checked:
         return (*self.diagnostics, *(report.diagnostic(v) for v in failed))
 
 
-def check(sources: Iterable[Source], accept: Sequence[str] = ()) -> tuple[Checked, ...]:
-    """Every program of the texts. Raises InputError for a name in `accept` that no program ensures."""
+def check(sources: Iterable[Source], accept: Sequence[str] = (), strict: bool = False) -> tuple[Checked, ...]:
+    """Every program of the texts; where `strict`, a warning fails its program. Raises InputError for a name in `accept`
+    that no program ensures."""
     found = [checked for source in sources for checked in _programs(source)]
     verdicts = iter(accepted([v for checked in found for v in checked.verdicts], accept))
-    return tuple(replace(checked, verdicts=tuple(next(verdicts) for _ in checked.verdicts)) for checked in found)
+    return tuple(
+        replace(checked, verdicts=tuple(next(verdicts) for _ in checked.verdicts), strict=strict) for checked in found
+    )
 
 
 def _programs(source: Source) -> Iterator[Checked]:

@@ -148,11 +148,12 @@ def compiled(source: Source, sizes: dict[str, int], dtype: Any, target: str, acc
 @main.command()
 @spec_argument
 @accept_option
+@click.option("--strict", is_flag=True, help="A warning fails its program too.")
 @click.option("--json", "as_json", is_flag=True, help="Findings and verdicts as JSON on standard output.")
 @click.option(
     "--smt2", "queries", type=click.Path(path_type=Path, file_okay=False), help="Write the solver's queries here."
 )
-def check(spec: str, accept: tuple[str, ...], as_json: bool, queries: Path | None) -> None:
+def check(spec: str, accept: tuple[str, ...], strict: bool, as_json: bool, queries: Path | None) -> None:
     """Check names, indices, sizes and types, and prove what the program ensures.
 
     SPEC may be a folder: every .attn file below it is checked, and a table sums up.
@@ -181,7 +182,7 @@ def check(spec: str, accept: tuple[str, ...], as_json: bool, queries: Path | Non
     if not files:
         raise click.BadParameter(f"there is no .attn file below {spec}", param_hint="SPEC")
     with failures():
-        found = checking.check([read(str(file)) for file in files], accept)
+        found = checking.check([read(str(file)) for file in files], accept, strict)
         written = checking.write_queries(found, queries) if queries is not None else ()
     if as_json:
         click.echo(json.dumps(checking.plain(found), indent=2))
