@@ -182,14 +182,17 @@ def finding(diagnostic: Diagnostic) -> dict[str, Any]:
 
 
 def write_queries(found: Sequence[Checked], folder: Path) -> tuple[Path, ...]:
-    """The queries of every verdict as SMT-LIB 2 files, `program.property.query.smt2`; answers their paths."""
+    """The queries of every verdict as SMT-LIB 2 files, `program.property.number.smt2`; answers their paths.
+
+    A property is proved if all of its queries are unsatisfiable.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for checked in found:
         for verdict in checked.verdicts:
-            for name, query in verdict.queries:
-                path = folder / f"{'.'.join(map(_slug, (checked.name, verdict.text, name)))}.smt2"
-                path.write_text(query, encoding="utf-8")
+            for number, (name, query) in enumerate(verdict.queries, 1):
+                path = folder / f"{_slug(checked.name)}.{_slug(verdict.text)}.{number}.smt2"
+                path.write_text(f"; {verdict.text}: {verdict.status} ({name})\n{query}", encoding="utf-8")
                 written.append(path)
     return tuple(written)
 

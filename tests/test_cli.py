@@ -63,10 +63,111 @@ def test_a_wrong_program_as_json_names_line_and_column() -> None:
     assert report["diagnostics"][0]["line"] > 1
 
 
+@pytest.fixture
+def refuted(tmp_path: Path) -> str:
+    """A file with a causal program whose mask is transposed."""
+    path = tmp_path / "transposed.attn"
+    path.write_text(Path(CAUSAL).read_text().replace("j <= i", "i <= j"))
+    return str(path)
+
+
+def test_check_shows_a_verdict_for_each_ensure() -> None:
+    lines = irc("check", CAUSAL).stdout.splitlines()
+    assert lines[0] == "causal: well typed"
+    assert lines[-2].split()[:3] == ["✓", "causal", "proved:"]
+    assert lines[-1].split()[:4] == ["✓", "rows", "nonempty", "proved:"]
+    assert lines[-2].index("proved") == lines[-1].index("proved")
+
+
+def test_check_draws_the_counterexample_and_exits_1(refuted: str) -> None:
+    result = irc("check", refuted)
+    assert result.exit_code == 1
+    assert "  ✗ causal         refuted\n" in result.stdout
+    assert "error[E601]: `causal` does not hold: query i = 0 sees key j = 1, 1 position after its own" in result.stderr
+    assert "      0     ■ ✗\n" in result.stderr
+    assert "note: this mask is transposed" in result.stderr and "help: write `allow j <= i`" in result.stderr
+
+
+def test_check_folds_long_lines_at_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = irc("check", WINDOW).stdout.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[-1].startswith(" " * 20)
+
+
+def test_check_accepts_by_name(refuted: str) -> None:
+    result = irc("check", refuted, "--accept", "causal")
+    assert result.exit_code == 0
+    assert "✗ causal         refuted, accepted: query i = 0" in result.stdout
+    wrong = irc("check", refuted, "--accept", "casual")
+    assert wrong.exit_code == 2 and "did you mean `causal`?" in wrong.stderr
+
+
+def test_check_as_json_carries_the_counterexample(refuted: str) -> None:
+    result = irc("check", refuted, "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert not report["ok"] and report["diagnostics"][0]["code"] == "E601"
+    found, held = report["programs"][0]["properties"]
+    assert (found["property"], found["status"], found["accepted"]) == ("causal", "refuted", False)
+    assert found["model"]["sizes"]["S"] == 2 and found["model"]["indices"]["j"] == 1
+    assert found["picture"]["filled"] == [[True, True], [False, True]]
+    assert (found["picture"]["row"], found["picture"]["column"]) == (0, 1)
+    assert (found["diagnosis"], found["fix"]) == ("transposed", "write `allow j <= i`")
+    assert Path(refuted).read_text().splitlines()[found["at"]["line"] - 1].strip() == "allow  i <= j"
+    assert held["status"] == "proved" and held["evidence"] and held["model"] is None
+
+
+def test_check_writes_queries_that_a_solver_repeats(tmp_path: Path) -> None:
+    import z3
+
+    result = irc("check", WINDOW, "--smt2", str(tmp_path / "queries"))
+    assert result.exit_code == 0, result.stderr
+    files = sorted((tmp_path / "queries").iterdir())
+    assert len(files) >= 4 and f"{len(files)} queries in" in result.stdout
+    for file in files:
+        solver = z3.Solver()
+        solver.from_file(str(file))
+        assert solver.check() == z3.unsat, file
+
+
+def test_check_of_a_folder_is_a_table(refuted: str, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    shutil.copy(CAUSAL, tmp_path / "deep" / "causal.attn")
+    (tmp_path / "wrong.attn").write_text("attention wrong {")
+    result = irc("check", str(tmp_path))
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["program", "verdict", "reason"]
+    assert lines[1].split()[:2] == ["deep/causal", "proved"]
+    assert lines[2].split()[:4] == ["transposed", "(causal)", "refuted", "causal:"]
+    assert lines[-1] == "1 of 3 programs pass"
+    assert any(line.split()[:2] == ["wrong", "wrong"] for line in lines)
+    assert irc("check", str(tmp_path / "deep")).exit_code == 0
+
+
+@pytest.mark.parametrize("stage", ["graph", "backward", "tiles", "source"])
+def test_a_refuted_program_can_be_shown(refuted: str, stage: str) -> None:
+    result = irc("show", refuted, "--stage", stage, "--size", "D=8")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_a_refuted_program_can_be_drawn(refuted: str) -> None:
+    assert irc("plot", refuted, "--size", "S=2").stdout.splitlines()[-2:] == ["■■", "·■"]
+
+
+def test_a_refuted_program_runs_if_accepted(refuted: str, arrays: tuple[str, dict[str, np.ndarray]]) -> None:
+    arguments = ["run", refuted, "--inputs", arrays[0], "--target", "reference"]
+    result = irc(*arguments)
+    assert result.exit_code == 1 and "E601" in result.stderr
+    assert irc(*arguments, "--accept", "causal").exit_code == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ["check", "no/such/file.attn"],
+        ["check", str(EXAMPLES / "c")],
         ["show", CAUSAL, "--stage", "bread"],
         ["show", CAUSAL, "--stage", "source", "--dot"],
         ["show", CAUSAL, "--stage", "source", "--size", "D"],

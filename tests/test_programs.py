@@ -8,12 +8,8 @@ from pathlib import Path
 import pytest
 
 import irc.elaborate
-from irc.build import build
-from irc.error import SpecError
-from irc.grammar.diagnostic import SyntaxErrors
-from irc.grammar.parser import parse
+from irc.check import check
 from irc.grammar.source import Source
-from irc.verify import verify
 
 FOLDER = Path(__file__).parent / "programs"
 MARK = "#! "
@@ -21,15 +17,7 @@ MARK = "#! "
 
 def said(path: Path, text: str) -> str:
     """Every diagnostic of a program, rendered."""
-    lines = []
-    try:
-        for program in parse(Source(path.name, text)):
-            graph = build(program)
-            verify(graph)
-            lines += [w.render() for w in graph.warnings]
-    except (SpecError, SyntaxErrors) as error:
-        lines.append(str(error))
-    return "\n".join(lines)
+    return "\n".join(d.render() for checked in check([Source(path.name, text)]) for d in checked.findings)
 
 
 def parted(text: str) -> tuple[str, str]:
@@ -53,13 +41,13 @@ def test_diagnostics_are_those_written_in_the_program(path: Path, pytestconfig: 
 
 
 @pytest.mark.parametrize("path", sorted((FOLDER / "accepted").glob("*.attn")), ids=lambda p: p.stem)
-def test_accepted_programs_are_built_without_a_word(path: Path) -> None:
+def test_accepted_programs_are_checked_without_a_word(path: Path) -> None:
     assert said(path, path.read_text(encoding="utf-8")) == ""
 
 
-def test_every_diagnostic_of_the_builder_has_a_program() -> None:
-    package = Path(irc.elaborate.__file__).parent
-    sources = [*package.glob("*.py"), package.parent / "build.py"]
+def test_every_diagnostic_has_a_program() -> None:
+    package = Path(irc.elaborate.__file__).parents[1]
+    sources = [*package.glob("elaborate/*.py"), *package.glob("proof/*.py"), package / "build.py"]
     codes = {code for path in sources for code in re.findall(r'"([EW]\d{3})"', path.read_text(encoding="utf-8"))}
     shown = {code for path in FOLDER.glob("*.attn") for code in re.findall(r"\[([EW]\d{3})\]", path.read_text("utf-8"))}
     assert codes - shown == set()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Size, integer, op, walk
+from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Op, Size, integer, op, walk
 from irc.grammar.source import Span
 from irc.ir import Core, Fact, Graph, Map, Mask, Property, Reduce
 from irc.proof.assumptions import contradiction
@@ -29,7 +29,7 @@ class Diagnosis:
     """`name` says how the program misses the property, `fix` what to write instead, `at` where it goes wrong."""
 
     name: str
-    fix: str
+    fix: str | None
     at: Span | None
 
 
@@ -178,7 +178,10 @@ def moved(property: Property, claim: Claim) -> Diagnosis | None:
         return None
     if property.name == "batch independent":
         return Diagnosis("batch entries mixed", "read each entry of the batch at its own index", claim.span)
-    fix = "a split into heads that moves no position is `q[b,h,s,d] = x[b,s,(h d)]`"
+    reshaped = any(
+        isinstance(e, Op) and e.name in ("floordiv", "mod", "flat") for said in claim.said for e in walk(said)
+    )
+    fix = "a split into heads that moves no position is `q[b,h,s,d] = x[b,s,(h d)]`" if reshaped else None
     return Diagnosis("positions mixed", fix, claim.span)
 
 

@@ -33,11 +33,9 @@ def conjuncts(predicate: Expr) -> tuple[Expr, ...]:
 def _repairs(part: Expr, core: Core) -> Iterator[tuple[str, Expr]]:
     for comparison in dict.fromkeys(e for e in walk(part) if isinstance(e, Op) and e.name in OPPOSITE):
         a, b = comparison.args
-        for new in (
-            op(OPPOSITE[comparison.name], a, b),
-            op(comparison.name, a, shifted(b, -1)),
-            op(comparison.name, a, shifted(b, 1)),
-        ):
+        swapped = op(OPPOSITE[comparison.name], a, b)
+        moved = (op(comparison.name, a, shifted(b, -1)), op(comparison.name, a, shifted(b, 1)))
+        for new in (*moved, swapped) if any(isinstance(e, Const) for e in walk(b)) else (swapped, *moved):
             yield "off by one", substitute(part, {comparison: new})
     yield "alignment negated", _with_offset_added(part, core)
     yield "alignment lost", aligned(part, core)

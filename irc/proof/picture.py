@@ -74,7 +74,8 @@ def reads(graph: Graph, claim: Claim, model: Model) -> Picture | None:
     filled[at[seen] - least, read[seen] - least] = True
     places = tuple(range(least, most + 1))
     legend = ("read", "not read", "read, and must not be")
-    shown = given(graph, (claim.given, *claim.said, *(a.size for a in claim.free)), model)
+    several = (a.size for a in claim.free if over(a.size, (), graph, model) > 1)
+    shown = given(graph, (*claim.said, *several, *loads(claim.given)), model)
     return Picture(filled, {"output": places}, {"input": places}, row - least, column - least, legend, shown)
 
 

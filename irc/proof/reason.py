@@ -54,7 +54,9 @@ def reason(graph: Graph, property: Property, claim: Claim, model: Model) -> str:
     key = f"key {_point(core.columns, model)}"
     match property.name:
         case "causal" | "window":
-            return f"{query} sees {key}{_distance(graph, core, model)}"
+            width = property.argument
+            beyond = "" if width is None else f", outside of its window of {value(width, graph, model)}"
+            return f"{query} sees {key}{_distance(graph, core, model)}{beyond}"
         case "allow":
             assert property.argument is not None
             wanted = written(property.argument, core)

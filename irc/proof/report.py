@@ -32,8 +32,8 @@ def diagnostic(verdict: Verdict) -> Diagnostic:
     """Why the program does not compile: E601 for a property that is refuted, E602 for one that is not decided."""
     assert verdict.span is not None
     if verdict.status == "not decided":
-        remark = Note(f"accept it unproved with --accept '{verdict.text}'")
-        return Diagnostic("E602", f"`{verdict.text}` is not decided: {verdict.evidence}", verdict.span, (remark,))
+        message = f"`{verdict.text}` is not decided: {verdict.evidence}"
+        return Diagnostic("E602", message, verdict.span, help=f"to go without a proof, --accept '{verdict.text}'")
     notes = []
     if verdict.at is not None:
         notes.append(Note(EXPLANATION.get(verdict.diagnosis or "", "it comes from here"), verdict.at))

@@ -1,0 +1,163 @@
+"""`prove`: every `ensure` of a program with its verdict, what may be accepted, and what is an error."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import irc
+from irc.build import build
+from irc.error import InputError, SpecError
+from irc.grammar.parser import parse
+from irc.grammar.source import Source
+from irc.proof import prove as proving
+from irc.proof.claim import Answer
+from irc.proof.picture import text
+from irc.proof.prove import prove
+from irc.proof.verdict import Verdict
+
+FORWARD = """attention forward {
+  size B, S, D
+  input q[B,S,D], k[B,S,D], v[B,S,D]
+  scalar w: int
+  assume w >= 1
+  core o[b,i,d] {
+    score q[b,i,c] * k[b,j,c]
+    allow MASK
+    softmax j
+    matmul v[b,j,d]
+  }
+  return o
+  ensure ENSURE
+}
+"""
+
+
+def program(mask: str = "j <= i", ensure: str = "causal, rows nonempty") -> str:
+    return FORWARD.replace("MASK", mask).replace("ENSURE", ensure)
+
+
+def verdicts(source: str, accept: tuple[str, ...] = ()) -> tuple[Verdict, ...]:
+    (tree,) = parse(Source("a.attn", source))
+    return prove(build(tree), accept)
+
+
+def test_each_property_has_a_verdict_in_the_order_written() -> None:
+    found = verdicts(program("i - w <= j and j <= i", "rows nonempty, window(w), causal, batch independent"))
+    assert [v.text for v in found] == ["rows nonempty", "window(w)", "causal", "batch independent"]
+    assert [v.status for v in found] == ["proved", "refuted", "proved", "proved"]
+    assert str(found[0]) == "proved: every query has a key: j = i"
+
+
+def test_a_program_that_ensures_nothing_is_not_asked_about() -> None:
+    assert verdicts(program().replace("  ensure causal, rows nonempty\n", "")) == ()
+
+
+def test_a_refuted_one_says_what_where_and_shows_it() -> None:
+    (found,) = verdicts(program("j <= i + 1", "causal"))
+    assert found.model is not None and found.model.sizes["S"] == 2
+    assert found.core == "o"
+    assert found.reason == "query i = 0 sees key j = 1, 1 position after its own"
+    assert found.at is not None and found.at.text() == "allow j <= i + 1"
+    assert found.picture is not None
+    assert text(found.picture)[1] == "0     ■ ✗"
+    assert not found.passes
+
+
+def test_of_several_claims_the_weakest_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(
+        [Answer("proved"), Answer("unknown", "checked exhaustively for all sizes up to 5"), Answer("proved")]
+    )
+    (claim,) = proving.claims(_property("causal"), _graph())
+    monkeypatch.setattr(proving, "claims", lambda property, graph: (claim,) * 3)
+    monkeypatch.setattr(proving, "decide", lambda claim, graph: next(answers))
+    (found,) = verdicts(program(ensure="causal"))
+    assert str(found) == "not decided: checked exhaustively for all sizes up to 5"
+    assert not found.passes
+
+
+def _graph() -> irc.ir.Graph:
+    (tree,) = parse(Source("a.attn", program()))
+    return build(tree)
+
+
+def _property(name: str) -> irc.ir.Property:
+    return next(p for p in _graph().properties if p.name == name)
+
+
+@pytest.mark.parametrize("name", ["window(w)", "window( w )", "window(w) "])
+def test_what_is_accepted_by_name_passes_and_says_so(name: str) -> None:
+    found = verdicts(program("i - w <= j and j <= i", "causal, window(w)"), (name,))
+    assert [v.passes for v in found] == [True, True]
+    assert str(found[1]).startswith("refuted, accepted: query i = 1 sees key j = 0")
+
+
+def test_what_is_proved_needs_no_acceptance() -> None:
+    assert [v.label for v in verdicts(program(), ("causal",))] == ["proved", "proved"]
+
+
+def test_a_name_that_is_not_ensured_is_an_error_with_the_nearest_one() -> None:
+    with pytest.raises(InputError, match=r"does not ensure `casual`; did you mean `causal`\?"):
+        verdicts(program(), ("casual",))
+    with pytest.raises(InputError, match="it ensures nothing"):
+        verdicts(program().replace("  ensure causal, rows nonempty\n", ""), ("causal",))
+
+
+def test_contradictory_assumptions_are_an_error_and_no_proof() -> None:
+    with pytest.raises(SpecError, match=r"E603.*contradict") as error:
+        verdicts(program().replace("assume w >= 1", "assume w >= 3, S >= 1, 2 * w < 5"), ("causal",))
+    (found,) = error.value.diagnostics
+    assert found.span.text() == "w >= 3"
+    assert [n.span.text() for n in found.notes if n.span] == ["2 * w < 5"]
+
+
+def test_verdicts_are_the_same_each_time() -> None:
+    source = program("i - w <= j and j <= i + 1", "causal, window(w), rows nonempty, incremental")
+    first = verdicts(source)
+    assert pickle.dumps(first) == pickle.dumps(verdicts(source))
+
+
+# compiling
+
+
+def test_a_refuted_program_does_not_compile() -> None:
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(SpecError, match=r"E601.*`causal` does not hold") as error:
+            irc.compile(program("j >= i"), target="reference")
+        assert "✗" in str(error.value) and "help: write `allow j <= i`" in str(error.value)
+
+
+def test_a_refuted_program_compiles_when_accepted() -> None:
+    made = irc.compile(program("j >= i"), target="reference", accept="causal")
+    assert str(made.verdicts["causal"]).startswith("refuted, accepted: ")
+    assert str(made.verdicts["rows nonempty"]).startswith("proved: ")
+
+
+def test_the_manifest_says_what_was_accepted(tmp_path: Path) -> None:
+    from irc.export import export
+
+    export(irc.compile(program("j >= i"), accept=["causal"], sizes={"D": 4}), tmp_path)
+    ensures = json.loads((tmp_path / "manifest.json").read_text())["ensures"]
+    assert [(e["property"], e["verdict"]) for e in ensures] == [
+        ("causal", "refuted, accepted"),
+        ("rows nonempty", "proved"),
+    ]
+
+
+def test_a_program_that_has_been_proved_needs_no_solver(tmp_path: Path) -> None:
+    path = tmp_path / "a.attn"
+    path.write_text(program())
+    script = (
+        f"import sys, irc; p = irc.compile({str(path)!r}, target='reference'); print(p.verdicts['causal'].status);"
+        "print([m for m in sys.modules if m.split('.')[0] in ('z3', 'lark') or m == 'irc.proof.prove'])"
+    )
+    lines = [
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout for _ in "12"
+    ]
+    assert "z3" in lines[0]
+    assert lines[1].splitlines() == ["proved", "[]"]
