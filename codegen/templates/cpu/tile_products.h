@@ -124,37 +124,60 @@ IRC_INLINE void column_product(T *sums, int columns, const T *tile, int64_t tile
     column_product_strip<VECTORS, REST, V>(sums, columns, tile, tile_row, panel, depth, VECTORS - REST);
 }
 
-// The same products where the panel holds NaN or infinity and pairs are blocked: 0*NaN must not enter, so select.
-template <int F, int N, class V, class T, class Supported>
-void guarded_row_product(T *sums, const V (&rescale)[N], const T *panel, int64_t panel_step, const T *tile, int depth,
-                         Supported supported) {
-  constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = N * LANES;
-  for (int n = 0; n < N; n++)
-    for (int f = 0; f < F; f++) {
-      T *place = sums + f * WIDTH + n * LANES;
-      store_vector(place, load_vector<V>(place) * rescale[n]);
-    }
-  for (int k = 0; k < depth; k++)
-    for (int n = 0; n < N; n++) {
-      const auto wanted = supported(k, n);
-      const V weight = load_vector<V>(tile + k * WIDTH + n * LANES);
-      for (int f = 0; f < F; f++) {
-        T *place = sums + f * WIDTH + n * LANES;
-        const V sum = load_vector<V>(place);
-        store_vector(place, select(wanted, sum + weight * panel[k * panel_step + f], sum));
-      }
-    }
+// The same products where the panel holds NaN or infinity and pairs are blocked: 0*NaN must not enter. What is finite goes
+// the usual way, run by run and in the same order, so that no bit changes; the other tokens' products are selected.
+template <class Run> void for_each_run(const char *finite, int count, Run run) {
+  for (int first = 0, last; first < count; first = last) {
+    for (last = first + 1; last < count && finite[last] == finite[first];) ++last;
+    run(first, last);
+  }
 }
 
-template <int WIDTH, class T, class Supported>
-void guarded_column_product(T *sums, int columns, const T *tile, int64_t tile_row, const T *panel, int depth,
-                            Supported supported) {
-  constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T);
-  for (int j = 0; j < columns; j++)
-    for (int k = 0; k < depth; k++) {
-      if (!supported(j, k / LANES)[k % LANES]) continue;
-      for (int f = 0; f < WIDTH; f++) sums[j * WIDTH + f] += tile[j * tile_row + k] * panel[k * WIDTH + f];
+template <int F, int M, int N, class V, class T, class Supported>
+void guarded_row_product(T *sums, const V (&rescale)[N], const T *panel, int64_t panel_step, const T *tile, int depth,
+                         const char *finite, Supported supported) {
+  constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = N * LANES;
+  V ones[N];
+  for (int n = 0; n < N; n++) ones[n] = V{} + 1;
+  row_product<F, M>(sums, rescale, panel, panel_step, tile, 0);
+  for_each_run(finite, depth, [&](int first, int last) {
+    if (finite[first]) {
+      row_product<F, M>(sums, ones, panel + first * panel_step, panel_step, tile + first * WIDTH, last - first);
+      return;
     }
+    for (int k = first; k < last; k++)
+      for (int n = 0; n < N; n++) {
+        const auto wanted = supported(k, n);
+        if (!any(wanted)) continue;
+        const V weight = load_vector<V>(tile + k * WIDTH + n * LANES);
+        for (int f = 0; f < F; f++) {
+          T *place = sums + f * WIDTH + n * LANES;
+          const V sum = load_vector<V>(place);
+          store_vector(place, select(wanted, sum + weight * panel[k * panel_step + f], sum));
+        }
+      }
+  });
+}
+
+template <int VECTORS, class V, class T, class Supported>
+void guarded_column_product(T *sums, int columns, const T *tile, int64_t tile_row, const T *panel, int depth,
+                            const char *finite, Supported supported) {
+  constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = VECTORS * LANES;
+  for_each_run(finite, depth, [&](int first, int last) {
+    if (finite[first]) {
+      column_product<VECTORS, V>(sums, (columns + 3) / 4 * 4, tile + first, tile_row, panel + first * WIDTH, last - first);
+      return;
+    }
+    for (int j = 0; j < columns; j++)
+      for (int k = first; k < last; k++) {
+        if (!supported(j, k / LANES)[k % LANES]) continue;
+        const V weight = splat<V>(tile[j * tile_row + k]);
+        for (int v = 0; v < VECTORS; v++) {
+          T *place = sums + j * WIDTH + v * LANES;
+          store_vector(place, load_vector<V>(place) + weight * load_vector<V>(panel + k * WIDTH + v * LANES));
+        }
+      }
+  });
 }
 
 template <class T> IRC_INLINE bool all_finite(const T *values, int count) {
