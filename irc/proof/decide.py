@@ -7,16 +7,16 @@ from __future__ import annotations
 from irc.codegen.expr import Expr, op
 from irc.ir import Core, Fact, Graph
 from irc.proof.claim import Answer, Claim
-from irc.proof.exhaustive import counterexample
+from irc.proof.exhaustive import counterexample, looked_at
 from irc.proof.problem import Problem
 from irc.proof.smallest import smallest
-from irc.proof.witness import named, witnesses
+from irc.proof.witness import Witness, named, witnesses
 
 FIRST = 3  # witnesses tried before small sizes are searched
 MANY = 12  # of them, of which one must do
 SMALL = (1, 2, 3, 4, 6, 8)
 LARGE = (16, 32, 64, 128, 256, 1024)
-Way = tuple[str, list[Expr]]  # how the claim would be proved, and what must then be contradictory
+Way = tuple[tuple[str, ...], list[Expr]]  # guesses of which one is a key, and what must then be contradictory
 
 
 def decide(claim: Claim, graph: Graph, seed: int = 0) -> Answer:
@@ -45,21 +45,42 @@ def is_proved(claim: Claim, graph: Graph) -> bool:
 def _ways(problem: Problem, core: Core | None) -> list[Way]:
     claim = problem.claim
     if not claim.some:
-        return [("", [*problem.point, op("not", claim.goal)])]
+        return [((), [*problem.point, op("not", claim.goal)])]
     guesses = witnesses(claim, core)
-    ways: list[Way] = [(named(claim, core, w), [*problem.point, problem.fails(w)]) for w in guesses]
-    several = [*problem.point, *(problem.fails(w) for w in guesses[:MANY])]
-    return [*ways, ("one of " + "; ".join(named(claim, core, w) for w in guesses[:MANY]), several)]
+    several = guesses[:MANY]
+    return [_way(problem, core, (w,)) for w in guesses] + ([_way(problem, core, several)] if len(several) > 1 else [])
+
+
+def _way(problem: Problem, core: Core | None, guesses: tuple[Witness, ...]) -> Way:
+    """That none of the guesses is a key of the row, for a row of every state."""
+    names = tuple(named(problem.claim, core, w) for w in guesses)
+    return names, [*problem.point, *(problem.fails(w) for w in guesses)]
 
 
 def _proved(problem: Problem, ways: list[Way]) -> Answer | None:
     """By the first way whose sentences contradict each other."""
-    for evidence, roots in ways:
-        checked = problem.check([*roots, *problem.state(roots)])
-        if checked.result == "unsat":
-            said = ", ".join([*([evidence] if evidence else []), *problem.reservations])
-            return Answer("proved", said, queries=((evidence or "no state breaks it", checked.text),))
+    for names, roots in ways:
+        text = _contradiction(problem, roots)
+        if text is None:
+            continue
+        for name in names if len(names) > 1 else ():  # those of which one is needed
+            fewer = [e for n, e in zip(names, roots[-len(names) :], strict=True) if n != name]
+            shorter = _contradiction(problem, [*problem.point, *fewer])
+            if shorter is not None:
+                names, roots, text = tuple(n for n in names if n != name), [*problem.point, *fewer], shorter
+        said = " or ".join(names)
+        return Answer(
+            "proved",
+            ", ".join([*([said] if said else []), *problem.reservations]),
+            queries=((said or "no state breaks it", text),),
+        )
     return None
+
+
+def _contradiction(problem: Problem, roots: list[Expr]) -> str | None:
+    """The query, if no state keeps all of the sentences."""
+    checked = problem.check([*roots, *problem.state(roots)])
+    return checked.text if checked.result == "unsat" else None
 
 
 def _refuted(problem: Problem, bounds: tuple[int, ...]) -> Answer | None:
@@ -89,4 +110,5 @@ def _searched(problem: Problem) -> Answer:
     bound, model = counterexample(problem.claim, problem.graph)
     if model is not None:
         return Answer("refuted", model=model)
-    return Answer("unknown", f"checked exhaustively for all sizes up to {bound}" if bound else "")
+    said = f"checked exhaustively for {looked_at(problem.claim, problem.graph, bound)}" if bound else ""
+    return Answer("unknown", said)

@@ -20,6 +20,7 @@ from irc.proof.claim import Array, Claim, Model
 from irc.proof.ground import assumed, divided_by, divisors
 
 STATE = "state of the program"  # the name of the axis of states: no index has it
+FLOATS = (0.0, 0.5, 1.0, -1.0)
 BUDGET = 3_000_000  # points evaluated for one bound of the sizes
 
 
@@ -29,7 +30,7 @@ def counterexample(
     """(bound, state): the largest bound up to which every state was looked at, and the first that breaks the claim.
 
     Sizes run from 1 to the bound, then from 0, those in `fixed` apart; integer scalars from -bound to bound + 1,
-    entries of integer tables from 0 to bound; a size that neither the claim nor a fact names is 1.
+    entries of integer tables from -1 to bound; a size that neither the claim nor a fact names is 1.
     """
     checked = 0
     for least in (1, 0):
@@ -43,6 +44,19 @@ def counterexample(
                     return checked, found
             checked = max(checked, bound)
     return checked, None
+
+
+def looked_at(claim: Claim, graph: Graph, bound: int) -> str:
+    """In words, which states `counterexample` looks at up to a bound."""
+    read = [n for n in _read(claim, graph) if n.kind is not Kind.BOOL]
+    words = [f"all sizes up to {bound}"]
+    if any(not n.shape and n.kind is Kind.INT for n in read):
+        words.append(f"scalars from {-bound} to {bound + 1}")
+    if any(n.shape and n.kind is Kind.INT for n in read):
+        words.append(f"table entries from -1 to {bound}")
+    if any(n.kind is Kind.FLOAT for n in read):
+        words.append(f"floats of {', '.join(map(str, FLOATS))}")
+    return ", ".join(words)
 
 
 def breaks(claim: Claim, graph: Graph, model: Model) -> bool:
@@ -83,8 +97,8 @@ def _entries(kind: Kind, scalar: bool, bound: int) -> Sequence[Any]:
     if kind is Kind.BOOL:
         return (False, True)
     if kind is Kind.FLOAT:
-        return (0.0, 0.5, 1.0, -1.0)
-    return range(-bound, bound + 2) if scalar else range(bound + 1)
+        return FLOATS
+    return range(-bound, bound + 2) if scalar else range(-1, bound + 1)
 
 
 def _shapes(claim: Claim, graph: Graph, sizes: Mapping[str, int]) -> list[tuple[Input, tuple[int, ...]]]:

@@ -45,7 +45,7 @@ def _guesses(axis: Axis, claim: Claim, core: Core | None, number: int) -> Iterat
     yield from positions
     yield first
     yield last
-    bounds = list(dict.fromkeys(_turns(claim.goal, axis.index)))
+    bounds = [b for b in dict.fromkeys(_turns(claim.goal, axis.index)) if b not in (first, last, *own, *positions)]
     for bound in bounds:
         yield bound
     for bound in bounds:
