@@ -40,7 +40,7 @@ class Diagnostic:
                 lines.append(f"{note.span.source.name}:{note.span.line}:{note.span.column}: note: {note.message}")
                 lines.extend(excerpt(note.span))
         if self.figure:
-            lines += ["", *(f"    {line}".rstrip() for line in self.figure), ""]
+            lines += ["", *(f"    {line}".rstrip() for line in self.figure), *([""] if self.help else [])]
         if self.help:
             lines.append(f"  help: {self.help}")
         return "\n".join(lines)

@@ -16,9 +16,8 @@ from irc.grammar.diagnostic import Diagnostic, SyntaxErrors
 from irc.grammar.parser import parse
 from irc.grammar.source import Source
 from irc.ir import Graph
-from irc.pipeline import proofs
 from irc.printer import expression
-from irc.proof import report
+from irc.proof import proofs, report
 from irc.proof.verdict import Verdict, accepted
 from irc.verify import verify
 

@@ -12,6 +12,7 @@ from irc.error import DeviceError, Error, InputError
 from irc.fuse import Precision
 from irc.grammar.source import Source
 from irc.program import Program
+from irc.proof import proofs
 from irc.proof.verdict import accepted
 
 PRECISIONS: dict[str, Precision] = {
@@ -50,7 +51,8 @@ def compile(
         from irc import pipeline  # not needed, nor its imports, for a text that has been seen
 
         graph = pipeline.front(source)
-        return graph, tuple(replace(verdict, queries=()) for verdict in pipeline.proofs(graph))
+        found = pipeline.traced("prove", lambda: proofs(graph))
+        return graph, tuple(replace(verdict, queries=()) for verdict in found)
 
     graph, verdicts = stored.front(source, front)
     verdicts = accepted(verdicts, (accept,) if isinstance(accept, str) else accept)

@@ -24,7 +24,6 @@ from irc.inplace import in_place
 from irc.ir import Graph, Input, Reduce, is_tile
 from irc.layout import laid_out
 from irc.lifetimes import ordered, released
-from irc.proof.verdict import Verdict
 from irc.simplify import simplify
 from irc.specialise import specialise
 from irc.verify import verify
@@ -43,15 +42,6 @@ def front(source: Source) -> Graph:
     graph = traced("build", lambda: build(programs[0]))
     verify(graph)
     return graph
-
-
-def proofs(graph: Graph) -> tuple[Verdict, ...]:
-    """What became of each property that the program ensures. Raises SpecError for contradictory assumptions."""
-    if not graph.properties:
-        return ()
-    from irc.proof.prove import prove  # brings the solver
-
-    return traced("prove", lambda: prove(graph))
 
 
 def back(graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision) -> Compiled:
