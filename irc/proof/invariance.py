@@ -29,7 +29,10 @@ def row_invariant(graph: Graph) -> frozenset[str]:
 
 
 def up_to_rows(expr: Expr, columns: frozenset[str], same_shift: Callable[[Expr], bool]) -> Expr:
-    """The logit without integers that, as `same_shift` says, only add one number to the whole row."""
+    """The logit without what adds one number to the whole row: terms without a column, and integers of which
+    `same_shift` says so."""
+    if not indices(expr) & columns:
+        return number(0.0)
     match expr:
         case Op("add" | "sub" as name, (a, b), _):
             return op(name, up_to_rows(a, columns, same_shift), up_to_rows(b, columns, same_shift))
