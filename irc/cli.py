@@ -365,15 +365,33 @@ def _argument(value: Any, floating: Any) -> Any:
 @click.option(
     "--at", multiple=True, metavar="h=2", callback=assignments("INDEX=NUMBER", whole=True), help="Which head."
 )
+@click.option("--tiles", is_flag=True, help="Which tiles kernels skip, mask, and take whole.")
+@click.option(
+    "--tile",
+    nargs=2,
+    type=click.IntRange(1),
+    default=(8, 8),
+    show_default=True,
+    metavar="ROWS COLUMNS",
+    help="The shape of a tile drawn.",
+)
 @click.option("-o", "path", type=click.Path(path_type=Path, dir_okay=False), help="An image; without it, characters.")
 def plot(
-    spec: str, sizes: dict[str, int], values: dict[str, Any], inputs: str | None, at: dict[str, int], path: Path | None
+    spec: str,
+    sizes: dict[str, int],
+    values: dict[str, Any],
+    inputs: str | None,
+    at: dict[str, int],
+    tiles: bool,
+    tile: tuple[int, int],
+    path: Path | None,
 ) -> None:
-    """Draw which (query, key) pairs are allowed, blocked, and biased.
+    """Draw which (query, key) pairs are allowed, blocked, and biased, or with --tiles what kernels make of them.
 
     \b
     Examples:  irc plot examples/softcap_window.attn --size Sq=16,Sk=24 --set window=6
                irc plot examples/documents.attn --set 'doc=[[0,0,0,1,1,2,2,2]]' -o mask.png
+               irc plot examples/causal.attn --size S=64 --tiles -o tiles.png
     """
     from irc import plot as drawing
 
@@ -382,7 +400,7 @@ def plot(
     with failures():
         for graph in graphs(source):
             known = drawing.sizes_for(graph, sizes, arrays)
-            shown = tuple(drawing.pictures(graph, known, arrays, at))
+            shown = tuple(drawing.pictures(graph, known, arrays, at, tile if tiles else None))
             if path is None:
                 click.echo("\n\n".join(drawing.text(picture) for picture in shown))
                 continue

@@ -14,9 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irc.codegen.expr import TRUE, Axis, Expr, Load, indices, loads, number, rebuild, substitute
+from irc.codegen.kernel import Side
 from irc.error import InputError
 from irc.interpret import DTYPES, Grid, evaluate, size_value
 from irc.ir import Graph, Map, Reduce, is_tile, position
+from irc.mask.analyse import analyse
+from irc.mask.visits import EMPTY, FULL, PARTIAL, Visits
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """What kernels find in each tile of `shape` rows and columns: [row tiles, column tiles], EMPTY, PARTIAL or FULL."""
+
+    shape: tuple[int, int]
+    states: NDArray[np.int8]
+
+    @property
+    def summary(self) -> str:
+        count = [int((self.states == state).sum()) for state in (EMPTY, PARTIAL, FULL)]
+        return "tiles of {} × {}: {} empty, {} partial, {} full".format(*self.shape, *count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +46,32 @@ class Picture:
     allowed: NDArray[np.bool_]
     bias: NDArray[np.float64] | None
     lacking: tuple[str, ...] = ()
+    tiles: Tiles | None = None
 
 
 def pictures(
-    graph: Graph, sizes: Mapping[str, int], values: Mapping[str, Any], at: Mapping[str, int]
+    graph: Graph,
+    sizes: Mapping[str, int],
+    values: Mapping[str, Any],
+    at: Mapping[str, int],
+    tile: tuple[int, int] | None = None,
 ) -> Iterator[Picture]:
     """Every core of the program. `sizes` must determine all axes of the cores; `values` holds the scalars and tensors
-    that the mask reads (missing ones raise `InputError`); `at` the point of the batch axes, 0 where it says nothing."""
+    that the mask reads (missing ones raise `InputError`); `at` the point of the batch axes, 0 where it says nothing.
+    With `tile`, rows and columns, what kernels find in tiles of that shape."""
     arrays = {n.name: np.asarray(values[n.name], DTYPES[n.kind]) for n in graph.inputs if n.name in values}
     for node in graph:
         if isinstance(node, Reduce) and node.op == "logsumexp" and any(a.role == "row" for a in node.axes):
-            yield _picture(graph, node, sizes, arrays, at)
+            yield _picture(graph, node, sizes, arrays, at, tile)
 
 
 def _picture(
-    graph: Graph, core: Reduce, sizes: Mapping[str, int], values: Mapping[str, NDArray[Any]], at: Mapping[str, int]
+    graph: Graph,
+    core: Reduce,
+    sizes: Mapping[str, int],
+    values: Mapping[str, NDArray[Any]],
+    at: Mapping[str, int],
+    tile: tuple[int, int] | None,
 ) -> Picture:
     axes = (*core.axes, *core.over)
     ranges = tuple(_range(axis, sizes, at) for axis in axes)
@@ -72,7 +99,14 @@ def _picture(
     where = ", ".join(f"{name} = {start}" for name, start in point)
     share = f"{allowed.sum()} of {allowed.size} pairs allowed"
     title = f"{graph.name}: {share}" + (f" at {where}" if where else "")
-    return Picture(title, _label(rows), _label(core.over), allowed, bias, lacking)
+    tiles = None
+    if tile is not None:
+        given = analyse(support, rows, core.over, "column", graph.facts)
+        sides: dict[Side, int] = {"row": tile[0], "column": tile[1]}
+        place = {a.name: r.start for a, r in zip(axes, ranges, strict=True) if not a.role}
+        visits = Visits(given, {"row": rows, "column": core.over}, "column", sizes, values, place, sides, sides)
+        tiles = Tiles(tile, visits.states())
+    return Picture(title, _label(rows), _label(core.over), allowed, bias, lacking, tiles)
 
 
 def _range(axis: Axis, sizes: Mapping[str, int], at: Mapping[str, int]) -> range:
@@ -143,9 +177,14 @@ def sizes_for(graph: Graph, given: Mapping[str, int], values: Mapping[str, Any])
 
 
 def text(picture: Picture) -> str:
-    """The picture in characters: a filled square is an allowed pair."""
-    lines = ["".join("■" if cell else "·" for cell in row) for row in picture.allowed]
-    return "\n".join([picture.title, f"rows: query {picture.rows}, columns: key {picture.columns}", *lines])
+    """The picture in characters: a filled square is an allowed pair, or with tiles a full one; a hollow square is a
+    partial tile."""
+    head = [picture.title, f"rows: query {picture.rows}, columns: key {picture.columns}"]
+    if picture.tiles is None:
+        return "\n".join([*head, *("".join("■" if cell else "·" for cell in row) for row in picture.allowed)])
+    return "\n".join(
+        [*head, f"{picture.tiles.summary} (·, □, ■)", *("".join("·□■"[s] for s in row) for row in picture.tiles.states)]
+    )
 
 
 def draw(shown: tuple[Picture, ...], path: Path) -> None:
@@ -155,9 +194,13 @@ def draw(shown: tuple[Picture, ...], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Patch
 
     figure, grid = plt.subplots(1, len(shown), figsize=(6 * len(shown), 5.4), squeeze=False, layout="constrained")
     for axes, picture in zip(grid[0], shown, strict=True):
+        if picture.tiles is not None:
+            _draw_tiles(axes, picture, picture.tiles)
+            continue
         axes.set(title=picture.title, xlabel=f"key {picture.columns}", ylabel=f"query {picture.rows}")
         if picture.bias is None:
             axes.imshow(picture.allowed, cmap=ListedColormap(["0.88", "tab:blue"]), vmin=0, vmax=1, aspect="auto")
@@ -165,6 +208,28 @@ def draw(shown: tuple[Picture, ...], path: Path) -> None:
             axes.set_facecolor("0.88")
             shade = axes.imshow(np.where(picture.allowed, picture.bias, np.nan), cmap="viridis", aspect="auto")
             figure.colorbar(shade, ax=axes, label="score where q·k = 0")
+    if any(picture.tiles is not None for picture in shown):
+        legend = [Patch(color=colour, label=name) for name, colour in SHADES.items()]
+        figure.legend(handles=legend, loc="outside lower center", ncols=4, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+SHADES = {"empty": "0.93", "partial, blocked": "moccasin", "partial, allowed": "tab:orange", "full": "tab:blue"}
+
+
+def _draw_tiles(axes: Any, picture: Picture, tiles: Tiles) -> None:
+    """Each pair in the colour of its tile, darker where it is allowed, and lines between tiles."""
+    from matplotlib.colors import ListedColormap
+
+    state = np.repeat(np.repeat(tiles.states, tiles.shape[0], 0), tiles.shape[1], 1)
+    rows, columns = picture.allowed.shape
+    kinds = np.where(state[:rows, :columns] == PARTIAL, 1 + picture.allowed, np.where(state[:rows, :columns], 3, 0))
+    axes.imshow(
+        kinds, cmap=ListedColormap(list(SHADES.values())), vmin=0, vmax=3, aspect="auto", interpolation="nearest"
+    )
+    axes.hlines(np.arange(0, rows, tiles.shape[0]) - 0.5, -0.5, columns - 0.5, color="white", linewidth=0.8)
+    axes.vlines(np.arange(0, columns, tiles.shape[1]) - 0.5, -0.5, rows - 0.5, color="white", linewidth=0.8)
+    title = f"{picture.title}\n{tiles.summary}"
+    axes.set(title=title, xlabel=f"key {picture.columns}", ylabel=f"query {picture.rows}")

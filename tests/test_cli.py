@@ -272,6 +272,27 @@ def test_plot_of_a_bias_is_a_picture(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_plot_of_tiles_in_characters() -> None:
+    arguments = ("--size", "S=12", "--tiles", "--tile", "4", "4")
+    result = irc("plot", CAUSAL, *arguments)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[-4:] == [
+        "tiles of 4 × 4: 3 empty, 3 partial, 3 full (·, □, ■)",
+        "□··",
+        "■□·",
+        "■■□",
+    ]
+
+
+def test_plot_of_tiles_takes_tables_and_writes_an_image(tmp_path: Path) -> None:
+    doc = "doc=[[0,0,0,0,1,1,1,1]]"
+    given = (str(EXAMPLES / "documents.attn"), "--set", doc, "--tiles", "--tile", "2", "2")
+    assert irc("plot", *given).stdout.splitlines()[-4:] == ["□···", "■□··", "··□·", "··■□"]
+    path = tmp_path / "tiles.png"
+    assert irc("plot", *given, "-o", str(path)).exit_code == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_bias_drawn_is_the_one_computed_with() -> None:
     from irc.cli import graphs, read
     from irc.plot import pictures, sizes_for
