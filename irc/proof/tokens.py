@@ -247,8 +247,8 @@ def _batch(found: Tokens, name: str, core: Core) -> dict[Expr, Expr]:
 
 
 def position(core: Core, index: Expr, batch: dict[Expr, Expr]) -> Expr:
-    """Where row `index` of the core sits among its keys."""
-    if core.position == tuple(a.index for a in core.rows):
+    """Where row `index` of the core sits among its keys; without `align`, where the key of that index would."""
+    if core.position in ((), tuple(a.index for a in core.rows)):
         return index
     rows = parts(index, core.rows)
     places = [substitute(p, {a.index: e for a, e in zip(core.rows, rows, strict=True)} | batch) for p in core.position]

@@ -40,6 +40,20 @@ PAST = """attention past {{
   return o
   ensure {ensure}
 }}"""
+BLOCKS = """attention blocks {{
+  size B, M, K, D, S = 8 * M
+  input q[B,S,D], k[B,S,D], v[B,S,D], top[B,M,K]: int
+  assume 0 <= top[b,m,n] < M
+  core o[b,i,d] over n: K, m: 8 {{
+    let    key = top[b,i // 8,n] * 8 + m
+    score  q[b,i,c] * k[b,key,c]
+    allow  {allow}
+    softmax (n m)
+    matmul v[b,key,d]
+  }}
+  return o
+  ensure {ensure}
+}}"""
 CROSS = """attention cross {
   size B, Sq, Sk, D
   input q[B,Sq,D], k[B,Sk,D], v[B,Sk,D]
@@ -101,6 +115,10 @@ def past(allow: str, ensure: str) -> str:
         (past("j < i", "incremental"), "refuted"),
         (past("j <= past[b]", "causal"), "proved"),
         (past("j <= past[b] + 1", "causal"), "refuted"),
+        (BLOCKS.format(allow="key <= i", ensure="causal"), "proved"),
+        (BLOCKS.format(allow="key <= i + 1", ensure="causal"), "refuted"),
+        (BLOCKS.format(allow="key <= i and i - key < 9", ensure="window(9)"), "proved"),
+        (BLOCKS.format(allow="key <= i and i - key < 9", ensure="window(8)"), "refuted"),
     ],
 )
 def test_caches_addressed_by_tables(text: str, expected: str) -> None:
