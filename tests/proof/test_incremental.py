@@ -15,7 +15,7 @@ from tests.proof.dependence import Array, outputs, states
 from tests.proof.test_flow import block, cache, graph_of, two_layers, verdict
 from tests.proof.test_flow_random import AFTER, BEFORE
 
-GROWING = {"B": (1,), "S": (1, 2, 4), "H": (1,), "D": (2,), "L": (6,)}
+GROWING = {"B": (1,), "S": (1, 2, 4), "H": (1,), "D": (2,), "M": (3,)}
 CACHED = {"B": (1,), "Sq": (1, 2, 4), "Sk": (1, 2, 4), "H": (1,), "D": (2,), "L": (6,)}
 
 
@@ -33,7 +33,26 @@ def stage(line: str, more: str = "", allow: str = "j <= pos(i)", align: str = "a
 
 SLOPE = "const slope[H]"
 TABLE = "size L\n param T[H,L]\n assume Sk <= L"
+DECODER = """attention decoder {{
+  size B, S, M, D
+  input x[B,S,D], memory[B,M,D]
+  core a[b,i,d] {{
+    score x[b,i,c] * x[b,j,c]
+    allow j <= i
+    softmax j
+    matmul x[b,j,d]
+  }}
+  core y[b,i,d] {{
+    score a[b,i,c] * {keys}[b,m,c]
+    softmax m
+    matmul {keys}[b,m,d]
+  }}
+  return y
+  ensure incremental
+}}"""
 CASES = {
+    "decoder block with a memory": Case(DECODER.format(keys="memory"), True, GROWING),
+    "memory of the tokens themselves": Case(DECODER.format(keys="x"), False, GROWING),
     "cache": Case(cache("j <= pos(i)", ensure="incremental"), True),
     "window": Case(cache("pos(i) - 2 < j and j <= pos(i)", ensure="incremental"), True),
     "aligned first": Case(cache("j <= pos(i)", "align first", "incremental"), False),
