@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Literal
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Load, Size, indices, integer, loads, op, substitute, walk
+from irc.codegen.expr import FALSE, TRUE, Axis, Const, Expr, Index, Load, Size, indices, integer, loads, op, substitute
 from irc.ir import Core, Graph, Map, Reduce, bodies, grouped, shape
-from irc.proof.flow import Undecided
+from irc.proof.claim import Claim
+from irc.proof.decide import is_proved
+from irc.proof.flow import Undecided, all_of
 from irc.proof.tokens import PropertyError, factors
 from irc.size import Polynomial, expression, polynomial, text
 
@@ -74,7 +75,7 @@ def growth(graph: Graph) -> Growth:
         found = Growth(step, sizes, {}, rows, keys, (op("eq", rows, keys),))
     if any((c.rows[0].size, c.columns[0].size) not in ((rows, keys), (rows, rows)) for c in cores):
         raise Undecided("the cores of the program run over different sizes, and it is not clear which of them grow")
-    return _with_facts(found, graph)
+    return _with_facts(found, core, graph)
 
 
 def _open(core: Core, size: Expr, what: str) -> None:
@@ -103,23 +104,37 @@ def _by_offset(core: Core, step: Axis, tables: list[Load], graph: Graph) -> Grow
     raise Undecided(f"it cannot be told from the offset of `align` in core `{core.name}` where a decoded row sits")
 
 
-def _with_facts(found: Growth, graph: Graph) -> Growth:
-    """With what is assumed of sizes, and of the table of an offset, in both states. Of other tables it is assumed of
-    the full computation alone."""
+def _with_facts(found: Growth, core: Core, graph: Graph) -> Growth:
+    """With what is assumed of sizes and scalars, and of the table of an offset, in both states. Of other tables it is
+    assumed of the full computation alone. Raises PropertyError where a state cannot keep what is assumed: everything
+    would follow."""
     given = list(found.given)
     offsets = [x for x in found.full if isinstance(x, Load)]
+    if given and not _possible(given, found, core, graph):
+        raise PropertyError(f"what the program assumes lets no computation have as many {_counts(found)}")
     for fact in graph.facts:
-        if fact.nondecreasing is not None:
-            continue
-        here = [fact.predicate]
-        if fact.free:
-            here = [substitute(fact.predicate, m) for m in _instances(fact.predicate, offsets)]
-        elif not loads(fact.predicate):
-            _possible(fact.predicate, fact.text, found)
-        given += [substitute(p, dict(state)) for p in here for state in (found.sizes, found.full)]
-    own = {f.predicate for f in graph.facts}
-    kept = tuple(dict.fromkeys(g for g in given if g not in own and not isinstance(g, Const)))
-    return replace(found, given=kept)
+        if fact.nondecreasing is None:
+            matches = _instances(fact.predicate, offsets) if fact.free else [{}]
+            here = [substitute(fact.predicate, m) for m in matches]
+            new = [substitute(p, dict(state)) for p in here for state in (found.sizes, found.full)]
+            new = [p for p in new if p not in (fact.predicate, TRUE)]
+            given += new
+            if new and not _possible(given, found, core, graph):
+                raise PropertyError(f"the program assumes {fact.text}, which one query against a cache breaks")
+    return replace(found, given=tuple(dict.fromkeys(given)))
+
+
+def _counts(found: Growth) -> str:
+    assert found.rows is not None and found.tokens is not None
+    return f"queries, {text(found.rows)}, as keys, {text(found.tokens)}"
+
+
+def _possible(given: list[Expr], found: Growth, core: Core, graph: Graph) -> bool:
+    """Whether the facts and what is given let a step decode between the first token and the last one."""
+    step = found.step.index
+    between = (op("lt", integer(0), step), op("lt", op("add", step, integer(1)), found.step.size))
+    claim = Claim("no step of decoding", (*core.batch, found.step), FALSE, all_of([*given, *between]))
+    return not is_proved(claim, graph)
 
 
 def _instances(predicate: Expr, read: list[Load]) -> list[dict[Expr, Expr]]:
@@ -132,28 +147,6 @@ def _instances(predicate: Expr, read: list[Load]) -> list[dict[Expr, Expr]]:
                 if indices(predicate) <= {i.name for i in match if isinstance(i, Index)}:
                     found.append(match)
     return found
-
-
-def _possible(predicate: Expr, written: str, found: Growth) -> None:
-    """A step of decoding with a token before it, and a full computation of two, must be able to keep the fact."""
-    if loads(predicate):
-        return
-    two: dict[Expr, Expr] = {found.step.size: integer(2), found.step.index: integer(1)}
-    both = two if found.rows is None else {**two, found.rows: integer(2)}
-    states = {
-        "one query against a cache": substitute(substitute(predicate, dict(found.sizes)), two),
-        "the full computation": substitute(predicate, both),
-    }
-    for state, fact in states.items():
-        names = sorted({e.name for e in walk(fact) if isinstance(e, Size)})
-        tried = product(range(9), repeat=min(len(names), 3))
-        if len(names) <= 3 and not any(_holds(fact, dict(zip(names, v, strict=True))) for v in tried):
-            raise PropertyError(f"the program assumes {written}, which {state} breaks")
-
-
-def _holds(fact: Expr, values: Mapping[str, int]) -> bool:
-    result = substitute(fact, {Size(n): integer(v) for n, v in values.items()})
-    return isinstance(result, Const) and bool(result.value)
 
 
 def dimensions(name: str, graph: Graph) -> tuple[tuple[Axis, ...], ...]:

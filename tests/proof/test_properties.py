@@ -134,7 +134,14 @@ def test_caches_addressed_by_tables(text: str, expected: str) -> None:
         (ALIGNED_TWICE, "place the same queries differently"),
         (POOLED, "output `y` has no query dimension"),
         (cache("j <= pos(i)", ensure="incremental", more="assume Sk == Sq"), "assumes Sk == Sq, which one query"),
-        (cache("j <= pos(i)", ensure="incremental", more="assume Sq < Sk"), "which the full computation breaks"),
+        (
+            cache("j <= pos(i)", ensure="incremental", more="assume Sq < Sk"),
+            "lets no computation have as many queries, Sq, as keys, Sk",
+        ),
+        (
+            cache("j <= pos(i)", ensure="incremental", more="scalar w: int\n assume w == Sk"),
+            "assumes w == Sk, which one query",
+        ),
         (block("j <= i", ensure="incremental").replace("B, S,", "B, S = 64,"), "run over 64, which is fixed"),
     ],
 )
