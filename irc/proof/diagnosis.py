@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Op, Size, integer, op, walk
+from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Op, Size, integer, loads, op, walk
 from irc.grammar.source import Span
 from irc.ir import Core, Fact, Graph, Map, Mask, Property, Reduce
 from irc.proof.assumptions import contradiction
@@ -96,7 +96,7 @@ def _with_mask_changed(graph: Graph, property: Property, core: Core) -> Iterator
                 continue
             masks = (*core.masks[:n], replace(mask, predicate=predicate), *core.masks[n + 1 :])
             exactly: tuple[Property, ...] = ()
-            if name == "off by one" and wanted is not None:
+            if name == "off by one" and wanted is not None and property.name != "allow":
                 exactly = (Property("allow", "allow", op("and", core.support or TRUE, wanted), core.name),)
             if name == "off by one" and property.name == "window":
                 name = "window off by one"
@@ -202,8 +202,8 @@ def _assumptions(graph: Graph, core: Core) -> Iterator[Fact]:
             yield Fact(op("le", integer(1), column.size), (), f"{column.size.name} >= 1")
             if isinstance(row.size, Size) and row.size != column.size:
                 yield Fact(op("le", row.size, column.size), (), f"{row.size.name} <= {column.size.name}")
-    read = () if core.support is None else tuple(dict.fromkeys(e for e in walk(core.support) if isinstance(e, Load)))
-    names = dict.fromkeys(load.tensor for load in read if load.kind is Kind.INT)
+    known = {load.tensor for fact in graph.facts for load in loads(fact.predicate) if not load.indices}  # thought of
+    names = {load.tensor for load in loads(core.support or TRUE) if load.kind is Kind.INT} - known
     for node in (n for n in graph.inputs if n.name in names):
         axes = tuple(Axis("bcdef"[k], size) for k, size in enumerate(node.shape))
         element = Load(node.name, tuple(a.index for a in axes), Kind.INT)

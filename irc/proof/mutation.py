@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from irc.codegen.expr import Const, Expr, Kind, Load, Local, Op, indices, integer, op, rebuild, substitute, walk
+from irc.codegen.expr import Const, Expr, Kind, Load, Local, Op, indices, integer, loads, op, rebuild, substitute, walk
 from irc.ir import Core
 from irc.printer import expression
 from irc.size import polynomial
@@ -77,7 +77,7 @@ def _with_offset_added(part: Expr, core: Core) -> Expr:
 
     def replace(e: Expr) -> Expr | None:
         if not (isinstance(e, Op) and e.name in ("add", "sub")):
-            return None
+            return e if isinstance(e, Load) else None
         form = polynomial(e, {})
         return next((position for other, position in forms if form == other), None)
 
@@ -85,10 +85,12 @@ def _with_offset_added(part: Expr, core: Core) -> Expr:
 
 
 def _transposed(part: Expr, core: Core) -> Expr:
-    """Query positions and keys exchanged, axis by axis."""
+    """Query positions and keys exchanged, axis by axis; as it is where a table would be read beyond its end."""
     mapping: dict[Expr, Expr] = {}
     places = core.position or tuple(r.index for r in core.rows)
     for row, position, column in zip(core.rows, places, core.columns, strict=False):
+        if row.size != column.size and {row.name, column.name} & {n for load in loads(part) for n in indices(load)}:
+            return part
         mapping |= {position: column.index, row.index: column.index, column.index: position}
     return substitute(part, mapping)
 

@@ -46,7 +46,7 @@ def reason(graph: Graph, property: Property, claim: Claim, model: Model) -> str:
     core = next((c for c in graph.cores if c.name == claim.core), None)
     if core is None or not of_pairs(claim) or any(a.name not in model.indices for a in core.rows):
         return _said(graph, claim, model)
-    query = f"query {_point(core.rows, model)}"
+    query = f"query {_point(core.rows, model)}{_place(graph, core, model)}"
     if property.name == "rows nonempty":
         return f"{query} has no key" + ("" if _keys(graph, core, model) else ", for there is none")
     if any(a.name not in model.indices for a in core.columns):
@@ -91,6 +91,14 @@ def _point(axes: tuple[Axis, ...], model: Model) -> str:
     if len(axes) == 1:
         return f"{axes[0].name} = {values[0]}"
     return f"({' '.join(a.name for a in axes)}) = ({' '.join(values)})"
+
+
+def _place(graph: Graph, core: Core, model: Model) -> str:
+    """Where the query sits among the keys, if that is not its index."""
+    if len(core.position) != 1:
+        return ""
+    place = int(value(core.position[0], graph, model))
+    return "" if place == model.indices[core.rows[0].name] else f" at position {place}"
 
 
 def _distance(graph: Graph, core: Core, model: Model) -> str:

@@ -70,6 +70,7 @@ def verdict(template: str, mask: str, ensure: str, assume: str = "") -> Verdict:
         (SELF, "allow j <= i", "allow == (doc[b,i] == doc[b,j] and j <= i)", "", "mask missing",
          "add `allow doc[b,i] == doc[b,j]`"),
         (SELF, "allow j < len[b]", "rows nonempty", "", "assumption missing", "add `assume len[b] >= 1`"),
+        (SELF, "allow abs(i - j) < w - 1", "rows nonempty", "", "off by one", "write `allow abs(i - j) < w`"),
         (LAST, "allow j <= pos(i)", "rows nonempty", "", "assumption missing", "add `assume Sq <= Sk`"),
         (LAST, "allow j <= i", "causal", "", "alignment lost", "write `allow j <= pos(i)`"),
         (LAST, "allow j <= i", "allow == (j <= pos(i))", "Sq <= Sk", "alignment lost", "write `allow j <= pos(i)`"),
@@ -92,6 +93,13 @@ def test_the_mutation_is_named_and_what_is_offered_is_right(
     assert found.status == "refuted"
     assert (found.diagnosis, found.fix) == (name, fix)
     assert follow(fix, template, mask, ensure, assume) == {"proved"}
+
+
+def test_a_fix_reads_no_table_beyond_its_end() -> None:
+    """Query and key exchanged in `doc[b,i]`, where there are more keys than queries."""
+    template = FIRST.replace("doc[B,S]", "doc[B,Sq]")
+    found = verdict(template, "allow doc[b,i] == 0 or pos(i) <= j", "causal", "Sq <= Sk")
+    assert (found.status, found.diagnosis) == ("refuted", "mask missing")
 
 
 def follow(fix: str, template: str, mask: str, ensure: str, assume: str) -> set[str]:
