@@ -24,20 +24,20 @@ class PropertyError(Exception):
 
 Sides = frozenset[tuple[str, str]]  # (core, "row" or "column")
 NOWHERE: Sides = frozenset()
-Reached = dict[
-    str, dict[int, Sides]
-]  # of each tensor the dimensions, with the sides from which token indices reach them
+Reached = dict[str, dict[int, Sides]]  # the dimensions of each tensor, and from which sides token indices reach them
 
 
 @dataclass
 class Tokens:
     """`dims` are the token dimensions of every tensor; `reached` all dimensions that a token index reaches, `tabled`
     the tensors that one reaches through a table; `plain` the cores whose queries and keys come from one input of one
-    size, so that a query sits where the key of the same index does, whatever `pos` says."""
+    size, so that a query sits where the key of the same index does, whatever `pos` says; `above` the dimensions of
+    results that run over the rows of a core."""
 
     graph: Graph
     cores: dict[str, Core]
     definitions: dict[str, Expr | None]
+    above: dict[str, dict[int, tuple[str, ...]]] = field(default_factory=dict)
     dims: Reached = field(default_factory=dict)
     reached: Reached = field(default_factory=dict)
     tabled: set[str] = field(default_factory=set)
@@ -106,6 +106,7 @@ def factors(size: Expr) -> tuple[Axis, ...]:
 def tokens(graph: Graph) -> Tokens:
     """Follow the row and column indices of the cores down to the inputs."""
     found = Tokens(graph, {c.name: c for c in graph.cores}, dict(graph.sizes))
+    found.above = _above(found)
     for node in reversed(graph.nodes):
         sides, hot = _sides(node, found, found.dims), _sides(node, found, found.reached)
         for load in (x for e in bodies(node) for x in loads(e)):
@@ -152,7 +153,7 @@ def _reach(found: Tokens, name: str, dim: int, sides: Sides) -> None:
 
 
 def _sides(node: Node, found: Tokens, reached: Reached) -> dict[str, Sides]:
-    """The sides that each index of the node stands for: those of its core, and those of its readers."""
+    """The sides that each index of the node stands for: of its core, of its readers, of the results that it reads."""
     sides: dict[str, Sides] = {}
     groups = node.groups if isinstance(node, Map | Reduce) else ()
     for dim, axes in enumerate(grouped(own_axes(node), groups)):
@@ -163,6 +164,10 @@ def _sides(node: Node, found: Tokens, reached: Reached) -> dict[str, Sides]:
         for side, axes in (("row", core.rows), ("column", core.columns)):
             for axis in axes:
                 sides[axis.name] = sides.get(axis.name, NOWHERE) | {(core.name, side)}
+    for load in (x for e in bodies(node) for x in loads(e)):
+        for dim, cores in found.above.get(load.tensor, {}).items():
+            for name in indices(load.indices[dim]):
+                sides[name] = sides.get(name, NOWHERE) | {(c, "row") for c in cores}
     return sides
 
 
@@ -183,7 +188,7 @@ class Output:
 def output(found: Tokens, public: str, name: str) -> Output:
     """Raises PropertyError where the output has no token dimension."""
     node = found.graph[name]
-    reached = _upward(found).get(name, {})
+    reached = found.above.get(name, {})
     for dim, cores in sorted(reached.items()):
         size = shape(node)[dim]
         index = _whole(node, dim)
@@ -206,7 +211,7 @@ def _whole(node: Node, dim: int) -> Expr:
     return flat(tuple((a.index, a.size) for a in grouped(own_axes(node), groups)[dim]))
 
 
-def _upward(found: Tokens) -> dict[str, dict[int, tuple[str, ...]]]:
+def _above(found: Tokens) -> dict[str, dict[int, tuple[str, ...]]]:
     """The dimensions of each tensor that run over the rows of a core."""
     known: dict[str, dict[int, tuple[str, ...]]] = {}
     for node in found.graph:
@@ -282,12 +287,13 @@ def input_positions(found: Tokens, chain: Chain, at_output: Output) -> tuple[Exp
 
 def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> tuple[Expr, ...]:
     """An input without token dimensions: where token indices reach it through a table, the pair's own indices tell."""
-    if chain.tensor not in found.reached or chain.place is None:
+    if chain.tensor not in found.reached:
         return ()
     if chain.tensor not in found.tabled:
-        raise Undecided(
-            f"no dimension of `{chain.tensor}` is as long as the queries or the keys, but token indices reach it"
-        )
+        why = f"no dimension of `{chain.tensor}` is as long as the queries or the keys, but token indices reach it"
+        raise Undecided(why)
+    if chain.place is None:
+        raise Undecided(f"`{chain.tensor}` is read through a table outside of every core, so its entries have no place")
     core = found.cores[chain.place.core]
     if chain.place.side == "column":
         return (key_position(core, standing),)

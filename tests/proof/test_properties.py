@@ -159,6 +159,14 @@ def test_too_many_chains_are_not_decided(monkeypatch: pytest.MonkeyPatch) -> Non
         claims(graph.properties[0], graph)
 
 
+def test_a_pool_read_outside_of_cores_has_no_place() -> None:
+    merged = "merge { y[b,s,d] = o[b,s,d] + kpool[page[b, s // R], s % R, d] }\n return y"
+    text = paged("j <= pos(i)", "causal").replace("return o", merged).replace("Sq <= len", "Sq <= P * R, Sq <= len")
+    graph = graph_of(text)
+    with pytest.raises(Undecided, match="outside of every core"):
+        claims(graph.properties[0], graph)
+
+
 def test_a_pair_of_the_core_explains_a_mask_that_leaks() -> None:
     graph = graph_of(block("j <= i + 1"))
     (claim,) = claims(graph.properties[0], graph)
