@@ -174,7 +174,7 @@ def _with_last_aligned(graph: Graph, core: Core) -> Iterator[Candidate]:
 
 def moved(property: Property, claim: Claim) -> Diagnosis | None:
     """A statement, no mask, that reads another position or entry than its own."""
-    if claim.span is None:
+    if claim.span is None or property.name == "incremental":
         return None
     if property.name == "batch independent":
         return Diagnosis("batch entries mixed", "read each entry of the batch at its own index", claim.span)

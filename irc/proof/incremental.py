@@ -239,4 +239,5 @@ class _Point:
             substitute(goal, names),
             substitute(all_of(given), names),
             core=None if core is None else core.name,
+            span=self.node.span,
         )

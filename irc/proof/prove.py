@@ -89,7 +89,7 @@ def _verdict(property: Property, decided: Decided, graph: Graph, proved: tuple[P
         found.fix if found else None,
         queries=queries,
         span=property.span,
-        at=found.at if found else _mask(core),
+        at=found.at if found else _mask(core) or claim.span,
     )
 
 

@@ -203,3 +203,11 @@ def test_claims_read_their_own_indices_and_inputs(text: str) -> None:
         for e in (claim.goal, claim.given):
             assert indices(e) <= free
             assert all(isinstance(graph[x.tensor], Input) for x in loads(e))
+
+
+def test_the_assignment_explains_keys_that_change_as_tokens_come() -> None:
+    graph = graph_of(
+        block(before="m[b,e] = sum(s: x[b,s,e]) / S\n z[b,s,e] = x[b,s,e] - m[b,e]", x="z", ensure="incremental")
+    )
+    broken = [c for c in claims(graph.properties[0], graph) if decide(c, graph).status == "refuted"]
+    assert broken and all(c.span is not None and c.span.text().startswith("m[b,e] =") for c in broken)
