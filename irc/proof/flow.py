@@ -214,7 +214,7 @@ class _Flow:
         for chain in sorted(found, key=lambda c: len(c.where)):
             place = chain.place if chain.tensor in self.placed else None
             alike = kept.setdefault((chain.tensor, chain.indices, place), [])
-            if not any(set(other.where) <= set(chain.where) for other in alike):
+            if not any(set(o.where) <= set(chain.where) and set(o.bound) <= set(chain.bound) for o in alike):
                 alike.append(chain)
         return [chain for alike in kept.values() for chain in alike]
 
