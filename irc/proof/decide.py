@@ -5,7 +5,7 @@ search of all small states. z3 works under a limit on its steps and never on a c
 from __future__ import annotations
 
 from irc.codegen.expr import Expr, op
-from irc.ir import Core, Fact, Graph
+from irc.ir import Core, Graph
 from irc.proof.claim import Answer, Claim
 from irc.proof.exhaustive import counterexample, looked_at
 from irc.proof.problem import Problem
@@ -97,9 +97,8 @@ def _refuted(problem: Problem, bounds: tuple[int, ...]) -> Answer | None:
 def _quantified(problem: Problem) -> Answer | None:
     """By z3's own instances of quantified sentences."""
     claim = problem.claim
-    nowhere = Fact(op("not", claim.goal), claim.some, "") if claim.some else None
-    roots = problem.point if nowhere else [*problem.point, op("not", claim.goal)]
-    facts = [f for f in problem.facts if f.free and f.nondecreasing is None] + ([nowhere] if nowhere else [])
+    roots = problem.point if claim.some else [*problem.point, op("not", claim.goal)]
+    facts = (*problem.general, *((problem.nowhere,) if claim.some else ()))
     checked = problem.solve([*roots, *problem.state(roots)], quantified=facts)
     if checked.result != "unsat":
         return None

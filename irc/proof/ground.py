@@ -135,6 +135,17 @@ def _pair(fact: Fact, a: Binding, b: Binding) -> tuple[Expr, Expr]:
     )
 
 
+def pairwise(fact: Fact) -> Fact:
+    """The fact as a predicate: what does not decrease along an index, compared at two places."""
+    if fact.nondecreasing is None:
+        return fact
+    axis = next(a for a in fact.free if a.name == fact.nondecreasing)
+    later = Axis(f"{axis.name}'", axis.size)
+    there = substitute(fact.predicate, {axis.index: later.index})
+    ordered = implied(op("le", axis.index, later.index), op("le", fact.predicate, there))
+    return Fact(ordered, (*fact.free, later), fact.text)
+
+
 def same(a: Expr, b: Expr) -> Expr:
     return TRUE if a == b else op("eq", a, b)
 

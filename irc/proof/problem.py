@@ -13,13 +13,24 @@ import z3
 from irc.codegen.expr import Axis, Expr, Kind, Op, Size, integer, loads, op, substitute, walk
 from irc.ir import Fact, Graph
 from irc.proof.claim import Claim
-from irc.proof.ground import assumed, closed_axes, divided_by, divisors, everywhere, instances, symbols, within
+from irc.proof.ground import (
+    assumed,
+    closed_axes,
+    divided_by,
+    divisors,
+    everywhere,
+    instances,
+    pairwise,
+    symbols,
+    within,
+)
 from irc.proof.smt import Encoder, closed, conjunction
 from irc.size import constant, evaluate, nonnegative, polynomial, text
 
 LARGEST = 2**30  # sizes stay below it, so that a kernel's 32-bit integers are those of the proof
 STEPS = 300_000  # z3's own count of work, a check: 20 times what the hardest mask takes
-POINTS = 4000  # sentences that a bounded search may write out
+POINTS = 600  # instances of facts that a bounded search may write out
+KEYS = 512  # and of keys that a row might have
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,15 @@ class Checked:
     @property
     def text(self) -> str:
         return str(self.solver.to_smt2())
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """Sentences about states of bounded sizes, the values of their symbols, and what holds at all points."""
+
+    sentences: list[Expr]
+    values: dict[Expr, range]
+    quantified: tuple[Fact, ...]
 
 
 @dataclass(frozen=True)
@@ -115,13 +135,22 @@ class Problem:
             solver.add(at >= values[0], at <= values[-1])
         return Checked(str(solver.check()), solver, encoder)
 
+    # with quantifiers
+
+    @property
+    def nowhere(self) -> Fact:
+        """That the goal holds at no point of the `some` axes."""
+        return Fact(op("not", self.claim.goal), self.claim.some, "")
+
+    @property
+    def general(self) -> tuple[Fact, ...]:
+        """The facts that have indices, as predicates."""
+        return tuple(pairwise(f) for f in self.facts if f.free)
+
     # bounded sizes
 
-    def bounded(
-        self, bound: int, fixed: Mapping[Expr, Expr] | None = None
-    ) -> tuple[list[Expr], dict[Expr, range]] | None:
-        """What the states with sizes up to `bound` that break the claim keep, `fixed` written in; and the values of
-        its symbols. None where there would be too many."""
+    def bounded(self, bound: int, fixed: Mapping[Expr, Expr] | None = None) -> Bounded:
+        """What the states with sizes up to `bound` that break the claim keep, `fixed` written in."""
         known = dict(fixed or {})
         claim = self.claim
 
@@ -129,15 +158,16 @@ class Problem:
             return [largest(substitute(a.size, known), bound) for a in axes]
 
         some = extents(claim.some)
-        exact = sum(prod(extents(f.free)) for f in self.facts) <= POINTS
-        if prod(some) > POINTS // 4:
-            return None
         found = list(self.point)
-        names = [a.index for a in claim.some]
-        for at in product(*(range(n) for n in some)):
-            found.append(self.fails(dict(zip(names, map(integer, at), strict=True))))
+        quantified: list[Fact] = []
+        if prod(some) <= KEYS:
+            names = [a.index for a in claim.some]
+            for at in product(*(range(n) for n in some)):
+                found.append(self.fails(dict(zip(names, map(integer, at), strict=True))))
+        else:
+            quantified.append(_in(self.nowhere, known))
         found = [substitute(e, known) for e in found]
-        if exact:
+        if sum(prod(extents(f.free)) for f in self.facts) <= POINTS:
             written = (e for f in self.facts for e in everywhere(_in(f, known), extents(f.free)))
             found += [*(substitute(e, known) for e in self.nonzero), *dict.fromkeys(written)]
         else:
@@ -147,7 +177,7 @@ class Problem:
             values[symbol] = range(0, bound + 1) if isinstance(symbol, Size) else range(-bound - 1, bound + 2)
         for axis, extent in zip(claim.free, extents(claim.free), strict=True):
             values[axis.index] = range(0, extent)
-        return found, values
+        return Bounded(found, values, tuple(quantified))
 
 
 def _in(fact: Fact, known: dict[Expr, Expr]) -> Fact:

@@ -13,13 +13,13 @@ import z3
 from irc.codegen.expr import Expr, Kind, Load, Size, integer, loads, op
 from irc.interpret import DTYPES, complete_sizes, size_value
 from irc.ir import Input
-from irc.proof.claim import Model
+from irc.proof.claim import Array, Model
 from irc.proof.exhaustive import breaks
 from irc.proof.ground import symbols
-from irc.proof.problem import Problem
+from irc.proof.problem import Bounded, Problem
 from irc.proof.smt import Term
 
-FREE_ENTRIES = 4096  # entries of one table that are minimised
+ENTRIES = 512  # of one table that are minimised
 
 
 class Descent:
@@ -46,6 +46,31 @@ class Descent:
             self.model = self.solver.model()
         self.solver.pop()
         return possible
+
+    def copy(self, entries: Array, table: Any) -> None:
+        """Put a table into an array as z3 has it: what is told apart, and one value everywhere else."""
+        found = self.model[table]
+        if found is None:
+            return
+        *told, rest = found.as_list()
+        entries.fill(self.value(rest))
+        for *at, value in told:
+            place = tuple(self.value(k) for k in at)
+            if all(0 <= k < n for k, n in zip(place, entries.shape, strict=True)):
+                entries[place] = self.value(value)
+
+    def spread(self, entries: Array, reads: list[tuple[list[Term], Term]]) -> None:
+        """Put the entries that are read into an array, each repeated up to the next one of its row, so that what does
+        not decrease still does not."""
+        rows: dict[tuple[int, ...], dict[int, Any]] = {}
+        for at, value in reads:
+            *row, last = (self.value(k) for k in at)
+            if all(0 <= k < n for k, n in zip((*row, last), entries.shape, strict=True)):
+                rows.setdefault(tuple(row), {})[last] = self.value(value)
+        for place, known in rows.items():
+            entries[place] = known[min(known)]
+            for last in sorted(known):
+                entries[place][last:] = known[last]
 
     def settle(self, term: Term) -> Any:
         """The value nearest 0 that is left, the positive one of two; a number that is no integer: 0, 1 or as it is."""
@@ -79,26 +104,22 @@ def smallest(problem: Problem, bound: int, least: int = 1) -> tuple[Model, str] 
     if sizes is None:
         return None
     known: dict[Expr, Expr] = {Size(n): integer(v) for n, v in sizes.items()}
-    sentences, values = problem.bounded(bound, known) or ([], {})
-    if not sentences:
-        return None
-    checked = problem.solve(sentences, values)
+    concrete = problem.bounded(bound, known)
+    checked = problem.solve(concrete.sentences, concrete.values, concrete.quantified)
     if checked.result != "sat":
         return None
     text = checked.text
-    model = _settled(problem, sizes, Descent(checked.solver), checked.encoder, sentences)
+    model = _settled(problem, sizes, Descent(checked.solver), checked.encoder, concrete)
     return (model, text) if breaks(problem.claim, problem.graph, model) else None
 
 
 def _sizes(problem: Problem, bound: int, least: int) -> dict[str, int] | None:
     """The least bound on all sizes at which the claim breaks, then the least of each size in the order declared."""
     found = problem.bounded(bound)
-    if found is None:
-        return None
-    sentences, values = found
-    names = [n for n, d in problem.graph.sizes if d is None and Size(n) in symbols(sentences)]
+    read = [*found.sentences, *(e for f in found.quantified for e in (f.predicate, *(a.size for a in f.free)))]
+    names = [n for n, d in problem.graph.sizes if d is None and Size(n) in symbols(read)]
     limits = [op("and", op("le", integer(least), Size(n)), op("le", Size(n), integer(bound))) for n in names]
-    checked = problem.solve([*sentences, *limits], values)
+    checked = problem.solve([*found.sentences, *limits], found.values, found.quantified)
     if checked.result != "sat":
         return None
     descent, terms = Descent(checked.solver), {n: checked.encoder(Size(n)) for n in names}
@@ -114,11 +135,9 @@ def _sizes(problem: Problem, bound: int, least: int) -> dict[str, int] | None:
     return {n: known[n] for n, _ in problem.graph.sizes}
 
 
-def _settled(
-    problem: Problem, sizes: Mapping[str, int], descent: Descent, encoder: Any, sentences: list[Expr]
-) -> Model:
+def _settled(problem: Problem, sizes: Mapping[str, int], descent: Descent, encoder: Any, concrete: Bounded) -> Model:
     """Values for everything else: scalars, indices, then the entries of every table."""
-    read = {load.tensor for e in sentences for load in loads(e)}
+    read = {r.tensor for e in (*concrete.sentences, *(f.predicate for f in concrete.quantified)) for r in loads(e)}
     inputs = [n for n in problem.graph.inputs if n.kind is not Kind.FLOAT or n.name in read]
     scalars = {n.name: _plain(descent.settle(encoder(Load(n.name, (), n.kind))), n) for n in inputs if not n.shape}
     indices = {a.name: int(descent.settle(encoder(a.index))) for a in problem.claim.free}
@@ -126,12 +145,16 @@ def _settled(
     for node in inputs:
         if node.shape:
             shape = tuple(size_value(s, sizes) for s in node.shape)
-            entries = np.zeros(shape, DTYPES[node.kind])
-            if node.name in read and prod(shape) <= FREE_ENTRIES:
+            tables[node.name] = entries = np.zeros(shape, DTYPES[node.kind])
+            if node.name in read and prod(shape) <= ENTRIES:
                 for at in np.ndindex(*shape):
                     term = encoder(Load(node.name, tuple(integer(k) for k in at), node.kind))
                     entries[at] = _plain(descent.settle(term), node)
-            tables[node.name] = entries
+            elif node.name in read and concrete.quantified:
+                descent.copy(entries, encoder.function(node.name, len(shape), node.kind))
+            elif node.name in read:
+                here = dict.fromkeys(r for e in concrete.sentences for r in loads(e) if r.tensor == node.name)
+                descent.spread(entries, [([encoder(i) for i in r.indices], encoder(r)) for r in here])
     return Model(dict(sizes), scalars, tables, indices)
 
 

@@ -20,7 +20,7 @@ from irc.mask.linear import horner
 from irc.size import expression, polynomial, split
 
 Term = Any  # a z3 expression; z3 has no types of its own
-SPLITS = 40  # values of one symbol that are told apart to make a product linear
+SPLITS = 20  # values of one symbol that are told apart to make a product linear
 
 
 class Encoder:
@@ -57,14 +57,17 @@ class Encoder:
             case Load(tensor, (), kind):
                 return z3.Const(tensor, self._sort(kind))
             case Load(tensor, at, kind):
-                table = z3.Function(tensor, *[z3.IntSort(self.context)] * len(at), self._sort(kind))
-                return table(*(self(e) for e in at))
+                return self.function(tensor, len(at), kind)(*(self(e) for e in at))
             case Local(name, _):
                 raise TypeError(f"a proof meets a value of a kernel: {name}")
             case Op():
                 return self._operation(expr)
             case _:
                 assert_never(expr)
+
+    def function(self, tensor: str, dims: int, kind: Kind) -> Term:
+        """A table."""
+        return z3.Function(tensor, *[z3.IntSort(self.context)] * dims, self._sort(kind))
 
     def _sort(self, kind: Kind) -> Term:
         sorts = {Kind.BOOL: z3.BoolSort, Kind.INT: z3.IntSort, Kind.FLOAT: z3.RealSort}

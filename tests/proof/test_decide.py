@@ -10,7 +10,7 @@ from irc.ir import Graph
 from irc.proof.claim import Answer, Claim
 from irc.proof.decide import decide
 from irc.proof.exhaustive import breaks, counterexample
-from tests.proof.predicates import MASKS, Mask
+from tests.proof.predicates import LEN, MASKS, SAME, SORTED, Mask
 
 
 @pytest.mark.parametrize("mask", MASKS)
@@ -138,3 +138,27 @@ def test_what_is_computed_is_never_made_up() -> None:
     claim = Claim("", (Axis("i", S),), op("le", integer(0), computed))
     assert decide(claim, text) == Answer("unknown")
     assert decide(Claim("", (Axis("i", S),), op("le", computed, computed)), text).status == "proved"
+
+
+FIXED = SAME.replace("size B, H, S", "size B, H = 12, S = 2048")
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Mask("j < i - 100", False, True, tensors=FIXED),
+        Mask("doc[b,i] == doc[b,j] and j <= i + 1", True, False, SORTED, FIXED),
+        Mask("doc[b,j] > doc[b,i]", False, False, SORTED, FIXED),
+        Mask("j < len[b] and i < len[b]", False, False, LEN, FIXED),
+        Mask("anc[i,j] and j < i", False, True, "input anc[S,S]: bool\n assume anc[t,t]", FIXED),
+    ],
+    ids=lambda mask: mask.allow,
+)
+def test_masks_of_one_large_size_are_decided(mask: Mask) -> None:
+    graph = mask.graph()
+    for name, claim, holds in mask.claims():
+        answer = decide(claim, graph)
+        assert answer.status == ("proved" if holds else "refuted"), name
+        if answer.model is not None:
+            assert answer.model.sizes == {"B": 1, "H": 12, "S": 2048, "D": 1}
+            assert breaks(claim, graph, answer.model)
