@@ -162,8 +162,8 @@ def check(spec: str, accept: tuple[str, ...], strict: bool, as_json: bool, queri
 
     \b
     proved       it always holds
-    refuted      it does not; the smallest counterexample is drawn, with what to write instead where that is known
-    not decided  no counterexample was found up to the sizes named, and no proof
+    refuted      it does not; the smallest counterexample is drawn, a fix offered
+    not decided  neither a proof nor a counterexample up to the sizes named
 
     A program with a property that is not proved does not compile, unless the property is accepted by name.
 

@@ -26,9 +26,10 @@ NONEMPTY = Property("rows nonempty", "rows nonempty")
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """`name` says how the program misses the property, `fix` what to write instead, `at` where it goes wrong."""
+    """`name` says how the program misses the property, if there is a word for it, `fix` what to write instead, `at`
+    where it goes wrong."""
 
-    name: str
+    name: str | None
     fix: str | None
     at: Span | None
 
@@ -64,6 +65,8 @@ def diagnose(
             wanted = (property, *candidate.exactly, *kept)
             if all(has(candidate, p) for p in wanted) and not contradiction(candidate.graph):
                 return candidate.diagnosis
+    if property.name == "allow" and property.argument is not None and len(core.masks) == 1:
+        return Diagnosis(None, f"write `allow {written(property.argument, core)}`", core.masks[0].span)
     return None
 
 

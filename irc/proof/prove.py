@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from irc.codegen.expr import TRUE
 from irc.error import SpecError
 from irc.grammar.source import Span
 from irc.ir import Core, Graph, Property
 from irc.proof.assumptions import contradiction
-from irc.proof.claim import Answer, Claim
+from irc.proof.claim import Answer, Claim, Model
 from irc.proof.decide import decide
-from irc.proof.diagnosis import diagnose, moved
+from irc.proof.diagnosis import Diagnosis, diagnose, moved
 from irc.proof.picture import pairs, reads
 from irc.proof.properties import PropertyError, Undecided, claims
 from irc.proof.reason import evidence, of_pairs, reason
@@ -50,12 +52,23 @@ def _decided(property: Property, graph: Graph) -> Decided:
         return ((Claim(property.text, (), TRUE), Answer("unknown", str(why))),)
 
 
-def holds(graph: Graph, property: Property) -> bool:
-    """Whether the property is proved."""
+def holds(graph: Graph, property: Property, core: str | None = None) -> bool:
+    """Whether the property is proved; with `core`, as far as pairs of that core tell."""
     try:
-        return all(answer.status == "proved" for _, answer in _decided(property, graph))
-    except PropertyError:
+        wanted = (claim for claim in claims(property, graph) if core is None or claim.core == core)
+        return all(decide(claim, graph).status == "proved" for claim in wanted)
+    except (PropertyError, Undecided):
         return False
+
+
+def _diagnosis(
+    graph: Graph, property: Property, core: Core, model: Model, proved: tuple[Property, ...]
+) -> Diagnosis | None:
+    """Of several cores with the same mistake, each is looked at alone."""
+    found = diagnose(graph, property, core, model, proved, holds)
+    if found is None and len(graph.cores) > 1:
+        found = diagnose(graph, property, core, model, proved, partial(holds, core=core.name))
+    return found
 
 
 def _verdict(property: Property, decided: Decided, graph: Graph, proved: tuple[Property, ...]) -> Verdict:
@@ -70,7 +83,7 @@ def _verdict(property: Property, decided: Decided, graph: Graph, proved: tuple[P
     assert answer.model is not None
     core = next((c for c in graph.cores if c.name == claim.core), None) if of_pairs(claim) else None
     if core is not None:
-        found = diagnose(graph, property, core, answer.model, proved, holds)
+        found = _diagnosis(graph, property, core, answer.model, proved)
         shown = pairs(
             graph, core, answer.model, _legend(property), () if property.argument is None else (property.argument,)
         )

@@ -21,7 +21,7 @@ def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]]) -> str
             return "no output reads an input at a later position than its own"
         case "window":
             assert property.argument is not None
-            return f"no output reads an input {expression(property.argument)} or more positions before its own"
+            return f"no output reads an input `{expression(property.argument)}` or more positions before its own"
         case "rows nonempty":
             keys = dict.fromkeys((claim.core, answer.evidence) for claim, answer in decided)
             named = len(keys) > 1
@@ -29,6 +29,10 @@ def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]]) -> str
             return f"every query has a key: {said}"
         case "batch independent":
             return "no output entry reads another entry of an input"
+        case "allow":
+            return f"the mask of `{property.core}` allows exactly these pairs"
+        case "incremental":
+            return "a query decoded against the cache gives its row of the full computation"
     return "; ".join(dict.fromkeys(f"{c.about}{f' ({a.evidence})' if a.evidence else ''}" for c, a in decided))
 
 

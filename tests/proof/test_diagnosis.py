@@ -102,6 +102,38 @@ def test_a_fix_reads_no_table_beyond_its_end() -> None:
     assert (found.status, found.diagnosis) == ("refuted", "mask missing")
 
 
+TWO = """attention two {
+  size B, S, D
+  input q[B,S,D], k[B,S,D], v[B,S,D]
+  core one[b,i,d] {
+    score q[b,i,c] * k[b,j,c]
+    allow j <= i + 1
+    softmax j
+    matmul v[b,j,d]
+  }
+  core other[b,i,d] {
+    score k[b,i,c] * q[b,j,c]
+    allow j <= i + 1
+    softmax j
+    matmul v[b,j,d]
+  }
+  merge { y[b,i,d] = one[b,i,d] - other[b,i,d] }
+  return y
+  ensure causal
+}
+"""
+
+
+def test_of_two_cores_with_one_mistake_each_is_diagnosed() -> None:
+    (found,) = prove(graph_of(TWO))
+    assert (found.diagnosis, found.fix) == ("off by one", "write `allow j <= i`")
+
+
+def test_a_mask_unlike_what_is_promised_is_to_be_replaced() -> None:
+    found = verdict(SELF, "allow (i + j) % 3 == 0", "allow == (j <= i)")
+    assert (found.status, found.diagnosis, found.fix) == ("refuted", None, "write `allow j <= i`")
+
+
 def follow(fix: str, template: str, mask: str, ensure: str, assume: str) -> set[str]:
     """What becomes of the program when the advice is taken, in each of the ways offered."""
     offered = re.findall("`(.*?)`", fix)
