@@ -425,7 +425,7 @@ def doctor() -> None:
 
     click.echo(f"irc        {cache.version()}")
     click.echo(f"python     {platform.python_version()} on {platform.platform()}")
-    for name in ("numpy", "lark", "jinja2"):
+    for name in ("numpy", "lark", "jinja2", "z3-solver"):
         click.echo(f"{name:10} {version(name)}")
     with failures():
         click.echo(f"threads    {cpu.threads()}")
