@@ -90,7 +90,10 @@ def _open(core: Core, size: Expr, what: str) -> None:
 
 
 def _by_offset(core: Core, step: Axis, tables: list[Load], graph: Graph) -> Growth:
-    """`align offset e`: a step decodes the row at position `step`, the full computation starts at position 0."""
+    """`align offset e`: a step decodes the row at position `step`, the full computation starts at position 0. The cache
+    has its full size from the start, and what lies beyond `step` is not there yet."""
+    if len(core.columns) > 1:
+        raise Undecided("keys with two indices or more do not grow one at a time")
     rows, (place,) = step.size, core.position
     offset = polynomial(place, {}) - polynomial(core.rows[0].index, {})
     read = {x for node in graph for e in bodies(node) for x in loads(e)}
@@ -100,7 +103,7 @@ def _by_offset(core: Core, step: Axis, tables: list[Load], graph: Graph) -> Grow
         if alone and load not in loads(rest) and core.rows[0].name not in indices(rest):
             now: dict[Expr, Expr] = {rows: integer(1)}
             now[load] = op("sub", step.index, substitute(rest, now))
-            return Growth(step, now, {load: op("sub", integer(0), rest)}, rows, None, ())
+            return Growth(step, now, {load: op("sub", integer(0), rest)}, rows, core.columns[0].size, ())
     raise Undecided(f"it cannot be told from the offset of `align` in core `{core.name}` where a decoded row sits")
 
 

@@ -113,6 +113,7 @@ def past(allow: str, ensure: str) -> str:
         (past("j <= pos(i)", "causal"), "proved"),
         (past("j <= pos(i)", "incremental"), "proved"),
         (past("j < i", "incremental"), "refuted"),
+        (past("j <= pos(i) + 1", "incremental"), "refuted"),  # a key that is not in the cache yet
         (past("j <= past[b]", "causal"), "proved"),
         (past("j <= past[b] + 1", "causal"), "refuted"),
         (BLOCKS.format(allow="key <= i", ensure="causal"), "proved"),
