@@ -10,6 +10,7 @@ from irc.elaborate.report import Failed, similar
 from irc.elaborate.scope import Scope
 from irc.elaborate.typing import boolean, whole
 from irc.grammar import syntax
+from irc.grammar.source import Span
 from irc.ir import Property
 
 PROPERTIES = ("causal", "window", "rows nonempty", "allow", "incremental", "batch independent")
@@ -21,11 +22,19 @@ def ensure(statement: syntax.Ensure, scope: Scope, cores: list[CoreBuilder]) -> 
             argument, core = _argument(item, scope, cores)
         except Failed:
             continue
-        scope.properties.append(Property(_name(item), item.span.text(), argument, core, span=item.span))
+        scope.properties.append(Property(_name(item), _text(item.span), argument, core, span=item.span))
 
 
 def _name(item: syntax.Property) -> str:
     return "allow" if item.name.startswith("allow") else item.name
+
+
+def _text(span: Span) -> str:
+    """The whole text of a span on one line, without comments."""
+    lines = [span.source.line(number) for number in range(span.line, span.end_line + 1)]
+    lines[-1] = lines[-1][: span.end_column - 1]
+    lines[0] = lines[0][span.column - 1 :]
+    return " ".join(" ".join(line.partition("#")[0].split()) for line in lines)
 
 
 def _argument(item: syntax.Property, scope: Scope, cores: list[CoreBuilder]) -> tuple[Expr | None, str | None]:

@@ -36,7 +36,9 @@ def diagnostic(verdict: Verdict) -> Diagnostic:
         return Diagnostic("E602", message, verdict.span, help=f"to go without a proof, --accept '{verdict.text}'")
     notes = []
     if verdict.at is not None:
-        notes.append(Note(EXPLANATION.get(verdict.diagnosis or "", "it comes from here"), verdict.at))
+        is_mask = verdict.at.text().startswith(("allow", "block"))
+        unknown = "this mask decides it" if is_mask else "it happens in this core"
+        notes.append(Note(EXPLANATION.get(verdict.diagnosis or "", unknown), verdict.at))
     message = f"`{verdict.text}` does not hold: {verdict.reason}"
     drawn = figure(verdict.picture) if verdict.picture else ()
     return Diagnostic("E601", message, verdict.span, tuple(notes), verdict.fix, figure=drawn)

@@ -69,6 +69,14 @@ def test_a_refuted_one_says_what_where_and_shows_it() -> None:
     assert not found.passes
 
 
+def test_a_property_on_several_lines_is_one_text() -> None:
+    (found,) = verdicts(
+        program(ensure="allow == (j <= i  # the past\n    or j == i + 1)"), ("allow == (j <= i or j == i + 1)",)
+    )
+    assert (found.text, found.accepted) == ("allow == (j <= i or j == i + 1)", True)
+    assert found.reason == "query i = 0 does not see key j = 1, which `j <= i or j == i + 1` allows"
+
+
 def test_of_several_claims_the_weakest_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(
         [Answer("proved"), Answer("unknown", "checked exhaustively for all sizes up to 5"), Answer("proved")]
