@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import assert_never
 
-from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, Size
+from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, Size, walk
 
 Leaf = Callable[[Expr], str | None]
 """The text of an expression, or None for "print it by its parts". It must answer for Index, Size, Load and Local,
@@ -162,6 +162,9 @@ def _print(expr: Expr, leaf: Leaf, lazy: bool) -> tuple[str, int]:
             return f"{sub(condition, 1)} ? {sub(x, 1)} : {sub(y, 0)}", _TERNARY
         case "float", (x,):
             return f"irc::to_float<T>({sub(x, 0)})", _ATOM
+        case "sin" | "cos", (x,) if lazy and not any(isinstance(part, Local) for part in walk(x)):
+            # An angle is long for a far position, and a float of it keeps no digits of where in its turn it stands.
+            return f"T([&] {{ using T = double; return irc::{expr.name}({sub(x, 0)}); }}())", _ATOM
         case "random", args:
             return f"irc::random<T>({', '.join(sub(a, 0) for a in args)})", _ATOM
         case name, (x, y) if name in _BINARY:

@@ -19,7 +19,13 @@ from irc.grammar.source import Span
 
 CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 TERMINAL: Final = {"(": "LPAR", ")": "RPAR", "[": "LSQB", "]": "RSQB", "{": "LBRACE", "}": "RBRACE"}
-SOFT: Final = {"core": "over", "assume": "over", "drop": "seed", **dict.fromkeys(words.NORMALISERS, "with")}
+SOFT: Final = {
+    "core": "over",
+    "assume": "over",
+    "=": "over",
+    "drop": "seed",
+    **dict.fromkeys(words.NORMALISERS, "with"),
+}
 
 
 def lay_out(raw: Sequence[Token], places: Places) -> tuple[list[Token], list[Diagnostic]]:
@@ -39,7 +45,7 @@ class _Layout:
         self.diagnostics: list[Diagnostic] = []
         self.brackets: list[Token] = []  # open ( and [
         self.blocks: list[tuple[str, Token]] = []  # open {, each with the word that began its statement
-        self.word = ""  # the word that began the present statement
+        self.word = ""  # the word that began the present statement, "=" for an assignment
         kinds = [token.type for token in raw]
         self.strange_seen = False  # in the present statement
         self.missing_braces = kinds.count("LBRACE") - kinds.count("RBRACE")
@@ -147,6 +153,7 @@ class _Layout:
         context = self.context()
         indexed = kind in ("LSQB", "ASSIGN")
         if context in ("project", "merge") and (indexed or (word == "let" and kind != "NAME")):
+            self.word = "="
             self.out.append(token)
             return
         if word not in words.STATEMENTS.get(context, ()) and word in words.ALL_STATEMENTS:

@@ -115,8 +115,11 @@ class _Builder:
     def assignment(self, tree: Tree[Token]) -> s.Assign | s.Let:
         if tree.data == "let":
             return self.let(tree)
-        target, value = tree.children
-        return s.Assign(self.access(target), self.expression(value), span=self.span(tree))
+        target, over, value = tree.children
+        return s.Assign(self.access(target), self.ranges(over), self.expression(value), span=self.span(tree))
+
+    def ranges(self, over: Child) -> tuple[s.SizeItem, ...]:
+        return tuple(self.size_item(t) for t in _trees(over.children[1:])) if isinstance(over, Tree) else ()
 
     def let(self, tree: Tree[Token]) -> s.Let:
         _, name, value = tree.children
@@ -124,10 +127,9 @@ class _Builder:
 
     def core(self, tree: Tree[Token]) -> s.Core:
         _, outputs, over, *stages = tree.children
-        ranges = _trees(over.children[1:]) if isinstance(over, Tree) else []
         return s.Core(
             tuple(self.access(t) for t in _tree(outputs).children),
-            tuple(self.size_item(t) for t in ranges),
+            self.ranges(over),
             tuple(self.stage(t) for t in _trees(stages)),
             span=self.span(tree),
         )

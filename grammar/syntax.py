@@ -133,9 +133,10 @@ class Assume(Spanned):
 
 @dataclass(frozen=True, slots=True)
 class Assign(Spanned):
-    """`y[b,s,(h d)] = expression`, in `project` and `merge`."""
+    """`y[b,s,(h d)] = expression` in `project` and `merge`; `y[s,f] over f: 8 = …` gives the size of an index."""
 
     target: Access
+    over: tuple[SizeItem, ...]
     value: Expression
 
 

@@ -80,6 +80,10 @@ def _slope(name: str, args: tuple[Expr, ...], k: int, value: Expr) -> Expr:
             return op("div", number(0.5), value)
         case "rsqrt", _:
             return op("mul", number(-0.5), op("div", value, x))
+        case "sin", _:
+            return op("cos", x)
+        case "cos", _:
+            return op("neg", op("sin", x))
         case "tanh", _:
             return op("sub", ONE, op("mul", value, value))
         case "sigmoid", _:

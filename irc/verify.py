@@ -167,7 +167,7 @@ def _access(load: Load, earlier: dict[str, Node]) -> None:
 # operations
 
 _ARITY = {"neg": 1, "abs": 1, "not": 1, "float": 1, "floor": 1, "clamp": 3, "where": 3, "random": 4} | dict.fromkeys(
-    ("exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "relu"), 1
+    ("exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "relu"), 1
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from irc.codegen.expr import Axis, Expr, Kind, Load
+from irc.elaborate.declare import size_value
 from irc.elaborate.expressions import Context
 from irc.elaborate.inference import Inference
 from irc.elaborate.names import names
@@ -13,7 +14,10 @@ from irc.grammar.diagnostic import Note
 from irc.grammar.syntax import Access, Assign, Group, Name
 from irc.ir import Map, Reduce, grouped
 
-HELP = "use INDEX as an index of a declared tensor, or declare the structure of the axis, as in `x[B, S, (H D)]`"
+HELP = (
+    "say it, as in `y[s, INDEX] over INDEX: SIZE = …`, use INDEX as an index of a declared tensor, "
+    "or declare the structure of the axis, as in `x[B, S, (H D)]`"
+)
 
 
 def target_names(target: Access, scope: Scope) -> tuple[tuple[Name, ...], tuple[int, ...]]:
@@ -65,6 +69,9 @@ def assign(statement: Assign, scope: Scope, lets: Lets) -> None:
     declare_result(target, scope)
     written, groups = target_names(target, scope)
     inference = Inference(scope)
+    for item in statement.over:
+        if item.value is not None:
+            inference.fix(item.name, size_value(item.value, scope), "after `over`")
     for name in written:
         inference.mention(name)
     inference.feed(statement.value, lets)

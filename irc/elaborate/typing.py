@@ -11,6 +11,8 @@ FUNCTIONS = {  # name: number of arguments, least and most
     "log": (1, 1),
     "sqrt": (1, 1),
     "rsqrt": (1, 1),
+    "sin": (1, 1),
+    "cos": (1, 1),
     "tanh": (1, 1),
     "sigmoid": (1, 1),
     "erf": (1, 1),

@@ -51,6 +51,8 @@ def sample(rows: int = 37, columns: int = 53, storage: str = "f32") -> np.ndarra
 FUNCTIONS = {
     "exp": np.exp,
     "sqrt": np.sqrt,
+    "sin": np.sin,
+    "cos": np.cos,
     "tanh": np.tanh,
     "abs": np.abs,
     "relu": lambda x: np.where(x < 0, 0, x),

@@ -55,6 +55,8 @@ def _apply(value: Expr, x: np.ndarray, storage: str) -> np.ndarray:
 FUNCTIONS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]] = {
     "exp": (np.exp, RANGE),
     "tanh": (np.tanh, RANGE),
+    "sin": (np.sin, RANGE),
+    "cos": (np.cos, RANGE),
     "sigmoid": (lambda x: np.exp(-np.logaddexp(0, -x)), RANGE),
     "erf": (np.vectorize(math.erf), RANGE),
     "abs": (np.abs, RANGE),

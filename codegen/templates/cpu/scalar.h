@@ -121,6 +121,8 @@ template <class F> inline if_floating<F> exp(F x) { return std::exp(x); }
 template <class F> inline if_floating<F> log(F x) { return std::log(x); }
 template <class F> inline if_floating<F> sqrt(F x) { return std::sqrt(x); }
 template <class F> inline if_floating<F> rsqrt(F x) { return F(1) / std::sqrt(x); }
+template <class F> inline if_floating<F> sin(F x) { return std::sin(x); }
+template <class F> inline if_floating<F> cos(F x) { return std::cos(x); }
 template <class F> inline if_floating<F> tanh(F x) { return std::tanh(x); }
 template <class F> inline if_floating<F> erf(F x) { return std::erf(x); }
 

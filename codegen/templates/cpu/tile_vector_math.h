@@ -90,6 +90,12 @@ template <class V, class = if_real_vector<V>> IRC_INLINE V log(V x) {
 template <class V, class = if_real_vector<V>> IRC_INLINE V erf(V x) {
   return each_lane(x, [](auto value) { return std::erf(value); });
 }
+template <class V, class = if_real_vector<V>> IRC_INLINE V sin(V x) {
+  return each_lane(x, [](auto value) { return std::sin(value); });
+}
+template <class V, class = if_real_vector<V>> IRC_INLINE V cos(V x) {
+  return each_lane(x, [](auto value) { return std::cos(value); });
+}
 template <class V, class = if_real_vector<V>> IRC_INLINE V sqrt(V x) {
   return each_lane(x, [](auto value) { return std::sqrt(value); });
 }
