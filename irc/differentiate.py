@@ -130,6 +130,11 @@ class _Backward:
         """Sum the contributions to a node into its cotangent `d.name`."""
         parts = self.contributions[node.name]
         name = self.fresh(gradient_name(node.name))
+        whole = enumerates(parts[0], shape(node)) if len(parts) == 1 else None
+        if whole is not None and isinstance(only := self._renamed(parts[0], name, *whole), Reduce):
+            self.nodes.append(only)
+            self.support[node.name] = None
+            return
         aligned = [self._aligned(node, c) for c in parts]
         if isinstance(node, Map | Reduce) and all(a is not None for a in aligned):
             bodies = [a for a in aligned if a is not None]
@@ -142,9 +147,8 @@ class _Backward:
             self.support[node.name] = where
             return
         self.support[node.name] = None
-        if len(parts) == 1 and (whole := enumerates(parts[0], shape(node))) is not None:
-            axes, groups = whole
-            self.nodes.append(self._renamed(parts[0], name, axes, groups))
+        if whole is not None:
+            self.nodes.append(self._renamed(parts[0], name, *whole))
         else:
             updates = tuple(Update(c.axes, c.indices, c.body, c.where) for c in parts)
             self.nodes.append(Scatter(name, shape(node), updates))

@@ -35,6 +35,8 @@ from irc.size import equal
 from irc.split import reads_tiles, split
 from irc.tile import Builder, Frame, NotFusible, finish, frame_of, is_product, mentioned, tile_operands
 
+SHORT = 8  # terms below which a sum is no matrix product: a rotation of pairs is one loop over what it reads
+
 
 @dataclass(frozen=True, slots=True)
 class Precision:
@@ -278,6 +280,8 @@ class _Fuser:
     def _product(self, node: Reduce) -> Product | None:
         parts = factors(node.body)
         if node.op != "sum" or node.where is not None or len(parts) != 2:
+            return None
+        if all(isinstance(a.size, Const) and a.size.value < SHORT for a in node.over):
             return None
         left, right = parts
         if not isinstance(left, Load) or not isinstance(right, Load):
