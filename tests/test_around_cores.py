@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import irc
+from irc.codegen.kernel import LoopKernel
+from irc.runtime.plan import Product
 from tests.test_kernels import DTYPE, both
 
 Array = np.ndarray
@@ -213,3 +215,17 @@ def test_the_interpreter_agrees_with_the_dense_formula(name: str) -> None:
 def test_kernels_agree_with_the_interpreter(name: str) -> None:
     case, rng = CASES[name], np.random.default_rng(6)
     both(case.text, make(case, rng, DTYPE["f32"]), "f32", rng, known(case))
+
+
+@pytest.mark.parametrize("name", ["halves", "interleaved"])
+def test_a_rotation_is_one_loop_each_way(name: str) -> None:
+    """No product of matrices for pairs, and nothing that is added up place by place."""
+    case = CASES[name]
+    compiled = irc.compile(case.text, sizes=known(case)).built({}).compiled
+    assert compiled.backward is not None
+    for fused, wanted in ((compiled.forward, {"rq", "rk"}), (compiled.backward, {"d.q", "d.k"})):
+        assert not any(isinstance(step, Product) for step in fused.plan.steps)
+        loops = [kernel for kernel in fused.kernels if isinstance(kernel, LoopKernel)]
+        assert not any(loop.add for kernel in loops for loop in kernel.loops)
+        written = [loop.target.tensor for kernel in loops for loop in kernel.loops]
+        assert wanted <= set(written) and not any(n.endswith(".part") and n[:4] in wanted for n in written)
