@@ -131,11 +131,11 @@ class _Backward:
         parts = self.contributions[node.name]
         name = self.fresh(gradient_name(node.name))
         whole = enumerates(parts[0], shape(node)) if len(parts) == 1 else None
-        if whole is not None and whole[1] != (1,) * len(whole[1]):  # no copy of a sum into product axes
-            if isinstance(only := self._renamed(parts[0], name, *whole), Reduce):
-                self.nodes.append(only)
-                self.support[node.name] = None
-                return
+        merged = whole is not None and any(count > 1 for count in whole[1])  # a sum needs no copy into product axes
+        if whole is not None and merged and isinstance(only := self._renamed(parts[0], name, *whole), Reduce):
+            self.nodes.append(only)
+            self.support[node.name] = None
+            return
         aligned = [self._aligned(node, c) for c in parts]
         if isinstance(node, Map | Reduce) and all(a is not None for a in aligned):
             bodies = [a for a in aligned if a is not None]
