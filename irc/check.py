@@ -18,7 +18,7 @@ from irc.grammar.source import Source
 from irc.ir import Graph
 from irc.printer import expression
 from irc.proof import proofs, report
-from irc.proof.verdict import Verdict, accepted
+from irc.proof.verdict import Verdict, accepted, key
 from irc.verify import verify
 
 SIGN = {"proved": "✓", "refuted": "✗", "not decided": "?"}
@@ -53,7 +53,10 @@ def check(sources: Iterable[Source], accept: Sequence[str] = (), strict: bool = 
     """Every program of the texts; where `strict`, a warning fails its program. Raises InputError for a name in `accept`
     that no program ensures."""
     found = [checked for source in sources for checked in _programs(source)]
-    verdicts = iter(accepted([v for checked in found for v in checked.verdicts], accept))
+    every = [v for checked in found for v in checked.verdicts]
+    if any(checked.graph is None for checked in found):  # which may ensure what is not found elsewhere
+        accept = [name for name in accept if key(name) in {key(v.text) for v in every}]
+    verdicts = iter(accepted(every, accept))
     return tuple(
         replace(checked, verdicts=tuple(next(verdicts) for _ in checked.verdicts), strict=strict) for checked in found
     )
@@ -93,9 +96,8 @@ def text(checked: Checked) -> str:
         lines.append(f"  {node.role:8} {node.name}{dims}: {node.kind.value}")
     wide = max((len(v.text) for v in checked.verdicts), default=0)
     for v in checked.verdicts:
-        lines += _hanging(
-            f"  {SIGN[v.status]} {v.text.ljust(wide)}  ", str(v) if v.passes else v.label
-        )  # more is said below
+        said = str(v) if v.passes else v.label  # the diagnostic says more
+        lines += _hanging(f"  {SIGN[v.status]} {v.text.ljust(wide)}  ", said)
     return "\n".join(lines)
 
 
@@ -111,9 +113,7 @@ def table(folder: Path, found: Sequence[Checked]) -> str:
     names, verdicts = (max(len(row[n]) for row in (*rows, HEAD)) for n in (0, 1))
     lines = [f"{HEAD[0].ljust(names)}  {HEAD[1].ljust(verdicts)}  {HEAD[2]}"]
     for name, verdict, reason in rows:
-        lines += [
-            line.rstrip() for line in _hanging(f"{name.ljust(names)}  {verdict.ljust(verdicts)}  ", reason or "-")
-        ]
+        lines += _hanging(f"{name.ljust(names)}  {verdict.ljust(verdicts)}  ", reason or "-")
     passed = sum(c.ok for c in found)
     return "\n".join([*lines, "", f"{passed} of {len(found)} programs pass"])
 

@@ -103,6 +103,11 @@ def test_check_accepts_by_name(refuted: str) -> None:
     assert wrong.exit_code == 2 and "did you mean `causal`?" in wrong.stderr
 
 
+def test_a_name_accepted_does_not_hide_what_is_wrong() -> None:
+    result = irc("check", "-", "--accept", "causal", stdin=Path(CAUSAL).read_text().replace("j <= i", "jj <= i"))
+    assert result.exit_code == 1 and "`jj`" in result.stderr
+
+
 def test_check_as_json_carries_the_counterexample(refuted: str) -> None:
     result = irc("check", refuted, "--json")
     assert result.exit_code == 1

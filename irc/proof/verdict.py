@@ -58,17 +58,22 @@ class Verdict:
         return self.label + (f": {self.why}" if self.why else "")
 
 
+def key(name: str) -> str:
+    """The text of a property however it is spaced."""
+    return "".join(name.split())
+
+
 def accepted(verdicts: Sequence[Verdict], names: Iterable[str]) -> tuple[Verdict, ...]:
     """The verdicts, those of the named properties marked as accepted unless they are proved.
 
     A name is the text of a property, as in `window(w)`. Raises InputError for one that there is not.
     """
-    wanted = {"".join(name.split()): name for name in names}
-    known = {"".join(v.text.split()): v.text for v in verdicts}
-    for key, name in wanted.items():
-        if key not in known:
+    wanted = {key(name): name for name in names}
+    known = {key(v.text): v.text for v in verdicts}
+    for at, name in wanted.items():
+        if at not in known:
             raise InputError(f"accept: the program does not ensure `{name}`; {_ensured(name, tuple(known.values()))}")
-    return tuple(replace(v, accepted=v.status != "proved" and "".join(v.text.split()) in wanted) for v in verdicts)
+    return tuple(replace(v, accepted=v.status != "proved" and key(v.text) in wanted) for v in verdicts)
 
 
 def _ensured(name: str, known: tuple[str, ...]) -> str:
