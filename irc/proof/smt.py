@@ -15,11 +15,12 @@ from typing import Any, assert_never
 
 import z3
 
-from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, Size, integer, op, rebuild, substitute, walk
+from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, Size, integer, op, rebuild, substitute
 from irc.mask.linear import horner
 from irc.size import expression, polynomial, split
 
 Term = Any  # a z3 expression; z3 has no types of its own
+ORDERED = 6  # quotients by one divisor with which another is compared
 SPLITS = 20  # values of one symbol that are told apart to make a product linear
 
 
@@ -162,7 +163,7 @@ class Encoder:
                     ),
                 )
             )
-            for other, whole in known:  # quotients by one divisor are ordered as the dividends are
+            for other, whole in known[:ORDERED]:  # quotients by one divisor are ordered as the dividends are
                 self.lemmas += [
                     z3.Implies(z3.And(b >= 1, a <= other), quotient <= whole),
                     z3.Implies(z3.And(b >= 1, other <= a), whole <= quotient),
@@ -197,7 +198,10 @@ class Encoder:
         return min(symbols, key=lambda s: len(self.most[s]), default=None)
 
     def _symbols(self, expr: Expr) -> list[Expr]:
-        return [e for e in walk(expr) if e in self.most and 0 < len(self.most[e]) <= SPLITS]
+        """Those on whose value the expression depends; which element of a table it reads makes nothing linear."""
+        if expr in self.most:
+            return [expr] if 0 < len(self.most[expr]) <= SPLITS else []
+        return [s for arg in expr.args for s in self._symbols(arg)] if isinstance(expr, Op) else []
 
 
 def _number(expr: Expr) -> bool:
