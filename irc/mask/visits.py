@@ -139,9 +139,9 @@ class Visits:
         return answer
 
     def stretch(self, side: Side, first: int, last: int) -> slice:
-        """The unit, or the tiles, around a stretch."""
+        """The units around a stretch, or where those are many the tiles."""
         unit, tile = self.unit[side], self.tile[side]
-        step = unit if first // unit == last // unit else tile
+        step = unit if last // unit - first // unit < 4 else tile
         return slice(first // step * step, (last // step + 1) * step)
 
     def found(self, search: Search, local: Corners) -> Integers:

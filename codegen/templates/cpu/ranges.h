@@ -104,14 +104,14 @@ class Summary {
     }
   }
 
-  // On the unit, or the tiles, around positions first ... last.
+  // On the units around positions first ... last, or where those are many on the tiles.
   Ends ends(int64_t point, int64_t first, int64_t last) const {
-    if (first / unit_ == last / unit_) return unit_ends_[point * units_ + first / unit_];
-    Ends all = tile_ends_[point * tiles_ + first / tile_];
-    for (int64_t tile = first / tile_ + 1; tile <= last / tile_; ++tile) {
-      const Ends &ends = tile_ends_[point * tiles_ + tile];
-      all = {std::min(all.low, ends.low), std::max(all.high, ends.high)};
-    }
+    const bool few = last / unit_ - first / unit_ < 4;
+    const int64_t step = few ? unit_ : tile_;
+    const Ends *found = few ? &unit_ends_[point * units_] : &tile_ends_[point * tiles_];
+    Ends all = found[first / step];
+    for (int64_t at = first / step + 1; at <= last / step; ++at)
+      all = {std::min(all.low, found[at].low), std::max(all.high, found[at].high)};
     return all;
   }
 
