@@ -42,12 +42,12 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class Loop:
     """for every point of `axes`: target[…] (=|+=) where ? body : 0, the body reduced by `reduce` over `over`
-    (sum from 0, max from -inf, logsumexp from -inf or `init`; points at which `where` fails are not seen).
+    (sum from 0, max from -inf, argmax from -1, logsumexp from -inf or `init`; where `where` fails nothing is seen).
     `add` accumulates into the target and skips points at which `where` fails; then `parallel` axes are race-free."""
 
     axes: tuple[Axis, ...]
     over: tuple[Axis, ...]
-    reduce: Literal["", "sum", "max", "logsumexp"]
+    reduce: Literal["", "sum", "max", "argmax", "logsumexp"]
     body: Expr
     where: Expr | None
     init: Expr | None
@@ -144,9 +144,10 @@ class ColumnProduct:
 
 @dataclass(frozen=True, slots=True)
 class RowReduce:
-    """target[i] = sum or max over supported j of tile[i, j]."""
+    """target[i] = sum or max over supported j of tile[i, j]; or the first j of the largest, -1 where there is
+    none (NaN counts as -inf there)."""
 
-    reduce: Literal["sum", "max"]
+    reduce: Literal["sum", "max", "argmax"]
     tile: str
     target: Target
 

@@ -313,7 +313,7 @@ def tile_text(kernel: TileKernel) -> TileText:
     def result(step: RowProduct | ColumnProduct | RowReduce | ColumnReduce, position: int) -> Result:
         panel = panels[step.panel] if isinstance(step, RowProduct | ColumnProduct) else None
         reduce = step.reduce if isinstance(step, RowReduce | ColumnReduce) else ""
-        if reduce == "max" and step.tile in weighted:
+        if reduce in ("max", "argmax") and step.tile in weighted:
             raise ValueError("tiles: the maximum of a running weight")
         return Result(
             f"{'row' if isinstance(step, RowProduct | RowReduce) else 'column'}_result_{position}",

@@ -263,18 +263,31 @@ def _reduce(node: Reduce, whole: Grid) -> Array:
             return product
     count = len(node.axes)
     over = tuple(range(count, count + len(node.over)))
-    out = np.zeros(whole.shape[:count])
+    out = np.zeros(whole.shape[:count], np.int64 if node.op == "argmax" else np.float64)
     for part, where in whole.chunks(count):
         nothing = 0.0 if node.op == "sum" else -np.inf
+        allowed = np.ones((1,) * len(part.axes), np.bool_)
         if node.where is None:
             body = evaluate(node.body, part)
         else:
             allowed = evaluate(node.where, part)
             body = np.where(allowed, evaluate(node.body, part.only(allowed)), nothing)
         body = np.broadcast_to(body, part.shape).astype(np.float64, copy=False)
+        if node.op == "argmax":
+            out[where] = _first_largest(body, np.broadcast_to(allowed, part.shape), count)
+            continue
         init = None if node.init is None else evaluate(node.init, part)
         out[where] = _fold(node.op, body, over, init).reshape(part.shape[:count])
     return out
+
+
+def _first_largest(body: Array, allowed: Array, leading: int) -> Array:
+    """The first allowed position of the largest value, in the flattened trailing dimensions; -1 where there is none."""
+    shape = (*body.shape[:leading], math.prod(body.shape[leading:]))
+    values, possible = np.where(np.isnan(body), -np.inf, body).reshape(shape), allowed.reshape(shape)
+    largest = values.max(axis=-1, keepdims=True, initial=-np.inf, where=possible)
+    found = possible & (values == largest)
+    return np.where(found.any(axis=-1), found.argmax(axis=-1) if shape[-1] else -1, -1)
 
 
 def _fold(op: str, body: Array, over: tuple[int, ...], init: Array | None) -> Array:

@@ -4,7 +4,7 @@ Four node types, closed under differentiation:
 
   Input     an argument, or a value that the forward pass kept
   Map       t[axes] = body                       pointwise, gathers included (a body may load at any integer index)
-  Reduce    t[axes] = op over `over` of body     sum, max, logsumexp; a sum of products is a contraction
+  Reduce    t[axes] = op over `over` of body     sum, max, argmax, logsumexp; a sum of products is a contraction
   Scatter   t[indices(e)] += body(e) for all e   the adjoint of a gather
 
 `where` restricts a node to the points at which a predicate holds: a Map is exactly 0 elsewhere, a Reduce and a
@@ -54,13 +54,15 @@ class Map:
 class Reduce:
     """t[axes] = op of body over the points of `over` at which `where` holds.
 
-    Over no point: a sum is 0, a max and a logsumexp are -inf. `init` (logsumexp only) is one more logit, over `axes`.
+    Over no point: a sum is 0, a max and a logsumexp are -inf, an argmax is -1. `init` (logsumexp only) is one more
+    logit, over `axes`. An argmax is the first position, in the product of `over`, of the largest body, NaN being
+    as low as -inf.
     """
 
     name: str
     axes: tuple[Axis, ...]
     over: tuple[Axis, ...]
-    op: Literal["sum", "max", "logsumexp"]
+    op: Literal["sum", "max", "argmax", "logsumexp"]
     body: Expr
     where: Expr | None = None
     init: Expr | None = None
@@ -134,6 +136,8 @@ def kind(node: Node) -> Kind:
             return node.kind
         case Map():
             return node.body.kind
+        case Reduce(op="argmax"):
+            return Kind.INT
         case Reduce() | Scatter():
             return Kind.FLOAT
 

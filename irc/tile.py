@@ -179,8 +179,11 @@ class Builder:
         features, inside, outside = parted(node, self.frame)
         if not features:
             tile = self._tile(node, factors(node.body), whole=node.body)
-            kind = RowReduce if by_row else ColumnReduce
-            self.body.append(kind("max" if node.op == "max" else "sum", tile, target))
+            if node.op == "argmax":
+                self.body.append(RowReduce("argmax", tile, target))
+            else:
+                kind = RowReduce if by_row else ColumnReduce
+                self.body.append(kind("max" if node.op == "max" else "sum", tile, target))
             return
         tile = self._tile(node, outside, whole=times_all(outside))
         panel = self.panel("column" if by_row else "row", features, times_all(inside))
@@ -191,7 +194,7 @@ class Builder:
         self.need(whole)
         if len(parts) == 1 and isinstance(parts[0], Load) and is_tile(read := self.graph[parts[0].tensor]):
             where = getattr(read, "where", None)
-            if node.op == "max" or self.frame.support is None or where == self.frame.support:
+            if node.op in ("max", "argmax") or self.frame.support is None or where == self.frame.support:
                 return self.name(read.name)
         for earlier in self.body:
             if isinstance(earlier, Value) and earlier.value == self.local(whole) and earlier.masked:

@@ -72,7 +72,7 @@ def _node(node: Node, earlier: dict[str, Node]) -> None:
             _axes(node.axes + node.over)
             if not node.over:
                 raise Broken("a reduction over no axis")
-            if node.op not in ("sum", "max", "logsumexp"):
+            if node.op not in ("sum", "max", "argmax", "logsumexp"):
                 raise Broken(f"no reduction is called '{node.op}'")
             _float(node.body, node.axes + node.over, earlier, "body")
             _predicate(node.where, node.axes + node.over, earlier)

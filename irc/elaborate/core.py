@@ -26,7 +26,7 @@ from irc.grammar.syntax import Access, Align, Compare, Core, Drop, Let, Name, No
 from irc.interpret import Grid, evaluate
 from irc.size import text
 
-STATS = ("logsumexp", "max", "entropy")
+STATS = ("logsumexp", "max", "argmax", "entropy")
 
 
 @dataclass
@@ -369,7 +369,7 @@ class CoreBuilder:
                     )
                     self.scope.report.fail("E416", message, span)
                 if function not in STATS:
-                    hint = similar(function, STATS) or "a row statistic is `logsumexp`, `max` or `entropy`"
+                    hint = similar(function, STATS) or "a row statistic is `logsumexp`, `max`, `argmax` or `entropy`"
                     self.scope.report.fail("E410", f"there is no row statistic `{function}`", span, help=hint)
                 written, groups = target_names(target, self.scope)
                 if {n.id for n in written} != set(self.frame.members):
@@ -381,7 +381,8 @@ class CoreBuilder:
                     )
                 declare_result(target, self.scope)
                 axes = tuple(self.context.axes[n.id] for n in written)
-                self.scope.add_value(target.tensor.id, Kind.FLOAT, dims_of(axes, groups), target.span)
+                kind = Kind.INT if function == "argmax" else Kind.FLOAT
+                self.scope.add_value(target.tensor.id, kind, dims_of(axes, groups), target.span)
                 found.append(Statistic(function, target.tensor.id, axes, groups, target.span))
             except Failed:
                 self.failed = True

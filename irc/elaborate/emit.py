@@ -12,7 +12,7 @@ from irc.ir import Map, Reduce, own_element
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
-    """A row statistic asked for: logsumexp, max or entropy, under a name, its axes in the order written."""
+    """A row statistic asked for: logsumexp, max, argmax or entropy, under a name, its axes in the order written."""
 
     function: str
     name: str
@@ -84,8 +84,8 @@ def core_nodes(parts: Parts, reductions: list[Reduce]) -> list[Map | Reduce]:
 
 def _statistic(s: Statistic, parts: Parts, logit: Expr, lse: Reduce | None, weight: Map) -> Map | Reduce:
     match s.function:
-        case "max":
-            return Reduce(s.name, s.axes, parts.keys, "max", logit, parts.allow, groups=s.groups, span=s.span)
+        case "max" | "argmax" as function:
+            return Reduce(s.name, s.axes, parts.keys, function, logit, parts.allow, groups=s.groups, span=s.span)
         case _ if lse is None:
             raise AssertionError(f"{s.function} of weights that have no logsumexp")
         case "entropy":
