@@ -28,7 +28,15 @@ def check_facts(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, i
         points = grid(fact.free, values, sizes)
         if 0 in points.shape:
             continue
-        result = np.broadcast_to(evaluate(fact.predicate, points), points.shape)
+        try:
+            with np.errstate(divide="raise"):
+                result = np.broadcast_to(evaluate(fact.predicate, points), points.shape)
+        except FloatingPointError:
+            divides = f"the program assumes {fact.text}, which divides by zero here{_given(fact, values, sizes)}"
+            raise InputError(divides) from None
+        except IndexError:  # a table read at an entry of another: which, and how far it reaches
+            check_accesses(graph, values, sizes)
+            raise
         if fact.nondecreasing is not None:
             along = next(k for k, a in enumerate(fact.free) if a.name == fact.nondecreasing)
             broken = np.argwhere(np.diff(result, axis=along) < 0)

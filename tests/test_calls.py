@@ -107,3 +107,17 @@ def test_sizes_and_targets_that_do_not_exist_are_named() -> None:
         irc.compile(CAUSAL, target="cuda")
     with pytest.raises(irc.Error, match="nowhere"):
         irc.compile("nowhere.attn")
+
+
+def test_an_assumption_that_cannot_be_evaluated_is_named() -> None:
+    grouped = irc.compile(EXAMPLES / "grouped_heads.attn", target="reference")
+    heads = {"q": np.zeros((1, 4, 3, 8)), "k": np.zeros((1, 0, 3, 8)), "v": np.zeros((1, 0, 3, 8))}
+    with pytest.raises(irc.InputError, match="H % G == 0, which divides by zero here, but H = 4, G = 0"):
+        grouped(**heads)
+    text = CAUSAL.read_text().replace(
+        "  core", "  size N\n  input e[S]: int, t[N]: int\n  assume t[e[s]] >= 0\n\n  core", 1
+    )
+    program = irc.compile(text, target="reference")
+    arrays = {n: np.zeros((1, 1, 3, 8)) for n in "qkv"}
+    with pytest.raises(irc.InputError, match="t: axis 0 has 2 entries, but the program may read 0 to 9"):
+        program(**arrays, e=np.array([0, 1, 9], np.int32), t=np.array([0, 0], np.int32))
