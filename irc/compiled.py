@@ -30,6 +30,15 @@ class Compiled:
         return tuple(name for name in self.forward.plan.saved if name in freed)
 
 
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A tangent graph, its steps (none for the interpreter) and the C++ of their kernels."""
+
+    graph: Graph
+    fused: Fused | None
+    source: str
+
+
 def arguments(graph: Graph) -> tuple[Input, ...]:
     """What a caller passes."""
     return tuple(n for n in graph.inputs if n.role in ("input", "param", "const", "scalar"))

@@ -58,7 +58,7 @@ def fuse(
     graph: Graph, precision: Precision, saved: tuple[str, ...] = (), known: Mapping[str, Storage] | None = None
 ) -> Fused:
     """The steps that compute the graph's outputs and the tensors named in `saved`, in an order that a later pass
-    improves. `known` gives the element types of arguments that an earlier program of steps made."""
+    improves. `known` gives element types that are settled: of what an earlier program of steps made, for example."""
     return _Fuser(split(graph), precision, saved, known or {}).run()
 
 
@@ -148,9 +148,9 @@ class _Fuser:
             return "i32"
         if kind(node) is Kind.BOOL:
             return "bool"
+        if node.name in self.known:
+            return self.known[node.name]
         if isinstance(node, Input):
-            if node.name in self.known:
-                return self.known[node.name]
             return self.precision.arithmetic if node.role == "scalar" else self.precision.storage
         if node.name in self._returned and not self._statistic(node):
             return self.precision.storage

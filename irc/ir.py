@@ -23,7 +23,7 @@ from irc.codegen.expr import Axis, Expr, Kind, Load, flat, integer, loads, op
 from irc.grammar.diagnostic import Diagnostic
 from irc.grammar.source import Span
 
-InputRole = Literal["input", "param", "const", "scalar", "saved", "cotangent"]
+InputRole = Literal["input", "param", "const", "scalar", "saved", "cotangent", "tangent"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TypeVar
 
 from irc.arrange import arrange, arrange_both
 from irc.build import build
+from irc.codegen.kernel import Storage
 from irc.codegen.render import render
-from irc.compiled import Compiled
-from irc.differentiate import differentiable, differentiate
+from irc.compiled import Compiled, Derived
+from irc.differentiate import cotangent_name, differentiable, differentiate
 from irc.error import Error, SpecError
 from irc.fuse import Precision, fuse
 from irc.grammar.diagnostic import SyntaxErrors
@@ -22,6 +23,8 @@ from irc.grammar.source import Source
 from irc.ir import Graph
 from irc.simplify import simplify
 from irc.specialise import specialise
+from irc.tangent import second, tangent, tangent_name
+from irc.tile import NotFusible
 from irc.verify import verify
 
 T = TypeVar("T")
@@ -65,6 +68,29 @@ def back(graph: Graph, source: Source, sizes: Mapping[str, int], precision: Prec
     kernels = forward.kernels + (backward.kernels if backward else ())
     text = traced("render", lambda: render(kernels, graph.name, source.text))
     return Compiled(forward_graph, backward_graph, forward, backward, choice, text)
+
+
+def tangents(
+    graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision, along: Collection[str],
+    second_order: bool, fused: bool,
+) -> Derived:  # fmt: skip
+    """A graph to the source of the kernels of its tangents, or of those of its gradients, along some inputs. Raises
+    Error where some step does not fuse."""
+    forward = traced("specialise", lambda: simplify(specialise(graph, sizes)))
+    made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
+    verify(made)
+    if not fused:
+        return Derived(made, None, "")
+    known: dict[str, Storage] = {}  # cotangents and tangents have the element types of their outputs
+    try:
+        stored = {t.name: t.storage for t in fuse(forward, precision).plan.tensors}
+        for public, name in forward.outputs:
+            known |= {cotangent_name(public): stored[name], tangent_name(name): stored[name]}
+        steps = arrange(traced("fuse", lambda: fuse(made, precision, (), known)))
+    except NotFusible as reason:
+        what = "second derivatives" if second_order else "tangents"
+        raise Error(f'{graph.name}: its {what} do not fuse ({reason}); target="reference" computes them') from reason
+    return Derived(made, steps, traced("render", lambda: render(steps.kernels, made.name, source.text)))
 
 
 def traced(name: str, run: Callable[[], T]) -> T:

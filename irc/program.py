@@ -6,8 +6,9 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from irc.runtime.arrays import DTYPE, give, take
 from irc.runtime.execute import run
 from irc.runtime.sizes import infer
 from irc.specialise import feature_sizes, specialise
+
+if TYPE_CHECKING:
+    from irc.derived import Derivatives
 
 Array = np.ndarray[Any, Any]
 
@@ -128,6 +132,45 @@ class Program:
 
     def forward(self, **arrays: Any) -> Run:
         """Run the program and keep what `backward` needs. Raises InputError naming whatever does not fit."""
+        taken, sizes, like = self._taken(arrays)
+        built = self.built(sizes)
+        values = self._forward(built, taken, sizes)
+        outputs = {public: values[name] for public, name in self.graph.outputs}
+        return Run(self, built, taken, values, sizes, like, outputs)
+
+    def jvp(self, inputs: Mapping[str, Any], tangents: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Outputs, and their derivatives along `tangents` (forward mode), both by name.
+
+        inputs: the arguments of a call. tangents: for floating inputs and params, arrays of their shape and element
+        type; a missing one is zero. The tangent of an output has the shape and element type of the output.
+        Kernels are compiled at the first call for each choice of tangents given. Raises InputError for a tangent of
+        anything else, or of another shape or element type; Error where the tangents do not fuse.
+        """
+        taken, sizes, like = self._taken(inputs)
+        outputs, moved = self._derivatives.jvp(taken, tangents, sizes)
+        return {n: give(a, like) for n, a in outputs.items()}, {n: give(a, like) for n, a in moved.items()}
+
+    def hvp(
+        self, inputs: Mapping[str, Any], vectors: Mapping[str, Any], cotangents: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The Hessian of sum(output * cotangent) times `vectors`: for every floating input and param, by name.
+
+        inputs: the arguments of a call. vectors: as the tangents of `jvp`. cotangents: as those of `Run.backward`, held
+        fixed. The result is the derivative of the gradients along the vectors, in the shapes of the inputs. Compiled
+        and raises as `jvp`; for a cotangent of no output, or of another shape or element type, InputError.
+        """
+        taken, sizes, like = self._taken(inputs)
+        products = self._derivatives.hvp(taken, vectors, cotangents, sizes)
+        return {n: give(a, like) for n, a in products.items()}
+
+    @cached_property
+    def _derivatives(self) -> Derivatives:
+        from irc.derived import Derivatives  # not needed by most programs
+
+        return Derivatives(self)
+
+    def _taken(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, int], Any]:
+        """The arguments of a call, checked; the sizes that follow; an argument whose kind the results take."""
         inputs = arguments(self.graph)
         self._names(arrays, [n.name for n in inputs])
         taken = {n.name: take(n.name, arrays[n.name], self.storage(n)) for n in inputs}
@@ -135,11 +178,7 @@ class Program:
         sizes = infer([(n.name, n.shape) for n in inputs], shapes, self.graph.sizes, self.fixed)
         check_facts(self.graph, taken, sizes)
         check_accesses(self.graph, taken, sizes)
-        built = self.built(sizes)
-        like = next((arrays[n.name] for n in inputs if n.kind is Kind.FLOAT and n.shape), None)
-        values = self._forward(built, taken, sizes)
-        outputs = {public: values[name] for public, name in self.graph.outputs}
-        return Run(self, built, taken, values, sizes, like, outputs)
+        return taken, sizes, next((arrays[n.name] for n in inputs if n.kind is Kind.FLOAT and n.shape), None)
 
     def storage(self, node: Input) -> Storage:
         """The element type of an argument."""

@@ -43,9 +43,11 @@ def front(source: Source, build: Callable[[], Proved]) -> Proved:
 
 
 def kernels(
-    source: Source, sizes: Mapping[str, int], precision: Precision, build: Callable[[], tuple[object, str]]
-) -> tuple[object, cpu.Library, Path]:
-    """What `build` makes (a result, and the C++ of its kernels) with the loaded library, and where they lie."""
+    source: Source, sizes: Mapping[str, int], precision: Precision, build: Callable[[], tuple[object, str]],
+    what: str = "kernels",
+) -> tuple[object, cpu.Library, Path]:  # fmt: skip
+    """What `build` makes (a result, and the C++ of its kernels) with the loaded library, and where they lie. `what`
+    tells apart the results for one text."""
     tools = toolchain.find()
 
     def write(directory: Path) -> None:
@@ -56,7 +58,7 @@ def kernels(
             toolchain.compile(text, directory / LIBRARY, tools)
         (directory / COMPILED).write_bytes(pickle.dumps(compiled))
 
-    parts = ("kernels", source.name, source.text, repr(sorted(sizes.items())), repr(precision), fingerprint())
+    parts = (what, source.name, source.text, repr(sorted(sizes.items())), repr(precision), fingerprint())
     directory = store.get_or_build(store.key(parts, tools.flags, tools.version), write)
     compiled = pickle.loads((directory / COMPILED).read_bytes())
     return compiled, cpu.Library(directory / LIBRARY), directory

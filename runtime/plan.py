@@ -8,7 +8,7 @@ from typing import Literal
 from irc.codegen.expr import Axis, Expr
 from irc.codegen.kernel import Storage
 
-TensorRole = Literal["input", "param", "const", "scalar", "saved", "cotangent", "temporary"]
+TensorRole = Literal["input", "param", "const", "scalar", "saved", "cotangent", "tangent", "temporary"]
 
 
 @dataclass(frozen=True, slots=True)

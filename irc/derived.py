@@ -1,0 +1,138 @@
+"""Calls of what is derived on demand: tangents, and Hessians times vectors. Their kernels are compiled when they are
+first asked for, one set for each choice of inputs that move, and kept like all others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from irc import stored
+from irc.codegen.kernel import Kernel, Storage
+from irc.compiled import Derived
+from irc.differentiate import cotangent_name, differentiable
+from irc.error import InputError
+from irc.interpret import interpret
+from irc.ir import shape
+from irc.runtime import cpu
+from irc.runtime.arrays import Array, take
+from irc.runtime.execute import run
+from irc.runtime.memory import allocate
+from irc.runtime.sizes import evaluate
+from irc.tangent import tangent_name
+
+if TYPE_CHECKING:
+    from irc.program import Program
+
+
+@dataclass(frozen=True)
+class _Kernels:
+    """A derived graph, and its kernels loaded."""
+
+    derived: Derived
+    library: cpu.Library | None  # None: the interpreter
+    kernels: Mapping[str, Kernel]
+
+
+class Derivatives:
+    """What has been derived of one program. Calls take arguments that fit the program already, and their sizes.
+    Safe to call from several threads."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.graph = program.graph
+        self._made: dict[tuple[object, ...], _Kernels] = {}
+        self._lock = threading.Lock()
+
+    def jvp(
+        self, inputs: Mapping[str, Array], tangents: Mapping[str, Any], sizes: Mapping[str, int]
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Outputs and their tangents, by name."""
+        moves = self._moves("tangent", tangents, inputs)
+        made = self._kernels(False, moves, sizes)
+        values = self._run(made, {**inputs, **moves}, sizes)
+        names = dict(made.derived.graph.outputs)
+        outputs = [public for public, _ in self.graph.outputs]
+        return {n: values[names[n]] for n in outputs}, {n: values[names[tangent_name(n)]] for n in outputs}
+
+    def hvp(
+        self, inputs: Mapping[str, Array], vectors: Mapping[str, Any], cotangents: Mapping[str, Any],
+        sizes: Mapping[str, int],
+    ) -> dict[str, Array]:  # fmt: skip
+        """The Hessian of sum(output * cotangent) times the vectors, by input."""
+        moves = self._moves("vector", vectors, inputs)
+        made = self._kernels(True, moves, sizes)
+        values = self._run(made, {**inputs, **moves, **self._cotangents(made, cotangents, sizes)}, sizes)
+        return {public: values[name] for public, name in made.derived.graph.outputs}
+
+    def _moves(self, what: str, given: Mapping[str, Any], inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The tangents of inputs, by their names in the graph."""
+        takes = differentiable(self.graph)
+        for name in given:
+            if name not in takes:
+                raise InputError(f"{what} of {name}: no floating input or param; those are {', '.join(takes)}")
+        found = {}
+        for name in takes:
+            if name in given:
+                storage = self.program.precision.storage
+                found[tangent_name(name)] = _like(f"{what} of {name}", given[name], storage, inputs[name].shape)
+        return found
+
+    def _cotangents(self, made: _Kernels, given: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Array]:
+        """The cotangents that the graph takes; one missing is zero."""
+        public = dict(self.graph.outputs)
+        for name in given:
+            if name not in public:
+                raise InputError(f"{name}: no output of that name; the outputs are {', '.join(public)}")
+        fused = made.derived.fused
+        stored = {t.name: t.storage for t in fused.plan.tensors} if fused else {}
+        found = {}
+        for name, node in public.items():
+            if (own := cotangent_name(name)) in made.derived.graph.by_name:
+                storage = stored.get(own, self.program.precision.storage)
+                dims = tuple(evaluate(e, sizes) for e in shape(self.graph[node]))
+                if given.get(name) is None:
+                    found[own] = allocate(dims, storage, zero=True)
+                else:
+                    found[own] = _like(f"cotangent of {name}", given[name], storage, dims)
+        return found
+
+    def _kernels(self, second_order: bool, moves: Mapping[str, Array], sizes: Mapping[str, int]) -> _Kernels:
+        """Those for a choice of inputs that move, compiled if they are new."""
+        program = self.program
+        along = tuple(n for n in differentiable(self.graph) if tangent_name(n) in moves)
+        known = {**program.fixed, **{name: sizes[name] for name in program.features}}
+        key = (second_order, along, tuple(known.items()))
+
+        def derived(fused: bool) -> Derived:
+            from irc.pipeline import tangents  # not needed, nor its imports, for kernels that are stored
+
+            return tangents(self.graph, program.text, known, program.precision, along, second_order, fused)
+
+        def with_text() -> tuple[Derived, str]:
+            made = derived(True)
+            return made, made.source
+
+        with self._lock:
+            if key not in self._made and program.target == "reference":
+                self._made[key] = _Kernels(derived(False), None, {})
+            elif key not in self._made:
+                what = " ".join(("hvp" if second_order else "jvp", *along))
+                found, library, _ = stored.kernels(program.text, known, program.precision, with_text, what)
+                assert isinstance(found, Derived) and found.fused is not None
+                self._made[key] = _Kernels(found, library, {k.name: k for k in found.fused.kernels})
+            return self._made[key]
+
+    def _run(self, made: _Kernels, tensors: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
+        """The outputs, by the names of the graph."""
+        if made.library is None or made.derived.fused is None:
+            return interpret(made.derived.graph, tensors, sizes)
+        return run(made.derived.fused.plan, made.library, made.kernels, tensors, sizes, cpu.threads())
+
+
+def _like(what: str, value: object, storage: Storage, dims: tuple[int, ...]) -> Array:
+    array = take(what, value, storage)
+    if array.shape != dims:
+        raise InputError(f"{what}: expected shape {list(dims)}, got {list(array.shape)}")
+    return array
