@@ -14,7 +14,7 @@ from irc.recompute import Choice, choice, kept
 
 
 def arrange(forward: Fused) -> Fused:
-    """A program without gradients."""
+    """Steps that keep nothing for others: a program without gradients, or derivatives made in one go."""
     return _in_memory(forward, (), ())
 
 
