@@ -53,8 +53,8 @@ class Derivatives:
         made = self._kernels(False, moves, sizes)
         values = self._run(made, {**inputs, **moves}, sizes)
         names = dict(made.derived.graph.outputs)
-        outputs = [public for public, _ in self.graph.outputs]
-        return {n: values[names[n]] for n in outputs}, {n: values[names[tangent_name(n)]] for n in outputs}
+        outputs = {n: values[names[n]] for n, _ in self.graph.outputs}
+        return outputs, {n: values[names[tangent_name(n)]] for n in outputs if tangent_name(n) in names}
 
     def hvp(
         self, inputs: Mapping[str, Array], vectors: Mapping[str, Any], cotangents: Mapping[str, Any],

@@ -71,6 +71,7 @@ class _Backward:
         self.contributions: dict[str, list[Contribution]] = {n.name: [] for n in graph}
         self.support: dict[str, Expr | None] = {}
         self.taken = {n.name for n in graph}
+        self.gradients: dict[str, str] = {}  # of each node, the name of its cotangent
         self.active = self._active()
 
     def _active(self) -> set[str]:
@@ -102,9 +103,10 @@ class _Backward:
         return Graph(name, nodes, outputs, graph.sizes, graph.facts, accesses=graph.accesses, kept=kept)
 
     def _gradient(self, name: str) -> str:
-        if gradient_name(name) not in self.taken:  # an input that no output depends on
-            self.nodes.append(Scatter(gradient_name(name), shape(self.graph[name]), ()))
-        return gradient_name(name)
+        if name not in self.gradients:  # an input that no output depends on
+            self.gradients[name] = self.fresh(gradient_name(name))
+            self.nodes.append(Scatter(self.gradients[name], shape(self.graph[name]), ()))
+        return self.gradients[name]
 
     def _forward_part(self) -> list[Node]:
         """What sums over pairs, and what is returned, as the forward pass saved it; everything else computed again.
@@ -129,7 +131,7 @@ class _Backward:
     def _collect(self, node: Node) -> None:
         """Sum the contributions to a node into its cotangent `d.name`."""
         parts = self.contributions[node.name]
-        name = self.fresh(gradient_name(node.name))
+        name = self.gradients[node.name] = self.fresh(gradient_name(node.name))
         whole = enumerates(parts[0], shape(node)) if len(parts) == 1 else None
         merged = whole is not None and any(count > 1 for count in whole[1])  # a sum needs no copy into product axes
         if whole is not None and merged and isinstance(only := self._renamed(parts[0], name, *whole), Reduce):
@@ -194,7 +196,7 @@ class _Backward:
                 self._max(node, axes, over, body, where)
             case _:
                 for update in node.updates if isinstance(node, Scatter) else ():
-                    at = Load(gradient_name(node.name), update.indices)
+                    at = Load(self.gradients[node.name], update.indices)
                     self._through(node, update.over, update.body, update.where, at, None)
 
     def _max(
@@ -208,7 +210,7 @@ class _Backward:
         self._through(node, axes + over, body, where, mul_where(share, tie), None)
 
     def _cotangent(self, node: Map | Reduce) -> Expr:
-        return Load(gradient_name(node.name), position(node.axes, node.groups))
+        return Load(self.gradients[node.name], position(node.axes, node.groups))
 
     def _through(
         self, node: Node, axes: tuple[Axis, ...], body: Expr, where: Expr | None, cotangent: Expr, whole: str | None

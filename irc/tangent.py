@@ -14,7 +14,7 @@ from dataclasses import replace
 from irc.codegen.expr import Expr, Kind, Load, Op, loads, number, op, substitute
 from irc.derivative import ZERO, mul_where, partial
 from irc.differentiate import differentiable, differentiate, order
-from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, own_element, shape
+from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, kind, own_element, shape
 from irc.simplify import simplify
 
 Part = tuple[Expr, Load]  # the slope of a body in an element that it reads, and that element's tangent
@@ -26,9 +26,10 @@ def tangent_name(name: str) -> str:
 
 def tangent(graph: Graph, along: Collection[str]) -> Graph:
     """The graph that maps inputs, and a tangent `NAME.tangent` for each input of `along`, to the outputs of `graph` and
-    their tangents, `(output.tangent, …)`. All other inputs stand still."""
-    made = _Forward(graph, along).run(tuple(name for _, name in graph.outputs))
-    tangents = tuple((tangent_name(public), tangent_name(name)) for public, name in graph.outputs)
+    the tangents of those that are floating, `(output.tangent, …)`. All other inputs stand still."""
+    floating = [(public, name) for public, name in graph.outputs if kind(graph[name]) is Kind.FLOAT]
+    made = _Forward(graph, along).run(tuple(name for _, name in floating))
+    tangents = tuple((tangent_name(public), tangent_name(name)) for public, name in floating)
     return simplify(replace(made, name=f"{graph.name}.tangent", outputs=(*graph.outputs, *tangents)))
 
 

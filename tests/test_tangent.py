@@ -295,3 +295,30 @@ def test_derivatives_are_compiled_when_asked_for_and_kept(monkeypatch: pytest.Mo
         for along in ({"q": values["q"]}, {"q": values["q"]}, {"k": values["k"]}):
             program.jvp(values, along)
     assert asked in ([(("q",), False), (("k",), False)], [])
+
+
+def test_outputs_that_are_no_floats_have_no_tangent_and_names_do_not_meet() -> None:
+    """A core `d` has a tile `d.weight`, which is not the gradient of `weight`."""
+    program = reference("""
+attention names {
+  size B, S, D
+  input q[B,S,D], k[B,S,D]
+  param weight[S]
+  core d[b,i,c] {
+    score q[b,i,e] * k[b,j,e]
+    bias weight[j]
+    softmax j
+    matmul k[b,j,c]
+  }
+  merge { positive[s] = where(weight[s] > 0, 1, 0) }
+  return d, positive
+}
+""")
+    rng = np.random.default_rng(19)
+    values = inputs(program, SIZES, rng)
+    along, u = direction(program, values, rng), {"d": rng.standard_normal(values["q"].shape)}
+    outputs, found = program.jvp(values, along)
+    assert (set(outputs), set(found)) == ({"d", "positive"}, {"d"})
+    back, scale = dot(program.forward(**values).backward(**u), along)
+    assert dot(found, u)[0] == pytest.approx(back, abs=1e-10 * scale)
+    assert program.hvp(values, along, u)["weight"].shape == values["weight"].shape
