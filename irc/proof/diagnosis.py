@@ -75,15 +75,18 @@ def _masks(graph: Graph, property: Property, core: Core, model: Model) -> tuple[
     found = (*_with_mask_changed(graph, property, core), *_with_masks_added(graph, property, core))
     if property.name == "incremental":  # no single pair tells
         return (*found, *_with_last_aligned(graph, core))
-    return tuple(c for c in found if _differs(graph, c.graph, core, model))
+    some = property.name in ("causal", "window")  # which hold of no pair at all
+    return tuple(c for c in found if _differs(graph, c.graph, core, model, some))
 
 
-def _differs(graph: Graph, other: Graph, core: Core, model: Model) -> bool:
-    """Whether the mask has changed at the offending pair or row, and lets some pair through."""
+def _differs(graph: Graph, other: Graph, core: Core, model: Model, some: bool) -> bool:
+    """Whether the mask has changed at the offending pair or row; with `some`, it must let some pair through."""
     before = pairs(graph, core, model)
     after = pairs(other, next(c for c in other.cores if c.name == core.name), model)
     if before is None or after is None or before.row is None:
         return True
+    if some and not after.filled.any():
+        return False
     at = before.row if before.column is None else (before.row, before.column)
     return bool((before.filled[at] != after.filled[at]).any())
 
