@@ -128,6 +128,69 @@ def different(rng: Rng, s: Values) -> Values:
     return {"top": rng.permuted(np.broadcast_to(np.arange(s["M"], dtype=np.int32), shape), axis=-1)[..., : s["K"]]}
 
 
+def window_start(at: Array, before: int, after: int, length: int) -> Array:
+    """The first of `before + 1 + after` places around `at`, moved inwards at the border."""
+    return np.minimum(np.maximum(at - before, 0), length - before - after - 1)
+
+
+def natten_tiles(v: Values, i: Array, j: Array) -> Array:
+    """Coordinates of all tokens in the order in which they lie, then as in `natten`."""
+    y, x, p, u = np.indices((v["Y"], v["X"], v["P"], v["R"])).reshape(4, -1)
+    return curve(v | {"row": y * v["P"] + p, "column": x * v["R"] + u}, (v["Y"] * v["P"], v["X"] * v["R"]))
+
+
+def curve(v: Values, extents: tuple[int, int]) -> Array:
+    inside = True
+    for table, length in zip((v["row"], v["column"]), extents, strict=True):
+        first = window_start(table, v["r"], v["r"], length)[:, None]
+        inside = inside & (table >= first) & (table <= first + 2 * v["r"])
+    return np.asarray(inside)
+
+
+def sliding_tiles(v: Values, i: Array, j: Array) -> Array:
+    extents = tuple(v[n] for n in ("T", "Y", "X") if n in v)
+    image = int(np.prod(extents)) * v["M"]
+    inside = True
+    for mine, other, length in zip(
+        *(np.unravel_index(np.minimum(x // v["M"], image // v["M"] - 1), extents) for x in (i, j)), extents, strict=True
+    ):
+        first = window_start(mine, v["a"], v["z"], length)
+        inside = inside & (other >= first) & (other <= first + v["a"] + v["z"])
+    return (j < image + v["text"]) & ((i >= image) | (j >= image) | inside)
+
+
+def video_across(v: Values, i: Array, j: Array) -> Array:
+    place = (np.arange(v["S"]) - v["prompt"]) % v["frame"]
+    near = abs(place[:, None] - place) < v["width"]
+    near[: v["prompt"]] = near[:, : v["prompt"]] = True
+    return near
+
+
+def topk_tiles(v: Values, i: Array, j: Array) -> Array:
+    chosen = np.zeros((*v["top"].shape[:3], v["N"]), bool)
+    np.put_along_axis(chosen, v["top"], True, axis=-1)
+    return chosen[:, :, i[:, 0] // v["M"]][..., j // v["M"]] & (j % v["M"] < v["full"][j // v["M"]])
+
+
+def some_tiles(rng: Rng, s: Values) -> Values:
+    shape = (s["B"], s["H"], s["N"], s["N"])
+    order = rng.permuted(np.broadcast_to(np.arange(s["N"], dtype=np.int32), shape), axis=-1)
+    return {"top": order[..., : s["K"]], "full": whole(rng, 1, s["M"], (s["N"],))}
+
+
+def shared_prefixes(v: Values, i: Array, j: Array) -> Array:
+    doc, root = v["doc"], v["root"][v["doc"]]
+    own = (doc[:, None] == doc) & (j <= i)
+    return own | ((doc != root)[:, None] & (doc == root[:, None]))
+
+
+def rollouts(rng: Rng, s: Values) -> Values:
+    """Documents of random lengths, each continuing itself or an earlier prompt."""
+    root = np.arange(s["N"], dtype=np.int32)
+    root[1::2] = 0
+    return {"doc": np.sort(whole(rng, 0, s["N"] - 1, (s["S"],))), "root": root}
+
+
 CASES: dict[str, Case] = {
     "block_causal": Case(lambda v, i, j: j < (i // v["block"] + 1) * v["block"], SELF, lambda r, s: {"block": 6}),
     "block_diagonal": Case(lambda v, i, j: i // v["block"] == j // v["block"], SELF, lambda r, s: {"block": 6}),
@@ -200,6 +263,53 @@ CASES: dict[str, Case] = {
     "topk_blocks": Case(topk_blocks, {"B": 2, "H": 2, "S": 40, "M": 5, "K": 3, "D": 8}, different),
     "tree": Case(tree, {"B": 2, "H": 2, "T": 12, "S": 37, "D": 8}, ancestors),
     "volume": Case(volume, {"B": 1, "H": 2, "T": 4, "Y": 3, "X": 4, "D": 8}, lambda r, s: {"r": 1}),
+    "dilated_both": Case(
+        lambda v, i, j: np.isin(i - j, np.arange(0, v["r"] + 1, v["step"]) * np.array([[1], [-1]])),
+        SELF,
+        lambda r, s: {"step": 3, "r": 10},
+    ),
+    "draft_blocks": Case(
+        lambda v, i, j: (j < v["P"]) | ((j - v["P"] <= i) & (j - v["P"] >= i - i % v["block"])),
+        {"B": 2, "H": 2, "P": 11, "S": 21, "D": 8},
+        lambda r, s: {"block": 4},
+    ),
+    "global_table": Case(
+        lambda v, i, j: v["everywhere"][:, None] | v["everywhere"] | (abs(i - j) <= v["r"]),
+        SELF,
+        lambda r, s: {"r": 3, "everywhere": r.random(s["S"]) < 0.1},
+    ),
+    "image_intervals": Case(
+        lambda v, i, j: (i >= np.repeat(v["first"], v["P"])) & (i < np.repeat(v["last"], v["P"])),
+        {"B": 2, "H": 2, "S": 37, "N": 4, "P": 5, "D": 8},
+        lambda r, s: {
+            "first": np.arange(s["N"], dtype=np.int32) * 9 + 2,
+            "last": np.arange(s["N"], dtype=np.int32) * 9 + whole(r, 4, 20, (s["N"],)),
+        },
+    ),
+    "natten_curve": Case(
+        lambda v, i, j: curve(v, (v["Y"], v["X"])),
+        SELF,
+        lambda r, s: {"Y": 6, "X": 7, "r": 2, "row": whole(r, 0, 5, (s["S"],)), "column": whole(r, 0, 6, (s["S"],))},
+    ),
+    "natten_tiles": Case(natten_tiles, {"B": 1, "H": 2, "Y": 2, "X": 3, "P": 3, "R": 2, "D": 8}, lambda r, s: {"r": 2}),
+    "shared_prefixes": Case(shared_prefixes, SELF | {"N": 5}, rollouts),
+    "sliding_tiles": Case(
+        sliding_tiles,
+        {"B": 1, "H": 2, "Y": 3, "X": 4, "M": 4, "S": 55, "D": 8},
+        lambda r, s: {"a": 1, "z": 0, "text": 5},
+    ),
+    "sliding_tiles_video": Case(
+        sliding_tiles,
+        {"B": 1, "H": 2, "T": 4, "Y": 3, "X": 3, "M": 2, "S": 80, "D": 8},
+        lambda r, s: {"a": 1, "z": 1, "text": 6},
+    ),
+    "topk_tiles": Case(topk_tiles, {"B": 2, "H": 2, "N": 5, "M": 8, "K": 3, "D": 8}, some_tiles),
+    "video_across": Case(video_across, SELF, lambda r, s: {"prompt": 4, "frame": 8, "width": 2}),
+    "video_near": Case(
+        lambda v, i, j: (np.minimum(i, j) < v["prompt"]) | (j < v["first"]) | (abs(i - j) < v["width"]),
+        SELF,
+        lambda r, s: {"prompt": 4, "first": 9, "width": 6},
+    ),
 }
 
 

@@ -15,7 +15,9 @@ from irc.pipeline import front
 from tests.test_kernels import Arrays, both
 
 FOLDER = Path(__file__).parent.parent / "examples"
-EXAMPLES = sorted(p for p in FOLDER.rglob("*.attn") if p.parent.name not in ("masks", "bugzoo"))  # their own tests
+EXAMPLES = sorted(
+    p for p in FOLDER.rglob("*.attn") if p.parent.name not in ("masks", "variants", "bugzoo")
+)  # their own tests
 SMALL = {"B": 2, "H": 4, "G": 2, "S": 37, "Sq": 21, "Sk": 37, "Sm": 19, "D": 8, "E": 24, "Y": 5, "X": 6, "N": 37}
 PARTS = ("H", "G", "D", "Y", "X", "B")
 

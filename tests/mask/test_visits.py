@@ -23,11 +23,26 @@ from irc.mask.visits import EMPTY, FULL, Visits
 from tests.masks import CASES, FOLDER, graph
 
 NAMES = sorted(path.stem for path in FOLDER.glob("*.attn"))
-FIXED = {"packed": ("T", "N"), "ring": ("Sq", "Sk")}  # sizes that the case's own tables have
+FIXED = {  # sizes that the case's own tables and scalars have
+    "packed": ("T", "N"),
+    "ring": ("Sq", "Sk"),
+    "shared_prefixes": ("N",),
+    "sliding_tiles": ("Y", "X", "M", "S"),
+    "sliding_tiles_video": ("T", "Y", "X", "M", "S"),
+    "natten_tiles": ("Y", "X"),
+    "topk_tiles": ("N", "M"),
+}
 LONG = {"S": 700, "Sq": 300, "Sk": 700, "N": 350, "M": 80, "T": 60, "Y": 26, "X": 26}
 LOOSE = {"dilated": 1.05, "strided": 1.05, "neighbourhood": 1.05, "natten": 1.05, "natten_tiled": 1.05, "volume": 1.05}
 """Visited tiles over needed ones, at most, on large sizes; 1 for the others."""
-UNBOUNDED = {"groups", "shared_prefix", "topk_blocks", "tree", "image_text"}  # tables of arbitrary entries
+UNBOUNDED = {
+    "groups",
+    "shared_prefix",
+    "shared_prefixes",
+    "topk_blocks",
+    "tree",
+    "image_text",
+}  # tables of arbitrary entries
 
 
 @cache
