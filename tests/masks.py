@@ -166,18 +166,6 @@ def video_across(v: Values, i: Array, j: Array) -> Array:
     return near
 
 
-def topk_tiles(v: Values, i: Array, j: Array) -> Array:
-    chosen = np.zeros((*v["top"].shape[:3], v["N"]), bool)
-    np.put_along_axis(chosen, v["top"], True, axis=-1)
-    return chosen[:, :, i[:, 0] // v["M"]][..., j // v["M"]] & (j % v["M"] < v["full"][j // v["M"]])
-
-
-def some_tiles(rng: Rng, s: Values) -> Values:
-    shape = (s["B"], s["H"], s["N"], s["N"])
-    order = rng.permuted(np.broadcast_to(np.arange(s["N"], dtype=np.int32), shape), axis=-1)
-    return {"top": order[..., : s["K"]], "full": whole(rng, 1, s["M"], (s["N"],))}
-
-
 def shared_prefixes(v: Values, i: Array, j: Array) -> Array:
     doc, root = v["doc"], v["root"][v["doc"]]
     own = (doc[:, None] == doc) & (j <= i)
@@ -303,7 +291,6 @@ CASES: dict[str, Case] = {
         {"B": 1, "H": 2, "T": 4, "Y": 3, "X": 3, "M": 2, "S": 80, "D": 8},
         lambda r, s: {"a": 1, "z": 1, "text": 6},
     ),
-    "topk_tiles": Case(topk_tiles, {"B": 2, "H": 2, "N": 5, "M": 8, "K": 3, "D": 8}, some_tiles),
     "video_across": Case(video_across, SELF, lambda r, s: {"prompt": 4, "frame": 8, "width": 2}),
     "video_near": Case(
         lambda v, i, j: (np.minimum(i, j) < v["prompt"]) | (j < v["first"]) | (abs(i - j) < v["width"]),

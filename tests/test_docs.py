@@ -15,11 +15,14 @@ ROOT = Path(__file__).parent.parent
 ZOO = sorted((ROOT / "examples" / "bugzoo").glob("*.attn"))
 
 
-@pytest.mark.parametrize(("maker", "page"), [("bugzoo", "bugzoo"), ("gallery", "masks")])
-def test_page_is_current(maker: str, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("maker", "text", "page"),
+    [("bugzoo", "page", "bugzoo"), ("gallery", "masks", "masks"), ("gallery", "variants", "variants")],
+)
+def test_page_is_current(maker: str, text: str, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("COLUMNS", "110")
-    made = runpy.run_path(str(ROOT / "docs" / f"{maker}.py"))["page"]()
+    made = runpy.run_path(str(ROOT / "docs" / f"{maker}.py"))[text]()
     assert (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") == made, "run `make gallery`"
 
 
@@ -35,3 +38,10 @@ def test_every_mask_has_a_picture() -> None:
     names = {p.stem for p in masks.glob("*.attn")}
     assert set(json.loads((masks / "pictures.json").read_text(encoding="utf-8"))) == names
     assert {p.stem for p in (ROOT / "docs" / "masks").glob("*.png")} == names
+
+
+def test_pictures_of_variants_are_of_programs() -> None:
+    variants = ROOT / "examples" / "variants"
+    shown = set(json.loads((variants / "pictures.json").read_text(encoding="utf-8")))
+    assert shown <= {p.stem for p in variants.glob("*.attn")}
+    assert {p.stem for p in (ROOT / "docs" / "variants").glob("*.png")} == shown

@@ -39,9 +39,9 @@ def arguments(name: str) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 def rounded(values: dict[str, Any], name: str, dtype: str) -> dict[str, Any]:
-    """Floating arguments in the program's element type."""
-    floating = {n.name for n in graph(name).inputs if n.kind is Kind.FLOAT}
-    return {n: np.asarray(a, DTYPE[dtype]) if n in floating else a for n, a in values.items()}
+    """Floating arguments in the program's element type; scalars have 32 bits at least."""
+    types = {n.name: n.role == "scalar" and dtype == "bf16" for n in graph(name).inputs if n.kind is Kind.FLOAT}
+    return {n: np.asarray(a, DTYPE["f32" if types[n] else dtype]) if n in types else a for n, a in values.items()}
 
 
 def formula(name: str, values: dict[str, Any], sizes: dict[str, int]) -> tuple[Array, ...]:

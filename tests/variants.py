@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,6 +203,18 @@ def statistics(v: Values) -> tuple[Array, ...]:
     return weight @ v.v, np.log(np.exp(score).sum(-1)), score.max(-1), (weight * surprise).sum(-1)
 
 
+def topk_tiles(v: Values) -> Array:
+    chosen = np.zeros((v.B, v.H, v.N, v.N), bool)
+    np.put_along_axis(chosen, v.top, True, axis=-1)
+    i, j = np.arange(v.N * v.M) // v.M, np.arange(v.N * v.M)
+    return plain(v, 0, chosen[:, :, i][..., j // v.M] & (j % v.M < v.full[j // v.M]))
+
+
+def some_tiles(rng: Rng, s: Values) -> dict[str, Any]:
+    order = rng.permuted(np.broadcast_to(np.arange(s.N, dtype=np.int32), (s.B, s.H, s.N, s.N)), axis=-1)
+    return {"top": order[..., : s.K], "full": 1 + whole(rng, s.M, (s.N,))}
+
+
 # several heads, several cores
 
 
@@ -317,12 +330,13 @@ CASES: dict[str, Case] = {
     "dropout": Case(dropout, {"S": 13}, lambda r, s: {"p": 0.25, "seed": 2**30 + 7}),
     "evoformer_column": Case(evoformer_column, {"N": 11, "S": 9}),
     "evoformer_row": Case(lambda v: sigmoid(v.gate) * plain(v, v.pair[:, None]), {"N": 3}),
-    "fire": Case(fire, {"M": 6}),
+    "fire": Case(fire, {"M": 6}, lambda r, s: {"place": np.tile(np.arange(s.S) * 1.0, (s.B, 1))}),
     "forgetting": Case(
         lambda v: plain(v, v.gates[..., None] - v.gates[..., None, :], causal(v)),
         draw=lambda r, s: {"gates": -np.cumsum(r.uniform(0, 0.3, (s.B, s.H, s.S)), -1)},
     ),
     "gated_output": Case(lambda v: joined(sigmoid(split(v.x @ v.Wg, v.H)) * plain(v, 0, causal(v))) @ v.Wo, {"E": 20}),
+    "gelu": Case(lambda v: scaled(v) * np.vectorize(lambda x: (1 + math.erf(x / math.sqrt(2))) / 2)(scaled(v)) @ v.v),
     "graph_distances": Case(
         lambda v: plain(v, np.moveaxis(v.T[:, v.dist], 0, 1)),
         {"M": 6},
@@ -363,6 +377,7 @@ CASES: dict[str, Case] = {
     "swin": Case(swin, {"Y": 2, "X": 3, "M": 4}),
     "t5_buckets": Case(t5, {"N": 16}, buckets),
     "talking_heads": Case(talking_heads),
+    "topk_tiles": Case(topk_tiles, {"N": 5, "M": 8, "K": 3}, some_tiles, ("M",)),
     "transformer_xl": Case(transformer_xl),
     "triangle_end": Case(triangle_end, {"N": 9}),
     "triangle_start": Case(triangle_start, {"N": 9}),

@@ -30,7 +30,6 @@ FIXED = {  # sizes that the case's own tables and scalars have
     "sliding_tiles": ("Y", "X", "M", "S"),
     "sliding_tiles_video": ("T", "Y", "X", "M", "S"),
     "natten_tiles": ("Y", "X"),
-    "topk_tiles": ("N", "M"),
 }
 LONG = {"S": 700, "Sq": 300, "Sk": 700, "N": 350, "M": 80, "T": 60, "Y": 26, "X": 26}
 LOOSE = {"dilated": 1.05, "strided": 1.05, "neighbourhood": 1.05, "natten": 1.05, "natten_tiled": 1.05, "volume": 1.05}
