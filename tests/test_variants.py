@@ -99,3 +99,15 @@ def test_kernels_are_the_interpreter(name: str, dtype: str) -> None:
     largest = max(float(np.linalg.norm(g)) for g in against.values())
     for which, gradient in gradients.items():
         assert relative(gradient, against[which], 0.1 + 0.1 * largest) < TOLERANCE[dtype] * 3, which
+
+
+def test_latent_attention_is_the_same_expanded_and_absorbed() -> None:
+    values, sizes = arguments("latent_expanded")
+    expanded, absorbed = (
+        compiled(name, sizes, target="reference").forward(**values) for name in ("latent_expanded", "latent_absorbed")
+    )
+    assert relative(absorbed.outputs["o"], expanded.outputs["o"]) < 1e-13
+    cotangent = np.random.default_rng(4).standard_normal(expanded.outputs["o"].shape)
+    wanted = expanded.backward(o=cotangent)
+    for which, gradient in absorbed.backward(o=cotangent).items():
+        assert relative(gradient, wanted[which]) < 1e-12, which
