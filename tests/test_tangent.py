@@ -19,6 +19,7 @@ from irc.fuse import Precision
 from irc.interpret import size_value
 from irc.ir import is_tile
 from irc.pipeline import tangents
+from irc.tile import NotFusible
 from tests.cases import CASES, CORE, text
 from tests.random_programs import RandomProgram, programs
 from tests.test_kernels import DTYPE, TOLERANCE, relative, widened
@@ -326,3 +327,22 @@ attention names {
     back, scale = dot(program.forward(**values).backward(**u), along)
     assert dot(found, u)[0] == pytest.approx(back, abs=1e-10 * scale)
     assert program.hvp(values, along, u)["weight"].shape == values["weight"].shape
+
+
+def test_what_does_not_fuse_is_an_error_that_names_the_reference(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*given: object) -> None:
+        raise NotFusible("x is no sum over features")
+
+    monkeypatch.setattr(pipeline, "fuse", refuse)
+    monkeypatch.setenv("IRC_CACHE_DIR", str(tmp_path))
+    rng = np.random.default_rng(20)
+    program = irc.compile(PROGRAMS["sigmoid"], dtype="f64")
+    values = inputs(program, SIZES, rng)
+    with pytest.raises(irc.Error, match=r'its tangents do not fuse \(x is .*\); target="reference" computes them'):
+        program.jvp(values, {"q": values["q"]})
+    with pytest.raises(irc.Error, match="its second derivatives do not fuse"):
+        program.hvp(values, {"q": values["q"]}, {})
+    by_reference = irc.compile(PROGRAMS["sigmoid"], target="reference")
+    assert by_reference.jvp(values, {"q": values["q"]})[1]["o"].any()
