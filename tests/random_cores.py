@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from hypothesis import strategies as st
 
+from irc.philox import uniform
 from tests.random_operands import Layout, Names, Operand, Projection, argument, earlier, paged
 from tests.random_terms import (
     Array,
@@ -23,6 +24,7 @@ from tests.random_terms import (
 )
 
 T = TypeVar("T")
+RATE, SEED = 0.25, 7
 STATISTICS = {"lse": "logsumexp", "peak": "max", "entropy": "entropy"}
 
 
@@ -51,6 +53,8 @@ class Core:
     out: Layout
     stages: tuple[tuple[str, Term], ...]  # scale, bias, map, in order
     masks: tuple[tuple[str, Term], ...]  # allow or block, in order
+    normaliser: str
+    below: tuple[str, ...]  # gain, drop: what becomes of the weights, in order
     sink: bool
     rotary: bool  # a second product in the score, of keys that all heads share
     statistics: Mapping[str, str]  # the order of the axes of each, of b, h, s
@@ -70,6 +74,7 @@ class Core:
         if self.rotary:
             found += [Tensor("input", "qr", at.dims("H", at.rows, "R")), Tensor("input", "kr", at.dims(at.keys, "R"))]
         found += [Tensor("param", "sink", ("H",))] if self.sink else []
+        found += [Tensor("param", "weighing", ("H",))] if "gain" in self.below else []
         return (*found, *(t for _, term in self.stages + self.masks for t in term.tensors))
 
     @property
@@ -88,7 +93,9 @@ class Core:
         lines = [] if at.same else [f"align {at.align}"]
         more = f" + qr[{at.batch}h,{at.row},r] * kr[{at.batch}{at.key},r]" if self.rotary else ""
         lines += [f"score {q} * {k}{more}", *(f"{kind} {term.text}" for kind, term in self.stages + self.masks)]
-        lines += [f"softmax {at.key}{' with sink[h]' if self.sink else ''}", f"matmul {v}"]
+        lines += [f"{self.normaliser} {at.key}{' with sink[h]' if self.sink else ''}"]
+        lines += [{"gain": "map weighing[h] * weight ^ 2", "drop": f"drop {RATE} seed {SEED}"}[b] for b in self.below]
+        lines += [f"matmul {v}"]
         lines += [f"stat {written} = {STATISTICS[n]}" for n, written in stats.items()]
         header = f"core {self.out.write(self.name, query | {'d': 'd'})}{f', {first}' if first else ''}{over}"
         return [f"{header} {{", *(f"  {line}" for line in lines), "}"]
@@ -118,10 +125,32 @@ class Core:
         weight = weight / np.where(total > 0, total, 1.0)[..., None]
         lse = np.log(total) + top
         entropy = np.where(allowed, weight * (lse[..., None] - score), 0.0).sum(-1)
+        if self.normaliser != "softmax":
+            weight = weights(self.normaliser, score, allowed)
+        for kind in self.below:
+            weight = e["weighing"][:, None, None] * weight**2 if kind == "gain" else dropped(weight)
         heads = np.einsum("bhij,bhjd->bhid", weight, v)
         every = {"lse": lse, "peak": peak, "entropy": entropy}
         found = {n + self.suffix: arranged(every[n], order) for n, order in self.statistics.items()}
         return {f"{self.name}.heads": heads, self.name: self.out.stored(heads), **found}
+
+
+def weights(normaliser: str, score: Array, allowed: Array) -> Array:
+    """Those of the normalisers that see a row's sum at most."""
+    kept = np.where(allowed, score, 0.0)
+    match normaliser:
+        case "sigmoid":
+            return np.where(allowed, 1 / (1 + np.exp(-kept)), 0.0)
+        case "relu":
+            return np.maximum(kept, 0.0)
+        case _:
+            return kept / np.maximum(np.abs(kept.sum(-1, keepdims=True)), 1.0)
+
+
+def dropped(weight: Array) -> Array:
+    b, h, i, j = np.ogrid[tuple(slice(n) for n in weight.shape)]
+    draws = uniform(np.asarray(SEED), b * weight.shape[1] + h, i, j)
+    return np.where(draws < RATE, 0.0, weight / (1 - RATE))
 
 
 def arranged(statistic: Array, order: str) -> Array:
@@ -216,7 +245,14 @@ def core(chance: Chance, at: Positions, heads: Heads, first: Core | None) -> Cor
     count = chance.one(0, 1, 1, 1, 2) if "mask" in chance.features else 0
     masks = tuple((chance.one("allow", "allow", "block"), chance.draw(predicates(at))) for _ in range(count))
     order = ["bhs", "bsh", "hsb"] if at.batched else ["hs", "sh"]
-    wanted = [s for s in STATISTICS if chance.has(s) and not (s == "peak" and "map" in kinds)]  # saturated, it is a tie
+    normaliser = chance.one("sigmoid", "relu", "normalize") if chance.has("normaliser", 4) else "softmax"
+    sink = chance.has("sink", 4) and normaliser == "softmax"
+    below = tuple(b for b in chance.draw(st.permutations(("gain", "drop"))) if chance.has(b, 6))
+    wanted = [
+        s
+        for s in STATISTICS
+        if (normaliser == "softmax" or s == "peak") and chance.has(s) and not (s == "peak" and "map" in kinds)
+    ]  # saturated, it is a tie
     read, values = operands(chance, at, heads, first)
     return Core(
         suffix="" if first is None else "2",
@@ -227,7 +263,9 @@ def core(chance: Chance, at: Positions, heads: Heads, first: Core | None) -> Cor
         out=layout(chance, at, {"h": "H"}),
         stages=stages,
         masks=masks,
-        sink=chance.has("sink", 4),
+        normaliser=normaliser,
+        below=below,
+        sink=sink,
         rotary=chance.has("rotary", 4),
         statistics={s: chance.one(*order) for s in wanted},
     )

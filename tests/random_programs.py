@@ -22,7 +22,7 @@ from tests.random_operands import weight
 from tests.random_terms import Array, Tensor, Values
 
 ARRANGEMENTS = ("align", "grid", "unbatched", "layout", "packed", "grouped", "projected", "paged", "second", "merge")
-STAGES = ("scale", "bias", "map", "mask", "sink", "rotary", "lse", "peak", "entropy")
+STAGES = ("scale", "bias", "map", "mask", "normaliser", "gain", "drop", "sink", "rotary", "lse", "peak", "entropy")
 FEATURES = frozenset((*ARRANGEMENTS, *STAGES))
 LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9)
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from functools import partial
 
 from irc.codegen.expr import TRUE, Expr, Index, Kind, Op, indices, loads, op, substitute
-from irc.ir import Core, Graph, Property, bodies, shape
+from irc.ir import Core, Graph, Input, Property, bodies, shape
 from irc.printer import expression
 from irc.proof.claim import Claim
+from irc.proof.decide import is_proved
 from irc.proof.distinct import distinct
 from irc.proof.flow import Chain, Undecided, all_of, chains, inline, own_axes, possible, reads_floats
 from irc.proof.growth import dimensions
@@ -48,9 +49,14 @@ def claims(property: Property, graph: Graph) -> tuple[Claim, ...]:
 
 
 def _nonempty(core: Core, graph: Graph) -> Claim:
-    goal = op("not", possible(op("not", inline(core.support or TRUE, graph))))
+    support = inline(core.support or TRUE, graph)
     about = f"every row of `{core.name}` has an allowed key"
-    return Claim(about, core.batch + core.rows, goal, some=core.columns, core=core.name)
+    goal = op("not", possible(op("not", support)))
+    claim = Claim(about, core.batch + core.rows, goal, some=core.columns, core=core.name)
+    made = [n for n in dict.fromkeys(load.tensor for load in loads(support)) if not isinstance(graph[n], Input)]
+    if made and not is_proved(claim, graph):  # whatever an argument holds may be so; what is computed may not
+        raise Undecided(f"the mask of `{core.name}` depends on `{made[0]}`, which the program computes")
+    return claim
 
 
 def _equivalent(property: Property, graph: Graph) -> Claim:
