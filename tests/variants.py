@@ -154,6 +154,14 @@ def latent(v: Values) -> Array:
     return softmax(score / np.sqrt(v.D + v.P), causal(v)) @ split(v.latent @ v.Wv, v.H)
 
 
+def rotary(v: Values) -> Array:
+    """Pairs of features as complex numbers."""
+    turn = np.exp(1j * np.arange(v.S)[:, None] * v.base ** (-np.arange(v.P) / v.P))
+    q, k = ((x[..., 0, :] + 1j * x[..., 1, :]) * turn for x in (v.q, v.k))
+    weight = softmax((q @ np.conj(np.swapaxes(k, -1, -2))).real / np.sqrt(2 * v.P), causal(v))
+    return np.einsum("bhij,bhjud->bhiud", weight, v.v)
+
+
 def cosine(v: Values) -> Array:
     q, k = (x / np.sqrt((x * x).sum(-1, keepdims=True) + 1e-6) for x in (v.q, v.k))
     return softmax(qk(q, k) * np.exp(heads(v.temperature))) @ v.v
@@ -361,6 +369,7 @@ CASES: dict[str, Case] = {
     "relu": Case(lambda v: np.maximum(scaled(v), 0) / v.S @ v.v),
     "relu_squared": Case(lambda v: np.where(causal(v), np.maximum(scaled(v), 0), 0) ** 2 / v.S @ v.v),
     "retention": Case(retention, draw=lambda r, s: {"gamma": r.uniform(0.7, 0.98, s.H)}),
+    "rotary": Case(rotary, {"P": 4}, lambda r, s: {"base": 100.0}),
     "sandwich": Case(lambda v: plain(v, v.similarity[past(v) + v.S - 1] * heads(v.ratio), causal(v))),
     "scalable_softmax": Case(
         lambda v: softmax(scaled(v) * heads(v.s) * np.log(np.arange(v.S) + 1)[:, None], causal(v)) @ v.v
