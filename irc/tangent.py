@@ -82,6 +82,8 @@ class _Forward:
                 return self._logsumexp(node)
             case Reduce(op="max"):
                 return self._max(node)
+            case Reduce(op="argmax"):
+                return None
             case Scatter():
                 updates = [(u, self._parts(u.body)) for u in node.updates]
                 moved = tuple(replace(u, body=total(parts)) for u, parts in updates if parts)

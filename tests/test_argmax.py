@@ -81,6 +81,12 @@ def test_it_is_one_kernel_with_the_softmax() -> None:
     assert len(compiled.forward.kernels) == 1
 
 
+def test_it_has_no_tangent() -> None:
+    inputs = widened(integers(np.random.default_rng(3), "f32")) | {"ahead": np.int64(0)}
+    tangents = irc.compile(text(), target="reference").jvp(inputs, {n: inputs[n] for n in "qkv"})[1]
+    assert set(tangents) == {"o"}
+
+
 def test_scores_that_are_not_finite() -> None:
     """NaN counts as the lowest; where all are the lowest, the first supported key is the one."""
     inputs = integers(np.random.default_rng(1), "f32")
