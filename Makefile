@@ -25,7 +25,7 @@ demo: $(STAMPS)/plot
 	$(QUIET) $(BIN)/python examples/charlm/train.py --steps 400 --plot out/charlm.png
 
 test: $(STAMPS)/test
-	$(BIN)/python -m pytest -q tests --ignore=tests/peers
+	$(BIN)/python -m pytest -q -n auto --dist worksteal tests --ignore=tests/peers
 
 test-peers: $(STAMPS)/peers
 	$(QUIET) $(BIN)/python -m pytest -q tests/peers

@@ -16,11 +16,12 @@ from irc.codegen.render import render
 from irc.compiled import Compiled, Derived
 from irc.differentiate import cotangent_name, differentiable, differentiate
 from irc.error import Error, SpecError
-from irc.fuse import Precision, fuse
+from irc.fuse import Fused, Precision, fuse
 from irc.grammar.diagnostic import SyntaxErrors
 from irc.grammar.parser import parse
 from irc.grammar.source import Source
 from irc.ir import Graph
+from irc.runtime.plan import Plan
 from irc.simplify import simplify
 from irc.specialise import specialise
 from irc.tangent import second, tangent, tangent_name
@@ -43,14 +44,31 @@ def front(source: Source) -> Graph:
     return graph
 
 
-def back(graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision) -> Compiled:
-    """A graph to the source of its kernels, forward and backward."""
+def back(graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision, fused: bool = True) -> Compiled:
+    """A graph to the source of its kernels, forward and backward; not `fused`, to the graphs that the interpreter runs.
+    Raises Error where some step does not fuse."""
     forward_graph = traced("specialise", lambda: simplify(specialise(graph, sizes)))
     verify(forward_graph)
     backward_graph = None
     if differentiable(forward_graph):
         backward_graph = traced("differentiate", lambda: differentiate(forward_graph))
         verify(backward_graph)
+    if not fused:
+        return Compiled(forward_graph, backward_graph, NO_STEPS, NO_STEPS if backward_graph else None, None, "")
+    try:
+        return _steps(forward_graph, backward_graph, source, precision)
+    except NotFusible as reason:
+        raise _unfused(graph, "kernels", reason) from reason
+
+
+NO_STEPS = Fused(Plan((), (), ()), ())
+
+
+def _unfused(graph: Graph, what: str, reason: NotFusible) -> Error:
+    return Error(f'{graph.name}: its {what} do not fuse ({reason}); target="reference" computes them')
+
+
+def _steps(forward_graph: Graph, backward_graph: Graph | None, source: Source, precision: Precision) -> Compiled:
     saved = tuple(n.name for n in backward_graph.inputs if n.role == "saved") if backward_graph else ()
     forward = traced("fuse", lambda: fuse(forward_graph, precision, saved))
     backward, choice = None, None
@@ -66,7 +84,7 @@ def back(graph: Graph, source: Source, sizes: Mapping[str, int], precision: Prec
         both = partial(arrange_both, forward, backward, forward_graph, backward_graph)
         forward, backward, choice = traced("arrange", both)
     kernels = forward.kernels + (backward.kernels if backward else ())
-    text = traced("render", lambda: render(kernels, graph.name, source.text))
+    text = traced("render", lambda: render(kernels, forward_graph.name, source.text))
     return Compiled(forward_graph, backward_graph, forward, backward, choice, text)
 
 
@@ -88,8 +106,7 @@ def tangents(
             known |= {cotangent_name(public): stored[name], tangent_name(name): stored[name]}
         steps = arrange(traced("fuse", lambda: fuse(made, precision, (), known)))
     except NotFusible as reason:
-        what = "second derivatives" if second_order else "tangents"
-        raise Error(f'{graph.name}: its {what} do not fuse ({reason}); target="reference" computes them') from reason
+        raise _unfused(graph, "second derivatives" if second_order else "tangents", reason) from reason
     return Derived(made, steps, traced("render", lambda: render(steps.kernels, made.name, source.text)))
 
 

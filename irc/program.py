@@ -91,7 +91,7 @@ class Program:
         def compiled() -> Compiled:
             from irc.pipeline import back  # not needed, nor its imports, for kernels that are stored
 
-            return back(self.graph, self.text, sizes, self.precision)
+            return back(self.graph, self.text, sizes, self.precision, self.target != "reference")
 
         def with_text() -> tuple[Compiled, str]:
             made = compiled()

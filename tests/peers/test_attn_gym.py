@@ -11,16 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import attn_gym.masks as masks
+import attn_gym.mods as mods
 import numpy as np
 import pytest
 import torch
 
 import irc
-
-pytest.importorskip("attn_gym")
-
-import attn_gym.masks as masks
-import attn_gym.mods as mods
 
 ROOT = Path(__file__).parents[2]
 Function = Callable[..., torch.Tensor]
