@@ -227,8 +227,9 @@ class TileKernel:
     """One fused kernel.
 
     order "rows":     a task is one point of `batch` and one tile of rows; it walks the columns once.
-    order "columns":  a task is one point of `batch`; it walks column tiles outside, row tiles inside; row results are
-                      accumulated over the whole length in a buffer of the task.
+    order "columns":  a task is one point of `batch`; it walks column tiles outside, row tiles inside. Column results
+                      are finished tile by tile; row results are accumulated over the whole length in a buffer of the
+                      task, stored at its end. It is made as its mirror of order "rows" (mirror.py).
     order "elements": a task is one point of `batch` and one chunk (Size "chunks" in all) of the row tiles; it walks
                       `serial` axes, its rows and all columns. Its only results are Accumulates. With `private` the
                       target's first index is Index("chunk") (each chunk its own copy, summed by a later step);

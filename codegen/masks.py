@@ -10,8 +10,7 @@ from irc.codegen.positions import extent, unflatten
 from irc.codegen.printer import identifier, print_scalar
 
 UNITS: dict[str, dict[Side, tuple[str, str]]] = {
-    "rows": {"row": ("PANEL", "PANELS * PANEL"), "column": ("BLOCK", "COLUMNS")},
-    "columns": {"row": ("PANEL", "PANEL"), "column": ("BLOCK", "COLUMNS")},
+    "rows": {"row": ("PANEL", "ROWS"), "column": ("BLOCK", "COLUMNS")},
     "elements": {"row": ("row_tile", "row_tile"), "column": ("column_tile", "column_tile")},
 }
 """By a kernel's order: the shortest stretch of a side that a verdict is asked of, and the longest."""
@@ -49,7 +48,7 @@ class SearchText:
 
 
 def mask_context(kernel: TileKernel) -> dict[str, object]:
-    """The names that the macros of mask.j2 read."""
+    """The names that the macros of mask.j2 read, of a kernel that walks its columns."""
     verdict = kernel.verdict
     summaries = tuple(_summary(s, kernel) for s in kernel.summaries)
     points = {s.name: s.point for s in summaries}
@@ -70,8 +69,7 @@ def mask_context(kernel: TileKernel) -> dict[str, object]:
 def _spans(kernel: TileKernel) -> tuple[SpanText, ...]:
     """The spans of the walked side; one around everything where the mask bounds nothing."""
     if kernel.spans is None:
-        walked = kernel.rows if kernel.order == "columns" else kernel.columns
-        return (SpanText("0", f"{extent(walked)} - 1"),)
+        return (SpanText("0", f"{extent(kernel.columns)} - 1"),)
     return tuple(SpanText(print_scalar(s.first), print_scalar(s.last)) for s in kernel.spans)
 
 

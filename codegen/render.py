@@ -39,7 +39,7 @@ def render_kernel(kernel: Kernel) -> str:
         case TileKernel():
             from irc.codegen import tiles
 
-            template, context = kernel.order, tiles.context(kernel)
+            template, context = "tiles", tiles.context(kernel)
     return _environment().get_template(f"cpu/{template}.cpp.j2").render(**context)
 
 

@@ -1,4 +1,4 @@
-"""A TileKernel of order "rows" or "columns" as what its template needs: names, sizes, and printed expressions."""
+"""A TileKernel of order "rows" or "columns" as what tiles.cpp.j2 needs: names, sizes, and printed expressions."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from irc.codegen.kernel import (
     Value,
 )
 from irc.codegen.masks import mask_context
+from irc.codegen.mirror import mirror
 from irc.codegen.positions import extent, unflatten
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf, stride_name
 
@@ -109,7 +110,7 @@ class SoftmaxText:
 
 @dataclass(frozen=True, slots=True)
 class TileText:
-    """The context of the templates rows.cpp.j2 and columns.cpp.j2."""
+    """The context of the template tiles.cpp.j2."""
 
     batch: tuple[AxisText, ...]
     rows: tuple[AxisText, ...]
@@ -139,13 +140,14 @@ class Shape:
     columns: int
 
 
-ROWS = Shape(vectors=3, panels=2, columns=96)
-ROWS_PACKED = Shape(vectors=3, panels=4, columns=96)  # packing a column tile is shared by more rows
-COLUMNS = Shape(vectors=3, panels=1, columns=192)
+LOW = Shape(vectors=3, panels=2, columns=96)
+TALL = Shape(vectors=3, panels=4, columns=96)  # packing columns, and adding to sums of theirs, is shared by more rows
 
 
 def context(kernel: TileKernel) -> dict[str, object]:
-    """The names that the templates read."""
+    """The names that the template reads."""
+    if kernel.order == "columns":
+        kernel = mirror(kernel)
     text = tile_text(kernel)
     hoists = text.hoists
     return {
@@ -159,7 +161,7 @@ def context(kernel: TileKernel) -> dict[str, object]:
         **mask_context(kernel),
         "kernel": kernel,
         "prologue": prologue(kernel),
-        "shape": _shape(text, kernel),
+        "shape": _shape(text),
         "row_extent": extent(kernel.rows),
         "column_extent": extent(kernel.columns),
         "batch_extent": extent(kernel.batch) if kernel.batch else "1",
@@ -169,10 +171,9 @@ def context(kernel: TileKernel) -> dict[str, object]:
     }
 
 
-def _shape(text: TileText, kernel: TileKernel) -> Shape:
-    if kernel.order == "columns":
-        return COLUMNS
-    return ROWS if all(panel.direct for panel in text.column_panels) else ROWS_PACKED
+def _shape(text: TileText) -> Shape:
+    sums_of_columns = text.column_products or text.column_reduces
+    return LOW if all(panel.direct for panel in text.column_panels) and not sums_of_columns else TALL
 
 
 def axis_texts(axes: tuple[Axis, ...]) -> tuple[AxisText, ...]:
@@ -250,11 +251,9 @@ def tile_text(kernel: TileKernel) -> TileText:
     """Print the parts of a kernel. Raises ValueError for what the templates cannot do."""
     hoists = Hoists(kernel)
     body = kernel.body
-    if kernel.order == "rows" and any(isinstance(s, ColumnProduct | ColumnReduce) for s in body):
-        raise ValueError("tiles: a column result in the order of rows")
     softmax = next((s for s in body if isinstance(s, OnlineSoftmax)), None)
-    if softmax is not None and kernel.order != "rows":
-        raise ValueError("tiles: a running softmax needs the order of rows")
+    if softmax is not None and any(isinstance(s, ColumnProduct | ColumnReduce) for s in body):
+        raise ValueError("tiles: a column result beside a running softmax")
     cut = body.index(softmax) if softmax is not None else len(body)
     early, after = body[:cut], body[cut + 1 :]
     late_values = [s for s in after if isinstance(s, Value | InnerSum)]

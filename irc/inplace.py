@@ -2,8 +2,9 @@
 
 A kernel allows it where it reads the operand only at the element that it then writes, and writes it later than every
 such read: a loop without a reduction does, and a tile kernel for a matrix that it reads as a panel of the side on which
-the result lies (panels of rows are read when a task starts, those of columns when their tile starts; results are
-written when the tile or the task ends). The operand's name then disappears from the kernel: it reads its own result.
+the result lies. On the outer side, that of tiles of rows (in the order "columns", of columns), a panel is read when its
+tile starts, and results are written when it ends; on the walked side panels are read as long as the task runs, and
+results are written when it ends. The operand's name then disappears from the kernel: it reads its own result.
 """
 
 from __future__ import annotations

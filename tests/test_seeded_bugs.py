@@ -134,13 +134,14 @@ COLUMNS_BY_THREAD = (
     r"for (int64_t turn = 0, turns = (column_extent + COLUMNS - 1) / COLUMNS; turn < turns; ++turn) {"
     r"const int64_t \1 = (turn + omp_get_thread_num()) % turns;",
 )
-PANELS_BY_THREAD = (
-    r"for \(int64_t panel = tiles\.next\(0\);.*\) \{",
-    "for (int64_t turn = 0; turn < panel_count; ++turn) {"
-    "const int64_t panel = (turn + omp_get_thread_num()) % panel_count;",
+ROWS_BY_THREAD = (
+    r"for \(int64_t (row_base) = 0;.*\) \{",
+    r"for (int64_t turn = 0; turn < row_tiles; ++turn) {"
+    r"const int64_t \1 = (turn + omp_get_thread_num()) % row_tiles * ROWS;",
 )
 COPIES_BY_THREAD = (r"\[chunk\*", "[omp_get_thread_num()*")
 NOT_CLEARED = (r"std::fill_n\(\(T \*\)row_result_\d+, .*;", "")
+COLUMNS_NOT_CLEARED = (r"std::fill_n\(\(T \*\)column_result_\d+, .*;", "")
 
 future = test_kernels.test_the_future_changes_no_bit_of_the_past
 empty_rows = test_kernels.test_rows_without_keys_are_zero_and_pass_no_gradient
@@ -173,10 +174,11 @@ SEEDS = [
     Seed("7", "the denominator accumulates in bf16", in_source(*SHORT_DENOMINATOR), long_sums),
     Seed("7", "a table's gradient accumulates in bf16", in_source(*SHORT_TABLE), long_sums),
     Seed("8", "forward sums begin by thread", in_source(*COLUMNS_BY_THREAD), same_bits("causal")),
-    Seed("8", "backward sums begin by thread", in_source(*PANELS_BY_THREAD), same_bits("causal")),
+    Seed("8", "backward sums begin by thread", in_source(*ROWS_BY_THREAD), same_bits("causal")),
     Seed("8", "a table's copies are a thread's, not a task's", in_source(*COPIES_BY_THREAD), same_bits("table")),
     Seed("8", "a sum reads the next batch entry", in_graph("specialise", loads_of("v", neighbour)), batch),
     Seed("8", "sums are not cleared for the next batch entry", in_source(*NOT_CLEARED), batch),
+    Seed("8", "long sums are not cleared for the next batch entry", in_source(*COLUMNS_NOT_CLEARED), batch),
 ]
 
 

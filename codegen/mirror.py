@@ -1,0 +1,73 @@
+"""A TileKernel of order "columns" as one of order "rows": the two sides change places, what is computed stays.
+
+The rows of the answer are the columns of the kernel, and the answer walks what were its rows. Sums of columns, which
+each outer tile finishes, become row results; sums of rows become column results, added to by every outer tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from irc.codegen.expr import Expr, Kind, Local, substitute
+from irc.codegen.kernel import (
+    ColumnProduct,
+    ColumnReduce,
+    Dot,
+    OnlineSoftmax,
+    RowProduct,
+    RowReduce,
+    Side,
+    Span,
+    TileKernel,
+    TileOp,
+    Verdict,
+)
+
+OTHER: dict[Side, Side] = {"row": "column", "column": "row"}
+_CORNERS: dict[Expr, Expr] = {
+    Local(f"{side}_{end}", Kind.INT): Local(f"{OTHER[side]}_{end}", Kind.INT)
+    for side in OTHER
+    for end in ("first", "last")
+}
+
+
+def mirror(kernel: TileKernel) -> TileKernel:
+    """The kernel with rows and columns exchanged; its indices keep their names."""
+    verdict, spans = kernel.verdict, kernel.spans
+    return replace(
+        kernel,
+        order="rows",
+        rows=kernel.columns,
+        columns=kernel.rows,
+        panels=tuple(replace(p, side=OTHER[p.side]) for p in kernel.panels),
+        body=tuple(_operation(step) for step in kernel.body),
+        verdict=verdict and Verdict(_corners(verdict.may), _corners(verdict.must)),
+        spans=spans and tuple(Span(_corners(s.first), _corners(s.last)) for s in spans),
+        summaries=tuple(replace(s, side=OTHER[s.side]) for s in kernel.summaries),
+        searches=tuple(replace(s, value=_corners(s.value)) for s in kernel.searches),
+        cuts=tuple(replace(c, side=OTHER[c.side]) for c in kernel.cuts),
+    )
+
+
+def _corners(expr: Expr) -> Expr:
+    return substitute(expr, _CORNERS)
+
+
+def _operation(step: TileOp) -> TileOp:
+    match step:
+        case Dot(name, row, column):
+            return Dot(name, column, row)
+        case RowProduct(tile, panel, target):
+            return ColumnProduct(tile, panel, target)
+        case ColumnProduct(tile, panel, target):
+            return RowProduct(tile, panel, target)
+        case RowReduce(reduce, tile, target):
+            if reduce == "argmax":
+                raise ValueError("mirror: the place of a maximum needs the order of rows")
+            return ColumnReduce(reduce, tile, target)
+        case ColumnReduce(of_columns, tile, target):
+            return RowReduce(of_columns, tile, target)
+        case OnlineSoftmax():
+            raise ValueError("mirror: a running softmax needs the order of rows")
+        case _:
+            return step
