@@ -135,6 +135,9 @@ class Builder:
             return
         if node.op != "sum" or any(a.role for a in node.over):
             raise NotFusible(f"{node.name} is no sum over features")
+        pairs = [self.graph[name] for name in tile_operands((node.body,), self.graph)]
+        if any(set(node.over) & set(n.axes) for n in pairs if isinstance(n, Map | Reduce)):
+            raise NotFusible(f"{node.name} is a sum over values of pairs")
         row, column, rest = self._sides(factors(node.body), node.over)
         if row is None or column is None or not rest <= {None}:
             self.body.append(InnerSum(self.name(node.name), node.over, self.local(node.body), masked))

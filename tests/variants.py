@@ -338,7 +338,7 @@ CASES: dict[str, Case] = {
     "dropout": Case(dropout, {"S": 13}, lambda r, s: {"p": 0.25, "seed": 2**30 + 7}),
     "evoformer_column": Case(evoformer_column, {"N": 11, "S": 9}),
     "evoformer_row": Case(lambda v: sigmoid(v.gate) * plain(v, v.pair[:, None]), {"N": 3}),
-    "fire": Case(fire, {"M": 6}, lambda r, s: {"place": np.tile(np.arange(s.S) * 1.0, (s.B, 1))}),
+    "fire": Case(fire, {"M": 6}),
     "forgetting": Case(
         lambda v: plain(v, v.gates[..., None] - v.gates[..., None, :], causal(v)),
         draw=lambda r, s: {"gates": -np.cumsum(r.uniform(0, 0.3, (s.B, s.H, s.S)), -1)},

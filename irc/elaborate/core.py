@@ -50,7 +50,8 @@ class CoreBuilder:
         """Add the core's nodes to the scope. Every stage is looked at, whatever the others got wrong."""
         main = self.core.outputs[0]
         self.frame = frame(self.core, self.scope, self.lets)
-        self.context = Context(self.scope, self.frame.axes, dict(self.lets), position=self.position)
+        pair = frozenset([*self.frame.members, *self.frame.columns])
+        self.context = Context(self.scope, self.frame.axes, dict(self.lets), position=self.position, pair=pair)
         for statement in self.core.statements:
             try:
                 self._statement(statement)

@@ -36,7 +36,7 @@ class Context:
     """The statement being lowered: its indices, its lets, and the reductions found so far.
 
     `axes` is ordered: the axes of a reduction stand in this order. `score` is the running score inside a core, `weight`
-    the running weight below its normaliser.
+    the running weight below its normaliser. `pair` are the indices of a pair of a query and a key.
     """
 
     scope: Scope
@@ -45,6 +45,7 @@ class Context:
     position: Callable[[Name], Expr] | None = None
     score: Expr | None = None
     weight: Expr | None = None
+    pair: frozenset[str] = frozenset()
     hint: str = "dot"
     pending: list[tuple[str, Reduce]] = field(default_factory=list)
 
@@ -57,8 +58,11 @@ class Context:
         return index_names(e, self.scope, self.lets) & self.axes.keys()
 
     def reduce(self, over: list[str], body: Expr, span: Span) -> Load:
-        """A sum node of a temporary name, and its element."""
-        used = indices(body)
+        """A sum node of a temporary name, and its element. One of a query and a key is one of the whole pair, so that
+        what is derived from it is summed over batch entries once, in the end."""
+        used = indices(body) - set(over)
+        if {"row", "column"} <= {self.axes[n].role for n in used}:
+            used |= self.pair
         axes = tuple(a for name, a in self.axes.items() if name in used and name not in over)
         node = Reduce(f"?{len(self.pending)}", axes, tuple(self.axes[n] for n in over), "sum", body, span=span)
         self.pending.append((self.hint, node))
