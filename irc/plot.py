@@ -17,7 +17,7 @@ from irc.codegen.expr import TRUE, Axis, Expr, Load, indices, loads, number, reb
 from irc.codegen.kernel import Side
 from irc.error import InputError
 from irc.interpret import DTYPES, Grid, evaluate, size_value
-from irc.ir import Graph, Map, Reduce, is_tile, position
+from irc.ir import Core, Graph, Map, Reduce, is_tile, position
 from irc.mask.analyse import analyse
 from irc.mask.visits import EMPTY, FULL, PARTIAL, Visits
 
@@ -60,32 +60,30 @@ def pictures(
     that the mask reads (missing ones raise `InputError`); `at` the point of the batch axes, 0 where it says nothing.
     With `tile`, rows and columns, what kernels find in tiles of that shape."""
     arrays = {n.name: np.asarray(values[n.name], DTYPES[n.kind]) for n in graph.inputs if n.name in values}
-    for node in graph:
-        if isinstance(node, Reduce) and node.op == "logsumexp" and any(a.role == "row" for a in node.axes):
-            yield _picture(graph, node, sizes, arrays, at, tile)
+    for core in graph.cores:
+        yield _picture(graph, core, sizes, arrays, at, tile)
 
 
 def _picture(
     graph: Graph,
-    core: Reduce,
+    core: Core,
     sizes: Mapping[str, int],
     values: Mapping[str, NDArray[Any]],
     at: Mapping[str, int],
     tile: tuple[int, int] | None,
 ) -> Picture:
-    axes = (*core.axes, *core.over)
+    axes = (*core.batch, *core.rows, *core.columns)
     ranges = tuple(_range(axis, sizes, at) for axis in axes)
     grid = Grid(tuple(a.name for a in axes), sizes, values, ranges)
-    rows = tuple(a for a in core.axes if a.role == "row")
-    extent = [int(np.prod([size_value(a.size, sizes) for a in side])) for side in (rows, core.over)]
+    extent = [int(np.prod([size_value(a.size, sizes) for a in side])) for side in (core.rows, core.columns)]
 
-    support = inlined(graph, core.where if core.where is not None else TRUE)
+    support = inlined(graph, core.support if core.support is not None else TRUE)
     missing = _missing(support, values)
     if missing:
         raise InputError(f"the mask of '{graph.name}' reads {_names(missing)}: give it with --set or --inputs")
     allowed = np.broadcast_to(evaluate(support, grid), grid.shape).reshape(extent)
 
-    score = inlined(graph, core.body)
+    score = inlined(graph, core.score)
     lacking = _missing(score, values)
     bias = None
     if not lacking:
@@ -101,12 +99,12 @@ def _picture(
     title = f"{graph.name}: {share}" + (f" at {where}" if where else "")
     tiles = None
     if tile is not None:
-        given = analyse(support, rows, core.over, "column", graph.facts)
+        given = analyse(support, core.rows, core.columns, "column", graph.facts)
         sides: dict[Side, int] = {"row": tile[0], "column": tile[1]}
         place = {a.name: r.start for a, r in zip(axes, ranges, strict=True) if not a.role}
-        visits = Visits(given, {"row": rows, "column": core.over}, "column", sizes, values, place, sides, sides)
+        visits = Visits(given, {"row": core.rows, "column": core.columns}, "column", sizes, values, place, sides, sides)
         tiles = Tiles(tile, visits.states())
-    return Picture(title, _label(rows), _label(core.over), allowed, bias, lacking, tiles)
+    return Picture(title, _label(core.rows), _label(core.columns), allowed, bias, lacking, tiles)
 
 
 def _range(axis: Axis, sizes: Mapping[str, int], at: Mapping[str, int]) -> range:
@@ -145,7 +143,7 @@ def _names(names: tuple[str, ...]) -> str:
 
 
 def _label(axes: tuple[Axis, ...]) -> str:
-    return axes[0].name if len(axes) == 1 else f"({' '.join(a.name for a in axes)})"
+    return axes[0].name if len(axes) == 1 else f"({' '.join(a.name for a in axes)})" if axes else "(one)"
 
 
 def sizes_for(graph: Graph, given: Mapping[str, int], values: Mapping[str, Any]) -> dict[str, int]:

@@ -51,6 +51,7 @@ def specialise(graph: Graph, fixed: Mapping[str, int]) -> Graph:
             rows=axes(item.rows),
             columns=axes(item.columns),
             support=None if item.support is None else put(item.support),
+            score=put(item.score),
             position=tuple(put(e) for e in item.position),
         )
 

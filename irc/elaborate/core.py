@@ -413,10 +413,10 @@ class CoreBuilder:
             self.core.span,
         )
         self.scope.nodes.extend(core_nodes(parts, reductions))
-        self.scope.cores.append(self._summary(name))
+        self.scope.cores.append(self._summary(name, parts.logit))
         self.scope.add_value(name, Kind.FLOAT, dims_of(axes, self.frame.groups), main.span)
 
-    def _summary(self, name: str) -> ir.Core:
+    def _summary(self, name: str, score: Expr) -> ir.Core:
         axes, rows = self.context.axes, self.frame.rows
         comparable = all(self._comparable(row) for row in rows)
         return ir.Core(
@@ -425,6 +425,7 @@ class CoreBuilder:
             tuple(axes[row] for row in rows),
             tuple(axes[c] for c in self.frame.columns),
             self.allow,
+            score,
             tuple(self._placed(row) for row in rows) if comparable else (),
             tuple(self.masks),
             self.core.span,
