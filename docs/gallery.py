@@ -58,7 +58,7 @@ def chosen(programs: Path) -> dict[str, Any]:
 def entry(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     about = "\n".join(line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#"))
-    program = text[text.index("attention ") :].rstrip()
+    program = text[text.index("\nattention ") + 1 :].rstrip()
     title = path.stem.replace("_", " ").capitalize()
     picture = f'<img src="{path.parent.name}/{path.stem}.png" width="360" alt="the pairs of {title.lower()}">\n\n'
     shown = picture if path.stem in chosen(path.parent) else ""
