@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+os.environ["COLUMNS"] = "120"  # what is written is folded at the width of the terminal
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
