@@ -223,12 +223,12 @@ def compare(source: str, dtype: str, sizes: dict[str, int], seed: int = 14) -> N
         assert relative(product, wanted[name], 0.1 + 0.1 * largest) < 3 * TOLERANCE[dtype], name
 
 
-@pytest.mark.parametrize("name", ["entropy", "block", "sigmoid", "normalize"])
+@pytest.mark.parametrize("name", ["entropy", "sigmoid", "normalize"])
 def test_kernels_agree_with_the_interpreter(name: str) -> None:
     compare(PROGRAMS[name], "f64", LARGE)
 
 
-@pytest.mark.parametrize("name, dtype", [("many", "f32"), ("sink", "bf16")])
+@pytest.mark.parametrize("name, dtype", [("sink", "f32"), ("sink", "bf16")])
 def test_element_types(name: str, dtype: str) -> None:
     compare(PROGRAMS[name], dtype, LARGE)
 
