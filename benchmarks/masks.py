@@ -55,21 +55,30 @@ attention grid {{
 REPEATS = 30
 ASKED = ("causal", "causal, 8 documents", "4 sinks, window 256", "every third key of 384", "7 x 7 neighbourhood")
 VERDICT = re.compile(
-    r"auto (may|must) = \[&\]\(int64_t row_first, int64_t row_last, int64_t column_first, int64_t column_last\)"
-    r" -> bool \{(.*?)\n      \};",
+    r"auto (rows_of|columns_of|may|must) = \[&\]\(([^)]*)\)( -> bool)? \{\n(.*?)\n      \};",
     re.DOTALL,
 )
-REPEATED = """auto {name} = [&](int64_t row_first, int64_t row_last, int64_t column_first, int64_t column_last) {{
-        auto once = [&]() -> bool {{{body}
+REPEATED = """auto {name} = [&]({parameters}) {{
+        auto once = [&]() {{
+{body}
         }};
-        bool answer = false;
-        for (int r = 0; r < irc_repeats; ++r) {{
-          asm volatile("" : "+r"(row_first), "+r"(row_last), "+r"(column_first), "+r"(column_last) : : "memory");
-          answer = once();
-          asm volatile("" : : "r"(answer));
+        for (int r = 1; r < irc_repeats; ++r) {{
+          asm volatile("" : {opaque} : "memory");
+          const auto answer = once();
+          asm volatile("" : : "r"(&answer) : "memory");
         }}
-        return answer;
+        return once();
       }};"""
+
+
+def repeated(verdict: re.Match[str]) -> str:
+    """The definition of a verdict, or of what one reads, that is evaluated `irc_repeats` times a call."""
+    names = [parameter.split()[-1].lstrip("&") for parameter in verdict[2].split(",")]
+    by_value = "&" not in verdict[2]
+    operands = ", ".join(f'"+r"({n})' if by_value else f'"r"(&{n})' for n in names)
+    return REPEATED.format(
+        name=verdict[1], parameters=verdict[2], body=verdict[4], opaque=f"{operands} :" if by_value else f": {operands}"
+    )
 
 
 @dataclass(frozen=True)
@@ -148,7 +157,7 @@ def verdicts(shape: tuple[int, int, int, int], rounds: int) -> None:
         compiled = run._built.compiled
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "asked.so"
-            asked = VERDICT.sub(lambda m: REPEATED.format(name=m[1], body=m[2]), compiled.source)
+            asked = VERDICT.sub(repeated, compiled.source)
             toolchain.compile(f'extern "C" {{ int irc_repeats = 1; }}\n{asked}', path)
             run._built = built = replace(run._built, library=cpu.Library(path))
             assert built.library is not None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from irc.codegen.expr import flat, indices, integer
-from irc.codegen.kernel import Side, Summary, TileKernel
+from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Load, Local, Op, flat, indices, integer, rebuild, walk
+from irc.codegen.kernel import Side, Summary, TileKernel, Verdict
 from irc.codegen.positions import extent, unflatten
 from irc.codegen.printer import identifier, print_scalar
 
+SIDES: tuple[Side, ...] = ("row", "column")
 UNITS: dict[str, dict[Side, tuple[str, str]]] = {
     "rows": {"row": ("PANEL", "ROWS"), "column": ("BLOCK", "COLUMNS")},
     "elements": {"row": ("row_tile", "row_tile"), "column": ("column_tile", "column_tile")},
@@ -47,23 +49,63 @@ class SearchText:
     value: str
 
 
+@dataclass(frozen=True, slots=True)
+class PartText:
+    """What a verdict reads of a part of one side, beside its ends."""
+
+    name: str
+    text: str
+
+
 def mask_context(kernel: TileKernel) -> dict[str, object]:
     """The names that the macros of mask.j2 read, of a kernel that walks its columns."""
-    verdict = kernel.verdict
+    verdict = kernel.verdict or Verdict(TRUE, FALSE if kernel.support else TRUE)
+    parts = {side: _parts(side, kernel.summaries) for side in SIDES}
+    verdict = Verdict(_hoist(verdict.may, parts), _hoist(verdict.must, parts))
     summaries = tuple(_summary(s, kernel) for s in kernel.summaries)
     points = {s.name: s.point for s in summaries}
     return {
-        "may": "true" if verdict is None else print_scalar(verdict.may),
-        "must": str(kernel.support is None).lower() if verdict is None else print_scalar(verdict.must),
+        "may": print_scalar(verdict.may),
+        "must": print_scalar(verdict.must),
         "spans": _spans(kernel),
         "summaries": summaries,
         "searches": tuple(
             SearchText(s.name, identifier(s.summary), s.up_to, points[s.summary], print_scalar(s.value))
             for s in kernel.searches
         ),
-        "row_cuts": tuple(print_scalar(c.every) for c in kernel.cuts if c.side == "row"),
-        "column_cuts": tuple(print_scalar(c.every) for c in kernel.cuts if c.side == "column"),
+        **{f"{s}_cuts": tuple(print_scalar(c.every) for c in kernel.cuts if c.side == s) for s in SIDES},
+        **{f"{s}_values": _part_texts(parts[s]) for s in SIDES},
     }
+
+
+def _parts(side: Side, summaries: Sequence[Summary]) -> dict[Expr, Local]:
+    """Values of a part of the side, and their names: at first the ends of its summaries, under the names they have."""
+    ends = [Local(f"{s.name}_{end}", Kind.INT) for s in summaries if s.side == side for end in ("low", "high")]
+    return {end: end for end in ends}
+
+
+def _part_texts(parts: dict[Expr, Local]) -> tuple[PartText, ...]:
+    return tuple(PartText(identifier(name.name), print_scalar(value)) for value, name in parts.items())
+
+
+def _hoist(verdict: Expr, parts: dict[Side, dict[Expr, Local]]) -> Expr:
+    """The verdict with divisions of one side alone as values of its parts, of which there are fewer than rectangles."""
+    corners = {s: {f"{s}_first", f"{s}_last", *(e.name for e in parts[s].values())} for s in SIDES}
+
+    def place(expr: Expr) -> Expr | None:
+        if not isinstance(expr, Op) or expr.kind is not Kind.INT:
+            return None
+        below = list(walk(expr))
+        locals_ = {e.name for e in below if isinstance(e, Local)}
+        divides = any(isinstance(e, Op) and e.name in ("floordiv", "mod") for e in below)
+        if not divides or any(isinstance(e, Load) for e in below):  # an element may be read under a condition alone
+            return None
+        for side in SIDES:
+            if locals_ and locals_ <= corners[side]:
+                return parts[side].setdefault(expr, Local(f"{side}_part_{len(parts[side])}", Kind.INT))
+        return None
+
+    return rebuild(verdict, place)
 
 
 def _spans(kernel: TileKernel) -> tuple[SpanText, ...]:

@@ -1,10 +1,6 @@
 // Stretches of a side: the tiles to walk, the parts of a stretch, and what a vector holds on each.
 namespace irc {
 
-struct Stretch {
-  int64_t first, last;  // inclusive
-};
-
 // Up to N ranges of positions, cut into tiles: each tile that a range touches comes once, in ascending order.
 template <int N> class Tiles {
  public:
@@ -37,44 +33,50 @@ template <int N> class Tiles {
 };
 
 // A stretch cut where it crosses a multiple of `every`: what comes before the first, whole multiples, what comes after
-// the last; then the whole ones by the next number.
-template <int N> class Parts {
+// the last; then the whole ones by the next number. Each part is kept as what `make` says of it.
+template <class Part, int N> class Parts {
  public:
-  Stretch part[2 * N + 1];
   int count = 0;
 
-  template <class... Every> Parts(int64_t first, int64_t last, Every... every) : rest_{first, last} {
-    (cut(every), ...);
-    if (rest_.first <= rest_.last) part[count++] = rest_;
+  Parts() = default;
+  template <class Make, class... Every> Parts(Make make, int64_t first, int64_t last, Every... every) {
+    (cut(make, first, last, every), ...);
+    if (first <= last) part_[count++] = make(first, last);
   }
+  const Part *begin() const { return part_; }
+  const Part *end() const { return part_ + count; }
 
  private:
-  Stretch rest_;
+  Part part_[2 * N + 1];
 
-  void cut(int64_t every) {
-    if (every <= 0 || rest_.first > rest_.last) return;
-    const int64_t head = std::min(rest_.first - rest_.first % every + every - 1, rest_.last);
-    if (rest_.first % every != 0 || head == rest_.last) {
-      part[count++] = {rest_.first, head};
-      rest_.first = head + 1;
+  template <class Make> void cut(Make make, int64_t &first, int64_t &last, int64_t every) {
+    if (every <= 0 || first > last) return;
+    const int64_t over = first % every, head = std::min(first - over + every - 1, last);
+    if (over != 0 || head == last) {
+      part_[count++] = make(first, head);
+      first = head + 1;
     }
-    if (rest_.first <= rest_.last && rest_.last % every != every - 1) {
-      const int64_t tail = rest_.last - rest_.last % every;
-      part[count++] = {tail, rest_.last};
-      rest_.last = tail - 1;
+    if (first > last) return;
+    const int64_t rest = last % every;
+    if (rest != every - 1) {
+      part_[count++] = make(last - rest, last);
+      last -= rest + 1;
     }
   }
 };
 
 template <class Rows, class Columns, class May> bool any_part(const Rows &rows, const Columns &columns, May may) {
-  for (int r = 0; r < rows.count; ++r)
-    for (int c = 0; c < columns.count; ++c)
-      if (may(rows.part[r].first, rows.part[r].last, columns.part[c].first, columns.part[c].last)) return true;
+  for (const auto &row : rows)
+    for (const auto &column : columns)
+      if (may(row, column)) return true;
   return false;
 }
 
 template <class Rows, class Columns, class Must> bool every_part(const Rows &rows, const Columns &columns, Must must) {
-  return !any_part(rows, columns, [&](int64_t a, int64_t b, int64_t c, int64_t d) { return !must(a, b, c, d); });
+  for (const auto &row : rows)
+    for (const auto &column : columns)
+      if (!must(row, column)) return false;
+  return true;
 }
 
 // Least and greatest value of vectors of one length on each unit of positions, and on each tile, some whole units.
