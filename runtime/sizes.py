@@ -171,19 +171,34 @@ class _Inference:
         return False
 
     def _divide(self, expr: Expr, total: int, place: str) -> bool:
-        """Learn the one unknown factor of a product."""
-        factors = _factors(expr)
+        """Learn the one unknown factor of a product, which may be a term of a sum."""
+        term, left = self._term(expr, total)
+        factors = _factors(term)
         missing = [f for f in factors if isinstance(f, Size) and f.name not in self.known]
         if len(missing) != 1:
             return False
         rest = prod(evaluate(f, self.known) for f in factors if f is not missing[0])
         if rest == 0:
             return False
-        if total % rest:
-            facts = self._facts(expr)
-            raise InputError(f"{place}: expected {show(expr)}, a multiple of {rest}{facts}, got {total}")
-        self._learn(missing[0].name, total // rest, f"from {place}")
+        if left % rest or left // rest < 0:
+            wanted = f"a multiple of {rest}" if term is expr else f"for some size {missing[0].name}"
+            raise InputError(f"{place}: expected {show(expr)}, {wanted}{self._facts(expr)}, got {total}")
+        self._learn(missing[0].name, left // rest, f"from {place}")
         return True
+
+    def _term(self, expr: Expr, total: int) -> tuple[Expr, int]:
+        """The term of a sum or difference that holds what is unknown, and what it must come to."""
+        match expr:
+            case Op("add", (a, b), _) if not unknown(b, self.known):
+                return self._term(a, total - evaluate(b, self.known))
+            case Op("add", (a, b), _) if not unknown(a, self.known):
+                return self._term(b, total - evaluate(a, self.known))
+            case Op("sub", (a, b), _) if not unknown(b, self.known):
+                return self._term(a, total + evaluate(b, self.known))
+            case Op("sub", (a, b), _) if not unknown(a, self.known):
+                return self._term(b, evaluate(a, self.known) - total)
+            case _:
+                return expr, total
 
     def _learn(self, name: str, value: int, origin: str) -> None:
         self.known[name] = value

@@ -111,6 +111,17 @@ template <class A, class B, class C, class = if_integer<B, C>> inline if_integer
   return irc::min(irc::max(x, low), high);
 }
 
+// How many of n offsets that do not decrease, from the second on, are at most x.
+template <class Offset> inline int64_t segment(const Offset *first, int64_t stride, int64_t n, int64_t x) {
+  int64_t found = 0;  // it is at least this, and at most `left` more
+  for (int64_t left = n - 1; left > 0;) {
+    const int64_t step = (left + 1) / 2;
+    found += load<int64_t>(first[(found + step) * stride]) <= x ? step : 0;
+    left -= step;
+  }
+  return found;
+}
+
 template <class F> inline if_floating<F> min(F x, F y) { return y < x || y != y ? y : x; }
 template <class F> inline if_floating<F> max(F x, F y) { return y > x || y != y ? y : x; }
 template <class F> inline if_floating<F> clamp(F x, F low, F high) { return irc::min(irc::max(x, low), high); }
