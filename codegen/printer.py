@@ -162,7 +162,7 @@ def _print(expr: Expr, leaf: Leaf, lazy: bool) -> tuple[str, int]:
             return f"{sub(condition, 1)} ? {sub(x, 1)} : {sub(y, 0)}", _TERNARY
         case "float", (x,):
             return f"irc::to_float<T>({sub(x, 0)})", _ATOM
-        case "sin" | "cos", (x,) if lazy and not any(isinstance(part, Local) for part in walk(x)):
+        case "sin" | "cos", (x,) if lazy and not any(_is_rounded(part) for part in walk(x)):
             # An angle is long for a far position, and a float of it keeps no digits of where in its turn it stands.
             return f"T([&] {{ using T = double; return irc::{expr.name}({sub(x, 0)}); }}())", _ATOM
         case "segment", (Load(tensor, row, _), count, position):
@@ -177,6 +177,11 @@ def _print(expr: Expr, leaf: Leaf, lazy: bool) -> tuple[str, int]:
             return f"{sub(x, level)}{space}{symbol}{space}{sub(y, level + 1)}", level
         case name, args:
             return f"irc::{name}({', '.join(sub(a, 0) for a in args)})", _ATOM
+
+
+def _is_rounded(expr: Expr) -> bool:
+    """Whether it is a value that a kernel has computed in `T`."""
+    return isinstance(expr, Local) and expr.kind is Kind.FLOAT
 
 
 def _flat(parts: tuple[Expr, ...], leaf: Leaf, lazy: bool) -> tuple[str, int]:

@@ -302,7 +302,7 @@ def tile_text(kernel: TileKernel) -> TileText:
             _panel_name(panel.name),
             width(panel),
             axis_texts(panel.features),
-            print_scalar(panel.value),
+            hoists.scalar(panel.value, "lane_at", "place"),
             _direct(panel, kernel) if panel.side == "column" else None,
             panel.name in transposed,
             panel.name in straight,

@@ -94,9 +94,20 @@ def interval(expr: Expr, axes: tuple[Axis, ...], values: Mapping[str, Array], si
             if table is None or table.size == 0:
                 return EVERYTHING
             return float(table.min()), float(table.max())
+        case Op("segment", (Load(tensor, _, _), _, position), _) if tensor in values:
+            return _segments(values[tensor], interval(position, axes, values, sizes))
         case Op(name, args, _):
             return _operate(name, [interval(a, axes, values, sizes) for a in args])
     return EVERYTHING
+
+
+def _segments(table: Array, positions: Interval) -> Interval:
+    """The least and the greatest segment of some positions, in all rows of the table."""
+    offsets = table[..., 1:].reshape(-1, max(table.shape[-1] - 1, 0))
+    if not len(offsets):
+        return EVERYTHING
+    low, high = ((offsets <= end).sum(axis=1) for end in positions)
+    return float(low.min()), float(high.max())
 
 
 def _operate(name: str, v: list[Interval]) -> Interval:

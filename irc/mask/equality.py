@@ -22,10 +22,15 @@ def implied(parts: tuple[Expr, ...]) -> tuple[Expr, ...]:
     found: list[Expr] = []
     for equation in parts:
         match equation:
-            case Op("eq", (Load(kind=Kind.INT) as x, Load(kind=Kind.INT) as y), _):
+            case Op("eq", (x, y), _) if _is_table(x) and _is_table(y):
                 replaced = [(part, substitute(part, {y: x})) for part in parts if part is not equation]
                 found += [new for part, new in replaced if _terms(new) < _terms(part)]
     return tuple(dict.fromkeys(found))
+
+
+def _is_table(expr: Expr) -> bool:
+    """Whether it is a number that a table gives: an element, or a segment."""
+    return expr.kind is Kind.INT and (isinstance(expr, Load) or (isinstance(expr, Op) and expr.name == "segment"))
 
 
 def _terms(part: Expr) -> int:
