@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, TypeGuard
 
 
 class Kind(Enum):
@@ -115,6 +115,11 @@ def flat(parts: tuple[tuple[Expr, Expr], ...]) -> Expr:
     if len(parts) == 1:
         return parts[0][0]
     return Op("flat", tuple(e for part in parts for e in part), Kind.INT)
+
+
+def is_lookup(expr: Expr) -> TypeGuard[Load | Op]:
+    """Whether a table gives the value: an element, or the segment of a position."""
+    return isinstance(expr, Load) or (isinstance(expr, Op) and expr.name == "segment")
 
 
 def offset(row: Load, n: Expr) -> Load:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, indices, rebuild, walk
+from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, indices, is_lookup, rebuild, walk
 from irc.codegen.kernel import TileKernel
 from irc.codegen.printer import address, identifier, print_expr, print_scalar, scalar_leaf
 
@@ -141,7 +141,7 @@ class Hoists:
                 return f"{self._of_column(part).name}[n + m]"
             case "none":
                 return self._of_batch(part).name
-        if isinstance(part, Load) or (isinstance(part, Op) and part.name == "segment"):
+        if is_lookup(part):
             return self._gather(part)
         return f"lane_int({print_scalar(part)})" if isinstance(part, Index) else None
 

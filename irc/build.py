@@ -11,8 +11,8 @@ from irc.elaborate.elsewhere import sizes_elsewhere
 from irc.elaborate.ensure import ensure
 from irc.elaborate.frame import stat_targets
 from irc.elaborate.report import Failed, similar
-from irc.elaborate.segments import check_ordered
 from irc.elaborate.scope import LetBinding, Lets, Scope
+from irc.elaborate.segments import check_ordered
 from irc.error import SpecError
 from irc.grammar.source import Span
 from irc.grammar.syntax import Assign, Assume, Attention, Block, Core, Ensure, Let, Return, SizeDecl, TensorDecl

@@ -50,7 +50,9 @@ def others(tensor: Tensor) -> tuple[str, ...]:
 
 
 def check_ordered(scope: Scope) -> None:
-    """Every table of a `segment` is assumed not to decrease: kernels halve it to find a position."""
+    """Every table of a `segment` is assumed not to decrease: kernels halve it to find a position. The facts that say so
+    come first, for others may look a position up."""
+    scope.facts.sort(key=lambda fact: not any(orders(fact, name) for name in scope.segmented))
     for name, span in scope.segmented.items():
         if not any(orders(fact, name) for fact in scope.facts):
             tensor = scope.tensors[name]

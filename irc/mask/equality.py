@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from irc.codegen.expr import Expr, Kind, Load, Op, substitute
+from irc.codegen.expr import Expr, Kind, Op, is_lookup, substitute
 from irc.mask.linear import linear
 
 
@@ -22,15 +22,10 @@ def implied(parts: tuple[Expr, ...]) -> tuple[Expr, ...]:
     found: list[Expr] = []
     for equation in parts:
         match equation:
-            case Op("eq", (x, y), _) if _is_table(x) and _is_table(y):
+            case Op("eq", (x, y), _) if x.kind is Kind.INT and is_lookup(x) and is_lookup(y):
                 replaced = [(part, substitute(part, {y: x})) for part in parts if part is not equation]
                 found += [new for part, new in replaced if _terms(new) < _terms(part)]
     return tuple(dict.fromkeys(found))
-
-
-def _is_table(expr: Expr) -> bool:
-    """Whether it is a number that a table gives: an element, or a segment."""
-    return expr.kind is Kind.INT and (isinstance(expr, Load) or (isinstance(expr, Op) and expr.name == "segment"))
 
 
 def _terms(part: Expr) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Op, flat, walk
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Op, flat, is_lookup, walk
 from irc.codegen.kernel import Search, Side, Summary
 from irc.ir import Fact
 
@@ -29,7 +29,7 @@ class Vectors:
         if len(sides) != 1:
             return None
         axes = self.axes[sides[0]]
-        return sides[0] if any(_is_table(e) and _reads(e, axes) for e in walk(expr)) else None
+        return sides[0] if any(is_lookup(e) and _reads(e, axes) for e in walk(expr)) else None
 
     def only(self, expr: Expr, side: Side) -> bool:
         """Whether the expression varies along this side and not along the other."""
@@ -81,10 +81,6 @@ def _sorted(facts: Iterable[Fact]) -> Iterable[tuple[str, int]]:
                 names = [e.name for e in indices if isinstance(e, Index)]
                 if len(names) == len(set(names)) == len(indices):
                     yield tensor, names.index(fact.nondecreasing)
-
-
-def _is_table(expr: Expr) -> bool:
-    return isinstance(expr, Load) or (isinstance(expr, Op) and expr.name == "segment")
 
 
 def _reads(expr: Expr, axes: tuple[Axis, ...]) -> bool:
