@@ -41,7 +41,7 @@ def within(segment: Op) -> Expr:
 
 
 def compared(segment: Op, read: Load) -> Expr:
-    """That an entry, if it is one of the table, is at most the position just where its number is at most the segment."""
+    """That an entry of the same table is at most the position if and only if its number is at most the segment."""
     _, count, position = segment.args
     *row, n = read.indices
     there = op("and", op("le", ONE, n), op("lt", n, count))
