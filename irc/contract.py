@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size, walk
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size, indices, walk
 from irc.error import InputError
 from irc.interpret import evaluate, grid
 from irc.ir import Fact, Graph, shape
+from irc.printer import expression
 from irc.runtime.sizes import evaluate as evaluate_size
 
 Array = np.ndarray[Any, Any]
@@ -54,8 +55,8 @@ def _given(fact: Fact, values: Mapping[str, Array], sizes: Mapping[str, int]) ->
     for e in walk(fact.predicate):
         if isinstance(e, Size):
             known[e.name] = sizes[e.name]
-        elif isinstance(e, Load) and not e.indices:
-            known[e.tensor] = values[e.tensor].item()
+        elif isinstance(e, Load) and not indices(e):
+            known[expression(e)] = evaluate(e, grid((), values, sizes)).item()
     return ", but " + ", ".join(f"{name} = {value}" for name, value in known.items())
 
 
