@@ -191,6 +191,28 @@ def test_a_table_that_breaks_an_assumption_is_named(cu: list[int], message: str)
         program(q=x, k=x, v=x, cu=np.asarray(cu, np.int32))
 
 
+def test_a_difference_that_decreases_is_named() -> None:
+    program = irc.compile(MASKS / "packed_cache.attn", target="reference")
+    x, cu_q, cu_k = np.zeros((8, 1, 8)), np.asarray([0, 3, 8], np.int32), np.asarray([0, 2, 8], np.int32)
+    with pytest.raises(
+        irc.InputError, match=r"assumes nondecreasing cu_k\[n\] - cu_q\[n\] over n, which fails at n = 0"
+    ):
+        program(q=x, k=x, v=x, cu_q=cu_q, cu_k=cu_k)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("packed_offsets", "`incremental` says nothing here: the program assumes cu[N] == T"),
+        ("packed_cache", "`incremental` is not decided: it cannot be told from the offset of `align`"),
+    ],
+)
+def test_what_is_not_decided_of_decoding_says_why(name: str, said: str) -> None:
+    text = (MASKS / f"{name}.attn").read_text(encoding="utf-8").replace("rows nonempty", "incremental")
+    with pytest.raises(irc.SpecError, match=re.escape(said)):
+        irc.compile(text, target="reference")
+
+
 def test_what_is_read_by_segment_is_proved_to_be_there() -> None:
     """With the ends of the table assumed; without, it is told from the table of each call."""
     both = (MASKS / "packed_prefix.attn", OPEN_ENDED)
