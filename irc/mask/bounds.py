@@ -221,11 +221,13 @@ class Walk:
         """segment(x) <= l is x < offset l + 1, unless l is the last or beyond, and segment(x) >= l is x >= offset l,
         unless l is the first or before. (An offset is read only where that is `valid`.)"""
         last = last_of(count)
+        own = limit.args[1] if isinstance(limit, Op) and limit.name == "segment" else None  # then 0 ... own - 1
         if above:
-            end = op("sub", offset(row, op("max", op("add", limit, ONE), ZERO)), ONE)
-            return self.at_most(x, end, (*valid, op("lt", op("max", limit, ZERO), last)))
-        end = op("neg", offset(row, op("min", limit, last)))
-        return self.at_most(x.times(-1), end, (*valid, op("lt", ZERO, op("min", limit, last))))
+            least = limit if own is not None else op("max", limit, integer(-1))
+            end = op("sub", offset(row, op("add", least, ONE)), ONE)
+            return self.at_most(x, end, (*valid, op("lt", least, last)))
+        most = limit if own == count else op("min", limit, last)
+        return self.at_most(x.times(-1), op("neg", offset(row, most)), (*valid, op("lt", ZERO, most)))
 
     def quotient(self, form: Linear, divisor: Expr, above: bool, limit: Expr, valid: tuple[Expr, ...]) -> _Intervals:
         """x // d <= l is x <= l*d + d-1, x // d >= l is x >= l*d, for positive d."""
