@@ -72,10 +72,11 @@ class Inference:
                     self.inside.setdefault(e.id, e.span)
             case Access():
                 self._access(e, lets)
-            case Call(function=Name(id="segment"), args=(Access() as row, *rest)):
-                self._indices(row, self.scope.tensor(row.tensor), lets)
-                for part in rest:
-                    self.feed(part, lets, within)
+            case Call(function=Name(id="segment"), args=(row, *positions)):
+                if isinstance(row, Access):
+                    self._indices(row, self.scope.tensor(row.tensor), lets)
+                for position in positions:
+                    self.feed(position, lets, within=True)
             case Sum():
                 used = index_names(e.body, self.scope, lets)
                 for name in e.over:
