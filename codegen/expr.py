@@ -78,7 +78,7 @@ Expr = Const | Index | Size | Load | Local | Op
 
 ARITHMETIC = ("add", "sub", "mul", "neg", "min", "max", "abs", "clamp")  # int -> int or float -> float
 INTEGER = ("floordiv", "mod", "flat")
-FLOATING = ("div", "pow", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "relu", "floor")
+FLOATING = ("div", "pow", "exp", "exp2", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "relu", "floor")
 COMPARISON = ("lt", "le", "eq", "ne")  # a > b is written lt(b, a)
 LOGIC = ("and", "or", "not")
 OTHER = ("where", "float", "random")  # where(condition, a, b); float(int) converts; random(seed, i, j, k) -> [0, 1)

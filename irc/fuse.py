@@ -45,6 +45,11 @@ class Precision:
     storage: Storage
     arithmetic: Arithmetic
 
+    @property
+    def pairs(self) -> bool:
+        """Whether the products of tile kernels may multiply bf16 in pairs."""
+        return self.storage == "bf16"
+
 
 @dataclass(frozen=True, slots=True)
 class Fused:
@@ -374,8 +379,8 @@ class _Fuser:
             self.declare(node.name, shape(node), self.storage(node))
         order = "columns" if any(n.over[0].role == "row" for n in group) else "rows"
         name = self.named("_".join(n.name for n in group))
-        tensors, arithmetic = self.arguments(), self.precision.arithmetic
-        self.call(finish(builder, name, order, tensors, arithmetic, self._lines(builder, group)))
+        kinds = self.precision.arithmetic, self.precision.pairs
+        self.call(finish(builder, name, order, self.arguments(), *kinds, self._lines(builder, group)))
         return list(group)
 
     def _lines(self, builder: Builder, group: Iterable[Node]) -> tuple[str, ...]:
@@ -444,9 +449,8 @@ class _Fuser:
         builder.accumulate(target, tuple(a for a in over if a.name not in inside), at, body)
         name = self.named(total)
         lines = self._lines(builder, [node])
-        self.call(
-            finish(builder, name, "elements", self.arguments(), self.precision.arithmetic, lines, serial, not owned)
-        )
+        kinds = self.precision.arithmetic, self.precision.pairs
+        self.call(finish(builder, name, "elements", self.arguments(), *kinds, lines, serial, not owned))
         if not owned:
             partial = f"{total}.part{number}"
             self.tensors[partial] = PlanTensor(partial, "temporary", self.precision.arithmetic, shape(node))
