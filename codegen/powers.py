@@ -1,7 +1,6 @@
-"""Exponentials as powers of two: exp(x) = 2^(x log2(e)), the factor folded into constants and into what is hoisted.
-
-Vectors know 2^x; exp would take one more multiplication for every pair of a query and a key. In single precision alone:
-the rounding of x log2(e) is that of x.
+"""Tile values with less work for every pair of a query and a key, in single precision: factors that do not depend on
+the pair are multiplied with each other first, once; and exponentials are powers of two, exp(x) = 2^(x log2(e)), the
+factor folded into those. Each changes a value by roundings alone.
 """
 
 from __future__ import annotations
@@ -45,21 +44,46 @@ def in_powers_of_two(kernel: TileKernel) -> Powers:
     }
     body = kernel.body
     if kernel.arithmetic == "f32":
-        body = tuple(replace(s, value=_exponentials(s.value, values)) if isinstance(s, Value) else s for s in body)
+        body = tuple(replace(s, value=_lighter(s.value, values)) if isinstance(s, Value) else s for s in body)
     softmax = next((s for s in body if isinstance(s, OnlineSoftmax)), None)
     logit = _scaled(softmax.score, values) if softmax else None
     return Powers(_live(body, logit, softmax), logit)
 
 
-def _exponentials(expr: Expr, values: dict[str, Expr]) -> Expr:
-    """exp of what depends on the pair, as exp2."""
-
+def _lighter(expr: Expr, values: dict[str, Expr]) -> Expr:
     def place(part: Expr) -> Expr | None:
-        if isinstance(part, Op) and part.name == "exp" and _of_the_pair(part):
-            return op("exp2", _exponentials(_scaled(part.args[0], values), values))
+        if not isinstance(part, Op) or not _of_the_pair(part):
+            return None
+        if part.name == "exp":
+            return op("exp2", _scaled(part.args[0], values))
+        if part.name in ("mul", "div"):
+            moving, fixed = _factors(part, values)
+            if fixed is not None and (moving, fixed) != (part.args[0], part.args[-1]):
+                return op("mul", _lighter(moving, values), fixed)
         return None
 
     return rebuild(expr, place)
+
+
+def _factors(expr: Expr, values: dict[str, Expr]) -> tuple[Expr, Expr | None]:
+    """The expression as a product of what depends on the pair and what does not, None for 1."""
+    match expr:
+        case Local(name) if name in values:
+            return _factors(values[name], values)
+        case Op("mul", (x, y)) if _of_the_pair(x) != _of_the_pair(y):
+            moving, fixed = _factors(x if _of_the_pair(x) else y, values)
+            other = y if _of_the_pair(x) else x
+            return moving, other if fixed is None else _product(fixed, other)
+        case Op("div", (x, y)) if not _of_the_pair(y):
+            moving, fixed = _factors(x, values)
+            return moving, op("div", fixed if fixed is not None else number(1.0), y)
+        case _:
+            return expr, None
+
+
+def _product(x: Expr, y: Expr) -> Expr:
+    both = isinstance(x, Const) and isinstance(y, Const)
+    return number(float(x.value) * float(y.value)) if both else op("mul", x, y)
 
 
 def _of_the_pair(expr: Expr) -> bool:
@@ -67,27 +91,18 @@ def _of_the_pair(expr: Expr) -> bool:
 
 
 def _scaled(expr: Expr, values: dict[str, Expr]) -> Expr:
-    """The expression times log2(e), where it costs nothing: in a constant, or in what does not depend on the pair."""
+    """The expression times log2(e), which joins a constant, or what does not depend on the pair, where there is such."""
     match expr:
         case Local(name) if name in values:
             return _scaled(values[name], values)
         case Op("add" | "sub" as name, (x, y)) if _of_the_pair(x) or _of_the_pair(y):
             return op(name, _scaled(x, values), _scaled(y, values))
-        case Op("mul", (x, y)) if _reach(y) <= _reach(x):
-            return op("mul", x, _times(y) if not _of_the_pair(y) else _scaled(y, values))
-        case Op("mul", (x, y)):
-            return op("mul", _times(x) if not _of_the_pair(x) else _scaled(x, values), y)
+        case Op("mul", (x, y)) if not _of_the_pair(expr):
+            few, many = sorted((x, y), key=lambda e: len(indices(e)))
+            return op("mul", _product(few, LOG2_E), many)
         case _:
-            return _times(expr)
-
-
-def _reach(expr: Expr) -> tuple[bool, int]:
-    """How much an expression depends on: on the pair's values, on how many indices."""
-    return _of_the_pair(expr), len(indices(expr))
-
-
-def _times(expr: Expr) -> Expr:
-    return number(float(expr.value) * LOG2_E.value) if isinstance(expr, Const) else op("mul", expr, LOG2_E)
+            moving, fixed = _factors(expr, values)
+            return op("mul", _lighter(moving, values), LOG2_E if fixed is None else _product(fixed, LOG2_E))
 
 
 def _reads(step: TileOp) -> tuple[str, ...]:

@@ -155,8 +155,7 @@ class Shape:
     columns: int
 
 
-LOW = Shape(vectors=3, panels=4, columns=192)
-TALL = Shape(vectors=3, panels=4, columns=96)  # packing columns, and adding to sums of theirs, is shared by more rows
+PANEL_BYTES = 56 << 10  # what is kept of one row panel against a column tile should stay in the first cache, or nearly
 
 
 def context(kernel: TileKernel) -> dict[str, object]:
@@ -176,7 +175,7 @@ def context(kernel: TileKernel) -> dict[str, object]:
         **mask_context(kernel),
         "kernel": kernel,
         "prologue": prologue(kernel),
-        "shape": _shape(text),
+        "shape": _shape(text, kernel),
         "form": "irc::Pair" if kernel.pairs else "irc::Single<T>",
         "row_extent": extent(kernel.rows),
         "column_extent": extent(kernel.columns),
@@ -187,10 +186,15 @@ def context(kernel: TileKernel) -> dict[str, object]:
     }
 
 
-def _shape(text: TileText) -> Shape:
-    sums_of_columns = text.column_products or text.column_reduces
-    even = all(panel.row and panel.row.step for panel in text.column_panels)
-    return LOW if even and not sums_of_columns else TALL
+def _shape(text: TileText, kernel: TileKernel) -> Shape:
+    """Long column tiles, over which sums of rows are read and written once, as far as what is kept of them stays close."""
+    if kernel.pairs:  # one copy for each use, of 16 bits a number; logits, in single numbers, are rare
+        kept = 2 * sum(value.uses.replace(" | irc::LOGITS", "").count("irc::") for value in text.kept)
+    else:
+        kept = len(text.kept) * (8 if kernel.arithmetic == "f64" else 4)
+    vectors, lanes = 3, 16
+    columns = next((n for n in (192, 96) if kept * vectors * lanes * n <= PANEL_BYTES), 48)
+    return Shape(vectors, 4, columns)
 
 
 def axis_texts(axes: tuple[Axis, ...]) -> tuple[AxisText, ...]:
@@ -259,9 +263,9 @@ def _is_long(line: Line) -> bool:
     return "gather_" in line.text or bool(line.inner)
 
 
-def _kept(products: list[RowProduct | ColumnProduct | RowReduce | ColumnReduce], plain: set[str], weight: str | None) -> (
-    dict[str, str]
-):
+def _kept(
+    products: list[RowProduct | ColumnProduct | RowReduce | ColumnReduce], plain: set[str], weight: str | None
+) -> dict[str, str]:
     """What each tile value that is read after its tile is read for."""
     uses: dict[str, set[str]] = {name: {"PLAIN"} for name in plain}
     for step in products:
