@@ -78,14 +78,15 @@ Expr = Const | Index | Size | Load | Local | Op
 
 ARITHMETIC = ("add", "sub", "mul", "neg", "min", "max", "abs", "clamp")  # int -> int or float -> float
 INTEGER = ("floordiv", "mod", "flat")
-FLOATING = ("div", "pow", "exp", "exp2", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "relu", "floor")
+FLOATING = ("div", "pow", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "relu", "floor")
 COMPARISON = ("lt", "le", "eq", "ne")  # a > b is written lt(b, a)
 LOGIC = ("and", "or", "not")
-OTHER = ("where", "float", "random")  # where(condition, a, b); float(int) converts; random(seed, i, j, k) -> [0, 1)
+OTHER = ("where", "float", "random", "exp2")  # where(condition, a, b); float(int); random(seed, i, j, k) -> [0, 1)
 OPS = ARITHMETIC + INTEGER + FLOATING + COMPARISON + LOGIC + OTHER
 """`flat(i, I, j, J, …)` is the position of (i, j, …) in a product axis whose last index runs fastest: (i*J + j)…;
 `random(seed, i, j, k)` is the same number in [0, 1) for the same four integers, on every target; `clamp(x, low,
-high)`; `min`/`max` take two arguments; `floor` is float -> int; `and`/`or` take two; `not` takes one."""
+high)`; `min`/`max` take two arguments; `floor` is float -> int; `and`/`or` take two; `not` takes one;
+`exp2` is written by powers.py alone."""
 
 TRUE = Const(True, Kind.BOOL)
 FALSE = Const(False, Kind.BOOL)

@@ -82,8 +82,9 @@ def _factors(expr: Expr, values: dict[str, Expr]) -> tuple[Expr, Expr | None]:
 
 
 def _product(x: Expr, y: Expr) -> Expr:
-    both = isinstance(x, Const) and isinstance(y, Const)
-    return number(float(x.value) * float(y.value)) if both else op("mul", x, y)
+    if isinstance(x, Const) and isinstance(y, Const):
+        return number(float(x.value) * float(y.value))
+    return op("mul", x, y)
 
 
 def _of_the_pair(expr: Expr) -> bool:
@@ -91,7 +92,7 @@ def _of_the_pair(expr: Expr) -> bool:
 
 
 def _scaled(expr: Expr, values: dict[str, Expr]) -> Expr:
-    """The expression times log2(e), which joins a constant, or what does not depend on the pair, where there is such."""
+    """The expression times log2(e), which joins a constant or what does not depend on the pair, if there is such."""
     match expr:
         case Local(name) if name in values:
             return _scaled(values[name], values)
@@ -108,15 +109,12 @@ def _scaled(expr: Expr, values: dict[str, Expr]) -> Expr:
 def _reads(step: TileOp) -> tuple[str, ...]:
     """Tile values that a step reads, once for each time."""
     match step:
-        case Value(value=value) | InnerSum(value=value):
-            exprs = (value,)
-        case OnlineSoftmax(score=score):
-            exprs = (score,)
+        case Value(value=expr) | InnerSum(value=expr) | OnlineSoftmax(score=expr):
+            return tuple(e.name for e in walk(expr) if isinstance(e, Local))
         case RowProduct(tile=tile) | ColumnProduct(tile=tile) | RowReduce(tile=tile) | ColumnReduce(tile=tile):
             return (tile,)
         case _:
-            exprs = ()
-    return tuple(e.name for expr in exprs for e in walk(expr) if isinstance(e, Local))
+            return ()
 
 
 def _live(body: tuple[TileOp, ...], logit: Expr | None, softmax: OnlineSoftmax | None) -> tuple[TileOp, ...]:

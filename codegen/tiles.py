@@ -187,7 +187,7 @@ def context(kernel: TileKernel) -> dict[str, object]:
 
 
 def _shape(text: TileText, kernel: TileKernel) -> Shape:
-    """Long column tiles, over which sums of rows are read and written once, as far as what is kept of them stays close."""
+    """Long column tiles, over which sums of rows are read and written once, as far as what is kept of them is close."""
     if kernel.pairs:  # one copy for each use, of 16 bits a number; logits, in single numbers, are rare
         kept = 2 * sum(value.uses.replace(" | irc::LOGITS", "").count("irc::") for value in text.kept)
     else:
