@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import Const
+from irc.codegen.expr import Const, Expr
 from irc.codegen.kernel import Accumulate, Dot, InnerSum, Panel, TileKernel, Value
 from irc.codegen.loops import Counter, counters, lvalue
 from irc.codegen.masks import mask_context
 from irc.codegen.positions import extent, unflatten
 from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.segments import Lookups
 
 ROW_TILE = 32
 COLUMN_TILE = 64
@@ -56,16 +58,25 @@ def _pack(panel: Panel) -> PackedPanel:
     return PackedPanel(identifier(panel.name), _width(panel), counters(panel.features), print_scalar(panel.value))
 
 
-def _step(item: Dot | Value | InnerSum | Accumulate) -> Step:
+def _step(item: Dot | Value | InnerSum | Accumulate, sides: Sequence[Lookups]) -> Step:
     match item:
         case Dot(name, _, _):
             return Step("dot", identifier(name), (), "", "")
         case Value(name, value, _):
-            return Step("value", identifier(name), (), print_scalar(value), "")
+            return Step("value", identifier(name), (), _printed(value, sides), "")
         case InnerSum(name, over, value, _):
-            return Step("sum", identifier(name), counters(over), print_scalar(value), "")
+            return Step("sum", identifier(name), counters(over), _printed(value, sides), "")
         case Accumulate(over, value, target):
-            return Step("accumulate", "", counters(over), print_scalar(value), lvalue(target))
+            for side in sides:
+                target = side.target(target)
+            return Step("accumulate", "", counters(over), _printed(value, sides), lvalue(target))
+
+
+def _printed(expr: Expr, sides: Sequence[Lookups]) -> str:
+    """An expression of pairs, the segments of their two sides as variables."""
+    for side in sides:
+        expr = side.replaced(expr)
+    return print_scalar(expr)
 
 
 def context(kernel: TileKernel) -> dict[str, object]:
@@ -77,6 +88,10 @@ def context(kernel: TileKernel) -> dict[str, object]:
         steps.append(item)
     dots = [item for item in steps if isinstance(item, Dot)]
     used = {name for dot in dots for name in (dot.row, dot.column)}
+    fixed = (*kernel.batch, *kernel.serial)
+    sides = Lookups((*fixed, *kernel.rows), "row.segment"), Lookups((*fixed, *kernel.columns), "column.segment")
+    printed = [_step(item, sides) for item in steps]
+    support = None if kernel.support is None else _printed(kernel.support, sides)
     return {
         **mask_context(kernel),
         "kernel": kernel,
@@ -95,6 +110,8 @@ def context(kernel: TileKernel) -> dict[str, object]:
         "dots": [
             PackedDot(identifier(d.name), identifier(d.row), identifier(d.column), _width(panels[d.row])) for d in dots
         ],
-        "steps": [_step(item) for item in steps],
-        "support": None if kernel.support is None else print_scalar(kernel.support),
+        "steps": printed,
+        "support": support,
+        "row_segments": sides[0].texts,
+        "column_segments": sides[1].texts,
     }

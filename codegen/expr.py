@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, TypeGuard
 
 
 class Kind(Enum):
@@ -77,7 +77,7 @@ class Op:
 Expr = Const | Index | Size | Load | Local | Op
 
 ARITHMETIC = ("add", "sub", "mul", "neg", "min", "max", "abs", "clamp")  # int -> int or float -> float
-INTEGER = ("floordiv", "mod", "flat")
+INTEGER = ("floordiv", "mod", "flat", "segment")
 FLOATING = ("div", "pow", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "relu", "floor")
 COMPARISON = ("lt", "le", "eq", "ne")  # a > b is written lt(b, a)
 LOGIC = ("and", "or", "not")
@@ -86,7 +86,11 @@ OPS = ARITHMETIC + INTEGER + FLOATING + COMPARISON + LOGIC + OTHER
 """`flat(i, I, j, J, …)` is the position of (i, j, …) in a product axis whose last index runs fastest: (i*J + j)…;
 `random(seed, i, j, k)` is the same number in [0, 1) for the same four integers, on every target; `clamp(x, low,
 high)`; `min`/`max` take two arguments; `floor` is float -> int; `and`/`or` take two; `not` takes one;
-`exp2` is written by powers.py alone."""
+`exp2` is written by powers.py alone.
+
+`segment(t, n, p)` is the number of the segment in which position p lies. Its table is the row that begins with the
+element t (a Load whose last index is 0, and of which only the place counts), of n offsets that do not decrease; its
+value is how many of these, from the second on, are at most p: 0 … max(n - 1, 0), whatever they and p are."""
 
 TRUE = Const(True, Kind.BOOL)
 FALSE = Const(False, Kind.BOOL)
@@ -112,6 +116,16 @@ def flat(parts: tuple[tuple[Expr, Expr], ...]) -> Expr:
     if len(parts) == 1:
         return parts[0][0]
     return Op("flat", tuple(e for part in parts for e in part), Kind.INT)
+
+
+def is_lookup(expr: Expr) -> TypeGuard[Load | Op]:
+    """Whether a table gives the value: an element, or the segment of a position."""
+    return isinstance(expr, Load) or (isinstance(expr, Op) and expr.name == "segment")
+
+
+def offset(row: Load, n: Expr) -> Load:
+    """Entry n of the table of a `segment` that begins with the element `row`."""
+    return Load(row.tensor, (*row.indices[:-1], n), row.kind)
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:

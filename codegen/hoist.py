@@ -1,17 +1,18 @@
 """Vector code for tile values: what depends on one side alone is hoisted, what depends on both is evaluated in lanes.
 
 Lanes are rows. A subexpression of batch indices becomes a scalar of the task, one of row indices a vector that is
-filled once a row panel, one of column indices a scalar that is filled once a column tile. A Load that depends on both
-sides is gathered lane by lane.
+filled once a row panel, one of column indices a scalar that is filled once a column tile. What a table says of both
+sides together is gathered lane by lane.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, indices, rebuild, walk
+from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, indices, is_lookup, rebuild, walk
 from irc.codegen.kernel import TileKernel
-from irc.codegen.printer import identifier, print_expr, print_scalar
+from irc.codegen.printer import address, identifier, print_expr, print_scalar, scalar_leaf
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Hoisted:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """A tensor element that depends on both sides. `inner` are the names of further indices that it reads."""
+    """A tensor element, or a segment, that depends on both sides. `inner` names the further indices that it reads."""
 
     name: str
     kind: str  # "vec" or "ivec"
@@ -52,7 +53,7 @@ class Hoists:
     batch: dict[Expr, Hoisted] = field(default_factory=dict)
     row: dict[Expr, Hoisted] = field(default_factory=dict)
     column: dict[Expr, Hoisted] = field(default_factory=dict)
-    gathers: dict[Expr, Gather] = field(default_factory=dict)
+    gathers: dict[Load | Op, Gather] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._rows = frozenset(a.name for a in self.kernel.rows)
@@ -73,6 +74,56 @@ class Hoists:
 
         return print_expr(rebuild(expr, place), texts.get)
 
+    def scalar(self, expr: Expr, lane: str, place: str) -> str:
+        """Scalar code for one row, `lane` of its tile, and one column, `place` of its own: integers of one side that
+        take a search of a table are read where they are kept."""
+        texts: dict[Expr, str] = {}
+
+        def kept(part: Expr) -> Expr | None:
+            if part.kind is not Kind.INT or not any(isinstance(e, Op) and e.name == "segment" for e in walk(part)):
+                return None
+            text = self._kept(part, lane, place)
+            if text is None:
+                return None
+            local = Local(f"kept {len(texts)}", part.kind)
+            texts[local] = text
+            return local
+
+        def leaf(part: Expr) -> str | None:
+            if isinstance(part, Load):
+                return address(part, leaf, lazy=True)
+            return texts.get(part) or scalar_leaf(part)
+
+        return print_expr(rebuild(expr, kept), leaf, lazy=True)
+
+    def _kept(self, part: Expr, lane: str, place: str) -> str | None:
+        """The element of a hoisted vector, or a value of the task; None where it depends on more."""
+        match self._side(part):
+            case "row":
+                return f"{self._of_row(part).name}[{lane}]"
+            case "column":
+                return f"{self._of_column(part).name}[{place}]"
+            case "none":
+                return self._of_batch(part).name
+        return None
+
+    def _side(self, part: Expr) -> Literal["row", "column", "none", "both"]:
+        """Which side's indices the expression reads; "both" where it is to be told pair by pair."""
+        names = indices(part)
+        by_row, by_column = bool(names & self._rows), bool(names & self._columns)
+        if names - self._rows - self._columns - self._outside or (by_row and by_column):
+            return "both"
+        return "row" if by_row else "column" if by_column else "none"
+
+    def _of_row(self, part: Expr) -> Hoisted:
+        return self.row.setdefault(part, _hoisted(f"row_{len(self.row)}", part))
+
+    def _of_column(self, part: Expr) -> Hoisted:
+        return self.column.setdefault(part, _hoisted(f"column_{len(self.column)}", part))
+
+    def _of_batch(self, part: Expr) -> Hoisted:
+        return self.batch.setdefault(part, _hoisted(f"batch_{len(self.batch)}", part))
+
     def _place(self, part: Expr) -> str | None:
         """The text of a subexpression that is available as a whole, or None to go on below it."""
         if isinstance(part, Const):
@@ -81,23 +132,23 @@ class Hoists:
             return f"tile_{identifier(part.name)}[m][w]"
         if any(isinstance(e, Local) for e in walk(part)):
             return None
-        names = indices(part)
-        inner = names - self._rows - self._columns - self._outside
-        by_row, by_column = bool(names & self._rows), bool(names & self._columns)
-        if inner or (by_row and by_column):
-            if isinstance(part, Load):
-                return self._gather(part, tuple(sorted(inner)))
-            return f"lane_int({print_scalar(part)})" if isinstance(part, Index) else None
-        if by_row:
-            kept = self.row.setdefault(part, _hoisted(f"row_{len(self.row)}", part))
-            vector = "vec" if kept.type == "T" else "ivec"
-            return f"irc::load_vector<{vector}>({kept.name} + lane_first + w * LANES)"
-        if by_column:
-            return self.column.setdefault(part, _hoisted(f"column_{len(self.column)}", part)).name + "[n + m]"
-        return self.batch.setdefault(part, _hoisted(f"batch_{len(self.batch)}", part)).name
+        match self._side(part):
+            case "row":
+                kept = self._of_row(part)
+                vector = "vec" if kept.type == "T" else "ivec"
+                return f"irc::load_vector<{vector}>({kept.name} + lane_first + w * LANES)"
+            case "column":
+                return f"{self._of_column(part).name}[n + m]"
+            case "none":
+                return self._of_batch(part).name
+        if is_lookup(part):
+            return self._gather(part)
+        return f"lane_int({print_scalar(part)})" if isinstance(part, Index) else None
 
-    def _gather(self, load: Load, inner: tuple[str, ...]) -> str:
-        text = print_scalar(load) if load.kind != Kind.BOOL else f"{print_scalar(load)} ? -1 : 0"
-        kind = "vec" if load.kind == Kind.FLOAT else "ivec"
-        made = self.gathers.setdefault(load, Gather(f"gather_{len(self.gathers)}", kind, text, inner))
+    def _gather(self, read: Load | Op) -> str:
+        inner = tuple(sorted(indices(read) - self._rows - self._columns - self._outside))
+        text = self.scalar(read, "lane_first + vector * LANES + lane", "place")
+        text = text if read.kind != Kind.BOOL else f"{text} ? -1 : 0"
+        kind = "vec" if read.kind == Kind.FLOAT else "ivec"
+        made = self.gathers.setdefault(read, Gather(f"gather_{len(self.gathers)}", kind, text, inner))
         return f"{made.name}({', '.join(('n + m', 'w', 'wanted', *inner))})"

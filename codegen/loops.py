@@ -8,6 +8,7 @@ from irc.codegen.cpu import prologue
 from irc.codegen.expr import Axis, Const, Expr, Kind, Op, indices, loads
 from irc.codegen.kernel import Loop, LoopKernel, Target
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf
+from irc.codegen.segments import Lookup, Lookups
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +22,11 @@ class Counter:
 @dataclass(frozen=True, slots=True)
 class Nest:
     """A printed Loop. Threads share out `outer`, then `lanes` block by block; `inner` runs inside, then `over`, and
-    inside of that the lanes of a block, each with its own sum: for sums down the columns of a matrix."""
+    inside of that the lanes of a block, each with its own sum: for sums down the columns of a matrix. `segments` are
+    those that are the same all through the inner loops."""
 
     outer: tuple[Counter, ...]
+    segments: tuple[Lookup, ...]
     inner: tuple[Counter, ...]
     lanes: Counter | None
     over: tuple[Counter, ...]
@@ -42,10 +45,6 @@ def counters(axes: tuple[Axis, ...]) -> tuple[Counter, ...]:
 
 def lvalue(target: Target) -> str:
     return element(target.tensor, target.indices, scalar_leaf, lazy=True)
-
-
-def _optional(expr: Expr | None) -> str | None:
-    return None if expr is None else print_scalar(expr)
 
 
 def _order(loop: Loop) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
@@ -74,16 +73,23 @@ def _runs_down_columns(loop: Loop) -> bool:
 def nest(loop: Loop) -> Nest:
     outer, inner = _order(loop)
     lanes = loop.axes[-1:] if _runs_down_columns(loop) else ()
+    outer = tuple(axis for axis in outer if axis not in lanes)
+    outside = Lookups(outer)
+
+    def printed(expr: Expr) -> str:
+        return print_scalar(outside.replaced(expr))
+
     return Nest(
-        outer=counters(tuple(axis for axis in outer if axis not in lanes)),
+        outer=counters(outer),
         inner=counters(inner),
         lanes=counters(lanes)[0] if lanes else None,
         over=counters(loop.over),
         reduce=loop.reduce,
-        body=print_scalar(loop.body),
-        where=_optional(loop.where),
-        init=_optional(loop.init),
-        target=lvalue(loop.target),
+        body=printed(loop.body),
+        where=None if loop.where is None else printed(loop.where),
+        init=None if loop.init is None else printed(loop.init),
+        target=lvalue(outside.target(loop.target)),
+        segments=outside.texts,  # of all that has been printed
         zero=print_scalar(Const({Kind.BOOL: False, Kind.INT: 0, Kind.FLOAT: 0.0}[loop.body.kind], loop.body.kind)),
         add=loop.add,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Load, Local, Op, flat, indices, integer, rebuild, walk
+from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Load, Local, Op, children, flat, indices, integer, rebuild, walk
 from irc.codegen.kernel import Side, Summary, TileKernel, Verdict
 from irc.codegen.positions import extent, unflatten
 from irc.codegen.printer import identifier, print_scalar
@@ -89,7 +89,8 @@ def _part_texts(parts: dict[Expr, Local]) -> tuple[PartText, ...]:
 
 
 def _hoist(verdict: Expr, parts: dict[Side, dict[Expr, Local]]) -> Expr:
-    """The verdict with divisions of one side alone as values of its parts, of which there are fewer than rectangles."""
+    """The verdict with divisions and segments of one side alone as values of its parts, of which there are fewer than
+    rectangles."""
     corners = {s: {f"{s}_first", f"{s}_last", *(e.name for e in parts[s].values())} for s in SIDES}
 
     def place(expr: Expr) -> Expr | None:
@@ -97,8 +98,8 @@ def _hoist(verdict: Expr, parts: dict[Side, dict[Expr, Local]]) -> Expr:
             return None
         below = list(walk(expr))
         locals_ = {e.name for e in below if isinstance(e, Local)}
-        divides = any(isinstance(e, Op) and e.name in ("floordiv", "mod") for e in below)
-        if not divides or any(isinstance(e, Load) for e in below):  # an element may be read under a condition alone
+        takes_long = any(isinstance(e, Op) and e.name in ("floordiv", "mod", "segment") for e in below)
+        if not takes_long or _reads_elements(expr):  # which may be read under a condition alone
             return None
         for side in SIDES:
             if locals_ and locals_ <= corners[side]:
@@ -106,6 +107,17 @@ def _hoist(verdict: Expr, parts: dict[Side, dict[Expr, Local]]) -> Expr:
         return None
 
     return rebuild(verdict, place)
+
+
+def _reads_elements(expr: Expr) -> bool:
+    """Whether the value depends on an element at a place of its own: a segment is told from its whole table."""
+    match expr:
+        case Load():
+            return True
+        case Op("segment", (_, *others), _):
+            return any(_reads_elements(e) for e in others)
+        case _:
+            return any(_reads_elements(e) for e in children(expr))
 
 
 def _spans(kernel: TileKernel) -> tuple[SpanText, ...]:

@@ -162,11 +162,15 @@ def _print(expr: Expr, leaf: Leaf, lazy: bool) -> tuple[str, int]:
             return f"{sub(condition, 1)} ? {sub(x, 1)} : {sub(y, 0)}", _TERNARY
         case "float", (x,):
             return f"irc::to_float<T>({sub(x, 0)})", _ATOM
-        case "sin" | "cos", (x,) if lazy and not any(isinstance(part, Local) for part in walk(x)):
+        case "sin" | "cos", (x,) if lazy and not any(_is_rounded(part) for part in walk(x)):
             # An angle is long for a far position, and a float of it keeps no digits of where in its turn it stands.
             return f"T([&] {{ using T = double; return irc::{expr.name}({sub(x, 0)}); }}())", _ATOM
         case "exp2", (x,):  # of tile values alone: see powers.py
             return f"irc::exp2<Form>({sub(x, 0)})", _ATOM
+        case "segment", (Load(tensor, row, _), count, position):
+            first = f"{pointer_name(tensor)} + {offset(row, tensor, leaf, lazy=lazy)}".removesuffix(" + 0")
+            stride = stride_name(tensor, len(row) - 1)
+            return f"irc::segment({first}, {stride}, {sub(count, 0)}, {sub(position, 0)})", _ATOM
         case "random", args:
             return f"irc::random<T>({', '.join(sub(a, 0) for a in args)})", _ATOM
         case name, (x, y) if name in _BINARY:
@@ -175,6 +179,11 @@ def _print(expr: Expr, leaf: Leaf, lazy: bool) -> tuple[str, int]:
             return f"{sub(x, level)}{space}{symbol}{space}{sub(y, level + 1)}", level
         case name, args:
             return f"irc::{name}({', '.join(sub(a, 0) for a in args)})", _ATOM
+
+
+def _is_rounded(expr: Expr) -> bool:
+    """Whether it is a value that a kernel has computed in `T`."""
+    return isinstance(expr, Local) and expr.kind is Kind.FLOAT
 
 
 def _flat(parts: tuple[Expr, ...], leaf: Leaf, lazy: bool) -> tuple[str, int]:

@@ -332,7 +332,7 @@ def tile_text(kernel: TileKernel) -> TileText:
             _panel_name(panel.name),
             width(panel),
             axis_texts(panel.features),
-            print_scalar(panel.value),
+            hoists.scalar(panel.value, "place", "place"),
             _row_text(panel.value, panel.features, side) if isinstance(panel.value, Load) else None,
             panel.name in dotted,
             panel.name in summed,

@@ -92,8 +92,8 @@ class _Builder:
     def fact(self, tree: Tree[Token]) -> s.Expression | s.Nondecreasing:
         if tree.data != "nondecreasing":
             return self.expression(tree)
-        _, element, _, over = tree.children
-        return s.Nondecreasing(self.access(element), self.name(over), span=self.span(tree))
+        _, value, _, over = tree.children
+        return s.Nondecreasing(self.expression(value), self.name(over), span=self.span(tree))
 
     def property(self, tree: Tree[Token]) -> s.Property:
         first, *rest = tree.children

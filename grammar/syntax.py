@@ -119,7 +119,7 @@ class TensorDecl(Spanned):
 class Nondecreasing(Spanned):
     """`nondecreasing doc[b,s] over s`."""
 
-    element: Access
+    value: Expression
     over: Name
 
 

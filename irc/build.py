@@ -12,6 +12,7 @@ from irc.elaborate.ensure import ensure
 from irc.elaborate.frame import stat_targets
 from irc.elaborate.report import Failed, similar
 from irc.elaborate.scope import LetBinding, Lets, Scope
+from irc.elaborate.segments import check_ordered
 from irc.error import SpecError
 from irc.grammar.source import Span
 from irc.grammar.syntax import Assign, Assume, Attention, Block, Core, Ensure, Let, Return, SizeDecl, TensorDecl
@@ -49,6 +50,7 @@ def build(program: Attention) -> Graph:
     outputs = _outputs(program, returned, scope)
     for promise in promises:
         ensure(promise, scope, cores)
+    check_ordered(scope)
     accesses = check_accesses(scope) if not scope.report.errors else ()
     divisors = assumed_divisors(scope) if not scope.report.errors else ()
     if scope.report.errors:

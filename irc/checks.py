@@ -100,6 +100,11 @@ def _interval(expr: Expr, axes: tuple[Axis, ...]) -> Interval:
             return ZERO, op("sub", next(a.size for a in axes if a.name == name), integer(1))
         case Load(tensor, _, Kind.INT):
             return Local(f"{tensor}.least", Kind.INT), Local(f"{tensor}.greatest", Kind.INT)
+        case Op("segment", (Load(_, row, _) as first, count, position), _):
+            found, last = _interval(position, axes), op("max", op("sub", count, integer(1)), ZERO)
+            if found is None or len(row) > 1:  # the table may have other rows
+                return ZERO, last
+            return op("segment", first, count, found[0]), op("segment", first, count, found[1])
         case Op(name, args, Kind.INT):
             parts = [_interval(a, axes) for a in args if a.kind is Kind.INT]
             known = [p for p in parts if p is not None]

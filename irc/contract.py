@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size, walk
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size, indices, walk
 from irc.error import InputError
 from irc.interpret import evaluate, grid
 from irc.ir import Fact, Graph, shape
+from irc.printer import expression
 from irc.runtime.sizes import evaluate as evaluate_size
 
 Array = np.ndarray[Any, Any]
@@ -54,8 +55,8 @@ def _given(fact: Fact, values: Mapping[str, Array], sizes: Mapping[str, int]) ->
     for e in walk(fact.predicate):
         if isinstance(e, Size):
             known[e.name] = sizes[e.name]
-        elif isinstance(e, Load) and not e.indices:
-            known[e.tensor] = values[e.tensor].item()
+        elif isinstance(e, Load) and not indices(e):
+            known[expression(e)] = evaluate(e, grid((), values, sizes)).item()
     return ", but " + ", ".join(f"{name} = {value}" for name, value in known.items())
 
 
@@ -94,9 +95,20 @@ def interval(expr: Expr, axes: tuple[Axis, ...], values: Mapping[str, Array], si
             if table is None or table.size == 0:
                 return EVERYTHING
             return float(table.min()), float(table.max())
+        case Op("segment", (Load(tensor, _, _), _, position), _) if tensor in values:
+            return _segments(values[tensor], interval(position, axes, values, sizes))
         case Op(name, args, _):
             return _operate(name, [interval(a, axes, values, sizes) for a in args])
     return EVERYTHING
+
+
+def _segments(table: Array, positions: Interval) -> Interval:
+    """The least and the greatest segment of some positions, in all rows of the table."""
+    offsets = table[..., 1:].reshape(-1, max(table.shape[-1] - 1, 0))
+    if not len(offsets):
+        return EVERYTHING
+    low, high = ((offsets <= end).sum(axis=1) for end in positions)
+    return float(low.min()), float(high.max())
 
 
 def _operate(name: str, v: list[Interval]) -> Interval:

@@ -14,7 +14,7 @@ from typing import Any, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Local, Op, Size
+from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Local, Op, Size, integer, offset
 from irc.ir import Graph, Input, Map, Reduce, Scatter, Update, shape
 from irc.philox import uniform
 
@@ -139,10 +139,21 @@ def evaluate(expr: Expr, at: Grid) -> Array:
         case Op("or", (a, b), _):
             left = evaluate(a, at)
             return np.asarray(left | evaluate(b, at.only(~left)))
+        case Op("segment", (Load() as row, count, position), _):
+            return _segment(row, evaluate(count, at), evaluate(position, at), at)
         case Op(name, args, _):
             return apply(name, [evaluate(a, at) for a in args])
         case _:
             assert_never(expr)
+
+
+def _segment(row: Load, count: Array, position: Array, at: Grid) -> Array:
+    """How many entries of a table, from the second on, are at most the position: counted, whatever their order."""
+    found = np.zeros_like(position)
+    for n in range(1, int(count.max(initial=0))):
+        there = n < count
+        found = found + (there & (evaluate(offset(row, integer(n)), at.only(there)) <= position))
+    return found
 
 
 def apply(name: str, x: list[Array]) -> Array:

@@ -173,12 +173,12 @@ def is_tile(node: Node) -> bool:
 @dataclass(frozen=True, slots=True)
 class Fact:
     """An `assume`: a predicate over sizes, scalars and integer tensors, for all values of its free indices,
-    or `nondecreasing` of an element along one index."""
+    or `nondecreasing` of a number along one index."""
 
     predicate: Expr
     free: tuple[Axis, ...]
     text: str
-    nondecreasing: str | None = None  # name of the index along which `predicate` (then an element) does not decrease
+    nondecreasing: str | None = None  # name of the index along which `predicate` (then a number) does not decrease
     span: Span | None = field(default=None, compare=False)
 
 

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irc.codegen.expr import TRUE, Axis, Expr, Load, indices, loads, number, rebuild, substitute
+from irc.codegen.expr import TRUE, Axis, Expr, Load, Size, indices, loads, number, rebuild, substitute
 from irc.codegen.kernel import Side
 from irc.error import InputError
 from irc.interpret import DTYPES, Grid, evaluate, size_value
 from irc.ir import Core, Graph, Map, Reduce, is_tile, position
 from irc.mask.analyse import analyse
 from irc.mask.visits import EMPTY, FULL, PARTIAL, Visits
+from irc.runtime.sizes import open_term
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +155,10 @@ def sizes_for(graph: Graph, given: Mapping[str, int], values: Mapping[str, Any])
     if unknown:
         raise InputError(f"{_names(tuple(unknown))} is no size of '{graph.name}'")
     for node in graph.inputs:
-        for extent, dim in zip(np.shape(values[node.name]), node.shape, strict=True) if node.name in values else ():
-            name = getattr(dim, "name", None)
-            if name is not None and sizes.setdefault(name, extent) != extent:
-                raise InputError(f"'{node.name}' has {extent} along {name}, which is {sizes[name]} elsewhere")
+        for whole, dim in zip(np.shape(values[node.name]), node.shape, strict=True) if node.name in values else ():
+            term, extent = open_term(dim, whole, sizes)
+            if isinstance(term, Size) and sizes.setdefault(term.name, extent) != extent:
+                raise InputError(f"'{node.name}' has {extent} along {term.name}, which is {sizes[term.name]} elsewhere")
     long = {
         e
         for node in graph

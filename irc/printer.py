@@ -53,6 +53,8 @@ def _print(expr: Expr) -> tuple[str, int]:
             return f"not {_inside(x, NOT)}", NOT
         case Op("flat", args, _):
             return f"({_flat(args)})", ATOM
+        case Op("segment", (Load(tensor, (*row, _)), _, position), kind):
+            return f"segment({expression(Load(tensor, tuple(row), kind))}, {expression(position)})", ATOM
         case Op(name, (a, b), _) if name in _BINARY:
             level, sign = _BINARY[name]
             left, right = level, level + 1  # left associative

@@ -203,6 +203,8 @@ def text(expr: Expr, level: int = 0) -> str:
             sign, strength = _INFIX[name]
             written = text(a, strength) + sign + text(b, strength + 1)
             return f"({written})" if strength < level else written
+        case Op("segment", (table, _, position), _):
+            return f"segment({text(table)}, {text(position)})"
         case Op(name, args, _):
             return f"{name}({', '.join(text(a) for a in args)})"
         case _:

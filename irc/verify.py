@@ -21,6 +21,7 @@ from irc.codegen.expr import (
     Size,
     children,
     indices,
+    integer,
     walk,
 )
 from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, grouped, kind, shape
@@ -166,9 +167,8 @@ def _access(load: Load, earlier: dict[str, Node]) -> None:
 
 # operations
 
-_ARITY = {"neg": 1, "abs": 1, "not": 1, "float": 1, "floor": 1, "clamp": 3, "where": 3, "random": 4} | dict.fromkeys(
-    ("exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "relu"), 1
-)
+_ARITY = {"neg": 1, "abs": 1, "not": 1, "float": 1, "floor": 1, "clamp": 3, "where": 3, "segment": 3, "random": 4}
+_ARITY |= dict.fromkeys(("exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "relu"), 1)
 
 
 def _operation(e: Expr) -> None:
@@ -187,6 +187,8 @@ def _operation(e: Expr) -> None:
             raise Broken("flat takes pairs of an index and a size")
     elif len(kinds) != _ARITY.get(e.name, 2):
         raise Broken(f"'{e.name}' takes {_ARITY.get(e.name, 2)} arguments, not {len(kinds)}")
+    if e.name == "segment" and not (isinstance(e.args[0], Load) and e.args[0].indices[-1:] == (integer(0),)):
+        raise Broken("segment takes the first element of a row of a table")
     takes, gives = _signature(e.name, kinds)
     if kinds != takes:
         got = ", ".join(k.value for k in kinds)

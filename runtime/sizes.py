@@ -94,6 +94,21 @@ def unknown(expr: Expr, sizes: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(e.name for e in walk(expr) if isinstance(e, Size) and e.name not in sizes)
 
 
+def open_term(expr: Expr, total: int, known: Mapping[str, int]) -> tuple[Expr, int]:
+    """The term of a sum or difference that holds what is not known, and what it comes to if the whole is `total`."""
+    match expr:
+        case Op("add", (a, b), _) if not unknown(b, known):
+            return open_term(a, total - evaluate(b, known), known)
+        case Op("add", (a, b), _) if not unknown(a, known):
+            return open_term(b, total - evaluate(a, known), known)
+        case Op("sub", (a, b), _) if not unknown(b, known):
+            return open_term(a, total + evaluate(b, known), known)
+        case Op("sub", (a, b), _) if not unknown(a, known):
+            return open_term(b, evaluate(a, known) - total, known)
+        case _:
+            return expr, total
+
+
 def infer(
     declared: Sequence[tuple[str, Sequence[Expr]]],
     shapes: Mapping[str, tuple[int, ...]],
@@ -171,18 +186,19 @@ class _Inference:
         return False
 
     def _divide(self, expr: Expr, total: int, place: str) -> bool:
-        """Learn the one unknown factor of a product."""
-        factors = _factors(expr)
+        """Learn the one unknown factor of a product, which may be a term of a sum."""
+        term, left = open_term(expr, total, self.known)
+        factors = _factors(term)
         missing = [f for f in factors if isinstance(f, Size) and f.name not in self.known]
         if len(missing) != 1:
             return False
         rest = prod(evaluate(f, self.known) for f in factors if f is not missing[0])
         if rest == 0:
             return False
-        if total % rest:
-            facts = self._facts(expr)
-            raise InputError(f"{place}: expected {show(expr)}, a multiple of {rest}{facts}, got {total}")
-        self._learn(missing[0].name, total // rest, f"from {place}")
+        if left % rest or left // rest < 0:
+            wanted = f"a multiple of {rest}" if term is expr else f"for some size {missing[0].name}"
+            raise InputError(f"{place}: expected {show(expr)}, {wanted}{self._facts(expr)}, got {total}")
+        self._learn(missing[0].name, left // rest, f"from {place}")
         return True
 
     def _learn(self, name: str, value: int, origin: str) -> None:

@@ -60,6 +60,48 @@ def packed(v: Values, i: Array, j: Array) -> Array:
     return (entry[:, None] == entry) & (j <= i) & (i - j < v["window"])
 
 
+def offsets(rng: Rng, count: int, total: int) -> Array:
+    """Where `count` sequences of random lengths begin, and where the last one ends."""
+    return np.asarray([0, *np.sort(rng.integers(0, total + 1, count - 1)), total], np.int32)
+
+
+def sequence(table: Array, length: int) -> Array:
+    """The number of the sequence of each token."""
+    return np.repeat(np.arange(len(table) - 1), np.diff(table))[:length]
+
+
+def packed_offsets(v: Values, i: Array, j: Array) -> Array:
+    mine = sequence(v["cu"], v["T"])
+    return (mine[:, None] == mine) & (j <= i)
+
+
+def packed_cache(v: Values, i: Array, j: Array) -> Array:
+    """Tokens that are as far from the end of their sequence, or further, than the query is."""
+    mine, other = sequence(v["cu_q"], v["Tq"])[:, None], sequence(v["cu_k"], v["Tk"])
+    return (mine == other) & (v["cu_k"][other + 1] - j >= v["cu_q"][mine + 1] - i)
+
+
+def packed_cross(v: Values, i: Array, j: Array) -> Array:
+    return sequence(v["cu_q"], v["Tq"])[:, None] == sequence(v["cu_k"], v["Tk"])
+
+
+def packed_prefix(v: Values, i: Array, j: Array) -> Array:
+    mine = sequence(v["cu"], v["T"])
+    within = np.concatenate([np.arange(n) for n in np.diff(v["cu"])])
+    return (mine[:, None] == mine) & ((j <= i) | (within < v["prefix"][mine]))
+
+
+def two_tables(rng: Rng, s: Values) -> Values:
+    """Every sequence has as many keys as queries, or more."""
+    queries = offsets(rng, s["N"], s["Tq"])
+    return {"cu_q": queries, "cu_k": queries + offsets(rng, s["N"], s["Tk"] - s["Tq"])}
+
+
+def no_sequence_empty(rng: Rng, s: Values) -> Values:
+    ends = np.sort(rng.permutation(s["Tk"] - 1)[: s["N"] - 1] + 1)
+    return {"cu_q": offsets(rng, s["N"], s["Tq"]), "cu_k": np.asarray([0, *ends, s["Tk"]], np.int32)}
+
+
 def shared_prefix(v: Values, i: Array, j: Array) -> Array:
     mine, other = pairs(v["branch"])
     return (j <= i) & ((j < v["prompt"]) | (mine == other))
@@ -214,6 +256,16 @@ CASES: dict[str, Case] = {
             {"entry": np.repeat([0, 1, 2, 3], [9, 1, 15, 12]).astype(np.int32)[: s["T"]]}
             | {"start": np.asarray([0, 9, 10, 25], np.int32), "window": 6}
         ),
+    ),
+    "packed_cache": Case(packed_cache, {"Tq": 21, "Tk": 37, "N": 4, "H": 2, "D": 8}, two_tables),
+    "packed_cross": Case(packed_cross, {"Tq": 21, "Tk": 37, "N": 4, "H": 2, "D": 8}, no_sequence_empty),
+    "packed_offsets": Case(
+        packed_offsets, {"T": 37, "N": 4, "H": 2, "D": 8}, lambda r, s: {"cu": offsets(r, s["N"], s["T"])}
+    ),
+    "packed_prefix": Case(
+        packed_prefix,
+        {"T": 37, "N": 4, "H": 2, "D": 8},
+        lambda r, s: {"cu": offsets(r, s["N"], s["T"]), "prefix": whole(r, 0, 9, (s["N"],))},
     ),
     "padding": Case(
         lambda v, i, j: j < v["len"][:, None, None, None], SELF, lambda r, s: {"len": whole(r, 1, s["S"], (s["B"],))}

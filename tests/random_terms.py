@@ -161,6 +161,12 @@ def line_masks(at: Positions, window: Tensor, near: Tensor) -> list[Term]:
         Term(f"({p} - j) % 2 == 0", lambda e: (e["p"] - e["j"]) % 2 == 0),
         Term("j != 1", lambda e: e["j"] != 1),
     ]
+    offsets = Tensor(
+        "input", "cu", at.dims("N + 1"), "int", lambda rng, shape, sizes: np.sort(rng.integers(-1, 9, shape))
+    )
+    row = "cu[b]" if at.batched else "cu"
+    fact = f"nondecreasing cu[{at.batch}n] over n"
+    terms.append(Term(f"segment({row}, i) == segment({row}, j)", same_segment(at), (offsets,), (fact,)))
     if at.batched:
         length = Tensor("input", "len", ("B",), "int", integers(0, at.keys))
         fact = f"0 <= len[b] <= {at.keys}"
@@ -181,6 +187,14 @@ def equal(at: Positions, row: str, key: str) -> Callable[[Values], Any]:
     if at.batched:
         return lambda e: e[row][e["b"], e["i"]] == e[key][e["b"], e["j"]]
     return lambda e: e[row][e["i"]] == e[key][e["j"]]
+
+
+def same_segment(at: Positions) -> Callable[[Values], Any]:
+    def segment(e: Values, position: Array) -> Array:
+        table = e["cu"][e["b"], 1:] if at.batched else e["cu"][1:]
+        return np.asarray((table <= position[..., None]).sum(axis=-1))
+
+    return lambda e: segment(e, e["i"]) == segment(e, e["j"])
 
 
 @st.composite

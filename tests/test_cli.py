@@ -298,6 +298,11 @@ def test_plot_of_tiles_takes_tables_and_writes_an_image(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_plot_learns_a_size_from_a_longer_table() -> None:
+    given = (str(EXAMPLES / "masks" / "packed_offsets.attn"), "--size", "T=5", "--set", "cu=[0,2,2,5]")
+    assert irc("plot", *given).stdout.splitlines()[-5:] == ["■····", "■■···", "··■··", "··■■·", "··■■■"]
+
+
 def test_the_bias_drawn_is_the_one_computed_with() -> None:
     from irc.cli import graphs, read
     from irc.plot import pictures, sizes_for

@@ -35,6 +35,8 @@ less, same = op("lt", x, y), op("eq", y, z)
         (op("where", less, x, op("exp", y)), "where(x < y, x, exp(y))"),
         (op("mod", op("floordiv", i.index, integer(2)), S), "i // 2 % S"),
         (op("mul", op("float", op("sub", i.index, j.index)), x), "(i - j) * x"),
+        (op("segment", Load("cu", (integer(0),), Kind.INT), S, op("add", i.index, S)), "segment(cu, i + S)"),
+        (op("segment", Load("cu", (b.index, integer(0)), Kind.INT), S, i.index), "segment(cu[b], i)"),
         (flat(((h.index, H), (d.index, D))), "(h d)"),
         (flat(((integer(2), integer(3)), (h.index, H), (d.index, D))), "(2:3 h:H d:D)"),
         (number(0.1), "0.1"),

@@ -315,6 +315,45 @@ def pooling(v: Values) -> Array:
     return softmax(qk(v.seed, v.k) / np.sqrt(v.D), seen) @ v.v
 
 
+def each_sequence(v: Values, queries: Array, keys: Array, do: Callable[[Array, Array, Array], Array]) -> Array:
+    """What `do` gives of q, k and v of each packed sequence that has queries, heads first, one after another again."""
+    parts = []
+    for first, last, start, end in zip(queries, queries[1:], keys, keys[1:], strict=False):
+        if first == last:
+            continue
+        q, k, values = (np.swapaxes(x, 0, 1) for x in (v.q[first:last], v.k[start:end], v.v[start:end]))
+        parts.append(np.swapaxes(do(q, k, values), 0, 1))
+    return np.concatenate(parts)
+
+
+def turned(x: Array, base: float) -> Array:
+    """Halves of features [h,s,2,P] as complex numbers, turned by the position."""
+    rates = base ** (-np.arange(x.shape[-1]) / x.shape[-1])
+    pairs = (x[..., 0, :] + 1j * x[..., 1, :]) * np.exp(1j * np.arange(x.shape[1])[:, None] * rates)
+    return np.concatenate([pairs.real, pairs.imag], -1)
+
+
+def packed_rotary(v: Values) -> Array:
+    def attended(q: Array, k: Array, values: Array) -> Array:
+        k, values = (np.repeat(x, v.H // v.G, 0) for x in (k, values))
+        i, j = np.ogrid[: q.shape[1], : q.shape[1]]
+        score = qk(turned(q, v.base), turned(k, v.base)) / np.sqrt(2 * v.P)
+        return np.einsum("hij,hjud->hiud", softmax(score, (j <= i) & (i - j < v.window)), values)
+
+    return each_sequence(v, v.cu, v.cu, attended)
+
+
+def packed_alibi(v: Values) -> tuple[Array, Array]:
+    def attended(q: Array, k: Array, values: Array) -> Array:
+        far = np.arange(k.shape[1]) - np.arange(q.shape[1])[:, None] - (k.shape[1] - q.shape[1])
+        logit = np.where(far <= 0, qk(q, k) / np.sqrt(v.D) + heads(v.slope) * far, -np.inf)
+        total = np.log(np.exp(logit).sum(-1, keepdims=True))
+        return np.concatenate([np.exp(logit - total) @ values, total], -1)
+
+    found = each_sequence(v, v.cu_q, v.cu_k, attended)
+    return found[..., :-1], found[..., -1]
+
+
 def lengths(rng: Rng, high: int, count: int) -> dict[str, Any]:
     return {"len": 1 + whole(rng, high, (count,))}
 
@@ -362,6 +401,16 @@ CASES: dict[str, Case] = {
     "linformer": Case(linformer, {"R": 7}),
     "local_global": Case(local_global, draw=lambda r, s: {"everywhere": np.arange(s.H) == 1, "window": 5}),
     "multi_query": Case(multi_query, {"E": 20}),
+    "packed_alibi": Case(
+        packed_alibi,
+        {"Tq": 21, "Tk": 37, "N": 4},
+        lambda r, s: {"cu_q": np.array([0, 5, 5, 14, 21], np.int32), "cu_k": np.array([0, 8, 11, 20, 37], np.int32)},
+    ),
+    "packed_rotary": Case(
+        packed_rotary,
+        {"T": 37, "H": 4, "G": 2, "P": 4, "N": 5},
+        lambda r, s: {"cu": np.array([0, 9, 10, 10, 25, 37], np.int32), "base": 100.0, "window": 6},
+    ),
     "pooling": Case(pooling, {"R": 4}, lambda r, s: lengths(r, s.S, s.B)),
     "power_scores": Case(power_scores),
     "relative_clamped": Case(lambda v: plain(v, v.T[:, clamped(v)]), {"R": 5}, untold=("R",)),

@@ -134,6 +134,9 @@ class Bounds:
             case Op("where", (_, a, b), _):
                 x, y = self.range(a, extents), self.range(b, extents)
                 return Range(_lower(x.low, y.low), _upper(x.high, y.high))
+            case Op("segment", (_, count, _), _):
+                last = polynomial(count, self.sizes) - ONE
+                return Range((constant(0),), (last,) if nonnegative(last) else ())
             case Op("abs", (a,), _):
                 x = self.range(a, extents)
                 return Range((constant(0), *x.low)[:MOST], _upper(x.high, tuple(constant(0) - p for p in x.low)))

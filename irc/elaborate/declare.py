@@ -8,7 +8,7 @@ from irc.elaborate.inference import Inference
 from irc.elaborate.names import index_names
 from irc.elaborate.report import Failed, similar
 from irc.elaborate.scope import Scope
-from irc.elaborate.typing import boolean
+from irc.elaborate.typing import boolean, number
 from irc.grammar.syntax import Assume, Expression, Group, Nondecreasing, SizeDecl, TensorDecl, TensorItem
 from irc.ir import Fact, Input, product
 
@@ -85,16 +85,18 @@ def assumptions(statement: Assume, scope: Scope) -> None:
 
 
 def _fact(fact: Expression | Nondecreasing, scope: Scope) -> Fact:
-    element = fact.element if isinstance(fact, Nondecreasing) else fact
+    stated = fact.value if isinstance(fact, Nondecreasing) else fact
     inference = Inference(scope)
-    inference.feed(element, scope.lets)
+    inference.feed(stated, scope.lets)
     sizes = inference.solve("use INDEX as an index of a declared tensor")
     axes = {name: Axis(name, size) for name, size in sizes.items()}
-    predicate = Context(scope, axes, scope.lets).lower(element, frozenset(axes))
+    predicate = Context(scope, axes, scope.lets).lower(stated, frozenset(axes))
     free = tuple(axes.values())
     if isinstance(fact, Nondecreasing):
         if fact.over.id not in axes:
-            scope.report.fail("E209", f"index `{fact.over.id}` does not occur in the element", fact.over.span)
+            message = f"index `{fact.over.id}` does not occur in `{fact.value.span.text()}`"
+            scope.report.fail("E209", message, fact.over.span)
+        number(predicate, fact.value.span, scope.report)
         return Fact(predicate, free, fact.span.text(), fact.over.id, span=fact.span)
     boolean(predicate, fact.span, scope.report, "an assumption")
     return Fact(predicate, free, fact.span.text(), span=fact.span)

@@ -13,6 +13,7 @@ from irc.elaborate.contract import contract
 from irc.elaborate.names import index_names
 from irc.elaborate.report import Report, counted, similar
 from irc.elaborate.scope import Lets, Scope
+from irc.elaborate.segments import table
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import (
@@ -149,11 +150,15 @@ class Context:
     def _access(self, e: Access, free: frozenset[str]) -> Expr:
         tensor = self.scope.tensor(e.tensor)
         for index in e.indices:
-            for name in sorted(self.names(index) - free):
-                self.lone(name, index.span)
+            self._given(index, free)
         load = Load(tensor.name, tuple(self.index(i) for i in e.indices), tensor.kind)
         self.scope.places.setdefault(load, e.span)
         return load
+
+    def _given(self, index: Expression, free: frozenset[str]) -> None:
+        """The names in an index expression are given, none is to be summed."""
+        for name in sorted(self.names(index) - free):
+            self.lone(name, index.span)
 
     def index(self, e: Expression) -> Expr:
         """An integer position along a dimension."""
@@ -207,6 +212,8 @@ class Context:
             if not isinstance(argument, Name) or self.position is None:
                 self.report.fail("E405", "`pos` takes the query index of a core", e.span)
             return self.position(argument)
+        if name == "segment":
+            return self._segment(e, free)
         args = tuple(self.lower(a, free) for a in e.args)
         if name == "where":
             ty.boolean(args[0], e.args[0].span, self.report)
@@ -218,6 +225,18 @@ class Context:
         for value, argument in zip(args, e.args, strict=True):
             ty.number(value, argument.span, self.report)
         return ty.call(name, args)
+
+    def _segment(self, e: Call, free: frozenset[str]) -> Expr:
+        """`segment(cu[b], i)`; in the end the table must be assumed to be ordered."""
+        offsets, at = e.args
+        tensor, row = table(offsets, self.scope)
+        for index in row:
+            self._given(index, free)
+        position = ty.whole(self.lower(at, free), at.span, self.report, "a position")
+        first = Load(tensor.name, (*(self.index(i) for i in row), integer(0)), tensor.kind)
+        self.scope.places.setdefault(first, offsets.span)
+        self.scope.segmented.setdefault(tensor.name, e.span)
+        return op("segment", first, tensor.size(len(row)), position)
 
     def _sum(self, e: Sum, free: frozenset[str]) -> Expr:
         over = [n.id for n in e.over]

@@ -10,7 +10,7 @@ from irc.elaborate.declare import size_value
 from irc.elaborate.inference import Inference
 from irc.elaborate.names import index_names, names
 from irc.elaborate.report import Failed, Report
-from irc.elaborate.roles import rows, with_lets
+from irc.elaborate.roles import rows, statements, with_lets
 from irc.elaborate.scope import Lets, Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
@@ -90,17 +90,23 @@ def _normaliser(core: Core, report: Report) -> Normaliser:
     return found[0]
 
 
-def _row_expressions(core: Core) -> list[Expression]:
-    """Expressions beside the stages that speak of a row: the sink, the offset of its query, what is dropped."""
-    found = [s.sink for s in core.statements if isinstance(s, Normaliser) and s.sink is not None]
-    found += [e for s in core.statements if isinstance(s, Drop) for e in (s.probability, s.seed)]
-    return found + [s.offset for s in core.statements if isinstance(s, Align) and s.offset is not None]
+def _row_expressions(core: Core, lets: Lets) -> list[tuple[Expression, Lets]]:
+    """Expressions beside the stages that speak of a row, each with the lets that it sees: the sink, the offset of its
+    query, what is dropped."""
+    found: list[tuple[Expression | None, Lets]] = []
+    for statement, seen in statements(core, lets):
+        match statement:
+            case Normaliser(sink=e) | Align(offset=e):
+                found.append((e, seen))
+            case Drop(probability=p, seed=s):
+                found += [(p, seen), (s, seen)]
+    return [(e, seen) for e, seen in found if e is not None]
 
 
 def _feed(core: Core, inference: Inference, lets: Lets) -> None:
     failed = False
     expressions = [(stage.value, seen) for stage, seen in with_lets(core, lets)]
-    for e, seen in [*expressions, *((e, lets) for e in _row_expressions(core))]:
+    for e, seen in [*expressions, *_row_expressions(core, lets)]:
         try:
             inference.feed(e, seen)
         except Failed:
@@ -115,8 +121,8 @@ def _used_by_rows(core: Core, scope: Scope, lets: Lets) -> set[str]:
     for stage, seen in with_lets(core, lets):
         if stage.kind != "matmul":
             used |= index_names(stage.value, scope, seen)
-    for e in _row_expressions(core):
-        used |= index_names(e, scope, lets)
+    for e, seen in _row_expressions(core, lets):
+        used |= index_names(e, scope, seen)
     return used
 
 

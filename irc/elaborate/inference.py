@@ -11,7 +11,7 @@ from irc.elaborate.report import Failed, counted
 from irc.elaborate.scope import Lets, Scope, Tensor
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
-from irc.grammar.syntax import Access, Expression, Group, Name, Sum
+from irc.grammar.syntax import Access, Call, Expression, Group, Name, Sum
 from irc.ir import product
 from irc.size import constant, divide, expression, polynomial, text
 
@@ -72,6 +72,10 @@ class Inference:
                     self.inside.setdefault(e.id, e.span)
             case Access():
                 self._access(e, lets)
+            case Call(function=Name(id="segment"), args=(Access() as row, *rest)):
+                self._indices(row, self.scope.tensor(row.tensor), lets)
+                for part in rest:
+                    self.feed(part, lets, within)
             case Sum():
                 used = index_names(e.body, self.scope, lets)
                 for name in e.over:
@@ -94,7 +98,11 @@ class Inference:
                 e.span,
                 (Note(f"`{tensor.name}` is {'declared' if tensor.role != 'value' else 'defined'} here", tensor.span),),
             )
-        for k, index in enumerate(e.indices):
+        self._indices(e, tensor, lets)
+
+    def _indices(self, e: Access, tensor: Tensor, lets: Lets) -> None:
+        """Take in the indices of an access, which may be fewer than the tensor has."""
+        for k, index in enumerate(e.indices[: len(tensor.dims)]):
             what = f"dimension {k + 1} of `{tensor.name}`"
             match index:
                 case Name() if index.id not in lets and not self.scope.is_declared(index.id):

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from irc.codegen.expr import Expr
 from irc.elaborate.names import expanded, index_names, names, parts
 from irc.elaborate.scope import LetBinding, Lets, Scope
-from irc.grammar.syntax import Access, Call, Compare, Core, Expression, Group, Let, Name, Stage
+from irc.grammar.syntax import (
+    Access,
+    Align,
+    Call,
+    Compare,
+    Core,
+    Drop,
+    Expression,
+    Group,
+    Let,
+    Name,
+    Normaliser,
+    Stage,
+    Stat,
+)
 
 
 def with_lets(core: Core, lets: Lets) -> list[tuple[Stage, Lets]]:
     """The expression stages, each with the lets that it sees."""
+    return [(s, seen) for s, seen in statements(core, lets) if isinstance(s, Stage)]
+
+
+def statements(core: Core, lets: Lets) -> Iterator[tuple[Align | Stage | Normaliser | Drop | Stat, Lets]]:
+    """The statements of a core but its lets, each with the lets that it sees."""
     seen = dict(lets)
-    stages = []
     for statement in core.statements:
         if isinstance(statement, Let):
             seen = {**seen, statement.name.id: LetBinding(statement.value, statement.name.span, seen)}
-        elif isinstance(statement, Stage):
-            stages.append((statement, seen))
-    return stages
+        else:
+            yield statement, seen
 
 
 def rows(
@@ -64,11 +83,12 @@ def _compared(stages: list[tuple[Stage, Lets]], columns: tuple[str, ...], scope:
 
 
 def bare_names(e: Expression, scope: Scope, lets: Lets) -> set[str]:
-    """Indices that an expression uses as numbers: neither inside the brackets of a tensor nor in `pos(…)`."""
+    """Indices that an expression uses as numbers: neither inside the brackets of a tensor nor in `pos(…)` or
+    `segment(…)`."""
     match e:
         case Access():
             return set()
-        case Call(function=Name(id="pos")):
+        case Call(function=Name(id="pos" | "segment")):
             return set()
         case Name(id=name) if name in lets:
             return bare_names(lets[name].value, scope, lets[name].lets)

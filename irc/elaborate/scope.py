@@ -57,6 +57,7 @@ class Scope:
     cores: list[Core] = field(default_factory=list)
     places: dict[Load, Span] = field(default_factory=dict)  # where an element was written
     divisors: dict[Expr, Span] = field(default_factory=dict)  # where a divisor was written
+    segmented: dict[str, Span] = field(default_factory=dict)  # tables of offsets, where `segment` first reads them
     later: dict[str, Span] = field(default_factory=dict)  # every result, wherever it is defined
     elsewhere: dict[str, Expr] = field(default_factory=dict)  # index sizes that the declared tensors agree on
 

@@ -25,6 +25,7 @@ FUNCTIONS = {  # name: number of arguments, least and most
     "where": (3, 3),
     "float": (1, 1),
     "pos": (1, 1),
+    "segment": (2, 2),
 }
 
 

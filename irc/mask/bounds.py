@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 
-from irc.codegen.expr import FALSE, TRUE, Expr, Index, Kind, Op, flat, integer, op, walk
+from irc.codegen.expr import FALSE, TRUE, Expr, Index, Kind, Load, Op, flat, integer, offset, op, walk
 from irc.codegen.kernel import Side, Span
 from irc.ir import product
 from irc.mask.equality import conjuncts, implied
-from irc.mask.interval import Rectangle, plainly_positive
+from irc.mask.interval import Rectangle, last_of, plainly_positive
 from irc.mask.linear import Linear
 
 ZERO, ONE = integer(0), integer(1)
@@ -197,6 +197,9 @@ class Walk:
             return self.ended(limit, above, valid)
         if atom == self.outermost:
             return self.quotient(Linear(((self.position, 1),), 0), self.below, above, limit, valid)
+        match atom:
+            case Op("segment", (Load() as row, count, x), _) if self.rectangle.uniform(row):
+                return self.segment(row, count, self.rectangle.linear(x), above, limit, valid)
         if self.rectangle.vectors.nondecreasing(atom, self.walked):
             return self.ended(self.rectangle.vectors.search(atom, self.walked, above, limit), above, valid)
         match atom:
@@ -211,6 +214,20 @@ class Walk:
         for v in valid:
             end = op("where", v, end, op("sub", self.extent, ONE) if above else ZERO)
         return (_Interval(lasts=(end,)) if above else _Interval(firsts=(end,)),)
+
+    def segment(
+        self, row: Load, count: Expr, x: Linear, above: bool, limit: Expr, valid: tuple[Expr, ...]
+    ) -> _Intervals:
+        """segment(x) <= l is x < offset l + 1, unless l is the last or beyond, and segment(x) >= l is x >= offset l,
+        unless l is the first or before. (An offset is read only where that is `valid`.)"""
+        last = last_of(count)
+        own = limit.args[1] if isinstance(limit, Op) and limit.name == "segment" else None  # then 0 ... own - 1
+        if above:
+            least = limit if own is not None else op("max", limit, integer(-1))
+            end = op("sub", offset(row, op("add", least, ONE)), ONE)
+            return self.at_most(x, end, (*valid, op("lt", least, last)))
+        most = limit if own == count else op("min", limit, last)
+        return self.at_most(x.times(-1), op("neg", offset(row, most)), (*valid, op("lt", ZERO, most)))
 
     def quotient(self, form: Linear, divisor: Expr, above: bool, limit: Expr, valid: tuple[Expr, ...]) -> _Intervals:
         """x // d <= l is x <= l*d + d-1, x // d >= l is x >= l*d, for positive d."""

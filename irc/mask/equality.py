@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from irc.codegen.expr import Expr, Kind, Load, Op, substitute
+from irc.codegen.expr import Expr, Kind, Op, is_lookup, substitute
 from irc.mask.linear import linear
 
 
@@ -22,7 +22,7 @@ def implied(parts: tuple[Expr, ...]) -> tuple[Expr, ...]:
     found: list[Expr] = []
     for equation in parts:
         match equation:
-            case Op("eq", (Load(kind=Kind.INT) as x, Load(kind=Kind.INT) as y), _):
+            case Op("eq", (x, y), _) if x.kind is Kind.INT and is_lookup(x) and is_lookup(y):
                 replaced = [(part, substitute(part, {y: x})) for part in parts if part is not equation]
                 found += [new for part, new in replaced if _terms(new) < _terms(part)]
     return tuple(dict.fromkeys(found))

@@ -16,6 +16,7 @@ from irc.codegen.kernel import Verdict
 from irc.mask.equality import conjuncts, implied
 from irc.mask.linear import Linear, linear, scaled_sum
 from irc.mask.vectors import Vectors
+from irc.size import constant, expression, polynomial
 
 ZERO, ONE = integer(0), integer(1)
 FAR = 2**40  # beyond every element of a table and every position
@@ -75,6 +76,19 @@ def _divide(x: Interval, divisor: Expr) -> Interval:
         return Interval(*(None if e is None else op("floordiv", e, divisor) for e in (x.low, x.high)))
     ends = [None if e is None else op("floordiv", e, divisor) for e in (x.low, x.high)]
     return Interval(_fold("min", ends), _fold("max", ends))
+
+
+def _segment(row: Expr, count: Expr, x: Interval) -> Interval:
+    """It does not decrease along the positions."""
+    return Interval(
+        ZERO if x.low is None else op("segment", row, count, x.low),
+        op("max", last_of(count), ZERO) if x.high is None else op("segment", row, count, x.high),
+    )
+
+
+def last_of(count: Expr) -> Expr:
+    """The number before, written as shortly as can be: N of N + 1."""
+    return expression(polynomial(count, {}) - constant(1))
 
 
 def _times(x: Interval, y: Interval) -> Interval:
@@ -247,6 +261,9 @@ class Rectangle:
             return self.bounds[expr]
         if self.uniform(expr):
             return Interval(expr, expr)
+        match expr:
+            case Op("segment", (row, count, x), _) if self.uniform(row):
+                return _segment(row, count, self.interval(x))
         if side := self.vectors.side(expr):
             return Interval(*self.vectors.ends(expr, side))
         match expr:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, flat, walk
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Op, flat, is_lookup, walk
 from irc.codegen.kernel import Search, Side, Summary
 from irc.ir import Fact
 
@@ -29,7 +29,7 @@ class Vectors:
         if len(sides) != 1:
             return None
         axes = self.axes[sides[0]]
-        return sides[0] if any(isinstance(e, Load) and _reads(e, axes) for e in walk(expr)) else None
+        return sides[0] if any(is_lookup(e) and _reads(e, axes) for e in walk(expr)) else None
 
     def only(self, expr: Expr, side: Side) -> bool:
         """Whether the expression varies along this side and not along the other."""
@@ -45,12 +45,20 @@ class Vectors:
         return self.summaries.setdefault((side, expr), Summary(name, side, expr))
 
     def nondecreasing(self, expr: Expr, side: Side) -> bool:
-        """Whether the values are assumed not to decrease along the side: a table read at the side's own position."""
-        if not isinstance(expr, Load):
-            return False
-        position = flat(tuple((a.index, a.size) for a in self.axes[side]))
-        along = [n for n, index in enumerate(expr.indices) if _reads(index, self.axes[side])]
-        return len(along) == 1 and expr.indices[along[0]] == position and (expr.tensor, along[0]) in self.sorted
+        """Whether the values are sure not to decrease along the side: its own position, the segment of what does not,
+        and a table that is assumed to be ordered, read where that does not."""
+        if expr == flat(tuple((a.index, a.size) for a in self.axes[side])):
+            return True
+        match expr:
+            case Op("add" | "sub", (x, y), _):
+                return not _reads(y, self.axes[side]) and self.nondecreasing(x, side)
+            case Op("segment", (row, _, x), _):
+                return not _reads(row, self.axes[side]) and self.nondecreasing(x, side)
+            case Load(tensor, indices, _):
+                along = [n for n, index in enumerate(indices) if _reads(index, self.axes[side])]
+                ordered = len(along) == 1 and (tensor, along[0]) in self.sorted
+                return ordered and self.nondecreasing(indices[along[0]], side)
+        return False
 
     def search(self, expr: Expr, side: Side, up_to: bool, value: Expr) -> Local:
         """The last position whose value is at most `value` (`up_to`), or the first that reaches it."""

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Op, Size, integer, loads, op, walk
+from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Op, Size, indices, integer, loads, op, walk
 from irc.grammar.source import Span
-from irc.ir import Core, Fact, Graph, Map, Mask, Property, Reduce
+from irc.ir import Core, Fact, Graph, Map, Mask, Property, Reduce, shape
 from irc.proof.assumptions import contradiction
 from irc.proof.claim import Claim, Model
 from irc.proof.flow import core_of
@@ -208,6 +208,7 @@ def _assumptions(graph: Graph, core: Core) -> Iterator[Fact]:
             yield Fact(op("le", integer(1), column.size), (), f"{column.size.name} >= 1")
             if isinstance(row.size, Size) and row.size != column.size:
                 yield Fact(op("le", row.size, column.size), (), f"{row.size.name} <= {column.size.name}")
+    yield from _of_segments(graph, core)
     known = {load.tensor for fact in graph.facts for load in loads(fact.predicate) if not load.indices}  # thought of
     names = {load.tensor for load in loads(core.support or TRUE) if load.kind is Kind.INT} - known
     for node in (n for n in graph.inputs if n.name in names):
@@ -216,3 +217,33 @@ def _assumptions(graph: Graph, core: Core) -> Iterator[Fact]:
         text = f"{node.name}[{','.join(a.name for a in axes)}]" if axes else node.name
         yield Fact(op("le", integer(1), element), axes, f"{text} >= 1")
         yield Fact(op("le", integer(0), element), axes, f"{text} >= 0")
+
+
+def _of_segments(graph: Graph, core: Core) -> Iterator[Fact]:
+    """That every segment has a key, or as many keys as queries."""
+    keys = _tables_of_segments(core, core.columns)
+    for table in keys:
+        element, axes, written = _element(graph, table)
+        yield _nondecreasing(op("sub", element, axes[-1].index), axes, f"{written} - {axes[-1].name}")
+        for other in (t for t in _tables_of_segments(core, core.rows) if t not in keys):
+            less, others, subtracted = _element(graph, other)
+            if others == axes:
+                yield _nondecreasing(op("sub", element, less), axes, f"{written} - {subtracted}")
+
+
+def _tables_of_segments(core: Core, side: tuple[Axis, ...]) -> tuple[str, ...]:
+    """The tables of which the mask asks in what segment a position of that side lies."""
+    names = {a.name for a in side}
+    found = (e for e in walk(core.support or TRUE) if isinstance(e, Op) and e.name == "segment" and indices(e) & names)
+    return tuple(dict.fromkeys(load.tensor for e in found for load in loads(e.args[0])))
+
+
+def _element(graph: Graph, table: str) -> tuple[Load, tuple[Axis, ...], str]:
+    """Any offset of the table, its axes, and how it is written."""
+    *others, offsets = shape(graph[table])
+    axes = (*(Axis("bcdef"[k], size) for k, size in enumerate(others)), Axis("n", offsets))
+    return Load(table, tuple(a.index for a in axes), Kind.INT), axes, f"{table}[{','.join(a.name for a in axes)}]"
+
+
+def _nondecreasing(value: Expr, axes: tuple[Axis, ...], written: str) -> Fact:
+    return Fact(value, axes, f"nondecreasing {written} over {axes[-1].name}", axes[-1].name)

@@ -29,6 +29,7 @@ from irc.codegen.expr import (
     walk,
 )
 from irc.ir import Fact, Graph, Map, Reduce, bodies, shape
+from irc.proof.offsets import meaning
 from irc.proof.smt import closed, conjunction
 
 ROUNDS = 3  # how often instances may read elements that call for further instances
@@ -84,12 +85,16 @@ def implied(given: Expr, then: Expr) -> Expr:
 
 
 def instances(facts: Sequence[Fact], roots: Sequence[Expr]) -> tuple[Expr, ...]:
-    """The facts without indices, and the others at the elements read by them and by `roots`."""
+    """The facts without indices, and the others at the elements read by them and by `roots`; and what the segments that
+    stand in all of these mean."""
     found = dict.fromkeys(f.predicate for f in facts if not f.free)
     seen: dict[tuple[int, tuple[Expr, ...]], Binding] = {}
     fresh: list[Expr] = [*roots, *found]
     names: dict[str, None] = dict.fromkeys(n for e in roots for n in sorted(indices(e)))
     for _ in range(ROUNDS):
+        said = [e for e in meaning([*roots, *found]) if e not in found]
+        found.update(dict.fromkeys(said))
+        fresh += said
         reads = tuple(dict.fromkeys(r for e in fresh for r in loads(e) if r.indices))
         fresh = []
         for number, fact in enumerate(facts):
@@ -111,7 +116,7 @@ def instances(facts: Sequence[Fact], roots: Sequence[Expr]) -> tuple[Expr, ...]:
                 found.update(dict.fromkeys(e for e in new if e != TRUE))
         if not fresh:
             break
-    return tuple(found)
+    return tuple(dict.fromkeys((*found, *meaning([*roots, *found]))))
 
 
 def instance(fact: Fact, binding: Binding) -> Expr:

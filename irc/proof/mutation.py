@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from irc.codegen.expr import Const, Expr, Kind, Load, Local, Op, indices, integer, loads, op, rebuild, substitute, walk
+from irc.codegen.expr import (
+    Const,
+    Expr,
+    Kind,
+    Local,
+    Op,
+    indices,
+    integer,
+    is_lookup,
+    loads,
+    op,
+    rebuild,
+    substitute,
+    walk,
+)
 from irc.ir import Core
 from irc.printer import expression
 from irc.size import polynomial
@@ -62,7 +76,7 @@ def aligned(part: Expr, core: Core) -> Expr:
 
     def replace(e: Expr) -> Expr | None:
         compares = isinstance(e, Op) and e.name in ("lt", "le", "eq", "ne") and indices(e) & keys
-        return rebuild(e, lambda x: x if isinstance(x, Load) else mapping.get(x)) if compares else None
+        return rebuild(e, lambda x: x if is_lookup(x) else mapping.get(x)) if compares else None
 
     return rebuild(part, replace)
 
@@ -77,7 +91,7 @@ def _with_offset_added(part: Expr, core: Core) -> Expr:
 
     def replace(e: Expr) -> Expr | None:
         if not (isinstance(e, Op) and e.name in ("add", "sub")):
-            return e if isinstance(e, Load) else None
+            return e if is_lookup(e) else None
         form = polynomial(e, {})
         return next((position for other, position in forms if form == other), None)
 

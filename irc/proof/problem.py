@@ -24,6 +24,7 @@ from irc.proof.ground import (
     symbols,
     within,
 )
+from irc.proof.offsets import meaning
 from irc.proof.smt import Encoder, closed, conjunction
 from irc.size import constant, evaluate, nonnegative, polynomial, text
 
@@ -170,6 +171,7 @@ class Problem:
         if sum(prod(extents(f.free)) for f in self.facts) <= POINTS:
             written = (e for f in self.facts for e in everywhere(_in(f, known), extents(f.free)))
             found += [*(substitute(e, known) for e in self.nonzero), *dict.fromkeys(written)]
+            found += meaning(found)
         else:
             found += [substitute(e, known) for e in self.state(found)]
         values: dict[Expr, range] = {}

@@ -39,7 +39,7 @@ def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]]) -> str
 def of_pairs(claim: Claim) -> bool:
     """Whether the claim speaks of the pairs of its core, and not of a number that two computations use."""
     match claim.goal:
-        case Op("eq", (a, _), _):
+        case Op("eq", (a, _), _) if not claim.some:
             return claim.core is not None and a.kind is Kind.BOOL
         case _:
             return claim.core is not None

@@ -81,6 +81,8 @@ class Encoder:
                 return cases
         if expr.name in ("floordiv", "mod"):
             return self._quotient(expr.name, *expr.args)
+        if expr.name == "segment":
+            return self._segment(*expr.args)
         x = [self(a) for a in expr.args]
         match expr.name, x:
             case "add", [a, b]:
@@ -139,6 +141,13 @@ class Encoder:
         if not all(z3.is_int_value(n) for n in x[3::2]):
             self.lemmas.append(z3.Implies(z3.And(inside), z3.And(position >= 0, position < extent)))
         return position
+
+    def _segment(self, row: Expr, count: Expr, position: Expr) -> Term:
+        """A function of the table's row and length, and of the position; what it means is in `offsets.py`."""
+        assert isinstance(row, Load)
+        at = [*row.indices[:-1], count, position]
+        integers = [z3.IntSort(self.context)] * (len(at) + 1)
+        return z3.Function(f"segment {row.tensor}", *integers)(*(self(e) for e in at))
 
     def _quotient(self, name: str, dividend: Expr, divisor: Expr) -> Term:
         a, b = self(dividend), self(divisor)
@@ -201,7 +210,8 @@ class Encoder:
         """Those on whose value the expression depends; which element of a table it reads makes nothing linear."""
         if expr in self.most:
             return [expr] if 0 < len(self.most[expr]) <= SPLITS else []
-        return [s for arg in expr.args for s in self._symbols(arg)] if isinstance(expr, Op) else []
+        parts = expr.args if isinstance(expr, Op) and expr.name != "segment" else ()
+        return [s for arg in parts for s in self._symbols(arg)]
 
 
 def _number(expr: Expr) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import permutations, product
 
-from irc.codegen.expr import Axis, Expr, Index, Load, Op, integer, loads, op, walk
+from irc.codegen.expr import Axis, Expr, Index, Load, Op, integer, loads, offset, op, walk
 from irc.ir import Core
 from irc.proof.claim import Claim
 from irc.proof.smt import unfolded
@@ -80,7 +80,8 @@ def _turns(goal: Expr, name: Index) -> Iterator[Expr]:
 
 
 def _zeros(difference: Expr, name: Index, step: int = 0) -> Iterator[Expr]:
-    """Where an integer expression, linear in the index or in one quotient or remainder of it, is 0; with `step`, -1."""
+    """Where an integer expression, linear in the index or in a quotient, remainder or segment of it, is 0; with `step`,
+    -1."""
     if difference.kind.value != "int":
         return
     p = polynomial(unfolded(difference), {})
@@ -99,6 +100,8 @@ def _zeros(difference: Expr, name: Index, step: int = 0) -> Iterator[Expr]:
             yield from _zeros(op("sub", inner, value), name)
         case Op("abs", (inner,), _):
             yield from _zeros(inner, name)
+        case Op("segment", (Load() as row, _, inner), _) if name not in walk(row):  # the first of its positions
+            yield from _zeros(op("sub", inner, offset(row, value)), name)
 
 
 def named(claim: Claim, core: Core | None, witness: Witness) -> str:

@@ -40,6 +40,11 @@ S = Size("S")
         (op("where", op("lt", i, j), x, y), "i < j ? x : y"),
         (op("exp", op("where", op("lt", i, j), x, y)), "irc::exp(i < j ? x : y)"),
         (Const(True, Kind.BOOL), "true"),
+        (op("segment", Load("cu", (integer(0),), Kind.INT), S, j), "irc::segment(cu_ptr, cu_s0, size_S, j)"),
+        (
+            op("segment", Load("cu", (i, integer(0)), Kind.INT), S, j),
+            "irc::segment(cu_ptr + i*cu_s0, cu_s1, size_S, j)",
+        ),
     ],
 )
 def test_text(expr: Expr, text: str) -> None:

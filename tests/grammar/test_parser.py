@@ -204,7 +204,7 @@ def test_assume() -> None:
     assert not isinstance(first, s.Nondecreasing) and shape(first) == "(0 <= len[b] <= Sk)"
     assert not isinstance(second, s.Nondecreasing) and shape(second) == "((H % G) == 0)"
     assert isinstance(third, s.Nondecreasing)
-    assert (shape(third.element), third.over.id) == ("doc[b, s]", "s")
+    assert (shape(third.value), third.over.id) == ("doc[b, s]", "s")
 
 
 def test_ensure() -> None:

@@ -86,7 +86,7 @@ def test_a_mistake_in_a_core(line: str, code: str, under: str, message: str, hel
         ("input x: itn", "E001", "itn", "there is no type `itn`", "did you mean `int`?"),
         ("const b[(2.5 h)]", "E001", "2.5", "expected a whole number in a product axis, found `2.5`", None),
         ("input x[B", "E003", "[", "`[` is never closed", "write the `]`"),
-        ("assume nondecreasing d over s", "E001", "over", "expected `[` after `d`, found `over`", None),
+        ("assume nondecreasing d[s]", "E001", "", "expected an operator or `over` after `]`, found end of line", None),
         ("ensure x == 3", "E001", "x == 3", "expected `allow == …`, found `x == …`", None),
         ("block x", "E001", "block", "`block` cannot stand inside `attention`", "it is a statement of `core`"),
         ("merge {\n y = 3\n}", "E001", "=", "expected `[` after `y`, found `=`", "`let y = …`"),

@@ -7,18 +7,18 @@ from itertools import product
 import numpy as np
 import pytest
 
-from irc.codegen.expr import Axis, Expr, Index, Local, Size, integer, op, walk
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Size, integer, op, walk
 from irc.codegen.kernel import Side
 from irc.interpret import Grid, evaluate
 from irc.ir import Fact
 from irc.mask.analyse import analyse
 from irc.mask.bounds import MOST
-from tests.mask.test_interval import GRIDS, KEYS, MASKS, c, document, i, j, r, truth, u, v, visits, x, y
+from tests.mask.test_interval import GRIDS, KEYS, MASKS, c, document, i, j, r, segment, truth, u, v, visits, x, y
 
 EXACT = {
     "causal", "strict", "aligned", "window", "run-time window", "aligned window", "symmetric window", "length",
     "block-causal", "block-diagonal", "blocks of a run-time size", "not causal", "diagonal", "antidiagonal", "prefix",
-    "sink and window", "nothing", "scaled",
+    "sink and window", "nothing", "scaled", "segments", "causal segments", "the third segment",
 }  # fmt: skip
 """Masks whose ranges hold no position that a tile does not need, up to gaps between those that it needs."""
 
@@ -88,6 +88,23 @@ def test_sorted_documents_are_a_range(walked: Side) -> None:
         assert len(analyse(MASKS[name], (i,), (j,), walked, (fact,)).searches) == 2
         for rows, columns in ((12, 12), (5, 17), (17, 5)):
             assert check(MASKS[name], (i,), (j,), {"I": rows, "J": columns}, walked, (fact,))
+
+
+@pytest.mark.parametrize("walked", ["row", "column"])
+def test_segments_are_a_range_without_a_pass_over_their_positions(walked: Side) -> None:
+    """Where a segment begins and ends is read from its table."""
+    for name in ("segments", "causal segments", "segments of two tables"):
+        found = analyse(MASKS[name], (i,), (j,), walked)
+        assert found.spans is not None and (found.summaries, found.searches) == ((), ())
+
+
+@pytest.mark.parametrize("walked", ["row", "column"])
+def test_offsets_of_segments_are_in_order(walked: Side) -> None:
+    begins = Load("offset", (segment("offset", r),), Kind.INT)
+    fact = Fact(Load("offset", (Index("n"),), Kind.INT), (Axis("n", Size("N")),), "nondecreasing offset[n] over n", "n")
+    mask = op("and", op("le", c, r), op("le", begins, c))
+    assert check(mask, (i,), (j,), {"I": 12, "J": 12}, walked, (fact,))
+    assert check(mask, (i,), (j,), {"I": 12, "J": 12}, walked) == (walked == "column")
 
 
 def test_many_alternatives_are_drawn_together() -> None:

@@ -35,6 +35,9 @@ TABLES = {
     "prefix": np.asarray([4]),
     "real": SPAN % 5 < 3,
     "start": SPAN * 7 // 5,
+    "offset": np.asarray([0, 2, 2, 5, 9, 10]),
+    "other": np.asarray([1, 3, 4, 4, 7]),  # begins late, ends early
+    "none": np.zeros(0, np.int64),
 }
 
 
@@ -60,8 +63,8 @@ def either(*parts: Expr) -> Expr:
     return total
 
 
-def less(a: Expr, b: Expr | int) -> Expr:
-    return op("sub", a, b if not isinstance(b, int) else integer(b))
+def less(a: Expr | int, b: Expr | int) -> Expr:
+    return op("sub", *(integer(e) if isinstance(e, int) else e for e in (a, b)))
 
 
 def every(e: Expr, n: int | Expr) -> Expr:
@@ -82,6 +85,14 @@ def shuffled(e: Expr) -> Expr:
 
 def start(e: Expr) -> Expr:
     return Load("start", (e,), Kind.INT)
+
+
+def segment(table: str, e: Expr) -> Expr:
+    return op("segment", Load(table, (integer(0),), Kind.INT), integer(len(TABLES[table])), e)
+
+
+def of(table: str, n: Expr) -> Expr:
+    return Load(table, (op("clamp", n, integer(0), integer(len(TABLES[table]) - 1)),), Kind.INT)
 
 
 CAUSAL = le(c, r)
@@ -139,6 +150,33 @@ MASKS: dict[str, Expr] = {
     "product with a scalar": le(op("mul", less(w, 5), c), op("neg", r)),
     "scaled": le(op("mul", integer(2), c), op("add", r, integer(3))),
     "equal truths": op("eq", lt(r, integer(4)), lt(c, integer(4))),
+    "segments": op("eq", segment("offset", r), segment("offset", c)),
+    "causal segments": both(CAUSAL, op("eq", segment("offset", c), segment("offset", r))),
+    "segments of two tables": op("eq", segment("offset", r), segment("other", c)),
+    "earlier segments": lt(segment("other", c), less(segment("offset", r), 1)),
+    "later segments": le(op("add", segment("other", r), integer(2)), segment("offset", c)),
+    "other segments": op("ne", segment("offset", r), segment("offset", c)),
+    "segments of shifted positions": op("eq", segment("offset", less(r, 3)), segment("offset", op("add", c, r))),
+    "segments of blocks": le(segment("offset", every(c, 2)), segment("other", op("mul", integer(2), r))),
+    "segments of a descending position": le(segment("offset", less(9, c)), segment("offset", r)),
+    "segment of a distance": op("eq", segment("offset", DISTANCE), integer(2)),
+    "segments of no table": le(segment("none", c), less(segment("none", r), c)),
+    "the third segment": op("eq", segment("offset", c), integer(2)),
+    "from the start of the segment": both(CAUSAL, le(of("offset", segment("offset", r)), c)),
+    "to the end of the segment": lt(c, of("offset", op("add", segment("offset", r), integer(1)))),
+    "rows of the segment": le(of("offset", segment("offset", c)), r),
+    "window in the segment": both(
+        op("eq", segment("offset", r), segment("offset", c)),
+        lt(less(less(r, of("offset", segment("offset", r))), 2), less(c, of("offset", segment("offset", c)))),
+        CAUSAL,
+    ),
+    "last aligned in the segment": both(
+        op("eq", segment("offset", r), segment("other", c)),
+        le(
+            less(c, of("other", op("add", segment("other", c), integer(1)))),
+            less(r, of("offset", op("add", segment("offset", r), integer(1)))),
+        ),
+    ),
     "nothing": lt(c, less(c, 1)),
     "everything": le(c, op("add", c, integer(1))),
     "cross windows": op("eq", every(rest(r, 6), 2), every(rest(c, 6), 2)),
@@ -159,6 +197,8 @@ EXACT = {
     "causal", "strict", "aligned", "run-time window", "symmetric window", "length", "block-causal", "not causal",
     "off the diagonal", "prefix", "nothing", "everything", "scaled",
     "real keys", "unreal rows", "order by a table", "places", "dilated",
+    "segments", "earlier segments", "later segments", "other segments", "segments of blocks", "segment of a distance",
+    "from the start of the segment", "to the end of the segment",
 }  # fmt: skip
 
 

@@ -25,13 +25,18 @@ from tests.masks import CASES, FOLDER, graph
 NAMES = sorted(path.stem for path in FOLDER.glob("*.attn"))
 FIXED = {  # sizes that the case's own tables and scalars have
     "packed": ("T", "N"),
+    "packed_cache": ("N",),
+    "packed_cross": ("N",),
+    "packed_offsets": ("N",),
+    "packed_prefix": ("N",),
     "ring": ("Sq", "Sk"),
     "shared_prefixes": ("N",),
     "sliding_tiles": ("Y", "X", "M", "S"),
     "sliding_tiles_video": ("T", "Y", "X", "M", "S"),
     "natten_tiles": ("Y", "X"),
 }
-LONG = {"S": 700, "Sq": 300, "Sk": 700, "N": 350, "M": 80, "T": 60, "Y": 26, "X": 26}
+LONG = {"S": 700, "Sq": 300, "Sk": 700, "Tq": 300, "Tk": 700, "N": 350, "M": 80, "T": 60, "Y": 26, "X": 26}
+LONGER = {"packed_offsets": {"T": 700}, "packed_prefix": {"T": 700}}  # where T are all tokens, and no frames
 LOOSE = {"dilated": 1.05, "strided": 1.05, "neighbourhood": 1.05, "natten": 1.05, "natten_tiled": 1.05, "volume": 1.05}
 """Visited tiles over needed ones, at most, on large sizes; 1 for the others."""
 UNBOUNDED = {
@@ -97,7 +102,9 @@ def settled(name: str, tokens: dict[str, int]) -> dict[str, int] | None:
     sizes = CASES[name].sizes | tokens
     if name == "topk_blocks":
         sizes |= {"S": 8 * sizes["M"], "K": min(3, sizes["M"])}
-    fits = sizes.get("Sq", 0) <= sizes.get("Sk", sizes.get("Sq", 0)) and sizes.get("T", 0) <= sizes.get("S", 99)
+    fits = sizes.get("Sq", 0) <= sizes.get("Sk", sizes.get("Sq", 0)) and sizes.get("T", 0) <= sizes.get("S", 999)
+    fits = fits and sizes.get("Tq", 0) <= sizes.get("Tk", sizes.get("Tq", 0))
+    fits = fits and (name != "packed_cross" or sizes["N"] <= sizes["Tk"])
     return sizes if (fits or name == "volume") and (name != "natten" or min(sizes["Y"], sizes["X"]) >= 5) else None
 
 
@@ -119,7 +126,8 @@ def test_no_pair_is_missed_for_any_small_size(name: str, walked: Side) -> None:
 def test_visited_tiles_are_the_needed_ones(name: str, walked: Side) -> None:
     rng = np.random.default_rng(2)
     for tile in ((64, 64), (48, 96), (96, 192)):
-        tokens = {size: int(rng.integers(LONG[size] // 2, LONG[size])) for size in of_tokens(name)}
+        longest = LONG | LONGER.get(name, {})
+        tokens = {size: int(rng.integers(longest[size] // 2, longest[size])) for size in of_tokens(name)}
         sizes = settled(name, tokens)
         assert sizes is not None
         needed, visited = counted(name, walked, sizes, tile, rng)

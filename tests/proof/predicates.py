@@ -64,6 +64,13 @@ LEN = "input len[B]: int\n assume 0 <= len[b] <= S"
 BLOCK = "scalar m: int\n assume m >= 1"
 PACKED = """input cu[N]: int, of[B,S]: int
  assume N >= 1, nondecreasing cu[n] over n, 0 <= of[b,s] < N, 0 <= cu[of[b,s]] <= s"""
+TOKENS = SAME.replace("D\n", "D, N\n", 1)
+OFFSETS = "input cu[N + 1]: int\n assume nondecreasing cu[n] over n"
+CU = OFFSETS + ", cu[0] == 0, cu[N] == S"
+TWO = """size B, H, Sq, Sk, D, N
+ input q[B,H,Sq,D], k[B,H,Sk,D], v[B,H,Sk,D], x[N + 1]: int, y[N + 1]: int
+ assume nondecreasing x[n] over n, nondecreasing y[n] over n, x[0] == 0, y[0] == 0, x[N] == Sq, y[N] == Sk"""
+BY_SEGMENT = "align offset y[segment(x, i) + 1] - x[segment(x, i) + 1]"
 
 MASKS: dict[str, Mask] = {
     "causal": Mask("j <= i", True, True),
@@ -162,6 +169,53 @@ MASKS: dict[str, Mask] = {
     ),
     "start anywhere": Mask(
         "first[b,i] <= j and j <= i", False, True, "input first[B,S]: int\n assume 0 <= first[b,i] < S"
+    ),
+    "segments": Mask(
+        "segment(cu, i) == segment(cu, j) and j <= i", True, True, CU, TOKENS,
+        equal=("cu[segment(cu, i)] <= j and j <= i", True),
+    ),
+    "segments, both ways": Mask(
+        "segment(cu, j) == segment(cu, i)", True, False, CU, TOKENS,
+        equal=("cu[segment(cu, i)] <= j and j < cu[segment(cu, i) + 1]", True),
+    ),
+    "segments, and one more": Mask(
+        "cu[segment(cu, i)] <= j and j <= cu[segment(cu, i) + 1]", True, False, CU, TOKENS,
+        equal=("segment(cu, i) == segment(cu, j)", False),
+    ),
+    "segments of any offsets": Mask(
+        "segment(cu, i) == segment(cu, j)", True, False, OFFSETS, TOKENS,
+        equal=("cu[segment(cu, i)] <= j and (segment(cu, i) == N or j < cu[min(segment(cu, i) + 1, N)])", False),
+    ),
+    "earlier segments": Mask("segment(cu, j) < segment(cu, i)", False, True, OFFSETS, TOKENS),
+    "no later segment": Mask(
+        "segment(cu, j) <= segment(cu, i)", True, False, OFFSETS, TOKENS,
+        equal=("j <= i or segment(cu, i) == segment(cu, j)", True),
+    ),
+    "sliding in segments": Mask(
+        """segment(cu, i) == segment(cu, j) and j - cu[segment(cu, j)] <= i - cu[segment(cu, i)]
+ allow i - cu[segment(cu, i)] - w < j - cu[segment(cu, j)]""",
+        True, True, CU + "\n " + W, TOKENS, equal=("segment(cu, i) == segment(cu, j) and j <= i and i - w < j", True),
+    ),
+    "distances in segments": Mask(
+        "segment(cu, i - j) == 0 and j <= i", True, True, CU + ", N >= 1, cu[1] >= 1", TOKENS
+    ),
+    "first of its segment": Mask("j == cu[segment(cu, i)]", True, True, CU, TOKENS),
+    "first of its segment, any offsets": Mask("j == cu[segment(cu, i)]", False, False, OFFSETS, TOKENS),
+    "segments of every row": Mask(
+        "segment(cu[b], i) == segment(cu[b], j) and j <= i", True, True,
+        "input cu[B,N + 1]: int\n assume nondecreasing cu[b,n] over n, cu[b,0] == 0, cu[b,N] == S", TOKENS,
+    ),
+    "cross attention by segments": Mask("segment(x, i) == segment(y, j)", False, None, "", TWO),
+    "cross attention by segments, none empty": Mask(
+        "segment(x, i) == segment(y, j)", True, None, "assume nondecreasing y[n] - n over n", TWO
+    ),
+    "last aligned in segments": Mask(
+        "segment(x, i) == segment(y, j) and j <= pos(i)", False, True, "", TWO, BY_SEGMENT,
+        equal=("y[segment(x, i)] <= j and j <= pos(i)", True),
+    ),
+    "last aligned in segments of more keys": Mask(
+        "segment(x, i) == segment(y, j) and j <= pos(i)", True, True, "assume nondecreasing y[n] - x[n] over n", TWO,
+        BY_SEGMENT,
     ),
     "threshold": Mask("j <= i and t > 0.5", False, True, "scalar t: float"),
 }  # fmt: skip

@@ -53,6 +53,7 @@ def test_the_witness_is_named_in_the_language() -> None:
         "padding, none empty": "j = 0",
         "block starts": "j = i - i % m",
         "neighbourhood": "yj = yi, xj = xi",
+        "cross attention by segments, none empty": "j = y[segment(x, i)]",
     }
     for mask, text in named.items():
         (_, claim, _), *_ = MASKS[mask].claims()

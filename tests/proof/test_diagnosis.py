@@ -34,6 +34,19 @@ CROSS = SELF.replace("q[B,S,D], k[B,S,D], v[B,S,D]", "q[B,Sq,D], k[B,Sk,D], v[B,
 LAST = CROSS.replace("    score", "    align last\n    score")
 FIRST = CROSS.replace("    score", "    align first\n    score")
 PLANE = SELF.replace("S,D]", "(Y X),D]").replace("B, S, D", "B, S, Y, X, D")
+PACKED = (
+    SELF.replace("len[B]: int", "cu[N + 1]: int")
+    .replace("B, S, D", "B, S, D, N")
+    .replace("w >= 1", "w >= 1, nondecreasing cu[n] over n, cu[0] == 0, cu[N] == S")
+)
+TABLES = (
+    CROSS.replace("len[B]: int", "x[N + 1]: int, y[N + 1]: int")
+    .replace("Sk, D", "Sk, D, N", 1)
+    .replace(
+        "w >= 1", "nondecreasing x[n] over n, nondecreasing y[n] over n, x[0] == 0, y[0] == 0, x[N] == Sq, y[N] == Sk"
+    )
+)
+BY_SEGMENT = TABLES.replace("    score", "    align offset y[segment(x, i) + 1] - x[segment(x, i) + 1]\n    score")
 
 
 def graph_of(text: str) -> Graph:
@@ -81,6 +94,17 @@ def verdict(template: str, mask: str, ensure: str, assume: str = "") -> Verdict:
         (LAST, "allow j > pos(i)", "causal", "Sq <= Sk", "complemented",
          "write `block j > pos(i)`, or `allow j <= pos(i)`"),
         (LAST, "allow j >= pos(i)", "causal", "Sq <= Sk", "transposed", "write `allow j <= pos(i)`"),
+        (PACKED, "allow j <= i", "allow == (segment(cu, i) == segment(cu, j) and j <= i)", "", "mask missing",
+         "add `allow segment(cu, i) == segment(cu, j)`"),
+        (PACKED, "allow cu[segment(cu, i)] <= j and j <= cu[segment(cu, i) + 1]",
+         "allow == (segment(cu, i) == segment(cu, j))", "", "off by one",
+         "write `allow cu[segment(cu, i)] <= j and j < cu[segment(cu, i) + 1]`"),
+        (PACKED, "allow segment(cu, i) == segment(cu, j) and i <= j", "causal", "", "transposed",
+         "write `allow segment(cu, i) == segment(cu, j) and j <= i`"),
+        (TABLES, "allow segment(x, i) == segment(y, j)", "rows nonempty", "", "assumption missing",
+         "add `assume nondecreasing y[n] - n over n`"),
+        (BY_SEGMENT, "allow segment(x, i) == segment(y, j) and j <= pos(i)", "rows nonempty", "",
+         "assumption missing", "add `assume nondecreasing y[n] - x[n] over n`"),
         (FIRST, "allow j <= pos(i)", "incremental", "Sq <= Sk", "alignment lost", "write `align last`"),
         (FIRST, "allow j <= i", "incremental", "Sq <= Sk", "alignment lost",
          "write `align last`, and `allow j <= pos(i)`"),

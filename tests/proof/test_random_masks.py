@@ -8,11 +8,12 @@ import pytest
 
 from irc.proof.decide import decide
 from irc.proof.exhaustive import breaks, counterexample
-from tests.proof.predicates import FLAT, IMAGE, SAME, Mask
+from tests.proof.predicates import CU, FLAT, IMAGE, OFFSETS, SAME, TOKENS, Mask, W
 
 TABLES = "scalar w: int\n input len[B]: int, at[B,S]: int, doc[B,S]: int\n assume w >= 1"
 SORTED = TABLES + ", nondecreasing doc[b,s] over s, 0 <= len[b] <= S, 0 <= at[b,s] <= s"
 ROW = ("i", "j", "w", "S", "0", "1", "2", "len[b]", "at[b,i]", "at[b,j]", "doc[b,i]", "doc[b,j]")
+SEGMENTS = ("segment(cu, i)", "segment(cu, j)", "cu[segment(cu, i)]", "cu[segment(cu, j)]", "segment(cu, i - j)", "N")
 PIXEL = ("yi", "xi", "yj", "xj", "w", "Y", "X", "0", "1", "2", "g[yi]", "g[yj]")
 
 
@@ -49,6 +50,9 @@ def test_random_masks_are_decided_soundly(seed: int) -> None:
         mask = Mask(
             predicate(rng, PIXEL), True, True, "scalar w: int\n input g[Y]: int\n assume w >= 1", IMAGE, core=FLAT
         )
+    elif seed % 4 == 2:
+        leaves = (*ROW[:7], *SEGMENTS)
+        mask = Mask(predicate(rng, leaves), True, True, rng.choice((OFFSETS, CU)) + "\n " + W, TOKENS)
     else:
         guard = rng.choice(("", "j <= i and "))
         mask = Mask(f"{guard}({predicate(rng, ROW)})", True, True, rng.choice((TABLES, SORTED)), SAME)

@@ -43,6 +43,15 @@ def test_definition_is_evaluated_when_no_tensor_tells():
     assert infer([("x", (H,))], {"x": (3,)}, [("H", None), ("D", integer(4)), ("E", HD)], {})["E"] == 12
 
 
+def test_terms_of_a_sum_are_sizes_too():
+    one = integer(1)
+    assert infer([("cu", (op("add", S, one),))], {"cu": (4,)}, [], {})["S"] == 3
+    assert infer([("cu", (op("add", S, one),))], {"cu": (1,)}, [], {})["S"] == 0
+    distances = op("sub", op("mul", integer(2), S), one)
+    assert infer([("t", (H, distances))], {"t": (3, 7)}, [], {}) == {"H": 3, "S": 4}
+    assert infer([("x", (K, op("sub", K, S)))], {"x": (7, 5)}, [], {})["S"] == 2
+
+
 def test_empty_axes_are_sizes_too():
     assert infer([("x", (B, HD))], {"x": (0, 0)}, [("H", None)], {"D": 4}) == {"B": 0, "D": 4, "H": 0}
 
@@ -81,6 +90,20 @@ def test_empty_axes_are_sizes_too():
             [("E", HD)],
             {},
             "size E: expected (H * D) = 8 (H = 2 from y axis 0, D = 4 from y axis 1), got 9 (from x axis 0)",
+        ),
+        (
+            [("cu", (op("add", S, integer(1)),))],
+            {"cu": (0,)},
+            [],
+            {},
+            "cu axis 0: expected (S + 1), for some size S, got 0",
+        ),
+        (
+            [("t", (op("sub", op("mul", integer(2), S), integer(1)),))],
+            {"t": (4,)},
+            [],
+            {},
+            "t axis 0: expected ((2 * S) - 1), for some size S, got 4",
         ),
         (
             [("x", (HD,))],

@@ -111,6 +111,20 @@ template <class A, class B, class C, class = if_integer<B, C>> inline if_integer
   return irc::min(irc::max(x, low), high);
 }
 
+// How many of n offsets that do not decrease, from the second on, are at most x. Positions are asked for one after
+// another, so that the branches are guessed right.
+template <class Offset> inline int64_t segment(const Offset *first, int64_t stride, int64_t n, int64_t x) {
+  int64_t low = 1, high = n;  // offsets before low are at most x, those from high on are not
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (load<int64_t>(first[middle * stride]) <= x)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low - 1;
+}
+
 template <class F> inline if_floating<F> min(F x, F y) { return y < x || y != y ? y : x; }
 template <class F> inline if_floating<F> max(F x, F y) { return y > x || y != y ? y : x; }
 template <class F> inline if_floating<F> clamp(F x, F low, F high) { return irc::min(irc::max(x, low), high); }
