@@ -65,7 +65,7 @@ def _outside(e: Expr) -> Iterator[Expr]:
     """The expression and what is below it, index expressions of tables left out."""
     yield e
     if not isinstance(e, Load):
-        for child in children(e):
+        for child in e.args[2:] if isinstance(e, Op) and e.name == "segment" else children(e):
             yield from _outside(child)
 
 
@@ -74,7 +74,17 @@ def _places(mask: Expr, change: Callable[[Expr], Expr | None]) -> list[Expr]:
 
 
 def _put(mask: Expr, old: Expr, new: Expr) -> Expr:
-    return rebuild(mask, lambda e: new if e == old else e if isinstance(e, Load) else None)
+    def put(e: Expr) -> Expr | None:
+        match e:
+            case _ if e == old:
+                return new
+            case Load():
+                return e
+            case Op("segment", (row, count, position), _):
+                return op("segment", row, count, _put(position, old, new))
+        return None
+
+    return rebuild(mask, put)
 
 
 def _transposed(mask: Expr, core: Core) -> Expr:
