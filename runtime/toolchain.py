@@ -62,7 +62,10 @@ def _find(chosen: str, path: str) -> Toolchain:
         program = shutil.which(words[0], path=path)
         if program is None:
             raise ToolchainError(f"IRC_CXX names {words[0]!r}, which is not a program that can be run")
-        return Toolchain((program, *words[1:]), _version((program, *words[1:])))
+        version = _version((program, *words[1:]))
+        return Toolchain(
+            (program, *words[1:]), " ".join((version, *words[1:]))
+        )  # words change what is made: a cache asks
     for name in CANDIDATES:
         program = shutil.which(name, path=path)
         if program is not None:
