@@ -421,11 +421,12 @@ class CoreBuilder:
             statistics,
             self.core.span,
         )
-        self.scope.nodes.extend(core_nodes(parts, reductions))
-        self.scope.cores.append(self._summary(name, parts.logit))
+        nodes, weight = core_nodes(parts, reductions)
+        self.scope.nodes.extend(nodes)
+        self.scope.cores.append(self._summary(name, parts.logit, weight))
         self.scope.add_value(name, Kind.FLOAT, dims_of(axes, self.frame.groups), main.span)
 
-    def _summary(self, name: str, score: Expr) -> ir.Core:
+    def _summary(self, name: str, score: Expr, weight: Expr) -> ir.Core:
         axes, rows = self.context.axes, self.frame.rows
         comparable = all(self._comparable(row) for row in rows)
         return ir.Core(
@@ -435,6 +436,7 @@ class CoreBuilder:
             tuple(axes[c] for c in self.frame.columns),
             self.allow,
             score,
+            weight,
             tuple(self._placed(row) for row in rows) if comparable else (),
             tuple(self.masks),
             self.core.span,
