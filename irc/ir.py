@@ -142,6 +142,11 @@ def kind(node: Node) -> Kind:
             return Kind.FLOAT
 
 
+def cotangent_name(output: str) -> str:
+    """The argument of a backward graph that is the cotangent of a public output."""
+    return f"cotangent.{output}"
+
+
 def bodies(node: Node) -> tuple[Expr, ...]:
     """Every expression that the node evaluates at run time."""
     match node:

@@ -13,8 +13,8 @@ import pytest
 
 from irc import compiler, fuse, ir
 from irc.codegen.expr import Expr, Index, Load, Size, integer, number, op
+from irc.compiled import Precision
 from irc.elaborate.core import CoreBuilder
-from irc.fuse import Precision
 from irc.ir import Graph, Map, Node, Reduce
 from irc.program import Run
 from irc.simplify import rewrite

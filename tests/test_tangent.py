@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import irc
 from irc import pipeline
 from irc.codegen.expr import Kind
+from irc.compiled import Precision
 from irc.differentiate import differentiable
-from irc.fuse import Precision
 from irc.interpret import size_value
 from irc.ir import is_tile
 from irc.pipeline import tangents
