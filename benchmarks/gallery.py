@@ -2,9 +2,10 @@
 
 Prints a line a program and element type. `forward` and `backward` are the largest relative L2 distance of outputs and
 gradients from the interpreter (of a gradient, to a tenth of the largest gradient's norm at least). `cold` is what
-compiling takes in a new process with an empty cache, `warm` in another with the cache that the first left: wall time,
-and processor time of the process and the C++ compiler together, both after `import irc`. `pairs` names tensors of the
-plans that have both a query and a key index: only gradients of arguments may. Every program has a width of 64.
+compiling takes in a new process with an empty cache: wall time, and processor time of the process and the C++ compiler
+together, with the compiler's part. `warm` is processor time in another process, with the cache that the first left: of
+importing what is needed of irc (numpy is there), and of compiling. `pairs` names tensors of the plans that have both a
+query and a key index: only gradients of arguments may. Every program has a width of 64.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def main() -> None:
         print(json.dumps(measured(given.programs[0], given.dtype[0], **json.loads(given.child))))
         return
     programs = given.programs or [p for part in FOLDERS for p in sorted((FOLDER / part).glob("*.attn"))]
-    print(f"{'program':30} dtype  forward  backward   cold s (cpu, of it C++)   warm ms (cpu)  pairs")
+    print(f"{'program':30} dtype  forward backward  cold: wall s, cpu s, C++ s  warm: import ms, compile ms  pairs")
     for path in programs:
         for dtype in given.dtype or ("f32", "bf16"):
             print(line(path, dtype), flush=True)
@@ -50,9 +51,9 @@ def line(path: Path, dtype: str) -> str:
         cold, warm = (child(path, dtype, cache, {"untold": untold, "sizes": sizes, "cold": c}) for c in (True, False))
     name = f"{path.parent.name}/{path.stem}".removeprefix("examples/")
     return (
-        f"{name:30} {dtype:5} {cold['forward']:8.1e}  {cold['backward']:8.1e}"
-        f"   {cold['wall']:5.1f} ({cold['cpu']:5.2f}, {cold['compiler']:5.2f})"
-        f"   {1e3 * warm['wall']:8.0f} ({1e3 * warm['cpu']:3.0f})   {', '.join(cold['pairs']) or '-'}"
+        f"{name:30} {dtype:5} {cold['forward']:8.1e} {cold['backward']:8.1e}"
+        f"        {cold['wall']:5.1f}  {cold['cpu']:5.2f}  {cold['compiler']:5.2f}"
+        f"           {1e3 * warm['imports']:5.0f} {1e3 * warm['cpu']:5.0f}         {', '.join(cold['pairs']) or '-'}"
     )
 
 
@@ -68,13 +69,15 @@ def child(path: Path, dtype: str, cache: str, what: dict[str, Any]) -> dict[str,
 
 def measured(path: Path, dtype: str, untold: dict[str, int], sizes: dict[str, int], cold: bool) -> dict[str, Any]:
     """In a process of its own: what compiling takes, and if `cold` what the kernels compute."""
-    import irc
+    start = used()
+    import irc.compiler
 
     before = used()
     program = irc.compile(path, sizes=untold, dtype=dtype)
     built = program.built({name: sizes[name] for name in program.features})
     after = used()
     found: dict[str, Any] = {key: after[key] - before[key] for key in before}
+    found["imports"] = before["cpu"] - start["cpu"]
     if cold:
         reference = irc.compile(path, sizes=untold, target="reference")
         found["forward"], found["backward"] = distances(program, reference, case(path)[2])
