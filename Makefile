@@ -18,7 +18,7 @@ help:
 	@echo "make test        the tests; downloads no framework"
 	@echo "make test-peers  the tests against PyTorch and transformers"
 	@echo "make lint        ruff, mypy --strict, import directions, the wheel in an empty environment"
-	@echo "make gallery     docs/masks.md, docs/variants.md, pictures, docs/bugzoo.md, from examples"
+	@echo "make gallery     docs/examples.md, masks.md, variants.md, pictures, bugzoo.md, from examples"
 	@echo "make bench       speed beside PyTorch's fused attention in the same run"
 
 demo: $(STAMPS)/plot
