@@ -44,8 +44,6 @@ class Attention:
     def prepare(self, problem: Problem) -> Ready:
         if problem.case.work not in ("forward", "decode"):
             raise Unsupported("inference only")
-        if problem.case.dtype == "bf16":
-            raise Unsupported("no CPU kernel takes bf16")
         node = _decode(problem) if problem.case.decodes else _prefill(problem)
         element = ELEMENTS[problem.case.dtype]
         session = onnxruntime.InferenceSession(
