@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
 from benchmarks import plot, report
 from benchmarks.cases import DTYPES, MAIN, choose
 from benchmarks.peers import ENTRIES
-from benchmarks.processes import Limits, run_alone, run_together
+from benchmarks.processes import Limits, forget, run_alone, run_together
 from benchmarks.variants import Shape
 
 ABOUT = """\
@@ -18,8 +17,9 @@ Measures irc and its peers interleaved in one process for each number of threads
 medians over the rounds are compared. Everyone's results are first checked against irc's. The machine's ceilings take
 part in every round too.
 
-Writes results.json, results.md and plots into the output folder, after every case: a run that was interrupted goes on
-where it was when the same command is given again, and starts anew when irc or a peer has changed.
+Writes into the output folder: results.json after every case, and from it results.md and plots in the end. A run that
+was interrupted goes on where it was when the same command is given again. It starts anew when irc, a peer or the limits
+of a case have changed; the earlier results are then in results.old.
 """
 EXAMPLES = """\
 examples:
@@ -43,6 +43,12 @@ def _shape(text: str) -> Shape:
     return Shape(*(int(n) for n in numbers))
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number, 1 or more, got {text!r}")
+    return int(text)
+
+
 def _names(text: str) -> list[str]:
     known = [entry.name for entry in ENTRIES]
     names = [name.strip() for name in text.split(",")]
@@ -63,15 +69,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--only", action="append", default=[], metavar="WORDS", help="cases whose name has all these words")
     add("--shape", action="append", default=[], type=_shape, metavar="B,H,S,D", help="every variant at this shape")
     add("--dtype", action="append", default=[], choices=list(DTYPES), help="standard: f32 and bf16, a few f16")
-    add("--threads", action="append", default=[], type=int, metavar="N", help="standard: 2 and 1")
+    add("--threads", action="append", default=[], type=_count, metavar="N", help="standard: 2 and 1")
     add("--peers", type=_names, metavar="NAME,…", help=f"of {', '.join(e.name for e in ENTRIES if e.name != 'irc')}")
     add("--everywhere", action="store_true", help=f"peers that store queries x keys at every shape, not {MAIN} alone")
-    add("--rounds", type=int, default=15, help="most rounds of a case (default 15)")
+    add("--rounds", type=_count, default=15, help="most rounds of a case (default 15)")
     add("--seconds", type=float, default=3.0, help="time after which a case ends, but for three rounds (default 3)")
     add("--quick", action="store_true", help="one shape, 2 threads, full and causal; at most 5 rounds of one second")
     add("--alone", action="store_true", help="no interleaving: what each peer reaches in a process of its own")
-    add("--output", type=Path, default=Path("out/benchmarks"), metavar="DIR", help="default out/benchmarks")
-    add("--fresh", action="store_true", help="forget the results in the output folder")
+    add("--output", type=Path, metavar="DIR", help="default out/benchmarks, with --quick out/benchmarks-quick")
+    add("--fresh", action="store_true", help="measure again what the output folder holds")
     add("--list", action="store_true", help="name the cases, and measure nothing")
     return parser
 
@@ -84,6 +90,7 @@ def main() -> None:
         given.threads = given.threads or [2]
         given.only = given.only or ["full", "causal"]
         given.shape = given.shape or [MAIN]
+    given.output = given.output or Path("out/benchmarks-quick" if given.quick else "out/benchmarks")
     cases = choose(given.only, given.shape, given.dtype, given.threads)
     if not cases:
         parser.error("no case has these words; --list shows all")
@@ -93,13 +100,15 @@ def main() -> None:
     names = tuple(e.name for e in ENTRIES if given.peers is None or e.name in ("irc", *given.peers))
     limits = Limits(given.rounds, given.seconds, given.everywhere)
     if given.fresh:
-        shutil.rmtree(given.output, ignore_errors=True)
+        forget(given.output)
     given.output.mkdir(parents=True, exist_ok=True)
     try:
         if given.alone:
             run_alone(cases, names, limits, given.output)
         else:
             run_together(cases, names, limits, given.output)
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from here")
     finally:
         report.write(given.output)
         plot.write(given.output)

@@ -37,6 +37,8 @@ SHAPES = (
 DECODE_HEADS, DECODE_GROUPS, DECODE_WIDTH = 32, 8, 128
 DECODE_BATCHES = (1, 4, 16)
 DECODE_KEYS = (4096, 16384)
+DECODE_CACHED = 2 * DECODE_GROUPS * DECODE_WIDTH  # elements of a token
+DECODE_MOST = 2**30  # bytes of keys and values: some peers copy them, one to four times over
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ def _cases(shapes: Iterable[Shape], dtypes: Iterable[Dtype], threads: int) -> li
         for keys in DECODE_KEYS
         for batch in DECODE_BATCHES
         for dtype in some
+        if batch * keys * DTYPES[dtype].itemsize * DECODE_CACHED <= DECODE_MOST
     ]
     chosen = tuple(shapes)
     everything = itertools.product(chosen or (MAIN,), VARIANTS, some, PASSES)

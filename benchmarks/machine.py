@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,13 @@ from irc.runtime.toolchain import find
 ROOT = Path(__file__).parent.parent
 
 
-def describe(names: Iterable[str]) -> dict[str, Any]:
-    """Everything that results depend on, as JSON holds it; `names`: the contestants."""
-    chosen = set(names)
+def describe() -> dict[str, Any]:
+    """Everything that results depend on, as JSON holds it."""
     return {
         "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} processors, {_memory()} GiB",
         "compiler": find().version,
         "python": platform.python_version(),
-        "versions": {e.distribution: version(e) or "absent" for e in ENTRIES if e.name in chosen},
+        "versions": {e.distribution: version(e) or "absent" for e in ENTRIES},
         "irc": _contents(),
         "commit": _commit(),
     }

@@ -11,10 +11,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from signal import Signals
 
 from benchmarks.cases import Case
 from benchmarks.machine import describe
-from benchmarks.store import Store
+from benchmarks.store import Store, set_aside
 from benchmarks.worker import Order
 
 RESULTS = "results.json"
@@ -42,9 +43,16 @@ def run_alone(cases: Sequence[Case], names: tuple[str, ...], limits: Limits, fol
         _run(cases, (name,), limits, folder / ALONE / f"{name}.json")
 
 
+def forget(folder: Path) -> None:
+    """Sets the results in the folder aside."""
+    for path in (folder / RESULTS, *(folder / ALONE).glob("*.json")):
+        if path.exists():
+            set_aside(path)
+
+
 def _run(cases: Sequence[Case], names: tuple[str, ...], limits: Limits, path: Path) -> None:
     """What the file does not hold yet. A contestant that ends the process is left out of the case in the next one."""
-    header = {**describe(names), **asdict(limits), "date": datetime.date.today().isoformat()}
+    header = {**describe(), **asdict(limits), "date": datetime.date.today().isoformat()}
     Store.open(path, header).write()
     for threads in sorted({case.threads for case in cases}, reverse=True):
         crashed: list[tuple[str, str]] = []
@@ -59,6 +67,8 @@ def _run(cases: Sequence[Case], names: tuple[str, ...], limits: Limits, path: Pa
                 code = _start(order)
                 if code > 0:
                     sys.exit(code)
+                if code < 0 and not order.marker.exists():
+                    sys.exit(f"{Signals(-code).name} ended the process while it measured; what it had measured is kept")
                 if code < 0:
                     case, name = json.loads(order.marker.read_text())
                     crashed.append((case, name))

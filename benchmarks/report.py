@@ -166,11 +166,11 @@ def _contestants(store: Store) -> str:
     farthest: dict[str, float] = {}
     for result in store.results:
         for timing in result.timings.values():
-            if timing.seconds:
-                dtype = result.case.dtype
-                farthest[dtype] = max(farthest.get(dtype, 0.0), timing.distance or 0.0)
-    agreed = ", ".join(f"{distance:.1e} in {dtype}" for dtype, distance in farthest.items())
-    said = f"The largest relative distance between the results of irc and of a peer that was timed: {agreed}."
+            for name, distance in timing.distances.items() if timing.seconds else ():
+                where = f"of {'tables' if name in ('slope', 'table') else 'results'} in {result.case.dtype}"
+                farthest[where] = max(farthest.get(where, 0.0), distance)
+    agreed = ", ".join(f"{distance:.1e} {where}" for where, distance in farthest.items())
+    said = f"The largest relative distance between irc and a peer that was timed: {agreed}."
     return _table(["", "", ""], lines) + "\n\n" + said
 
 

@@ -17,14 +17,14 @@ from benchmarks.variants import Shape
 class Timing:
     """One contestant at one case: seconds of a call in each round (wall, and processors'), or why there are none.
 
-    distance: of its results from irc's, relative, the largest over outputs and gradients. peak: bytes held at the
-    height of the first call beyond those before it. notes: what setting up took.
+    distances: of its results from irc's, relative, by name: `o`, and of gradients what they belong to. peak: bytes held
+    at the height of the first call beyond those before it. notes: what setting up took.
     """
 
     seconds: tuple[float, ...] = ()
     processor: tuple[float, ...] = ()
     reason: str = ""
-    distance: float | None = None
+    distances: dict[str, float] = field(default_factory=dict)
     peak: float | None = None
     notes: dict[str, float] = field(default_factory=dict)
 
@@ -52,10 +52,13 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, header: dict[str, Any]) -> Store:
-        """With the results that the file holds, where they were made under this header (but for its date)."""
-        found = cls.read(path) if path.exists() else None
-        if found is not None and _undated(found.header) == _undated(header):
-            return found
+        """With the results that the file holds, where they were made under this header (but for its date); others are
+        set aside."""
+        if path.exists():
+            found = cls.read(path)
+            if _undated(found.header) == _undated(header):
+                return found
+            set_aside(path)
         return cls(path, header)
 
     @classmethod
@@ -73,6 +76,10 @@ class Store:
         beside = self.path.with_suffix(".new")
         beside.write_text(json.dumps(data, indent=1), encoding="utf-8")
         os.replace(beside, self.path)
+
+
+def set_aside(path: Path) -> None:
+    os.replace(path, path.with_suffix(".old"))
 
 
 def _undated(header: dict[str, Any]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def test_selection_is_by_words_of_names() -> None:
 
 def test_results_are_read_as_they_were_written_and_of_another_header_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    timing = Timing((1.0, 2.0), (1.5, 2.5), distance=1e-7, peak=3.0, notes={"compile seconds": 1.0})
+    timing = Timing((1.0, 2.0), (1.5, 2.5), distances={"o": 1e-7}, peak=3.0, notes={"compile seconds": 1.0})
     result = Result(choose()[0], 1.0, "read", (1.0,), 1.0, {"irc": timing, "sdpa": Timing(reason="absent: torch")})
     store = Store.open(path, {"irc": "a", "date": "2026-11-25"})
     store.add(result)

@@ -44,13 +44,18 @@ class Contestant(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A column of the table: its name, where it is, whose it is, and what is said about it."""
+    """A column of the table: its name, where it is, whose it is, and what is said about it.
+
+    dense: it holds queries x keys in memory, and is measured at the main shape alone. slow: it has never been near the
+    fastest peer, and is not measured with one thread. `--everywhere` measures both everywhere.
+    """
 
     name: str
     place: str
     distribution: str
     about: str
-    dense: bool = False  # holds all queries x keys in memory: measured at the main shape alone unless asked for
+    dense: bool = False
+    slow: bool = False
 
 
 ENTRIES = (
@@ -60,11 +65,11 @@ ENTRIES = (
     Entry("sdpa folded", "torch_sdpa:Folded", "torch", "the same, a group's query heads laid along the queries"),
     Entry("flex", "torch_flex:Flex", "torch", "FlexAttention under torch.compile"),
     Entry("sdpa mask", "torch_sdpa:Masked", "torch", "PyTorch's attention with a dense mask or bias", dense=True),
-    Entry("eager", "torch_eager:Eager", "torch", "PyTorch, matrix products and softmax", dense=True),
+    Entry("eager", "torch_eager:Eager", "torch", "PyTorch, matrix products and softmax", dense=True, slow=True),
     Entry("compiled", "torch_eager:Compiled", "torch", "the same under torch.compile", dense=True),
     Entry("ort", "onnx_runtime:Attention", "onnxruntime", "ONNX Runtime, the best of its operators for the case"),
     Entry("openvino", "open_vino:Attention", "openvino", "OpenVINO's scaled_dot_product_attention"),
-    Entry("jax", "jax_xla:Attention", "jax", "jax.nn.dot_product_attention, or its formula, under jit", dense=True),
+    Entry("jax", "jax_xla:Attention", "jax", "its dot_product_attention, or the formula", dense=True, slow=True),
 )
 
 

@@ -30,7 +30,7 @@ class Torch:
         """`forward(q, k, v, **learned)` in the case's pass."""
         names = ("q", "k", "v", *problem.variant.learned)
         leaves = [tensor(a) for a in ({**problem.operands, **problem.tables}[n] for n in names)]
-        given = notes or {}
+        given = {} if notes is None else notes  # filled in later by some
         if problem.case.work in ("forward", "decode"):
 
             def infer() -> torch.Tensor:
