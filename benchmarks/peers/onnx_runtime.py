@@ -56,14 +56,13 @@ class Attention:
                 binding.bind_ortvalue_input(name, values[name])
         for name in node.outputs:
             binding.bind_ortvalue_output(name, values[SHARED.get(name, name)])
-        shape = problem.operands["q"].shape
+        b, h, s, d = problem.operands["q"].shape
 
-        def results(_: Any) -> dict[str, Array]:
-            b, h, s, d = shape
-            o = values["o"].numpy()
-            return {"o": o if o.ndim == 4 else o.reshape(b, s, h, d).transpose(0, 2, 1, 3)}
+        def run() -> Array:
+            session.run_with_iobinding(binding)
+            return node.arrays["o"]  # which the binding uses, and does not keep: neither this nor the operands
 
-        return Ready(lambda: session.run_with_iobinding(binding), results)
+        return Ready(run, lambda o: {"o": o.reshape(b, s, h, d).transpose(0, 2, 1, 3)})
 
 
 SHARED = {"k_cache_out": "k_cache", "v_cache_out": "v_cache"}  # a cache is written where it lies
@@ -119,7 +118,7 @@ def _decode(problem: Problem) -> Node:
         "v": _rows(operands["v"][:, :, -1:]),
         "k_cache": operands["k"],
         "v_cache": operands["v"],
-        "o": _rows(operands["q"]),
+        "o": np.empty((shape.batch, 1, shape.heads * shape.width), problem.dtype),
         **_lengths(shape.batch, shape.tokens),
     }
     attributes = {"num_heads": shape.heads, "kv_num_heads": DECODE_GROUPS}
