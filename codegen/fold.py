@@ -23,7 +23,7 @@ def kind_of(name: str, args: tuple[Expr, ...]) -> Kind:
         return Kind.BOOL
     if name in INTEGER or name == "floor":
         return Kind.INT
-    if name in FLOATING or name in ("float", "random"):
+    if name in FLOATING or name in ("float", "random", "exp2"):
         return Kind.FLOAT
     return args[1].kind if name == "where" else args[0].kind
 

@@ -240,6 +240,7 @@ class TileKernel:
     `spans`: what a tile of the outer side can touch of the side that is walked (columns; in the order "columns" rows),
     over the corners of that tile, read as in a Verdict. Every supported pair is in one; None for the whole side.
     `summaries`, `searches`: what verdict and spans read of tables. `cuts`: where stretches are cut for the verdict.
+    `pairs`: dots and products may multiply bf16 in pairs, where the machine can; sums are made in `arithmetic`.
     """
 
     name: str
@@ -260,6 +261,7 @@ class TileKernel:
     summaries: tuple[Summary, ...] = ()
     searches: tuple[Search, ...] = ()
     cuts: tuple[Cut, ...] = ()
+    pairs: bool = False
     source: tuple[str, ...] = ()  # the spec's lines, for the comment above the code
 
 

@@ -165,6 +165,8 @@ def _print(expr: Expr, leaf: Leaf, lazy: bool) -> tuple[str, int]:
         case "sin" | "cos", (x,) if lazy and not any(_is_rounded(part) for part in walk(x)):
             # An angle is long for a far position, and a float of it keeps no digits of where in its turn it stands.
             return f"T([&] {{ using T = double; return irc::{expr.name}({sub(x, 0)}); }}())", _ATOM
+        case "exp2", (x,):  # of tile values alone: see powers.py
+            return f"irc::exp2<Form>({sub(x, 0)})", _ATOM
         case "segment", (Load(tensor, row, _), count, position):
             first = f"{pointer_name(tensor)} + {offset(row, tensor, leaf, lazy=lazy)}".removesuffix(" + 0")
             stride = stride_name(tensor, len(row) - 1)

@@ -13,6 +13,7 @@ from irc.codegen.kernel import Kernel, LoopKernel, TileKernel
 from irc.codegen.library import Library
 
 TEMPLATES = Path(__file__).parent / "templates"
+PARTS = 2
 
 
 @cache
@@ -44,7 +45,10 @@ def render_kernel(kernel: Kernel) -> str:
 
 
 def render(kernels: tuple[Kernel, ...], name: str, spec: str, library: Library | None = None) -> str:
-    """A C++17 source that needs no file of ours: every kernel with the ABI of `kernel.py`, and entries."""
+    """A C++17 source that needs no file of ours: every kernel with the ABI of `kernel.py`, and entries. Without entries
+    it may be compiled in PARTS side by side, with IRC_PART defined as the number of each."""
+    texts = [render_kernel(kernel) for kernel in kernels]
+    parts = PARTS if library is None and len(texts) >= PARTS else 1
     return (
         _environment()
         .get_template("cpu/program.cpp.j2")
@@ -52,10 +56,20 @@ def render(kernels: tuple[Kernel, ...], name: str, spec: str, library: Library |
             name=name,
             spec=spec,
             headers=_headers(kernels, library is not None),
-            kernels=[render_kernel(kernel) for kernel in kernels],
+            parts=parts,
+            kernels=list(zip(_shared_out([len(text) for text in texts], parts), texts, strict=True)),
             entries="" if library is None else _render(library, "entries.cpp"),
         )
     )
+
+
+def _shared_out(lengths: list[int], parts: int) -> list[int]:
+    """The part of each kernel: the longest first, each to the part that has least so far."""
+    load, chosen = [0] * parts, [0] * len(lengths)
+    for kernel in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
+        chosen[kernel] = load.index(min(load))
+        load[chosen[kernel]] += lengths[kernel]
+    return chosen
 
 
 def render_header(library: Library) -> str:

@@ -17,7 +17,6 @@ from irc.codegen.kernel import (
     Panel,
     RowProduct,
     RowReduce,
-    Storage,
     Target,
     TileKernel,
     TileOp,
@@ -26,6 +25,7 @@ from irc.codegen.kernel import (
 from irc.codegen.masks import mask_context
 from irc.codegen.mirror import mirror
 from irc.codegen.positions import extent, unflatten
+from irc.codegen.powers import in_powers_of_two
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf, stride_name
 
 
@@ -36,25 +36,28 @@ class AxisText:
 
 
 @dataclass(frozen=True, slots=True)
-class Direct:
-    """A panel that can be read where it lies: its first element for a column, the step from column to column, and
-    the step from feature to feature, which must be 1."""
+class RowText:
+    """A row of a panel or of a result that lies in memory: its first element, an lvalue, the step from feature to
+    feature, which must turn out 1, and where rows are evenly spaced the step from row to row."""
 
     element: str
-    step: str
     feature_step: str
+    step: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class PanelText:
+    """`dotted`: read by dots; `summed`: by products that sum over its side; `guarded`: these must not let a blocked
+    element in that is not finite."""
+
     name: str
     width: int
     features: tuple[AxisText, ...]
     value: str
-    direct: Direct | None
-    transposed: bool  # row panels: packed [feature][row] for dots
-    straight: bool  # row panels: packed [row][feature] for column products
-    guarded: bool  # a product with it must not let a blocked non-finite element in
+    row: RowText | None
+    dotted: bool
+    summed: bool
+    guarded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +70,12 @@ class DotText:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """tile_NAME[m][w] = text; with `inner`, the sum of it over those axes."""
+    """tile_NAME[m][w] = text; with `inner`, the sum of it over those axes. `kept` values are read after their tile."""
 
     name: str
     text: str
     masked: bool
-    stored: bool
+    kept: bool
     inner: tuple[AxisText, ...] = ()
 
 
@@ -97,12 +100,24 @@ class Result:
     reduce: str
     weighted: bool
     target: str
+    row: RowText | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptText:
+    """A tile value that is read after its tile; `uses` as Kept wants them."""
+
+    name: str
+    uses: str
 
 
 @dataclass(frozen=True, slots=True)
 class SoftmaxText:
+    """`logit`: the score times log2(e). `score` is printed where the largest one is stored."""
+
     weight: str
-    score: str
+    logit: str
+    score: str | None
     init: str | None
     lse: str | None
     max: str | None
@@ -121,7 +136,7 @@ class TileText:
     late: tuple[Line, ...]  # after the softmax: what is made of its weights
     late_reads: tuple[str, ...]
     softmax: SoftmaxText | None
-    stored: tuple[str, ...]
+    kept: tuple[KeptText, ...]
     row_products: tuple[Result, ...]
     row_reduces: tuple[Result, ...]
     column_products: tuple[Result, ...]
@@ -140,8 +155,7 @@ class Shape:
     columns: int
 
 
-LOW = Shape(vectors=3, panels=2, columns=96)
-TALL = Shape(vectors=3, panels=4, columns=96)  # packing columns, and adding to sums of theirs, is shared by more rows
+PANEL_BYTES = 56 << 10  # what is kept of one row panel against a column tile should stay in the first cache, or nearly
 
 
 def context(kernel: TileKernel) -> dict[str, object]:
@@ -161,7 +175,8 @@ def context(kernel: TileKernel) -> dict[str, object]:
         **mask_context(kernel),
         "kernel": kernel,
         "prologue": prologue(kernel),
-        "shape": _shape(text),
+        "shape": _shape(text, kernel),
+        "form": "irc::Pair" if kernel.pairs else "irc::Single<T>",
         "row_extent": extent(kernel.rows),
         "column_extent": extent(kernel.columns),
         "batch_extent": extent(kernel.batch) if kernel.batch else "1",
@@ -171,9 +186,15 @@ def context(kernel: TileKernel) -> dict[str, object]:
     }
 
 
-def _shape(text: TileText) -> Shape:
-    sums_of_columns = text.column_products or text.column_reduces
-    return LOW if all(panel.direct for panel in text.column_panels) and not sums_of_columns else TALL
+def _shape(text: TileText, kernel: TileKernel) -> Shape:
+    """Long column tiles, over which sums of rows are read and written once, as far as what is kept of them is close."""
+    if kernel.pairs:  # one copy for each use, of 16 bits a number; logits, in single numbers, are rare
+        kept = 2 * sum(value.uses.replace(" | irc::LOGITS", "").count("irc::") for value in text.kept)
+    else:
+        kept = len(text.kept) * (8 if kernel.arithmetic == "f64" else 4)
+    vectors, lanes = 3, 16
+    columns = next((n for n in (192, 96) if kept * vectors * lanes * n <= PANEL_BYTES), 48)
+    return Shape(vectors, 4, columns)
 
 
 def axis_texts(axes: tuple[Axis, ...]) -> tuple[AxisText, ...]:
@@ -187,25 +208,20 @@ def width(panel: Panel) -> int:
     return math.prod(int(s) for s in sizes)
 
 
-def _direct(panel: Panel, kernel: TileKernel) -> Direct | None:
-    """Where a column panel is a plain slice: one tensor of the arithmetic's own type, its last dimension the feature,
-    one other dimension the column, the rest known to the task."""
-    storage: dict[str, Storage] = {t.name: t.storage for t in kernel.tensors}
-    if not isinstance(panel.value, Load) or len(panel.features) != 1 or len(kernel.columns) != 1:
+def _row_text(load: Load | Target, features: tuple[Axis, ...], side: tuple[Axis, ...]) -> RowText | None:
+    """The rows of a plain slice: the last dimension is the feature, and no other depends on it."""
+    if len(features) != 1 or not load.indices or load.indices[-1] != features[0].index:
         return None
-    load, feature, column = panel.value, panel.features[0].index, kernel.columns[0].index
-    if storage[load.tensor] != kernel.arithmetic or not load.indices or load.indices[-1] != feature:
+    others, names = load.indices[:-1], {axis.name for axis in side}
+    if any(features[0].name in indices(e) for e in others):
         return None
-    others = load.indices[:-1]
-    if others.count(column) != 1:
-        return None
-    if any(indices(e) & {column.name, feature.name} for e in others if e != column):
-        return None
-    at_start = (*load.indices[:-1], Const(0, Kind.INT))
-    return Direct(
+    at_start = (*others, Const(0, Kind.INT))
+    plain = len(side) == 1 and others.count(side[0].index) == 1
+    even = plain and not any(indices(e) & names for e in others if e != side[0].index)
+    return RowText(
         element(load.tensor, at_start, scalar_leaf),
-        stride_name(load.tensor, others.index(column)),
         stride_name(load.tensor, len(others)),
+        stride_name(load.tensor, others.index(side[0].index)) if even else None,
     )
 
 
@@ -236,21 +252,35 @@ def _target(target: Target) -> str:
     return element(target.tensor, target.indices, scalar_leaf)
 
 
-def _line(step: Value | InnerSum, stored: set[str], hoists: Hoists) -> Line:
+def _line(step: Value | InnerSum, kept: bool, hoists: Hoists) -> Line:
     over = step.over if isinstance(step, InnerSum) else ()
     inner = tuple(Axis(f"inner_{a.name}", a.size) for a in over)  # no name of the template's own
     value = substitute(step.value, {a.index: b.index for a, b in zip(over, inner, strict=True)})
-    return Line(identifier(step.name), hoists.vector(value), step.masked, step.name in stored, axis_texts(inner))
+    return Line(identifier(step.name), hoists.vector(value), step.masked, kept, axis_texts(inner))
 
 
 def _is_long(line: Line) -> bool:
     return "gather_" in line.text or bool(line.inner)
 
 
+def _kept(
+    products: list[RowProduct | ColumnProduct | RowReduce | ColumnReduce], plain: set[str], weight: str | None
+) -> dict[str, str]:
+    """What each tile value that is read after its tile is read for."""
+    uses: dict[str, set[str]] = {name: {"PLAIN"} for name in plain}
+    for step in products:
+        use = {RowProduct: "OVER_COLUMNS", ColumnProduct: "OVER_ROWS"}.get(type(step), "PLAIN")
+        uses.setdefault(step.tile, set()).add(use)
+    if weight is not None:
+        uses.setdefault(weight, set()).add("LOGITS")
+    return {name: " | ".join(f"irc::{use}" for use in sorted(found)) for name, found in uses.items()}
+
+
 def tile_text(kernel: TileKernel) -> TileText:
     """Print the parts of a kernel. Raises ValueError for what the templates cannot do."""
     hoists = Hoists(kernel)
-    body = kernel.body
+    powers = in_powers_of_two(kernel)
+    body = powers.body
     softmax = next((s for s in body if isinstance(s, OnlineSoftmax)), None)
     if softmax is not None and any(isinstance(s, ColumnProduct | ColumnReduce) for s in body):
         raise ValueError("tiles: a column result beside a running softmax")
@@ -258,13 +288,12 @@ def tile_text(kernel: TileKernel) -> TileText:
     early, after = body[:cut], body[cut + 1 :]
     late_values = [s for s in after if isinstance(s, Value | InnerSum)]
     late_names = {s.name for s in late_values}
-    late_reads = set().union(*(_tiles_of(s.value) for s in late_values)) if late_values else set()
+    late_reads = set().union(*(_tiles_of(s.value) for s in late_values)) - late_names if late_values else set()
 
     products = [s for s in body if isinstance(s, RowProduct | ColumnProduct | RowReduce | ColumnReduce)]
-    stored = {s.tile for s in products} | (late_reads - late_names)
+    kept = _kept(products, late_reads | late_names, softmax.weight if softmax else None)
     weighted = _weighted(body)
     panels = {p.name: p for p in kernel.panels}
-    dots = [s for s in body if isinstance(s, Dot)]
 
     stages: list[Stage] = []
     for step in early:
@@ -274,39 +303,40 @@ def tile_text(kernel: TileKernel) -> TileText:
                     stages.append(Stage())
                 dot = DotText(identifier(name), _panel_name(row), _panel_name(column), width(panels[row]))
                 stages[-1].dots.append(dot)
-                if name in stored:
+                if name in kept:
                     stages[-1].lines.append(Line(identifier(name), hoists.vector(Local(name)), False, True))
             case Value() | InnerSum():
                 if not stages:
                     stages.append(Stage())
-                stages[-1].lines.append(_line(step, stored, hoists))
+                stages[-1].lines.append(_line(step, step.name in kept, hoists))
             case _:
                 pass
     if any(isinstance(s, Dot) for s in after):
         raise ValueError("tiles: a dot after the softmax")
-    score = hoists.vector(softmax.score) if softmax is not None else ""
+    logit = hoists.vector(powers.logit) if powers.logit is not None else ""
     for stage in stages:
         stage.unrolled = not any(_is_long(line) for line in stage.lines)
     if softmax is not None:
         if not stages:
             stages.append(Stage())
-        if "gather_" in score:
+        if "gather_" in logit:
             stages[-1].unrolled = False
 
-    guarded = {s.panel for s in products if isinstance(s, RowProduct | ColumnProduct)} if kernel.support else set()
-    transposed = {d.row for d in dots}
-    straight = {s.panel for s in products if isinstance(s, ColumnProduct)}
+    dots = [s for s in body if isinstance(s, Dot)]
+    dotted = {name for d in dots for name in (d.row, d.column)}
+    summed = {s.panel for s in products if isinstance(s, RowProduct | ColumnProduct)}
 
     def panel_text(panel: Panel) -> PanelText:
+        side = kernel.rows if panel.side == "row" else kernel.columns
         return PanelText(
             _panel_name(panel.name),
             width(panel),
             axis_texts(panel.features),
-            hoists.scalar(panel.value, "lane_at", "place"),
-            _direct(panel, kernel) if panel.side == "column" else None,
-            panel.name in transposed,
-            panel.name in straight,
-            panel.name in guarded,
+            hoists.scalar(panel.value, "place", "place"),
+            _row_text(panel.value, panel.features, side) if isinstance(panel.value, Load) else None,
+            panel.name in dotted,
+            panel.name in summed,
+            panel.name in summed and kernel.support is not None,
         )
 
     def result(step: RowProduct | ColumnProduct | RowReduce | ColumnReduce, position: int) -> Result:
@@ -314,6 +344,7 @@ def tile_text(kernel: TileKernel) -> TileText:
         reduce = step.reduce if isinstance(step, RowReduce | ColumnReduce) else ""
         if reduce in ("max", "argmax") and step.tile in weighted:
             raise ValueError("tiles: the maximum of a running weight")
+        side = kernel.rows if isinstance(step, RowProduct) else kernel.columns
         return Result(
             f"{'row' if isinstance(step, RowProduct | RowReduce) else 'column'}_result_{position}",
             identifier(step.tile),
@@ -323,6 +354,7 @@ def tile_text(kernel: TileKernel) -> TileText:
             reduce,
             step.tile in weighted,
             _target(step.target),
+            _row_text(step.target, panel.features, side) if panel else None,
         )
 
     results = [(s, result(s, n)) for n, s in enumerate(products)]
@@ -333,10 +365,10 @@ def tile_text(kernel: TileKernel) -> TileText:
         row_panels=tuple(panel_text(p) for p in kernel.panels if p.side == "row"),
         column_panels=tuple(panel_text(p) for p in kernel.panels if p.side == "column"),
         stages=tuple(stages),
-        late=tuple(_line(s, stored | late_reads, hoists) for s in late_values),
-        late_reads=_tile_names(late_reads - late_names),
-        softmax=_softmax_text(softmax, score) if softmax is not None else None,
-        stored=_tile_names(stored | late_reads | ({softmax.weight} if softmax else set())),
+        late=tuple(_line(s, True, hoists) for s in late_values),
+        late_reads=_tile_names(late_reads),
+        softmax=_softmax_text(softmax, logit, hoists) if softmax is not None else None,
+        kept=tuple(KeptText(identifier(name), uses) for name, uses in sorted(kept.items())),
         row_products=tuple(r for s, r in results if isinstance(s, RowProduct)),
         row_reduces=tuple(r for s, r in results if isinstance(s, RowReduce)),
         column_products=tuple(r for s, r in results if isinstance(s, ColumnProduct)),
@@ -347,10 +379,11 @@ def tile_text(kernel: TileKernel) -> TileText:
     )
 
 
-def _softmax_text(step: OnlineSoftmax, score: str) -> SoftmaxText:
+def _softmax_text(step: OnlineSoftmax, logit: str, hoists: Hoists) -> SoftmaxText:
     return SoftmaxText(
         weight=identifier(step.weight),
-        score=score,
+        logit=logit,
+        score=hoists.vector(step.score) if step.max is not None else None,
         init=print_scalar(step.init) if step.init is not None else None,
         lse=_target(step.lse) if step.lse is not None else None,
         max=_target(step.max) if step.max is not None else None,

@@ -23,6 +23,7 @@ from irc.runtime import cache
 
 if TYPE_CHECKING:
     from irc.ir import Graph
+    from irc.plot import Shown
     from irc.program import Program
 
 BAD_SPEC, BAD_USAGE, MISSING = 1, 2, 3
@@ -365,6 +366,18 @@ def _argument(value: Any, floating: Any) -> Any:
 @click.option(
     "--at", multiple=True, metavar="h=2", callback=assignments("INDEX=NUMBER", whole=True), help="Which head."
 )
+@click.option("--each", metavar="h", help="A picture for each value of an index beside query and key.")
+@click.option(
+    "--show",
+    "shown",
+    type=click.Choice(["pairs", "scores", "weights", "map"]),
+    default="pairs",
+    show_default=True,
+    help="What is drawn of each pair.",
+)
+@click.option(
+    "--fill", "formulas", multiple=True, metavar="FORMULA", help="A tensor by a formula: 'k[b,h,s,c] = sin(s + c)'."
+)
 @click.option("--tiles", is_flag=True, help="Which tiles kernels skip, mask, and take whole.")
 @click.option(
     "--tile",
@@ -382,30 +395,50 @@ def plot(
     values: dict[str, Any],
     inputs: str | None,
     at: dict[str, int],
+    each: str | None,
+    shown: Shown,
+    formulas: tuple[str, ...],
     tiles: bool,
     tile: tuple[int, int],
     path: Path | None,
 ) -> None:
-    """Draw which (query, key) pairs are allowed, blocked, and biased, or with --tiles what kernels make of them.
+    """Draw what each core does with its (query, key) pairs, for chosen sizes.
+
+    \b
+    pairs    which are allowed and blocked, and the bias where there is one
+    scores   the scores as the normaliser takes them
+    weights  what the values are multiplied by, and what a row sums to
+    map      the curve from the score as first written to the logit of a softmax, or to the weight
+
+    All but the first are computed by the interpreter from the program's inputs: those of --set and --inputs; those of
+    --fill, formulas of indices and sizes; and for other floating tensors cosines and sines of the position, so that a
+    score falls with distance. With --tiles, what kernels make of the mask.
 
     \b
     Examples:  irc plot examples/softcap_window.attn --size Sq=16,Sk=24 --set window=6
                irc plot examples/documents.attn --set 'doc=[[0,0,0,1,1,2,2,2]]' -o mask.png
+               irc plot examples/differential.attn --show weights --set 'weight=[0.5]' -o two.png
+               irc plot examples/variants/relu.attn --show map -o relu.png
+               irc plot examples/variants/retention.attn --show weights --fill 'gamma[h] = 1 - 2 ^ (-2 - h)'
+                    --size H=3 --each h -o decay.png
                irc plot examples/causal.attn --size S=64 --tiles -o tiles.png
     """
-    from irc import plot as drawing
+    from irc import draw as drawing
+    from irc import plot as plotting
+    from irc.fill import complete
 
     source = read(spec)
     arrays = {name: _argument(value, float) for name, value in (_arrays(inputs) | values).items()}
     with failures():
         for graph in graphs(source):
-            known = drawing.sizes_for(graph, sizes, arrays)
-            shown = tuple(drawing.pictures(graph, known, arrays, at, tile if tiles else None))
+            known = plotting.sizes_for(graph, sizes, arrays, shown)
+            filled = complete(graph, known, arrays, formulas, whole=shown != "pairs")
+            drawn = tuple(plotting.pictures(graph, known, filled, at, shown, tile if tiles else None, each))
             if path is None:
-                click.echo("\n\n".join(drawing.text(picture) for picture in shown))
+                click.echo("\n\n".join(drawing.text(picture) for picture in drawn))
                 continue
             try:
-                drawing.draw(shown, path)
+                drawing.draw(drawn, path)
             except ImportError:
                 _fail("error: pictures need matplotlib: pip install 'attention-irc[plot]'", MISSING)
             click.echo(path)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from irc import stored
 from irc.codegen.kernel import Kernel, Storage
 from irc.compiled import Derived
-from irc.differentiate import cotangent_name, differentiable
+from irc.differentiate import differentiable
 from irc.error import InputError
 from irc.interpret import interpret
-from irc.ir import shape
+from irc.ir import cotangent_name, shape
 from irc.runtime import cpu
 from irc.runtime.arrays import Array, take
 from irc.runtime.execute import run

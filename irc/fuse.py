@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Op, Size, indices, integer, op
-from irc.codegen.kernel import Arithmetic, Kernel, Loop, LoopKernel, Storage, Target, Tensor
+from irc.codegen.kernel import Kernel, Loop, LoopKernel, Storage, Target, Tensor
+from irc.compiled import Fused, Precision
 from irc.ir import (
     Graph,
     Input,
@@ -36,22 +37,6 @@ from irc.split import reads_tiles, split
 from irc.tile import Builder, Frame, NotFusible, finish, frame_of, is_product, mentioned, tile_operands
 
 SHORT = 8  # terms below which a sum is no matrix product: a rotation of pairs is one loop over what it reads
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """Element types: of stored tensors, and of arithmetic, accumulators and row statistics."""
-
-    storage: Storage
-    arithmetic: Arithmetic
-
-
-@dataclass(frozen=True, slots=True)
-class Fused:
-    """A program of steps and the kernels that they call."""
-
-    plan: Plan
-    kernels: tuple[Kernel, ...]
 
 
 def fuse(
@@ -374,8 +359,8 @@ class _Fuser:
             self.declare(node.name, shape(node), self.storage(node))
         order = "columns" if any(n.over[0].role == "row" for n in group) else "rows"
         name = self.named("_".join(n.name for n in group))
-        tensors, arithmetic = self.arguments(), self.precision.arithmetic
-        self.call(finish(builder, name, order, tensors, arithmetic, self._lines(builder, group)))
+        kinds = self.precision.arithmetic, self.precision.pairs
+        self.call(finish(builder, name, order, self.arguments(), *kinds, self._lines(builder, group)))
         return list(group)
 
     def _lines(self, builder: Builder, group: Iterable[Node]) -> tuple[str, ...]:
@@ -444,9 +429,8 @@ class _Fuser:
         builder.accumulate(target, tuple(a for a in over if a.name not in inside), at, body)
         name = self.named(total)
         lines = self._lines(builder, [node])
-        self.call(
-            finish(builder, name, "elements", self.arguments(), self.precision.arithmetic, lines, serial, not owned)
-        )
+        kinds = self.precision.arithmetic, self.precision.pairs
+        self.call(finish(builder, name, "elements", self.arguments(), *kinds, lines, serial, not owned))
         if not owned:
             partial = f"{total}.part{number}"
             self.tensors[partial] = PlanTensor(partial, "temporary", self.precision.arithmetic, shape(node))

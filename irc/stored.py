@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
-from irc.fuse import Precision
+from irc.compiled import Precision
 from irc.grammar.source import Source
 from irc.ir import Graph
 from irc.proof.verdict import Verdict

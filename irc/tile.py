@@ -225,6 +225,7 @@ def finish(
     order: str,
     tensors: dict[str, Tensor],
     arithmetic: Arithmetic,
+    pairs: bool,
     source: tuple[str, ...],
     serial: tuple[Axis, ...] = (),
     private: bool = False,
@@ -254,6 +255,7 @@ def finish(
         summaries=mask.summaries if mask else (),
         searches=mask.searches if mask else (),
         cuts=mask.cuts if mask else (),
+        pairs=pairs,
         source=source,
     )
     read, written, sizes = mentioned(kernel)

@@ -1,7 +1,7 @@
 // Stretches of a side: the tiles to walk, the parts of a stretch, and what a vector holds on each.
 namespace irc {
 
-// Up to N ranges of positions, cut into tiles: each tile that a range touches comes once, in ascending order.
+// Up to N ranges of positions, cut into tiles: each tile that a range touches comes once, in either order.
 template <int N> class Tiles {
  public:
   const int64_t end;  // one past the last tile of the side
@@ -25,6 +25,14 @@ template <int N> class Tiles {
     int64_t best = end;
     for (int k = 0; k < N; ++k)
       if (tile <= last_[k]) best = std::min(best, std::max(tile, first_[k]));
+    return best;
+  }
+
+  // The last tile up to `tile`; -1 where there is none.
+  int64_t previous(int64_t tile) const {
+    int64_t best = -1;
+    for (int k = 0; k < N; ++k)
+      if (first_[k] <= last_[k] && first_[k] <= tile) best = std::max(best, std::min(tile, last_[k]));
     return best;
   }
 

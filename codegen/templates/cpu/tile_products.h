@@ -15,11 +15,12 @@ constexpr int BLOCK = 4, FEATURE_VECTORS = 2;
 #define IRC_IN_REGISTER(x)
 #endif
 
-// block[m][n] += sum over k of a[m*a_row + k*a_step] * b[k*b_step + n*lanes ...]
-template <int M, int N, class V, class T>
+// block[m][n] += sum over k of a[m*a_row + k*a_step] * b[k*b_step + n*lanes ...], all counted in units
+template <class Form, int M, int N, class V, class T>
 IRC_INLINE void multiply(V (&block)[M][N], const T *a, int64_t a_row, int64_t a_step, const T *b, int64_t b_step,
                          int depth) {
   constexpr int LANES = sizeof(V) / sizeof(T);
+  typedef T unit __attribute__((may_alias));
 #pragma GCC unroll 1
   for (int k = 0; k < depth; k++) {
     V right[N];
@@ -31,9 +32,9 @@ IRC_INLINE void multiply(V (&block)[M][N], const T *a, int64_t a_row, int64_t a_
     }
 #pragma GCC unroll 16
     for (int m = 0; m < M; m++) {
-      V left = splat<V>(a[m * a_row + k * a_step]);
+      V left = splat<V>(((const unit *)a)[m * a_row + k * a_step]);
 #pragma GCC unroll 16
-      for (int n = 0; n < N; n++) block[m][n] += left * right[n];
+      for (int n = 0; n < N; n++) block[m][n] = Form::multiply_add(block[m][n], left, right[n]);
     }
   }
 }
@@ -45,29 +46,34 @@ template <int M, int N, class V> IRC_INLINE void clear(V (&block)[M][N]) {
     for (int n = 0; n < N; n++) block[m][n] = V{};
 }
 
-// block[m][w] = sum over features of column panel[m][f] * row panel[f][rows of w]. Summed in registers, then handed over.
-template <int F, int M, int N, class V, class T>
+// block[m][w] = sum over F features of column panel[m][f] * row panel[f][rows of w]. Summed in registers, then handed over.
+template <class Form, int F, int M, int N, class V, class T>
 IRC_INLINE void dot_block(V (&block)[M][N], const T *columns, int64_t step, const T *rows) {
   V sums[M][N];
   clear(sums);
-  multiply<M, N>(sums, columns, step, 1, rows, N * (sizeof(V) / sizeof(T)), F);
+  multiply<Form, M, N>(sums, columns, step, 1, rows, N * (sizeof(V) / sizeof(T)), units<Form>(F));
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 16
     for (int n = 0; n < N; n++) block[m][n] = sums[m][n];
 }
 
-// M features of one row panel: sums[f][i] = sums[f][i]*rescale[i] + sum over j of panel[j][f] * tile[j][i].
-template <int M, int N, class V, class T>
-IRC_INLINE void row_product_block(T *sums, const V (&rescale)[N], const T *panel, int64_t panel_step, const T *tile,
-                                  int depth) {
+// M features of one row panel: sums[f][i] = sums[f][i]*rescale[i] + sum over j of panel[j][f] * tile[j][i]; `depth` units
+// of columns. Without `rescale` the sums are added to as they are.
+template <class Form, int M, int N, class V, class T>
+IRC_INLINE void row_product_block(T *sums, const V *rescale, const T *panel, int64_t panel_step, const T *tile, int depth) {
   constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = N * LANES;
   V block[M][N];
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 16
-    for (int n = 0; n < N; n++) block[m][n] = load_vector<V>(sums + m * WIDTH + n * LANES) * rescale[n];
-  multiply<M, N>(block, panel, 1, panel_step, tile, WIDTH, depth);
+    for (int n = 0; n < N; n++) block[m][n] = load_vector<V>(sums + m * WIDTH + n * LANES);
+  if (rescale)
+#pragma GCC unroll 16
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 16
+      for (int n = 0; n < N; n++) block[m][n] *= rescale[n];
+  multiply<Form, M, N>(block, panel, 1, panel_step, tile, WIDTH, depth);
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 16
@@ -75,27 +81,27 @@ IRC_INLINE void row_product_block(T *sums, const V (&rescale)[N], const T *panel
 }
 
 // All F features of one row panel, M at a time.
-template <int F, int M, int N, class V, class T>
-IRC_INLINE void row_product(T *sums, const V (&rescale)[N], const T *panel, int64_t panel_step, const T *tile,
-                            int depth) {
+template <class Form, int F, int M, int N, class V, class T>
+IRC_INLINE void row_product(T *sums, const V *rescale, const T *panel, int64_t panel_step, const T *tile, int depth) {
   constexpr int WIDTH = N * (sizeof(V) / sizeof(T));
   int f = 0;
 #pragma GCC unroll 1
-  for (; f + M <= F; f += M) row_product_block<M, N>(sums + f * WIDTH, rescale, panel + f, panel_step, tile, depth);
-  if constexpr (F % M != 0) row_product_block<F % M, N>(sums + f * WIDTH, rescale, panel + f, panel_step, tile, depth);
+  for (; f + M <= F; f += M)
+    row_product_block<Form, M, N>(sums + f * WIDTH, rescale, panel + f, panel_step, tile, depth);
+  if constexpr (F % M != 0)
+    row_product_block<Form, F % M, N>(sums + f * WIDTH, rescale, panel + f, panel_step, tile, depth);
 }
 
-// M columns, N vectors of features: sums[j][f] += sum over i of tile[j][i] * panel[i][f].
-template <int M, int N, class V, class T>
-IRC_INLINE void column_product_block(T *sums, int64_t width, const T *tile, int64_t tile_row, const T *panel,
-                                     int depth) {
+// M columns, N vectors of features: sums[j][f] += sum over i of tile[j][i] * panel[i][f]; `depth` units of rows.
+template <class Form, int M, int N, class V, class T>
+IRC_INLINE void column_product_block(T *sums, int64_t width, const T *tile, int64_t tile_row, const T *panel, int depth) {
   constexpr int LANES = sizeof(V) / sizeof(T);
   V block[M][N];
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 16
     for (int n = 0; n < N; n++) block[m][n] = load_vector<V>(sums + m * width + n * LANES);
-  multiply<M, N>(block, tile, tile_row, 1, panel, width, depth);
+  multiply<Form, M, N>(block, tile, tile_row, 1, panel, width, depth);
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 16
@@ -103,105 +109,74 @@ IRC_INLINE void column_product_block(T *sums, int64_t width, const T *tile, int6
 }
 
 // N vectors of features, from the one numbered `first`, of `columns` columns.
-template <int VECTORS, int N, class V, class T>
+template <class Form, int VECTORS, int N, class V, class T>
 IRC_INLINE void column_product_strip(T *sums, int columns, const T *tile, int64_t tile_row, const T *panel, int depth,
                                      int first) {
   constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = VECTORS * LANES;
 #pragma GCC unroll 1
   for (int j = 0; j < columns; j += 4)
-    column_product_block<4, N, V>(sums + j * WIDTH + first * LANES, WIDTH, tile + j * tile_row, tile_row,
-                                  panel + first * LANES, depth);
+    column_product_block<Form, 4, N, V>(sums + j * WIDTH + first * LANES, WIDTH, tile + j * tile_row, tile_row,
+                                        panel + first * LANES, depth);
 }
 
 // A panel padded to VECTORS vectors of features, and `columns` columns, a multiple of 4.
-template <int VECTORS, class V, class T>
+template <class Form, int VECTORS, class V, class T>
 IRC_INLINE void column_product(T *sums, int columns, const T *tile, int64_t tile_row, const T *panel, int depth) {
   constexpr int REST = VECTORS % FEATURE_VECTORS;
 #pragma GCC unroll 1
   for (int first = 0; first + FEATURE_VECTORS <= VECTORS; first += FEATURE_VECTORS)
-    column_product_strip<VECTORS, FEATURE_VECTORS, V>(sums, columns, tile, tile_row, panel, depth, first);
+    column_product_strip<Form, VECTORS, FEATURE_VECTORS, V>(sums, columns, tile, tile_row, panel, depth, first);
   if constexpr (REST != 0)
-    column_product_strip<VECTORS, REST, V>(sums, columns, tile, tile_row, panel, depth, VECTORS - REST);
+    column_product_strip<Form, VECTORS, REST, V>(sums, columns, tile, tile_row, panel, depth, VECTORS - REST);
+}
+
+// Number `f` of token `n` in a panel whose units run along the tokens, `step` units apart; and the panel's copy in which
+// the tokens that are not finite are 0.
+template <class Form, class T> IRC_INLINE typename Form::element &number(T *panel, int64_t step, int n, int f) {
+  return ((typename Form::element *)panel)[place<Form>(n, f, step)];
+}
+template <class Form, class T>
+void without_non_finite(T *copy, int width, const T *panel, int64_t step, int tokens, const char *finite) {
+  for (int n = 0; n < units<Form>(tokens); n++) std::memcpy(copy + n * width, panel + n * step, width * sizeof(T));
+  for (int n = 0; n < tokens; n++)
+    for (int f = 0; f < width && !finite[n]; f++) number<Form>(copy, width, n, f) = {};
 }
 
 // The same products where the panel holds NaN or infinity and pairs are blocked: 0*NaN must not enter. What is finite goes
-// the usual way, run by run and in the same order, so that no bit changes; the other tokens' products are selected.
-template <class Run> void for_each_run(const char *finite, int count, Run run) {
-  for (int first = 0, last; first < count; first = last) {
-    for (last = first + 1; last < count && finite[last] == finite[first];) ++last;
-    run(first, last);
-  }
-}
-
-template <int F, int M, int N, class V, class T, class Supported>
-void guarded_row_product(T *sums, const V (&rescale)[N], const T *panel, int64_t panel_step, const T *tile, int depth,
-                         const char *finite, Supported supported) {
+// the usual way, in the same order, so that no bit changes; the other tokens' products are selected and added after.
+template <class Form, int F, int M, int N, class V, class T, class Supported>
+__attribute__((noinline)) void guarded_row_product(T *sums, const V *rescale, const T *panel, int64_t panel_step,
+                                                   const T *tile, int columns, const char *finite, Supported supported) {
   constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = N * LANES;
-  V ones[N];
-  for (int n = 0; n < N; n++) ones[n] = V{} + 1;
-  row_product<F, M>(sums, rescale, panel, panel_step, tile, 0);
-  for_each_run(finite, depth, [&](int first, int last) {
-    if (finite[first]) {
-      row_product<F, M>(sums, ones, panel + first * panel_step, panel_step, tile + first * WIDTH, last - first);
-      return;
-    }
-    for (int k = first; k < last; k++)
-      for (int n = 0; n < N; n++) {
-        const auto wanted = supported(k, n);
-        if (!any(wanted)) continue;
-        const V weight = load_vector<V>(tile + k * WIDTH + n * LANES);
-        for (int f = 0; f < F; f++) {
-          T *place = sums + f * WIDTH + n * LANES;
-          const V sum = load_vector<V>(place);
-          store_vector(place, select(wanted, sum + weight * panel[k * panel_step + f], sum));
-        }
+  Buffer<T> copy(units<Form>(columns) * F);
+  without_non_finite<Form>((T *)copy, F, panel, panel_step, columns, finite);
+  row_product<Form, F, M, N>(sums, rescale, (const T *)copy, F, tile, units<Form>(columns));
+  for (int k = 0; k < columns; k++)
+    for (int n = 0; n < N && !finite[k]; n++) {
+      const auto wanted = supported(k, n);
+      V weight;
+      for (int lane = 0; lane < LANES; lane++) weight[lane] = load<T>(number<Form>(tile, WIDTH, k, n * LANES + lane));
+      for (int f = 0; f < F; f++) {
+        T *place = sums + f * WIDTH + n * LANES;
+        const V sum = load_vector<V>(place);
+        store_vector(place, select(wanted, sum + weight * load<T>(number<Form>(panel, panel_step, k, f)), sum));
       }
-  });
+    }
 }
 
-template <int VECTORS, class V, class T, class Supported>
-void guarded_column_product(T *sums, int columns, const T *tile, int64_t tile_row, const T *panel, int depth,
-                            const char *finite, Supported supported) {
+template <class Form, int VECTORS, class V, class T, class Supported>
+__attribute__((noinline)) void guarded_column_product(T *sums, int columns, const T *tile, int64_t tile_row,
+                                                      const T *panel, int rows, const char *finite, Supported supported) {
   constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = VECTORS * LANES;
-  for_each_run(finite, depth, [&](int first, int last) {
-    if (finite[first]) {
-      column_product<VECTORS, V>(sums, (columns + 3) / 4 * 4, tile + first, tile_row, panel + first * WIDTH, last - first);
-      return;
+  Buffer<T> copy(units<Form>(rows) * WIDTH);
+  without_non_finite<Form>((T *)copy, WIDTH, panel, WIDTH, rows, finite);
+  column_product<Form, VECTORS, V>(sums, (columns + 3) / 4 * 4, tile, tile_row, (const T *)copy, units<Form>(rows));
+  for (int j = 0; j < columns; j++)
+    for (int k = 0; k < rows; k++) {
+      if (finite[k] || !supported(j, k / LANES)[k % LANES]) continue;
+      const T weight = load<T>(((const typename Form::element *)tile)[j * tile_row * Form::DEPTH + k]);
+      for (int f = 0; f < WIDTH; f++) sums[j * WIDTH + f] += weight * load<T>(number<Form>(panel, WIDTH, k, f));
     }
-    for (int j = 0; j < columns; j++)
-      for (int k = first; k < last; k++) {
-        if (!supported(j, k / LANES)[k % LANES]) continue;
-        const V weight = splat<V>(tile[j * tile_row + k]);
-        for (int v = 0; v < VECTORS; v++) {
-          T *place = sums + j * WIDTH + v * LANES;
-          store_vector(place, load_vector<V>(place) + weight * load_vector<V>(panel + k * WIDTH + v * LANES));
-        }
-      }
-  });
 }
-
-template <class T> IRC_INLINE bool all_finite(const T *values, int count) {
-  typedef typename Vectors<T>::vec V;
-  constexpr int LANES = sizeof(V) / sizeof(T);
-  V zeros{};  // 0*x is 0 for finite x alone
-  T rest = 0;
-  int n = 0;
-  for (; n + LANES <= count; n += LANES) zeros += load_vector<V>(values + n) * T(0);
-  for (; n < count; n++) rest += values[n] * T(0);
-  return rest == T(0) && !any(zeros != T(0));
-}
-
-// Memory of one task, aligned, uninitialised.
-template <class T> class Buffer {
- public:
-  explicit Buffer(size_t count) : memory_((T *)std::aligned_alloc(64, (count * sizeof(T) + 64) / 64 * 64)) {}
-  ~Buffer() { std::free(memory_); }
-  Buffer(const Buffer &) = delete;
-  Buffer &operator=(const Buffer &) = delete;
-  operator T *() const { return memory_; }
-
- private:
-  T *memory_;
-};
 
 }  // namespace irc

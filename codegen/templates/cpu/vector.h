@@ -37,6 +37,7 @@ template <class A, class B>
 using either = std::enable_if_t<is_vector<A> || is_vector<B>, std::conditional_t<is_vector<A>, A, B>>;
 
 #define IRC_INLINE static inline __attribute__((always_inline))
+#define IRC_INLINE_MEMBER inline __attribute__((always_inline))
 
 // A scalar in every lane; a vector is itself.
 template <class V, class A> IRC_INLINE V splat(A x) {
@@ -49,12 +50,13 @@ template <class V, class A> IRC_INLINE V splat(A x) {
 template <class V> IRC_INLINE V splat_mask(bool x) { return splat<V>(x ? -1 : 0); }
 template <class V> IRC_INLINE V splat_mask(V x) { return x; }
 
+// Memory may have been written as another type: pairs of bf16 are read as floats.
 template <class V, class E> IRC_INLINE V load_vector(const E *from) {
-  typedef V unaligned __attribute__((aligned(sizeof(E))));
+  typedef V unaligned __attribute__((aligned(sizeof(E)), may_alias));
   return *(const unaligned *)from;
 }
 template <class V, class E> IRC_INLINE void store_vector(E *to, V value) {
-  typedef V unaligned __attribute__((aligned(sizeof(E))));
+  typedef V unaligned __attribute__((aligned(sizeof(E)), may_alias));
   *(unaligned *)to = value;
 }
 

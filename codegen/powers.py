@@ -1,0 +1,131 @@
+"""Tile values with less work for every pair of a query and a key, in single precision: factors that do not depend on
+the pair are multiplied with each other first, once; and exponentials are powers of two, exp(x) = 2^(x log2(e)), the
+factor folded into those. Each changes a value by roundings alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from irc.codegen.expr import Const, Expr, Local, Op, indices, number, op, rebuild, walk
+from irc.codegen.kernel import (
+    ColumnProduct,
+    ColumnReduce,
+    InnerSum,
+    OnlineSoftmax,
+    RowProduct,
+    RowReduce,
+    TileKernel,
+    TileOp,
+    Value,
+)
+
+LOG2_E = number(math.log2(math.e))
+
+
+@dataclass(frozen=True, slots=True)
+class Powers:
+    """The body with its exponentials as powers of two, without values that nothing reads any more; and the logit of the
+    running softmax times log2(e)."""
+
+    body: tuple[TileOp, ...]
+    logit: Expr | None
+
+
+def in_powers_of_two(kernel: TileKernel) -> Powers:
+    """The kernel's body, its exponentials rewritten where it computes in single precision."""
+    read = Counter(name for step in kernel.body for name in _reads(step))
+    values = {
+        step.name: step.value
+        for step in kernel.body
+        if isinstance(step, Value) and not step.masked and read[step.name] == 1
+    }
+    body = kernel.body
+    if kernel.arithmetic == "f32":
+        body = tuple(replace(s, value=_lighter(s.value, values)) if isinstance(s, Value) else s for s in body)
+    softmax = next((s for s in body if isinstance(s, OnlineSoftmax)), None)
+    logit = _scaled(softmax.score, values) if softmax else None
+    return Powers(_live(body, logit, softmax), logit)
+
+
+def _lighter(expr: Expr, values: dict[str, Expr]) -> Expr:
+    def place(part: Expr) -> Expr | None:
+        if not isinstance(part, Op) or not _of_the_pair(part):
+            return None
+        if part.name == "exp":
+            return op("exp2", _scaled(part.args[0], values))
+        if part.name in ("mul", "div"):
+            moving, fixed = _factors(part, values)
+            if fixed is not None and (moving, fixed) != (part.args[0], part.args[-1]):
+                return op("mul", _lighter(moving, values), fixed)
+        return None
+
+    return rebuild(expr, place)
+
+
+def _factors(expr: Expr, values: dict[str, Expr]) -> tuple[Expr, Expr | None]:
+    """The expression as a product of what depends on the pair and what does not, None for 1."""
+    match expr:
+        case Local(name) if name in values:
+            return _factors(values[name], values)
+        case Op("mul", (x, y)) if _of_the_pair(x) != _of_the_pair(y):
+            moving, fixed = _factors(x if _of_the_pair(x) else y, values)
+            other = y if _of_the_pair(x) else x
+            return moving, other if fixed is None else _product(fixed, other)
+        case Op("div", (x, y)) if not _of_the_pair(y):
+            moving, fixed = _factors(x, values)
+            return moving, op("div", fixed if fixed is not None else number(1.0), y)
+        case _:
+            return expr, None
+
+
+def _product(x: Expr, y: Expr) -> Expr:
+    if isinstance(x, Const) and isinstance(y, Const):
+        return number(float(x.value) * float(y.value))
+    return op("mul", x, y)
+
+
+def _of_the_pair(expr: Expr) -> bool:
+    return any(isinstance(e, Local) for e in walk(expr))
+
+
+def _scaled(expr: Expr, values: dict[str, Expr]) -> Expr:
+    """The expression times log2(e), which joins a constant or what does not depend on the pair, if there is such."""
+    match expr:
+        case Local(name) if name in values:
+            return _scaled(values[name], values)
+        case Op("add" | "sub" as name, (x, y)) if _of_the_pair(x) or _of_the_pair(y):
+            return op(name, _scaled(x, values), _scaled(y, values))
+        case Op("mul", (x, y)) if not _of_the_pair(expr):
+            few, many = sorted((x, y), key=lambda e: len(indices(e)))
+            return op("mul", _product(few, LOG2_E), many)
+        case _:
+            moving, fixed = _factors(expr, values)
+            return op("mul", _lighter(moving, values), LOG2_E if fixed is None else _product(fixed, LOG2_E))
+
+
+def _reads(step: TileOp) -> tuple[str, ...]:
+    """Tile values that a step reads, once for each time."""
+    match step:
+        case Value(value=expr) | InnerSum(value=expr) | OnlineSoftmax(score=expr):
+            return tuple(e.name for e in walk(expr) if isinstance(e, Local))
+        case RowProduct(tile=tile) | ColumnProduct(tile=tile) | RowReduce(tile=tile) | ColumnReduce(tile=tile):
+            return (tile,)
+        case _:
+            return ()
+
+
+def _live(body: tuple[TileOp, ...], logit: Expr | None, softmax: OnlineSoftmax | None) -> tuple[TileOp, ...]:
+    """The steps that something reads."""
+    natural = softmax is not None and softmax.max is not None  # the largest score is stored as it was written
+    wanted = {e.name for e in walk(logit) if isinstance(e, Local)} if logit is not None else set()
+    kept: list[TileOp] = []
+    for step in reversed(body):
+        if isinstance(step, Value | InnerSum) and step.name not in wanted:
+            continue
+        if not isinstance(step, OnlineSoftmax) or natural:
+            wanted |= set(_reads(step))
+        kept.append(step)
+    return tuple(reversed(kept))

@@ -1,0 +1,155 @@
+// Forms: in which units the operands of products are kept. A unit is one number, or two bf16 that follow each other in
+// the direction that is summed, which one instruction multiplies and adds in float.
+namespace irc {
+
+template <class T> struct Single {
+  typedef T unit;
+  typedef T element;
+  static constexpr int DEPTH = 1;  // numbers in a unit
+  template <class V> IRC_INLINE V multiply_add(V sum, V a, V b) { return sum + a * b; }
+};
+
+#if defined(__AVX512BF16__)
+struct Pair {
+  typedef float unit;
+  typedef bf16 element;
+  static constexpr int DEPTH = 2;
+  IRC_INLINE VecF multiply_add(VecF sum, VecF a, VecF b) {
+    return (VecF)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+  }
+};
+
+// 32 bf16 in order, rounded to nearest: `low`, then `high`.
+IRC_INLINE VecF narrow(VecF low, VecF high) { return (VecF)(__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low); }
+
+// Lane by lane the pair (first, second).
+IRC_INLINE VecF pair_of(VecF first, VecF second) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return (VecF)_mm512_permutexvar_epi16(order, (__m512i)narrow(first, second));
+}
+
+// Two rows of 32 bf16 as 32 pairs of one of each.
+IRC_INLINE void interleave(float *to, const bf16 *first, const bf16 *second) {
+  const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4,
+                                       35, 3, 34, 2, 33, 1, 32, 0);
+  const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+  const __m512i x = _mm512_loadu_si512(first), y = _mm512_loadu_si512(second);
+  _mm512_storeu_si512(to, _mm512_permutex2var_epi16(x, low, y));
+  _mm512_storeu_si512(to + 16, _mm512_permutex2var_epi16(x, high, y));
+}
+#else
+typedef Single<float> Pair;  // without such an instruction, numbers of 16 bits are multiplied as floats
+#endif
+
+// Where number `summed` of number `other` lies, in a layout whose units run along `others` neighbours: in elements.
+template <class Form> constexpr int64_t place(int64_t summed, int64_t other, int64_t others) {
+  return (summed / Form::DEPTH * others + other) * Form::DEPTH + summed % Form::DEPTH;
+}
+template <class Form> constexpr int units(int numbers) { return (numbers + Form::DEPTH - 1) / Form::DEPTH; }
+
+// A vector of numbers from memory of any element type, and back.
+template <class V> IRC_INLINE V load_as(const typename VectorTraits<V>::element *from) { return load_vector<V>(from); }
+template <class V> IRC_INLINE VecF load_as(const bf16 *from) {
+#if defined(__AVX512F__)
+  return (VecF)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16);
+#elif defined(__AVX2__)
+  return (VecF)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from)), 16);
+#else
+  VecF value;
+  for (unsigned lane = 0; lane < sizeof(VecF) / 4; lane++) value[lane] = widen(from[lane]);
+  return value;
+#endif
+}
+template <class V> IRC_INLINE VecF load_as(const f16 *from) {
+#if defined(__AVX512F__)
+  return (VecF)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
+#elif defined(__AVX2__) && defined(__F16C__)
+  return (VecF)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from));
+#else
+  VecF value;
+  for (unsigned lane = 0; lane < sizeof(VecF) / 4; lane++) value[lane] = widen(from[lane]);
+  return value;
+#endif
+}
+template <class V> IRC_INLINE void store_as(typename VectorTraits<V>::element *to, V value) { store_vector(to, value); }
+IRC_INLINE void store_as(bf16 *to, VecF value) {
+#if defined(__AVX512BF16__)
+  _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)value));
+#else
+  for (unsigned lane = 0; lane < sizeof(VecF) / 4; lane++) to[lane] = to_bf16(value[lane]);
+#endif
+}
+IRC_INLINE void store_as(f16 *to, VecF value) {
+#if defined(__AVX512F__)
+  _mm256_storeu_si256((__m256i *)to, _mm512_cvtps_ph((__m512)value, _MM_FROUND_TO_NEAREST_INT));
+#else
+  for (unsigned lane = 0; lane < sizeof(VecF) / 4; lane++) irc::store(to[lane], value[lane]);
+#endif
+}
+
+// LANES units of a row of `width` numbers, from unit `first` on; 0 beyond its end.
+template <class Form, class E> IRC_INLINE auto load_units(const E *row, int first, int width) {
+  typedef typename Vectors<typename Form::unit>::vec V;
+  constexpr int LANES = sizeof(V) / sizeof(typename Form::unit), NUMBERS = LANES * Form::DEPTH;
+  const E *from = row + first * Form::DEPTH;
+  E padded[NUMBERS];
+  const int left = width - first * Form::DEPTH;
+  if (left < NUMBERS) {
+    std::memset((void *)padded, 0, sizeof padded);
+    for (int n = 0; n < left; n++) padded[n] = from[n];
+    from = padded;
+  }
+#if defined(__AVX512BF16__)
+  if constexpr (Form::DEPTH == 2) {
+    if constexpr (std::is_same<E, bf16>::value) return load_vector<V>((const float *)from);
+    else return narrow(load_as<V>(from), load_as<V>(from + LANES));
+  } else
+#endif
+    return load_as<V>(from);
+}
+
+// A square of registers, rows and columns exchanged.
+template <class V, int N> IRC_INLINE void transpose(V (&square)[N]) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same<V, VecF>::value) {
+    __m512 step[16], *rows = (__m512 *)square;
+#pragma GCC unroll 8
+    for (int n = 0; n < 16; n += 2) {
+      step[n] = _mm512_unpacklo_ps(rows[n], rows[n + 1]);
+      step[n + 1] = _mm512_unpackhi_ps(rows[n], rows[n + 1]);
+    }
+#pragma GCC unroll 4
+    for (int n = 0; n < 16; n += 4)
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; half++) {
+        const __m512d low = (__m512d)step[n + half], high = (__m512d)step[n + 2 + half];
+        rows[n + 2 * half] = (__m512)_mm512_unpacklo_pd(low, high);
+        rows[n + 2 * half + 1] = (__m512)_mm512_unpackhi_pd(low, high);
+      }
+#pragma GCC unroll 4
+    for (int n = 0; n < 4; n++) {
+      step[n] = _mm512_shuffle_f32x4(rows[n], rows[n + 4], 0x88);
+      step[n + 4] = _mm512_shuffle_f32x4(rows[n], rows[n + 4], 0xdd);
+      step[n + 8] = _mm512_shuffle_f32x4(rows[n + 8], rows[n + 12], 0x88);
+      step[n + 12] = _mm512_shuffle_f32x4(rows[n + 8], rows[n + 12], 0xdd);
+    }
+#pragma GCC unroll 4
+    for (int n = 0; n < 4; n++) {
+      rows[n] = _mm512_shuffle_f32x4(step[n], step[n + 8], 0x88);
+      rows[n + 8] = _mm512_shuffle_f32x4(step[n], step[n + 8], 0xdd);
+      rows[n + 4] = _mm512_shuffle_f32x4(step[n + 4], step[n + 12], 0x88);
+      rows[n + 12] = _mm512_shuffle_f32x4(step[n + 4], step[n + 12], 0xdd);
+    }
+    return;
+  }
+#endif
+  for (int row = 1; row < N; row++)
+    for (int column = 0; column < row; column++) {
+      const auto value = square[row][column];
+      square[row][column] = square[column][row];
+      square[column][row] = value;
+    }
+}
+
+}  // namespace irc

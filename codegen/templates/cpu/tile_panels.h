@@ -1,0 +1,297 @@
+// Panels: rows of numbers brought from where they lie, of any element type, into the layouts that products read; tiles
+// that products read; and results brought back. `row(n)` points to row n, whose features follow each other.
+namespace irc {
+
+// Memory of one task, aligned, uninitialised.
+template <class T> class Buffer {
+ public:
+  explicit Buffer(size_t count) : memory_((T *)std::aligned_alloc(64, (count * sizeof(T) + 64) / 64 * 64)) {}
+  ~Buffer() { std::free(memory_); }
+  Buffer(const Buffer &) = delete;
+  Buffer &operator=(const Buffer &) = delete;
+  operator T *() const { return memory_; }
+
+ private:
+  T *memory_;
+};
+
+// Rows in the lanes, the features' units one after another: to[unit][lane], `lanes` a multiple of the vector. Lanes from
+// `count` on are 0.
+template <class Form, class Row> void pack_across(typename Form::unit *to, int lanes, int count, int width, Row row) {
+  typedef typename Vectors<typename Form::unit>::vec V;
+  constexpr int LANES = sizeof(V) / sizeof(typename Form::unit);
+  for (int first = 0; first < lanes; first += LANES)
+    for (int unit = 0; unit < units<Form>(width); unit += LANES) {
+      V square[LANES];
+      for (int n = 0; n < LANES; n++)
+        square[n] = first + n < count ? load_units<Form>(row(first + n), unit, width) : V{};
+      transpose(square);
+      const int end = std::min(LANES, units<Form>(width) - unit);
+      for (int n = 0; n < end; n++) store_vector(to + (unit + n) * lanes + first, square[n]);
+    }
+}
+
+// Row by row, a row's units one after another: to[row][unit]. Rows from `count` to `rows` are 0.
+template <class Form, class Row> void pack_rows(typename Form::unit *to, int rows, int count, int width, Row row) {
+  typedef typename Vectors<typename Form::unit>::vec V;
+  constexpr int LANES = sizeof(V) / sizeof(typename Form::unit);
+  const int row_units = units<Form>(width);
+  for (int n = 0; n < count; n++, to += row_units) {
+    const auto *from = row(n);
+    int unit = 0;
+    for (; unit + LANES <= row_units; unit += LANES) store_vector(to + unit, load_units<Form>(from, unit, width));
+    if (unit < row_units) {
+      const V rest = load_units<Form>(from, unit, width);
+      std::memcpy(to + unit, &rest, (row_units - unit) * sizeof *to);
+    }
+  }
+  std::fill_n(to, (rows - count) * row_units, 0);
+}
+
+// Features in the lanes, units along the rows: to[row / DEPTH][feature], `features` of them of which those from `width`
+// on are 0, and so are rows from `count` on.
+template <class Form, class Row>
+void pack_along(typename Form::unit *to, int rows, int count, int features, int width, Row row) {
+  typedef typename Vectors<typename Form::unit>::vec V;
+  typedef Single<typename Form::unit> Numbers;
+  constexpr int LANES = sizeof(V) / sizeof(typename Form::unit), DEPTH = Form::DEPTH;
+  for (int n = 0; n < rows; n += DEPTH, to += features) {
+    if (n >= count) {
+      std::fill_n(to, features, 0);
+      continue;
+    }
+    const auto *first = row(n), *second = n + 1 < count ? row(n + 1) : nullptr;
+    int f = 0;
+#if defined(__AVX512BF16__)
+    if constexpr (DEPTH == 2 && std::is_same<decltype(first), const bf16 *>::value)
+      for (; second && f + 2 * LANES <= width; f += 2 * LANES) interleave(to + f, first + f, second + f);
+#endif
+    for (; f < features; f += LANES) {
+      V unit = load_units<Numbers>(first, f, width);
+#if defined(__AVX512BF16__)
+      if constexpr (DEPTH == 2) unit = pair_of(unit, second ? load_units<Numbers>(second, f, width) : V{});
+#endif
+      (void)second;
+      if (f + LANES <= features) store_vector(to + f, unit);
+      else std::memcpy(to + f, &unit, (features - f) * sizeof *to);
+    }
+  }
+}
+
+// Which of `tokens` tokens are finite, in a panel whose units run along the tokens, `step` units apart; whether all are.
+template <class Form, class T> bool finite_tokens(char *finite, const T *panel, int64_t step, int width, int tokens) {
+  typedef typename Vectors<T>::vec V;
+  typedef typename Vectors<T>::ivec I;
+  constexpr int LANES = sizeof(V) / sizeof(T);
+  bool all = true;
+  for (int n = 0; n < tokens; n += Form::DEPTH) {
+    const T *from = panel + n / Form::DEPTH * step;
+    I bad[2] = {};  // of the unit's numbers
+    for (int f = 0; f < width; f += LANES) {
+      const V unit = load_units<Single<T>>(from, f, width);
+      if constexpr (Form::DEPTH == 1) {
+        bad[0] |= unit * T(0) != T(0);  // 0*x is 0 for finite x alone
+      } else {
+        bad[0] |= ((I)unit & 0x7f80) == 0x7f80;
+        bad[1] |= ((I)unit & 0x7f800000) == 0x7f800000;
+      }
+    }
+    for (int k = 0; k < Form::DEPTH && n + k < tokens; k++) all &= finite[n + k] = !any(bad[k]);
+  }
+  return all;
+}
+
+// A matrix operand of the rows, one tile of rows at a time. Dots read it [panel][unit][row], products that sum over rows
+// [row / DEPTH][feature], the features filled up to whole vectors.
+template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED> class RowPanel {
+  typedef typename Form::unit T;
+  static constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), ROWS = PANEL * PANELS;
+
+ public:
+  static constexpr int VECTORS = (WIDTH + LANES - 1) / LANES, FEATURES = VECTORS * LANES;
+
+  RowPanel() : across_(DOTTED ? ROWS * units<Form>(WIDTH) : 0), along_(SUMMED ? ROWS / Form::DEPTH * FEATURES : 0) {}
+
+  template <class Row> void read(int count, Row row) {
+    for (int first = 0; first < count; first += PANEL) {
+      const int rows = std::min(PANEL, count - first);
+      auto of_panel = [&](int n) { return row(first + n); };
+      if constexpr (DOTTED) pack_across<Form>((T *)dotted(first), PANEL, rows, WIDTH, of_panel);
+      if constexpr (SUMMED) pack_along<Form>((T *)summed(first), PANEL, rows, FEATURES, WIDTH, of_panel);
+    }
+    std::fill_n(known_, PANELS, -1);
+  }
+
+  // The same of numbers that are computed: value(n, to) writes those of row n.
+  template <class Value> void evaluate(int count, Value value) {
+    values_.resize(ROWS * WIDTH);
+    for (int n = 0; n < count; n++) value(n, values_.data() + n * WIDTH);
+    read(count, [&](int n) -> const T * { return values_.data() + n * WIDTH; });
+  }
+
+  const T *dotted(int row) const { return across_ + row * units<Form>(WIDTH); }
+  const T *summed(int row) const { return along_ + row / Form::DEPTH * FEATURES; }
+  bool is_finite(int panel) {
+    if (known_[panel] < 0)
+      known_[panel] = finite_tokens<Form>(finite_ + panel * PANEL, summed(panel * PANEL), FEATURES, FEATURES, PANEL);
+    return known_[panel] != 0;
+  }
+  const char *finite(int row) const { return finite_ + row; }
+
+ private:
+  Buffer<T> across_, along_;
+  std::vector<T> values_;
+  int known_[PANELS];
+  char finite_[ROWS];
+};
+
+// A matrix operand of the columns, one tile of columns at a time. Dots read it [column][unit], products that sum over
+// columns [column / DEPTH][feature]; in single numbers that is the same. It is read in place where it lies so.
+template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class ColumnPanel {
+  typedef typename Form::unit T;
+  static constexpr bool ONE = Form::DEPTH == 1, BY_COLUMN = ONE || DOTTED;
+
+ public:
+  int64_t dotted_step, summed_step;  // units from column to column, and from row of units to row of units
+
+  ColumnPanel()
+      : by_column_(BY_COLUMN ? COLUMNS * units<Form>(WIDTH) : 0), along_(!ONE && SUMMED ? COLUMNS / Form::DEPTH * WIDTH : 0) {}
+
+  // `step`: elements from column to column, 0 where they are not evenly spaced.
+  template <class Row> void read(int count, Row row, int64_t step = 0) {
+    typedef std::remove_const_t<std::remove_pointer_t<decltype(row(0))>> E;
+    dotted_ = by_column_;
+    dotted_step = units<Form>(WIDTH);
+    if (std::is_same<E, typename Form::element>::value && WIDTH % Form::DEPTH == 0 && count == COLUMNS && step > 0 &&
+        step % Form::DEPTH == 0) {
+      dotted_ = (const T *)row(0);
+      dotted_step = step / Form::DEPTH;
+    } else if constexpr (BY_COLUMN) {
+      pack_rows<Form>((T *)by_column_, COLUMNS, count, WIDTH, row);
+    }
+    if constexpr (!ONE && SUMMED) pack_along<Form>((T *)along_, COLUMNS, count, WIDTH, WIDTH, row);
+    summed_step = ONE ? dotted_step : WIDTH;
+    count_ = count;
+    known_ = -1;
+  }
+
+  template <class Value> void evaluate(int count, Value value) {
+    values_.resize(COLUMNS * WIDTH);
+    for (int n = 0; n < count; n++) value(n, values_.data() + n * WIDTH);
+    read(count, [&](int n) -> const T * { return values_.data() + n * WIDTH; }, WIDTH);
+  }
+
+  const T *dotted(int column) const { return dotted_ + column * dotted_step; }
+  const T *summed(int column) const { return ONE ? dotted(column) : along_ + column / Form::DEPTH * WIDTH; }
+  bool is_finite() {
+    if (known_ < 0) known_ = finite_tokens<Form>(finite_, summed(0), summed_step, WIDTH, count_);
+    return known_ != 0;
+  }
+  const char *finite(int column) const { return finite_ + column; }
+
+ private:
+  Buffer<T> by_column_, along_;
+  const T *dotted_;
+  std::vector<T> values_;
+  int count_, known_;
+  char finite_[COLUMNS];
+};
+
+// What the values of a tile are kept for: to be read one by one, to be summed over columns, over rows, or to be made of
+// logits that lie in their place first.
+enum Use { PLAIN = 1, OVER_COLUMNS = 2, OVER_ROWS = 4, LOGITS = 8 };
+
+// One tile value, column by column with `PANEL` rows in the lanes. In single numbers one copy serves every use; pairs
+// that are summed over columns are of two columns, [column / 2][row], and pairs summed over rows of two rows.
+template <class Form, int PANEL, int USES> class Kept {
+  typedef typename Form::unit T;
+  typedef typename Vectors<T>::vec V;
+  static constexpr int DEPTH = Form::DEPTH;
+  static constexpr bool ONE = DEPTH == 1, IS_PLAIN = ONE || (USES & PLAIN);
+  Buffer<T> plain_, over_columns_, over_rows_;
+
+ public:
+  explicit Kept(int columns)
+      : plain_(IS_PLAIN || (USES & LOGITS) ? columns * PANEL : 0),
+        over_columns_(!ONE && (USES & OVER_COLUMNS) ? columns / 2 * PANEL : 0),
+        over_rows_(!ONE && (USES & OVER_ROWS) ? columns * PANEL / 2 : 0) {}
+
+  T *plain(int column) const { return plain_ + column * PANEL; }
+  const T *over_columns(int column) const { return ONE ? plain(column) : over_columns_ + column / 2 * PANEL; }
+  const T *over_rows(int column) const { return ONE ? plain(column) : over_rows_ + column * (PANEL / 2); }
+  static constexpr int ROW_UNITS = PANEL / DEPTH;  // from one column to the next, summed over rows
+
+  // Lanes from `lane` on of columns n and n + 1; n is even.
+  IRC_INLINE_MEMBER void keep(int n, int lane, V first, V second) const {
+    if constexpr (IS_PLAIN) {
+      store_vector(plain(n) + lane, first);
+      store_vector(plain(n + 1) + lane, second);
+    }
+    keep_units(n, lane, first, second);
+  }
+
+  // The same of what is plain already: every column from `begin` to `end` in the units of the sums.
+  void keep_units(int begin, int end) const {
+    if constexpr (!ONE && (USES & (OVER_COLUMNS | OVER_ROWS)))
+      for (int n = begin; n < end; n += 2)
+        for (int lane = 0; lane < PANEL; lane += int(sizeof(V) / sizeof(T)))
+          keep_units(n, lane, load_vector<V>(plain(n) + lane), n + 1 < end ? load_vector<V>(plain(n + 1) + lane) : V{});
+  }
+
+  // Where rows are summed in pairs and their number is odd, the row beyond the last is none.
+  void end_rows(int rows, int begin, int end) const {
+    if constexpr (!ONE && (USES & OVER_ROWS))
+      if (rows % 2)
+        for (int n = begin; n < end; n++) ((bf16 *)over_rows(n))[rows].bits = 0;
+  }
+
+ private:
+  IRC_INLINE_MEMBER void keep_units(int n, int lane, V first, V second) const {
+    (void)n, (void)lane, (void)first, (void)second;
+#if defined(__AVX512BF16__)
+    if constexpr (!ONE && (USES & OVER_COLUMNS)) store_vector((T *)over_columns(n) + lane, pair_of(first, second));
+    if constexpr (!ONE && (USES & OVER_ROWS)) {
+      store_as((bf16 *)over_rows(n) + lane, first);
+      store_as((bf16 *)over_rows(n + 1) + lane, second);
+    }
+#endif
+  }
+};
+
+// What a row panel's maxima did in its last tile.
+enum Growth { UNKNOWN, STEADY, RISING };
+
+// Sums that lie feature by feature with rows in the lanes, from[feature][lane], each lane times its factor if it has one,
+// to rows whose features follow each other.
+template <class T, class Row>
+void unpack_across(const T *from, int lanes, int count, int width, const T *factor, Row row) {
+  typedef typename Vectors<T>::vec V;
+  constexpr int LANES = sizeof(V) / sizeof(T);
+  for (int first = 0; first < count; first += LANES) {
+    const V scale = factor ? load_vector<V>(factor + first) : V{} + 1;
+    for (int f = 0; f < width; f += LANES) {
+      V square[LANES];
+      const int end = std::min(LANES, width - f);
+      for (int n = 0; n < LANES; n++)
+        square[n] = n < end ? load_vector<V>(from + (f + n) * lanes + first) * scale : V{};
+      transpose(square);
+      for (int n = 0; n < LANES && first + n < count; n++) {
+        auto *to = row(first + n) + f;
+        if (end == LANES) store_as(to, square[n]);
+        else
+          for (int lane = 0; lane < end; lane++) store(to[lane], square[n][lane]);
+      }
+    }
+  }
+}
+
+// A row of results.
+template <class E, class T> void unpack_row(E *to, const T *from, int width) {
+  typedef typename Vectors<T>::vec V;
+  constexpr int LANES = sizeof(V) / sizeof(T);
+  int f = 0;
+  for (; f + LANES <= width; f += LANES) store_as(to + f, load_vector<V>(from + f));
+  for (; f < width; f++) store(to[f], from[f]);
+}
+
+}  // namespace irc
