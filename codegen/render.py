@@ -11,7 +11,9 @@ from irc.codegen import elements, entries, loops
 from irc.codegen.cpu import ENTRY_HEADERS, HEADERS, MASK_HEADERS, TILE_HEADERS
 from irc.codegen.kernel import Kernel, LoopKernel, TileKernel
 from irc.codegen.library import Library
+from irc.codegen.schedule import Schedule
 
+MODEL = Schedule()
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -29,7 +31,7 @@ def _headers(kernels: tuple[Kernel, ...], whole: bool) -> list[str]:
     return [(TEMPLATES / "cpu" / name).read_text() for name in names]
 
 
-def render_kernel(kernel: Kernel) -> str:
+def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
     """One kernel as an `extern "C"` function."""
     match kernel:
         case LoopKernel():
@@ -39,11 +41,13 @@ def render_kernel(kernel: Kernel) -> str:
         case TileKernel():
             from irc.codegen import tiles
 
-            template, context = "tiles", tiles.context(kernel)
+            template, context = "tiles", tiles.context(kernel, schedule)
     return _environment().get_template(f"cpu/{template}.cpp.j2").render(**context)
 
 
-def render(kernels: tuple[Kernel, ...], name: str, spec: str, library: Library | None = None) -> str:
+def render(
+    kernels: tuple[Kernel, ...], name: str, spec: str, library: Library | None = None, schedule: Schedule = MODEL
+) -> str:
     """A C++17 source that needs no file of ours: every kernel with the ABI of `kernel.py`, and entries."""
     return (
         _environment()
@@ -52,7 +56,7 @@ def render(kernels: tuple[Kernel, ...], name: str, spec: str, library: Library |
             name=name,
             spec=spec,
             headers=_headers(kernels, library is not None),
-            kernels=[render_kernel(kernel) for kernel in kernels],
+            kernels=[render_kernel(kernel, schedule) for kernel in kernels],
             entries="" if library is None else _render(library, "entries.cpp"),
         )
     )
