@@ -11,6 +11,7 @@ import json
 import statistics
 import sys
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import irc
@@ -25,7 +26,7 @@ from irc.tune import CANDIDATES, Candidate
 
 
 def cases(dtype: str, mask: str, sizes: dict[str, int], rounds: int, panels: list[int]) -> list[dict[str, object]]:
-    name = f"{dtype} {'causal' if mask else 'full'}"
+    name = f"{dtype} {'causal' if mask else 'full'} D={sizes['D']}"
     program = irc.compile(SPEC.format(mask=mask, declare=""), dtype=dtype)
     arguments = random_arguments(program, sizes, {})
     known = program.kernel_sizes(sizes)
@@ -55,11 +56,10 @@ def cases(dtype: str, mask: str, sizes: dict[str, int], rounds: int, panels: lis
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--shape", default="1,2,2048,64", help="batch, heads, tokens, width (default 1,2,2048,64)")
+    parser.add_argument("--shape", nargs="+", default=["1,2,2048,64"], help="batch, heads, tokens, width")
     parser.add_argument("--panels", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    sizes = dict(zip("BHSD", (int(n) for n in given.shape.split(",")), strict=True))
     record = {
         "command": f"python -m benchmarks.sweep {' '.join(sys.argv[1:])}",
         "machine": next((line for line in cache.machine().splitlines() if "model name" in line), ""),
@@ -67,10 +67,10 @@ def main() -> None:
         "cases": [],
     }
     with threads_of_kernels(1):
-        for mask in ("", "allow j <= i"):
-            for dtype in ("f32", "bf16"):
-                record["cases"] += cases(dtype, mask, sizes, given.rounds, given.panels)
-                given.out.write_text(json.dumps(record, indent=1) + "\n")
+        for shape, mask, dtype in product(given.shape, ("", "allow j <= i"), ("f32", "bf16")):
+            sizes = dict(zip("BHSD", (int(n) for n in shape.split(",")), strict=True))
+            record["cases"] += cases(dtype, mask, sizes, given.rounds, given.panels)
+            given.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

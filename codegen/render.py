@@ -8,8 +8,8 @@ from pathlib import Path
 import jinja2
 
 from irc.codegen import elements, entries, loops
-from irc.codegen.cpu import ENTRY_HEADERS, HEADERS, MASK_HEADERS, TILE_HEADERS
-from irc.codegen.kernel import Kernel, LoopKernel, TileKernel
+from irc.codegen.cpu import ARITHMETIC, ENTRY_HEADERS, HEADERS, MASK_HEADERS, TILE_HEADERS
+from irc.codegen.kernel import Arithmetic, Kernel, LoopKernel, TileKernel
 from irc.codegen.library import Library
 from irc.codegen.schedule import Schedule
 
@@ -60,6 +60,14 @@ def render(
             entries="" if library is None else _render(library, "entries.cpp"),
         )
     )
+
+
+def render_peak(pairs: bool, arithmetic: Arithmetic) -> str:
+    """A source with `void irc_peak(int64_t steps, int threads)`, multiplications and additions in registers as products
+    of tiles do them, and `int irc_peak_operations()`, those of one thread in one step."""
+    headers = [(TEMPLATES / "cpu" / name).read_text() for name in HEADERS + TILE_HEADERS]
+    form = "irc::Pair" if pairs else f"irc::Single<{ARITHMETIC[arithmetic]}>"
+    return _environment().get_template("cpu/peak.cpp.j2").render(headers=headers, form=form)
 
 
 def render_header(library: Library) -> str:

@@ -1,4 +1,4 @@
-"""The command: check, show, compile, run, plot, tune, doctor.
+"""The command: check, show, compile, run, plot, bench, tune, doctor.
 
 Exit code 1 is a bad program, 2 bad usage (wrong arguments to a program included), 3 a missing tool or device.
 Every command imports what it needs when it runs, so that `irc --help` answers at once.
@@ -436,6 +436,54 @@ def _drawn(program: Program, sizes: dict[str, int], given: dict[str, Any]) -> tu
     known = all_sizes(program, sizes)
     arrays = {name: _argument(value, DTYPE[program.precision.storage]) for name, value in given.items()}
     return known, random_arguments(program, known, arrays)
+
+
+@main.command()
+@spec_argument
+@measuring_options
+@click.option("--json", "as_json", is_flag=True, help="What is measured as JSON on standard output.")
+def bench(
+    spec: str,
+    dtype: str,
+    accept: tuple[str, ...],
+    sizes: dict[str, int],
+    values: dict[str, Any],
+    inputs: str | None,
+    rounds: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure a program: time, GFLOP/s, share of the machine's peak, and where the time goes.
+
+    The operations that count are those of products on pairs that the mask allows. The peak is what the processor's
+    vector units do in registers alone, in the form that the kernels use (multiply-add, or products of bf16 in pairs),
+    on as many threads, measured in turns with the calls. Shares are of threads and time, from the same kernels with
+    clocks between their phases. Within a block of scores the processor overlaps dots, exp and masks: they cannot be
+    told apart, so of a block the dots are given what they would need at the peak, and the rest is one line.
+
+    Floating tensors are made at random. Tables and scalars that masks read are not made up: give them.
+
+    \b
+    Examples:  irc bench examples/causal.attn --size B=1,H=8,S=2048,D=64
+               irc bench examples/causal.attn --size B=1,H=8,S=2048,D=64 --dtype bf16 --threads 1
+               irc bench examples/softcap_window.attn --size B=1,H=8,Sq=512,Sk=512,D=64 --set window=64 --set cap=30.0
+               irc bench examples/causal.attn --size B=1,H=8,S=2048,D=64 --json
+    """
+    from dataclasses import asdict
+
+    from irc.bench import bench as measure
+    from irc.bench import table
+    from irc.runtime import cpu
+
+    source = read(spec)
+    with failures():
+        program = compiled(source, {}, dtype, "cpu", accept=accept)
+        every, arguments = _drawn(program, sizes, _arrays(inputs) | values)
+        report = measure(program, every, arguments, rounds, threads or cpu.threads())
+    if as_json:
+        click.echo(json.dumps(asdict(report), indent=2))
+    else:
+        click.echo(table(report))
 
 
 @main.command()

@@ -18,6 +18,7 @@ from irc.codegen.schedule import Caches, Footprint, Schedule, Tiles, best
 from irc.compiler import PRECISIONS
 from irc.grammar.source import Source
 from irc.measure import all_sizes, random_arguments
+from irc.pipeline import back
 from irc.runtime import machine
 from irc.tune import Step, tune
 from tests.test_kernels import TOLERANCE, relative
@@ -40,21 +41,23 @@ SIZES = {"B": 1, "S": 131, "D": 5}
 EXTREMES = (Tiles(1, 16), Tiles(8, 512))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IRC_CACHE_DIR", str(tmp_path))
 
 
-def all_kernels(program: irc.Program, tiles: Tiles) -> Schedule:
-    names = [kernel.name for kernel in program.built(SIZES).kernels.values()]
-    return Schedule(chosen=tuple((name, tiles) for name in names))
+def kernel_names(program: irc.Program) -> list[str]:
+    made = back(program.graph, program.text, program.kernel_sizes(SIZES), program.precision, Schedule())
+    assert made.backward is not None
+    return [kernel.name for kernel in (*made.forward.kernels, *made.backward.kernels)]
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 @pytest.mark.parametrize("tiles", EXTREMES, ids=str)
 def test_any_choice_means_the_same(tiles: Tiles, dtype: str) -> None:
     usual = irc.compile(SPEC, dtype=dtype)
-    program = usual.scheduled(all_kernels(usual, tiles), {"D": SIZES["D"]})
+    schedule = Schedule(machine.caches(), tuple((name, tiles) for name in kernel_names(usual)))
+    program = usual.scheduled(schedule, {"D": SIZES["D"]})
     assert f"COLUMNS = {tiles.columns}, " in program.source and f"PANELS = {tiles.panels}, " in program.source
     arguments = random_arguments(program, SIZES, {})
     exact = irc.compile(SPEC, target="reference").forward(**{n: a.astype(np.float64) for n, a in arguments.items()})
@@ -72,7 +75,7 @@ def steps(*candidates: Tiles) -> Iterator[Step]:
     return tune(program, sizes, random_arguments(program, sizes, {}), rounds=1, threads=1, candidates=candidates)
 
 
-def test_a_measurement_that_was_stopped_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measurement_that_was_stopped_goes_on(store: None) -> None:
     running = steps(*EXTREMES)
     first = next(running)
     assert (first.done, first.total) == (1, 2)
@@ -83,21 +86,23 @@ def test_a_measurement_that_was_stopped_goes_on(monkeypatch: pytest.MonkeyPatch)
     assert all(ratio == min(first.ratios[name], last.ratios[name]) for name, (_, ratio) in last.best.items())
 
 
-def test_what_is_stored_is_compiled() -> None:
+def test_what_is_stored_is_compiled(store: None) -> None:
     program = irc.compile(SPEC)
-    names = [kernel.name for kernel in program.built(SIZES).kernels.values()]
+    name = kernel_names(program)[0]
     file = tuned.path(program.text, program.kernel_sizes(SIZES), program.precision)
-    tuned.write(file, {"chosen": {names[0]: [2, 32]}})
-    chosen = irc.compile(SPEC, sizes={"D": 5}).source
-    assert "PANELS = 2, " in chosen and "COLUMNS = 32, " in chosen
-    assert "COLUMNS = 32, " not in irc.compile(SPEC, sizes={"D": 6}).source, "of other features nothing is known"
-    assert "COLUMNS = 32, " not in irc.compile(SPEC, sizes={"D": 5}, dtype="bf16").source
+    tuned.write(file, {"chosen": {name: [2, 32]}})
+    assert program.schedule(SIZES) == Schedule(machine.caches(), ((name, Tiles(2, 32)),))
+    assert program.schedule({**SIZES, "B": 7, "S": 12}) == program.schedule(SIZES)
+    assert not program.schedule({**SIZES, "D": 6}).chosen, "of other features nothing is known"
+    assert not irc.compile(SPEC, dtype="bf16").schedule(SIZES).chosen
+    made = back(program.graph, program.text, {"D": 5}, program.precision, program.schedule(SIZES))
+    assert made.source.count("PANELS = 2, ") == made.source.count("COLUMNS = 32, ") == 1
 
 
 @pytest.mark.parametrize(
     "text", ["", "[1]", '{"chosen": 3}', '{"chosen": {"k": [0, 96]}}', '{"chosen": {"k": [4, 7]}}']
 )
-def test_a_damaged_file_of_choices_chooses_nothing(text: str) -> None:
+def test_a_damaged_file_of_choices_chooses_nothing(text: str, store: None) -> None:
     source, precision = Source("<string>", SPEC), PRECISIONS["f32"]
     file = tuned.path(source, {}, precision)
     file.parent.mkdir(parents=True)
