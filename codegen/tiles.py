@@ -186,7 +186,7 @@ def _footprint(text: TileText, kernel: TileKernel) -> Footprint:
     number = 8 if kernel.arithmetic == "f64" else 4
     if kernel.pairs:  # one copy for each use; logits, in single numbers, are rare
         unit = 2
-        kept = unit * sum(value.uses.replace(" | irc::LOGITS", "").count("irc::") for value in text.kept)
+        kept = unit * sum(use != "irc::LOGITS" for value in text.kept for use in value.uses.split(" | "))
     else:
         unit, kept = number, number * len(text.kept)
     sums = 2 * number * sum(result.width for result in text.row_products)

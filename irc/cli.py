@@ -530,16 +530,18 @@ def tune(
     source = read(spec)
     console, step = Console(highlight=False), None
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with failures(), Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task("measuring", total=len(CANDIDATES))
+    with failures():
         program = compiled(source, {}, dtype, "cpu", accept=accept)
         every, arguments = _drawn(program, sizes, _arrays(inputs) | values)
-        try:
-            for step in measure(program, every, arguments, rounds, threads or cpu.threads()):
-                console.print(line(step))
-                progress.update(task, completed=step.done)
-        except KeyboardInterrupt:
-            pass
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+            task = progress.add_task("measuring", total=len(CANDIDATES))
+            try:
+                for step in measure(program, every, arguments, rounds, threads or cpu.threads()):
+                    console.print(line(step))
+                    best = max(1 / ratio for _, ratio in step.best.values())
+                    progress.update(task, completed=step.done, description=f"best {best:.2f}x")
+            except KeyboardInterrupt:
+                pass
     if step is None or step.done < step.total:
         click.echo("stopped; what is measured is kept, and the same command goes on from there", err=True)
     for name, (tiles, ratio) in step.best.items() if step is not None else ():

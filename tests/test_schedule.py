@@ -121,6 +121,18 @@ def test_the_command_asks_for_every_size_and_table(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "no such size" in result.stderr
 
 
+def test_a_command_that_is_stopped_says_what_it_kept(store: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*given: object) -> Iterator[Step]:
+        yield Step(Tiles(4, 96), {"kernel": 0.8}, {"kernel": (Tiles(4, 96), 0.8)}, 1, 12)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("irc.tune.tune", stopped)
+    result = CliRunner().invoke(main, ["tune", "-", "--size", "B=1,S=9,D=4"], input=SPEC)
+    assert result.exit_code == 130
+    assert "the same command goes on from there" in result.stderr
+    assert "kernel: 4 panels, 96 columns, 1.25x the model's speed" in result.stdout
+
+
 def test_caches_are_read_as_linux_tells_them(tmp_path: Path) -> None:
     for index, (level, kind, size) in enumerate(
         [("1", "Data", "32K"), ("1", "Instruction", "64K"), ("2", "Unified", "2M")]
