@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/stamps
-TORCH  := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+TORCH  := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml | sort -u)
 
 # The models call a small matrix product, a kernel, a small matrix product, …: threads of one library that spin for work
 # while the other computes make it several times slower, above all on a busy machine.
@@ -18,8 +18,8 @@ help:
 	@echo "make test        the tests; downloads no framework"
 	@echo "make test-peers  the tests against PyTorch and transformers"
 	@echo "make lint        ruff, mypy --strict, import directions, the wheel in an empty environment"
-	@echo "make gallery     docs/masks.md, docs/variants.md, pictures, docs/bugzoo.md, from examples"
-	@echo "make bench       speed beside PyTorch's fused attention in the same run"
+	@echo "make gallery     docs/examples.md, masks.md, variants.md, pictures, bugzoo.md, from examples"
+	@echo "make bench       speed beside PyTorch, ONNX Runtime, OpenVINO and JAX in the same run; ARGS=--help tells more"
 
 demo: $(STAMPS)/plot
 	$(QUIET) $(BIN)/python examples/charlm/train.py --steps 400 --plot out/charlm.png
@@ -37,8 +37,8 @@ lint: $(STAMPS)/lint $(STAMPS)/test
 	$(BIN)/python -m pytest -q tests/test_imports.py
 	$(BIN)/python tests/wheel.py
 
-bench: $(STAMPS)/peers
-	$(BIN)/python -m benchmarks
+bench: $(STAMPS)/bench
+	$(BIN)/python -m benchmarks $(ARGS)
 
 gallery: $(STAMPS)/plot
 	$(BIN)/python docs/gallery.py
@@ -58,8 +58,8 @@ $(STAMPS)/plot $(STAMPS)/test $(STAMPS)/lint: $(STAMPS)/%: pyproject.toml | $(BI
 	@touch $@
 
 # The framework first, at its pinned version, so that nothing else pulls in another one.
-$(STAMPS)/peers: pyproject.toml | $(BIN)/python
+$(STAMPS)/peers $(STAMPS)/bench: $(STAMPS)/%: pyproject.toml | $(BIN)/python
 	@mkdir -p $(STAMPS)
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pip install --quiet -e '.[test,peers]'
+	$(BIN)/python -m pip install --quiet -e '.[test,$*]'
 	@touch $@

@@ -13,13 +13,14 @@ import re
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import irc
-from benchmarks.measure import medians
+from benchmarks.measure import interleaved
 from irc.program import Run
 from irc.runtime import cpu, execute, toolchain
 
@@ -126,12 +127,12 @@ def speeds(shape: tuple[int, int, int, int], rounds: int) -> None:
     runs = {name: mask.run(shape) for name, mask in masks(shape[2]).items()}
     cotangent = np.ones(shape, np.float32)
     ways = {
-        "forward": {n: lambda p=p, a=a: p(**a) for n, (p, a, _) in runs.items()},
-        "backward": {n: lambda r=r: r.backward(o=cotangent) for n, (_, _, r) in runs.items()},
+        "forward": {n: partial(program, **arrays) for n, (program, arrays, _) in runs.items()},
+        "backward": {n: partial(run.backward, o=cotangent) for n, (_, _, run) in runs.items()},
     }
-    seconds = {way: medians(candidates, rounds) for way, candidates in ways.items()}
+    times = {way: interleaved(candidates, rounds) for way, candidates in ways.items()}
     for name in runs:
-        cells = [f"{1e3 * t[name]:8.1f} {t['full'] / t[name]:6.2f}x" for t in seconds.values()]
+        cells = [f"{1e3 * t[name].median:8.1f} {t['full'].median / t[name].median:6.2f}x" for t in times.values()]
         print(f"{name:36} {'   '.join(cells)}", flush=True)
 
 
@@ -142,8 +143,7 @@ def lengths(shape: tuple[int, int, int, int], rounds: int) -> None:
         program, arrays, _ = Mask("allow j <= i and i - j < 256").run((b, h, length, d))
         cotangent = np.ones((b, h, length, d), np.float32)
         candidates[str(length)] = lambda p=program, a=arrays, g=cotangent: p.forward(**a).backward(o=g)
-    seconds = medians(candidates, rounds)
-    first, second = seconds.values()
+    first, second = (times.median for times in interleaved(candidates, rounds).values())
     print(f"window 256, forward and backward: {1e3 * first:.1f} ms at {s}, {1e3 * second:.1f} ms at {2 * s}, "
           f"{second / first:.2f}x", flush=True)  # fmt: skip
 

@@ -15,6 +15,7 @@ from irc.codegen.schedule import Schedule
 
 MODEL = Schedule()
 TEMPLATES = Path(__file__).parent / "templates"
+PARTS = 2
 
 
 @cache
@@ -48,7 +49,10 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
 def render(
     kernels: tuple[Kernel, ...], name: str, spec: str, library: Library | None = None, schedule: Schedule = MODEL
 ) -> str:
-    """A C++17 source that needs no file of ours: every kernel with the ABI of `kernel.py`, and entries."""
+    """A C++17 source that needs no file of ours: every kernel with the ABI of `kernel.py`, and entries. Without entries
+    it may be compiled in PARTS side by side, with IRC_PART defined as the number of each."""
+    texts = [render_kernel(kernel, schedule) for kernel in kernels]
+    parts = PARTS if library is None and len(texts) >= PARTS else 1
     return (
         _environment()
         .get_template("cpu/program.cpp.j2")
@@ -56,7 +60,8 @@ def render(
             name=name,
             spec=spec,
             headers=_headers(kernels, library is not None),
-            kernels=[render_kernel(kernel, schedule) for kernel in kernels],
+            parts=parts,
+            kernels=list(zip(_shared_out([len(text) for text in texts], parts), texts, strict=True)),
             entries="" if library is None else _render(library, "entries.cpp"),
         )
     )
@@ -68,6 +73,15 @@ def render_peak(pairs: bool, arithmetic: Arithmetic) -> str:
     headers = [(TEMPLATES / "cpu" / name).read_text() for name in HEADERS + TILE_HEADERS]
     form = "irc::Pair" if pairs else f"irc::Single<{ARITHMETIC[arithmetic]}>"
     return _environment().get_template("cpu/peak.cpp.j2").render(headers=headers, form=form)
+
+
+def _shared_out(lengths: list[int], parts: int) -> list[int]:
+    """The part of each kernel: the longest first, each to the part that has least so far."""
+    load, chosen = [0] * parts, [0] * len(lengths)
+    for kernel in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
+        chosen[kernel] = load.index(min(load))
+        load[chosen[kernel]] += lengths[kernel]
+    return chosen
 
 
 def render_header(library: Library) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 
 from lark import Token
 
-from irc.grammar import words
+from irc.grammar import absent, words
 from irc.grammar.diagnostic import Diagnostic, Note
 from irc.grammar.places import Places
 from irc.grammar.source import Span
@@ -178,6 +178,8 @@ class _Layout:
             places = " or ".join(f"`{where}`" for where, inside in words.STATEMENTS.items() if word in inside)
             here = "outside `attention`" if context == "file" else f"inside `{context}`"
             self.report("E001", f"`{word}` cannot stand {here}", token, help=f"it is a statement of {places}")
+        elif (left_out := absent.instead(word)) is not None and not indexed:
+            self.report("E001", f"there is no statement `{word}`", token, help=left_out)
         elif guess is not None:
             self.report("E001", f"there is no statement `{word}`", token, help=f"did you mean `{guess}`?")
             self.word = guess

@@ -9,6 +9,7 @@ from typing import Literal, NoReturn, cast
 
 from lark import Token, Tree
 
+from irc.grammar import absent
 from irc.grammar import syntax as s
 from irc.grammar.diagnostic import Diagnostic
 from irc.grammar.places import Places
@@ -242,7 +243,8 @@ class _Builder:
     def sum(self, tree: Tree[Token]) -> s.Sum:
         function, names, body = tree.children
         if function != "sum":
-            help = "only `sum` runs over indices of its own"
+            of_row = "; the largest of a row is `stat top[b,h,i] = max`" if function == "max" else ""
+            help = absent.instead(str(function)) or f"only `sum` runs over indices of its own{of_row}"
             self.report("E001", f"expected `sum(n: …)`, found `{function}(…: …)`", _token(function), help)
         over = tuple(self.name(token) for token in _tree(names).children)
         return s.Sum(over, self.expression(body), span=self.span(tree))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from irc.fuse import Fused
+from irc.compiled import Fused
 from irc.inplace import in_place
 from irc.ir import Graph, Input, Reduce, is_tile
 from irc.layout import laid_out

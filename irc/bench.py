@@ -24,7 +24,7 @@ from irc import stored
 from irc.codegen.expr import indices, loads
 from irc.codegen.kernel import ColumnProduct, Dot, Kernel, RowProduct, TileKernel
 from irc.codegen.tiles import width
-from irc.fuse import Fused
+from irc.compiled import Fused
 from irc.interpret import DTYPES, evaluate, grid
 from irc.measure import Timed, cotangents, threads_of_kernels, timed
 from irc.program import Program, Run

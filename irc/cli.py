@@ -23,6 +23,7 @@ from irc.runtime import cache
 
 if TYPE_CHECKING:
     from irc.ir import Graph
+    from irc.plot import Shown
     from irc.program import Program
 
 BAD_SPEC, BAD_USAGE, MISSING, STOPPED = 1, 2, 3, 130
@@ -365,6 +366,18 @@ def _argument(value: Any, floating: Any) -> Any:
 @click.option(
     "--at", multiple=True, metavar="h=2", callback=assignments("INDEX=NUMBER", whole=True), help="Which head."
 )
+@click.option("--each", metavar="h", help="A picture for each value of an index beside query and key.")
+@click.option(
+    "--show",
+    "shown",
+    type=click.Choice(["pairs", "scores", "weights", "map"]),
+    default="pairs",
+    show_default=True,
+    help="What is drawn of each pair.",
+)
+@click.option(
+    "--fill", "formulas", multiple=True, metavar="FORMULA", help="A tensor by a formula: 'k[b,h,s,c] = sin(s + c)'."
+)
 @click.option("--tiles", is_flag=True, help="Which tiles kernels skip, mask, and take whole.")
 @click.option(
     "--tile",
@@ -382,30 +395,50 @@ def plot(
     values: dict[str, Any],
     inputs: str | None,
     at: dict[str, int],
+    each: str | None,
+    shown: Shown,
+    formulas: tuple[str, ...],
     tiles: bool,
     tile: tuple[int, int],
     path: Path | None,
 ) -> None:
-    """Draw which (query, key) pairs are allowed, blocked, and biased, or with --tiles what kernels make of them.
+    """Draw what each core does with its (query, key) pairs, for chosen sizes.
+
+    \b
+    pairs    which are allowed and blocked, and the bias where there is one
+    scores   the scores as the normaliser takes them
+    weights  what the values are multiplied by, and what a row sums to
+    map      the curve from the score as first written to the logit of a softmax, or to the weight
+
+    All but the first are computed by the interpreter from the program's inputs: those of --set and --inputs; those of
+    --fill, formulas of indices and sizes; and for other floating tensors cosines and sines of the position, so that a
+    score falls with distance. With --tiles, what kernels make of the mask.
 
     \b
     Examples:  irc plot examples/softcap_window.attn --size Sq=16,Sk=24 --set window=6
                irc plot examples/documents.attn --set 'doc=[[0,0,0,1,1,2,2,2]]' -o mask.png
+               irc plot examples/differential.attn --show weights --set 'weight=[0.5]' -o two.png
+               irc plot examples/variants/relu.attn --show map -o relu.png
+               irc plot examples/variants/retention.attn --show weights --fill 'gamma[h] = 1 - 2 ^ (-2 - h)'
+                    --size H=3 --each h -o decay.png
                irc plot examples/causal.attn --size S=64 --tiles -o tiles.png
     """
-    from irc import plot as drawing
+    from irc import draw as drawing
+    from irc import plot as plotting
+    from irc.fill import complete
 
     source = read(spec)
     arrays = {name: _argument(value, float) for name, value in (_arrays(inputs) | values).items()}
     with failures():
         for graph in graphs(source):
-            known = drawing.sizes_for(graph, sizes, arrays)
-            shown = tuple(drawing.pictures(graph, known, arrays, at, tile if tiles else None))
+            known = plotting.sizes_for(graph, sizes, arrays, shown)
+            filled = complete(graph, known, arrays, formulas, whole=shown != "pairs")
+            drawn = tuple(plotting.pictures(graph, known, filled, at, shown, tile if tiles else None, each))
             if path is None:
-                click.echo("\n\n".join(drawing.text(picture) for picture in shown))
+                click.echo("\n\n".join(drawing.text(picture) for picture in drawn))
                 continue
             try:
-                drawing.draw(shown, path)
+                drawing.draw(drawn, path)
             except ImportError:
                 _fail("error: pictures need matplotlib: pip install 'attention-irc[plot]'", MISSING)
             click.echo(path)
@@ -415,10 +448,12 @@ def measuring_options(command: Command) -> Command:
     """Sizes, inputs, threads and rounds of a command that measures."""
     threads = "Threads of the kernels; by default as IRC_THREADS says, else one for each processor."
     inputs = "An .npz file with tensors that are not to be made at random."
+    fill = "A tensor by a formula of indices and sizes: 'doc[b,s] = s // 300'."
     for option in (
         click.option("--threads", type=click.IntRange(1), help=threads),
         click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="The median of so many."),
         click.option("--inputs", type=click.Path(exists=True, dir_okay=False), help=inputs),
+        click.option("--fill", "formulas", multiple=True, metavar="FORMULA", help=fill),
         set_option,
         accept_option,
         sizes_option,
@@ -428,14 +463,17 @@ def measuring_options(command: Command) -> Command:
     return click.option("--dtype", type=kinds, default="f32", help="How floating tensors are stored.")(command)
 
 
-def _drawn(program: Program, sizes: dict[str, int], given: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
+def _drawn(
+    program: Program, sizes: dict[str, int], given: dict[str, Any], formulas: tuple[str, ...]
+) -> tuple[dict[str, int], dict[str, Any]]:
     """All sizes of the program, and arguments of a call."""
+    from irc.fill import complete
     from irc.measure import all_sizes, random_arguments
     from irc.runtime.arrays import DTYPE
 
     known = all_sizes(program, sizes)
     arrays = {name: _argument(value, DTYPE[program.precision.storage]) for name, value in given.items()}
-    return known, random_arguments(program, known, arrays)
+    return known, random_arguments(program, known, complete(program.graph, known, arrays, formulas, whole=False))
 
 
 @main.command()
@@ -449,6 +487,7 @@ def bench(
     sizes: dict[str, int],
     values: dict[str, Any],
     inputs: str | None,
+    formulas: tuple[str, ...],
     rounds: int,
     threads: int | None,
     as_json: bool,
@@ -461,13 +500,14 @@ def bench(
     clocks between their phases. Within a block of scores the processor overlaps dots, exp and masks: they cannot be
     told apart, so of a block the dots are given what they would need at the peak, and the rest is one line.
 
-    Floating tensors are made at random. Tables and scalars that masks read are not made up: give them.
+    Floating tensors are made at random. Tables and scalars that masks read are not made up: give them, with --set,
+    --inputs or --fill.
 
     \b
     Examples:  irc bench examples/causal.attn --size B=1,H=8,S=2048,D=64
                irc bench examples/causal.attn --size B=1,H=8,S=2048,D=64 --dtype bf16 --threads 1
                irc bench examples/softcap_window.attn --size B=1,H=8,Sq=512,Sk=512,D=64 --set window=64 --set cap=30.0
-               irc bench examples/causal.attn --size B=1,H=8,S=2048,D=64 --json
+               irc bench examples/documents.attn --size B=1,H=8,S=2048,D=64 --fill 'doc[b,s] = s // 300' --json
     """
     from dataclasses import asdict
 
@@ -478,7 +518,7 @@ def bench(
     source = read(spec)
     with failures():
         program = compiled(source, {}, dtype, "cpu", accept=accept)
-        every, arguments = _drawn(program, sizes, _arrays(inputs) | values)
+        every, arguments = _drawn(program, sizes, _arrays(inputs) | values, formulas)
         report = measure(program, every, arguments, rounds, threads or cpu.threads())
     if as_json:
         click.echo(json.dumps(asdict(report), indent=2))
@@ -496,6 +536,7 @@ def tune(
     sizes: dict[str, int],
     values: dict[str, Any],
     inputs: str | None,
+    formulas: tuple[str, ...],
     rounds: int,
     threads: int | None,
 ) -> None:
@@ -512,7 +553,7 @@ def tune(
     \b
     Examples:  irc tune examples/causal.attn --size B=1,H=8,S=2048,D=64
                irc tune examples/causal.attn --size B=1,H=8,S=2048,D=64 --dtype bf16 --threads 1
-               irc tune examples/documents.attn --size B=1,H=8,S=2048,D=64 --inputs documents.npz
+               irc tune examples/documents.attn --size B=1,H=8,S=2048,D=64 --fill 'doc[b,s] = s // 300'
     Exit:      0 all candidates measured, 130 stopped before
     """
     from rich.console import Console
@@ -532,7 +573,7 @@ def tune(
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with failures():
         program = compiled(source, {}, dtype, "cpu", accept=accept)
-        every, arguments = _drawn(program, sizes, _arrays(inputs) | values)
+        every, arguments = _drawn(program, sizes, _arrays(inputs) | values, formulas)
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
             task = progress.add_task("measuring", total=len(CANDIDATES))
             try:

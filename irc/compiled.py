@@ -1,13 +1,34 @@
-"""What one compilation for known feature sizes yields."""
+"""What one compilation for known feature sizes yields. Whoever only runs it imports none of the passes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.fuse import Fused
+from irc.codegen.kernel import Arithmetic, Kernel, Storage
 from irc.ir import Graph, Input
 from irc.recompute import Choice
-from irc.runtime.plan import Release
+from irc.runtime.plan import Plan, Release
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Element types: of stored tensors, and of arithmetic, accumulators and row statistics."""
+
+    storage: Storage
+    arithmetic: Arithmetic
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the products of tile kernels may multiply bf16 in pairs."""
+        return self.storage == "bf16"
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """A program of steps and the kernels that they call."""
+
+    plan: Plan
+    kernels: tuple[Kernel, ...]
 
 
 @dataclass(frozen=True, slots=True)

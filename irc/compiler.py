@@ -9,8 +9,8 @@ from typing import Literal
 
 from irc import stored
 from irc.codegen.schedule import Schedule
+from irc.compiled import Precision
 from irc.error import DeviceError, Error, InputError
-from irc.fuse import Precision
 from irc.grammar.source import Source
 from irc.program import Program
 from irc.proof import proofs

@@ -12,10 +12,10 @@ from irc import stored
 from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
 from irc.compiled import Derived
-from irc.differentiate import cotangent_name, differentiable
+from irc.differentiate import differentiable
 from irc.error import InputError
 from irc.interpret import interpret
-from irc.ir import shape
+from irc.ir import cotangent_name, shape
 from irc.runtime import cpu, machine
 from irc.runtime.arrays import Array, take
 from irc.runtime.execute import run

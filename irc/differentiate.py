@@ -22,6 +22,7 @@ from irc.ir import (
     Reduce,
     Scatter,
     Update,
+    cotangent_name,
     is_tile,
     kind,
     operands,
@@ -47,10 +48,6 @@ class Contribution:
 
 def gradient_name(name: str) -> str:
     return f"d.{name}"
-
-
-def cotangent_name(output: str) -> str:
-    return f"cotangent.{output}"
 
 
 def differentiable(graph: Graph) -> tuple[str, ...]:

@@ -24,10 +24,8 @@ from irc.codegen.library import (
     ProductAxis,
     Statement,
 )
-from irc.compiled import arguments
-from irc.differentiate import cotangent_name
-from irc.fuse import Fused
-from irc.ir import grouped
+from irc.compiled import Fused, arguments
+from irc.ir import cotangent_name, grouped
 from irc.program import Program
 from irc.runtime.plan import Allocate, Call, Operand, PlanTensor, Product, Release, SumChunks, View
 from irc.specialise import specialise

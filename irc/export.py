@@ -11,9 +11,9 @@ from irc.codegen.expr import Axis, Const, Index, Load, Local, Op, Size
 from irc.codegen.kernel import Kernel
 from irc.codegen.library import Entry, Library
 from irc.codegen.render import render, render_header
+from irc.compiled import Fused
 from irc.entries import library
 from irc.error import DeviceError
-from irc.fuse import Fused
 from irc.printer import expression
 from irc.program import Program
 from irc.runtime import toolchain

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Op, Size, indices, integer, op
-from irc.codegen.kernel import Arithmetic, Kernel, Loop, LoopKernel, Storage, Target, Tensor
+from irc.codegen.kernel import Kernel, Loop, LoopKernel, Storage, Target, Tensor
+from irc.compiled import Fused, Precision
 from irc.ir import (
     Graph,
     Input,
@@ -36,27 +37,6 @@ from irc.split import reads_tiles, split
 from irc.tile import Builder, Frame, NotFusible, finish, frame_of, is_product, mentioned, tile_operands
 
 SHORT = 8  # terms below which a sum is no matrix product: a rotation of pairs is one loop over what it reads
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """Element types: of stored tensors, and of arithmetic, accumulators and row statistics."""
-
-    storage: Storage
-    arithmetic: Arithmetic
-
-    @property
-    def pairs(self) -> bool:
-        """Whether the products of tile kernels may multiply bf16 in pairs."""
-        return self.storage == "bf16"
-
-
-@dataclass(frozen=True, slots=True)
-class Fused:
-    """A program of steps and the kernels that they call."""
-
-    plan: Plan
-    kernels: tuple[Kernel, ...]
 
 
 def fuse(

@@ -142,6 +142,11 @@ def kind(node: Node) -> Kind:
             return Kind.FLOAT
 
 
+def cotangent_name(output: str) -> str:
+    """The argument of a backward graph that is the cotangent of a public output."""
+    return f"cotangent.{output}"
+
+
 def bodies(node: Node) -> tuple[Expr, ...]:
     """Every expression that the node evaluates at run time."""
     match node:
@@ -198,7 +203,7 @@ class Core:
     A row of the core has the indices `batch` and `rows`. `position` is where each of `rows` sits among the keys,
     `pos(i)`; it is empty where queries and keys run over different sizes and no `align` says so. `support` holds for
     the pairs allowed, None for all: it is the conjunction of `masks`, the statements in order. `score` is what the
-    stages before the normaliser come to.
+    stages before the normaliser come to, `weight` what the values are multiplied by.
     """
 
     name: str
@@ -207,6 +212,7 @@ class Core:
     columns: tuple[Axis, ...]
     support: Expr | None
     score: Expr
+    weight: Expr
     position: tuple[Expr, ...]
     masks: tuple[Mask, ...] = ()
     span: Span | None = field(default=None, compare=False)

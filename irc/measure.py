@@ -74,7 +74,9 @@ def random_arguments(program: Program, sizes: Mapping[str, int], given: Mapping[
     for node in arguments(program.graph):
         shape = tuple(size_value(e, sizes) for e in node.shape)
         if node.name in given:
-            found[node.name] = given[node.name]
+            value = given[node.name]
+            whole = isinstance(value, np.ndarray) and value.dtype.kind == "i" and node.kind is Kind.INT
+            found[node.name] = value.astype(np.int32) if whole else value  # once, not in every call
         elif node.kind is Kind.FLOAT and shape:
             values = random.standard_normal(shape, np.float32)
             scale = shape[0] ** -0.5 if node.role == "param" and shape[0] else 1.0
@@ -82,7 +84,9 @@ def random_arguments(program: Program, sizes: Mapping[str, int], given: Mapping[
         else:
             missing.append(node.name)
     if missing:
-        raise InputError(f"{', '.join(missing)}: what masks read is not made up; give it with --set or --inputs")
+        raise InputError(
+            f"{', '.join(missing)}: what masks read is not made up; give it with --set, --inputs or --fill"
+        )
     return found
 
 

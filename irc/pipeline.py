@@ -14,14 +14,14 @@ from irc.build import build
 from irc.codegen.kernel import Storage
 from irc.codegen.render import render
 from irc.codegen.schedule import Schedule
-from irc.compiled import Compiled, Derived
-from irc.differentiate import cotangent_name, differentiable, differentiate
+from irc.compiled import Compiled, Derived, Fused, Precision
+from irc.differentiate import differentiable, differentiate
 from irc.error import Error, SpecError
-from irc.fuse import Fused, Precision, fuse
+from irc.fuse import fuse
 from irc.grammar.diagnostic import SyntaxErrors
 from irc.grammar.parser import parse
 from irc.grammar.source import Source
-from irc.ir import Graph
+from irc.ir import Graph, cotangent_name
 from irc.runtime.plan import Plan
 from irc.simplify import simplify
 from irc.specialise import specialise

@@ -1,14 +1,14 @@
-"""What a core's mask looks like: allowed, blocked and bias over (query, key), for chosen sizes.
+"""What a core looks like over (query, key), for chosen sizes: its mask and bias, or its scores or weights.
 
-The graph's own predicate is evaluated, not a rendering of it: what is drawn is what the kernels compute with.
+The graph's own predicate and nodes are evaluated, not a rendering of them: what is drawn is what the kernels compute
+with. draw.py makes characters or an image of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from irc.codegen.expr import TRUE, Axis, Expr, Load, Size, indices, loads, number, rebuild, substitute
 from irc.codegen.kernel import Side
 from irc.error import InputError
-from irc.interpret import DTYPES, Grid, evaluate, size_value
-from irc.ir import Core, Graph, Map, Reduce, is_tile, position
+from irc.interpret import DTYPES, Grid, evaluate, interpret, size_value
+from irc.ir import Core, Graph, Map, Reduce, is_tile, own_element, position
 from irc.mask.analyse import analyse
 from irc.mask.visits import EMPTY, FULL, PARTIAL, Visits
 from irc.runtime.sizes import open_term
+
+Shown = Literal["pairs", "scores", "weights", "map"]
+FEATURES = 8  # of a sum over features whose size nobody gave, where scores are computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +40,36 @@ class Tiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One core at one point of its batch axes. `bias` is the score where every dot product is 0: [rows, columns] or
-    None where there is none, or where it needs a tensor (`lacking`) that was not given."""
+class Numbers:
+    """A number a pair, [rows, columns], and what it is. Where `against` stands it is drawn as a curve over that."""
 
-    title: str
+    name: str
+    values: NDArray[np.float64]
+    against: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One core at one point of its batch axes: `where` names the point, `note` says something of the whole.
+
+    `numbers` is what a pair is coloured by, None where there is nothing but the mask, or where a bias needs a tensor
+    (`lacking`) that was not given.
+    """
+
+    shown: Shown
+    name: str
+    note: str
+    where: str
     rows: str
     columns: str
     allowed: NDArray[np.bool_]
-    bias: NDArray[np.float64] | None
+    numbers: Numbers | None
     lacking: tuple[str, ...] = ()
     tiles: Tiles | None = None
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: {self.note}" + (f" at {self.where}" if self.where else "")
 
 
 def pictures(
@@ -55,67 +77,125 @@ def pictures(
     sizes: Mapping[str, int],
     values: Mapping[str, Any],
     at: Mapping[str, int],
+    shown: Shown = "pairs",
     tile: tuple[int, int] | None = None,
+    each: str | None = None,
 ) -> Iterator[Picture]:
-    """Every core of the program. `sizes` must determine all axes of the cores; `values` holds the scalars and tensors
-    that the mask reads (missing ones raise `InputError`); `at` the point of the batch axes, 0 where it says nothing.
-    With `tile`, rows and columns, what kernels find in tiles of that shape."""
+    """Every core of the program; where `each` is an index of a core's batch, that core at each of its values.
+
+    `sizes` must determine all axes of the cores; `values` holds the scalars and tensors that the mask reads, and all
+    inputs where scores or weights are shown (missing ones raise `InputError`); `at` the point of the batch axes, 0
+    where it says nothing. With `tile`, rows and columns, what kernels find in tiles of that shape.
+    """
     arrays = {n.name: np.asarray(values[n.name], DTYPES[n.kind]) for n in graph.inputs if n.name in values}
+    if shown != "pairs":
+        arrays = interpret(graph, arrays, sizes)
+    if each is not None and not any(a.name == each for core in graph.cores for a in core.batch):
+        raise InputError(f"'{each}' is no index beside query and key in '{graph.name}'")
     for core in graph.cores:
-        yield _picture(graph, core, sizes, arrays, at, tile)
+        axis = next((a for a in core.batch if a.name == each), None)
+        for point in range(size_value(axis.size, sizes)) if axis is not None else (None,):
+            there = at if axis is None or point is None else {**at, axis.name: point}
+            rows = core.rows if tile is not None else core.rows or core.batch[-1:]
+            yield _View(graph, core, rows, sizes, arrays, there).picture(shown, tile, axis)
 
 
-def _picture(
-    graph: Graph,
-    core: Core,
-    sizes: Mapping[str, int],
-    values: Mapping[str, NDArray[Any]],
-    at: Mapping[str, int],
-    tile: tuple[int, int] | None,
-) -> Picture:
-    axes = (*core.batch, *core.rows, *core.columns)
-    ranges = tuple(_range(axis, sizes, at) for axis in axes)
-    grid = Grid(tuple(a.name for a in axes), sizes, values, ranges)
-    extent = [int(np.prod([size_value(a.size, sizes) for a in side])) for side in (core.rows, core.columns)]
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A core at one point of its batch axes. One without query indices is drawn over its last batch index, `rows`."""
 
-    support = inlined(graph, core.support if core.support is not None else TRUE)
-    missing = _missing(support, values)
-    if missing:
-        raise InputError(f"the mask of '{graph.name}' reads {_names(missing)}: give it with --set or --inputs")
-    allowed = np.broadcast_to(evaluate(support, grid), grid.shape).reshape(extent)
+    graph: Graph
+    core: Core
+    rows: tuple[Axis, ...]
+    sizes: Mapping[str, int]
+    values: Mapping[str, NDArray[Any]]
+    at: Mapping[str, int]
 
-    score = inlined(graph, core.score)
-    lacking = _missing(score, values)
-    bias = None
-    if not lacking:
+    @property
+    def batch(self) -> tuple[Axis, ...]:
+        return tuple(a for a in self.core.batch if a not in self.rows)
+
+    def picture(self, shown: Shown, tile: tuple[int, int] | None, each: Axis | None) -> Picture:
+        core, graph = self.core, self.graph
+        support = inlined(graph, core.support if core.support is not None else TRUE)
+        missing = _missing(support, self.values)
+        if missing:
+            raise InputError(f"the mask of '{graph.name}' reads {_names(missing)}: give it with --set or --inputs")
+        allowed = self.over(support, TRUE).astype(np.bool_)
+        lacking: tuple[str, ...] = ()
+        told = frozenset((each.name,) if each is not None else ())
+        match shown:
+            case "pairs":
+                score = inlined(graph, core.score)
+                lacking = _missing(score, self.values)
+                numbers = None if lacking else Numbers("score where q·k = 0", self.over(score, support))
+                if numbers is not None and (not allowed.any() or np.ptp(numbers.values[allowed]) == 0):
+                    numbers = None  # one number everywhere: the softmax does not see it
+                told |= indices(support) if numbers is None else indices(support) | indices(score)
+                note = f"{allowed.sum()} of {allowed.size} pairs allowed"
+            case "scores":
+                numbers, note = self.numbers("score", core.score, support), "scores"
+            case "weights":
+                numbers = self.numbers("weight", core.weight, support)
+                note = _sums(np.where(allowed, numbers.values, 0.0).sum(axis=1))
+            case "map":
+                numbers = self._map(support)
+                note = f"from score to {numbers.name}"
+        where = ", ".join(f"{a.name} = {self.at.get(a.name, 0)}" for a in self.batch if a.name in told)
+        name = graph.name if len(graph.cores) == 1 or shown == "pairs" else core.name
+        rows, columns = _label(self.rows), _label(core.columns)
+        tiles = None if tile is None else self._tiles(support, tile)
+        return Picture(shown, name, note, where, rows, columns, allowed, numbers, lacking, tiles)
+
+    def over(self, expr: Expr, active: Expr) -> NDArray[Any]:
+        """The expression at every pair, [rows, columns]; nobody is interested in pairs where `active` does not hold."""
+        axes = (*self.batch, *self.rows, *self.core.columns)
+        ranges = tuple(self._range(axis) for axis in axes)
+        grid = Grid(tuple(a.name for a in axes), self.sizes, self.values, ranges)
         with np.errstate(all="ignore"):
-            drawn = evaluate(score, grid.only(np.broadcast_to(evaluate(support, grid), grid.shape)))
-        bias = np.broadcast_to(drawn, grid.shape).reshape(extent).astype(np.float64)
-        if not allowed.any() or np.ptp(bias[allowed]) == 0:
-            bias = None  # one number everywhere: the softmax does not see it
-    seen = indices(support) if bias is None else indices(support) | indices(score)
-    point = [(a.name, r.start) for a, r in zip(axes, ranges, strict=True) if not a.role and a.name in seen]
-    where = ", ".join(f"{name} = {start}" for name, start in point)
-    share = f"{allowed.sum()} of {allowed.size} pairs allowed"
-    title = f"{graph.name}: {share}" + (f" at {where}" if where else "")
-    tiles = None
-    if tile is not None:
-        given = analyse(support, core.rows, core.columns, "column", graph.facts)
+            only = grid.only(np.broadcast_to(evaluate(active, grid), grid.shape))
+            found = np.broadcast_to(evaluate(expr, only), grid.shape)
+        return found.reshape([self._extent(self.rows), self._extent(self.core.columns)])
+
+    def numbers(self, name: str, expr: Expr, support: Expr) -> Numbers:
+        return Numbers(name, self.over(expr, support).astype(np.float64))
+
+    def _map(self, support: Expr) -> Numbers:
+        """What comes of the score as it was first written: the logit under a softmax, else the weight."""
+        products = [
+            n for n in self.graph if isinstance(n, Reduce) and is_tile(n) and n.name == f"{self.core.name}.score"
+        ]
+        if not products:
+            raise InputError(f"'{self.core.name}' has no score of one product, over which a map could be drawn")
+        of_row = any(isinstance(n, Reduce) and n.op == "logsumexp" and n.span == self.core.span for n in self.graph)
+        name, expr = ("logit", self.core.score) if of_row else ("weight", self.core.weight)
+        against = self.numbers("q·k", own_element(products[0]), support).values
+        return Numbers(name, self.numbers(name, expr, support).values, against)
+
+    def _tiles(self, support: Expr, tile: tuple[int, int]) -> Tiles:
+        given = analyse(support, self.core.rows, self.core.columns, "column", self.graph.facts)
         sides: dict[Side, int] = {"row": tile[0], "column": tile[1]}
-        place = {a.name: r.start for a, r in zip(axes, ranges, strict=True) if not a.role}
-        visits = Visits(given, {"row": core.rows, "column": core.columns}, "column", sizes, values, place, sides, sides)
-        tiles = Tiles(tile, visits.states())
-    return Picture(title, _label(core.rows), _label(core.columns), allowed, bias, lacking, tiles)
+        place = {a.name: self._range(a).start for a in self.core.batch}
+        both: dict[Side, tuple[Axis, ...]] = {"row": self.core.rows, "column": self.core.columns}
+        return Tiles(tile, Visits(given, both, "column", self.sizes, self.values, place, sides, sides).states())
+
+    def _extent(self, axes: tuple[Axis, ...]) -> int:
+        return int(np.prod([size_value(a.size, self.sizes) for a in axes], dtype=np.int64))
+
+    def _range(self, axis: Axis) -> range:
+        size = size_value(axis.size, self.sizes)
+        if axis not in self.batch:
+            return range(size)
+        point = self.at.get(axis.name, 0)
+        if not 0 <= point < size:
+            raise InputError(f"index '{axis.name}' runs from 0 to {size - 1}, not to {point}")
+        return range(point, point + 1)
 
 
-def _range(axis: Axis, sizes: Mapping[str, int], at: Mapping[str, int]) -> range:
-    size = size_value(axis.size, sizes)
-    if axis.role:
-        return range(size)
-    point = at.get(axis.name, 0)
-    if not 0 <= point < size:
-        raise InputError(f"index '{axis.name}' runs from 0 to {size - 1}, not to {point}")
-    return range(point, point + 1)
+def _sums(totals: NDArray[np.float64]) -> str:
+    """What the rows of weights come to."""
+    least, most = (f"{t:.2g}" for t in (totals.min(), totals.max()))
+    return f"weights; a row sums to {least}" + (f" … {most}" if least != most else "")
 
 
 def inlined(graph: Graph, expr: Expr) -> Expr:
@@ -147,88 +227,33 @@ def _label(axes: tuple[Axis, ...]) -> str:
     return axes[0].name if len(axes) == 1 else f"({' '.join(a.name for a in axes)})" if axes else "(one)"
 
 
-def sizes_for(graph: Graph, given: Mapping[str, int], values: Mapping[str, Any]) -> dict[str, int]:
+def sizes_for(
+    graph: Graph, given: Mapping[str, int], values: Mapping[str, Any], shown: Shown = "pairs"
+) -> dict[str, int]:
     """Every size: as given, else as the given tensors or the definition have it, else 32 along queries and keys and 1
-    along the rest, which is enough to draw a mask."""
+    along the rest, which is enough to draw a mask; scores are summed over 8 features."""
     sizes = dict(given)
     unknown = sorted(set(given) - {name for name, _ in graph.sizes})
     if unknown:
         raise InputError(f"{_names(tuple(unknown))} is no size of '{graph.name}'")
-    for node in graph.inputs:
-        for whole, dim in zip(np.shape(values[node.name]), node.shape, strict=True) if node.name in values else ():
+    for argument in graph.inputs:
+        extents = np.shape(values[argument.name]) if argument.name in values else ()
+        for whole, dim in zip(extents, argument.shape, strict=True) if extents else ():
             term, extent = open_term(dim, whole, sizes)
             if isinstance(term, Size) and sizes.setdefault(term.name, extent) != extent:
-                raise InputError(f"'{node.name}' has {extent} along {term.name}, which is {sizes[term.name]} elsewhere")
-    long = {
-        e
-        for node in graph
-        if isinstance(node, Map | Reduce)
-        for axis in (*node.axes, *(node.over if isinstance(node, Reduce) else ()))
-        if axis.role
-        for e in (axis.size,)
-    }
-    names = {getattr(e, "name", "") for e in long}
+                raise InputError(
+                    f"'{argument.name}' has {extent} along {term.name}, which is {sizes[term.name]} elsewhere"
+                )
+    long, summed = set[str](), set[str]()
+    for node in graph:
+        if not isinstance(node, Map | Reduce):
+            continue
+        over = node.over if isinstance(node, Reduce) else ()
+        long |= {getattr(axis.size, "name", "") for axis in (*node.axes, *over) if axis.role}
+        if is_tile(node) and shown != "pairs":
+            summed |= {getattr(axis.size, "name", "") for axis in over}
     for name, definition in graph.sizes:
         if name not in sizes:
-            default = 32 if name in names else 1
+            default = 32 if name in long else FEATURES if name in summed else 1
             sizes[name] = default if definition is None else size_value(definition, sizes)
     return sizes
-
-
-def text(picture: Picture) -> str:
-    """The picture in characters: a filled square is an allowed pair, or with tiles a full one; a hollow square is a
-    partial tile."""
-    head = [picture.title, f"rows: query {picture.rows}, columns: key {picture.columns}"]
-    if picture.tiles is None:
-        return "\n".join([*head, *("".join("■" if cell else "·" for cell in row) for row in picture.allowed)])
-    return "\n".join(
-        [*head, f"{picture.tiles.summary} (·, □, ■)", *("".join("·□■"[s] for s in row) for row in picture.tiles.states)]
-    )
-
-
-def draw(shown: tuple[Picture, ...], path: Path) -> None:
-    """The pictures side by side in an image file; blocked pairs are grey, the bias is a colour."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.colors import ListedColormap
-    from matplotlib.patches import Patch
-
-    figure, grid = plt.subplots(1, len(shown), figsize=(6 * len(shown), 5.4), squeeze=False, layout="constrained")
-    for axes, picture in zip(grid[0], shown, strict=True):
-        if picture.tiles is not None:
-            _draw_tiles(axes, picture, picture.tiles)
-            continue
-        axes.set(title=picture.title, xlabel=f"key {picture.columns}", ylabel=f"query {picture.rows}")
-        if picture.bias is None:
-            axes.imshow(picture.allowed, cmap=ListedColormap(["0.88", "tab:blue"]), vmin=0, vmax=1, aspect="auto")
-        else:
-            axes.set_facecolor("0.88")
-            shade = axes.imshow(np.where(picture.allowed, picture.bias, np.nan), cmap="viridis", aspect="auto")
-            figure.colorbar(shade, ax=axes, label="score where q·k = 0")
-    if any(picture.tiles is not None for picture in shown):
-        legend = [Patch(color=colour, label=name) for name, colour in SHADES.items()]
-        figure.legend(handles=legend, loc="outside lower center", ncols=4, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-SHADES = {"empty": "0.93", "partial, blocked": "moccasin", "partial, allowed": "tab:orange", "full": "tab:blue"}
-
-
-def _draw_tiles(axes: Any, picture: Picture, tiles: Tiles) -> None:
-    """Each pair in the colour of its tile, darker where it is allowed, and lines between tiles."""
-    from matplotlib.colors import ListedColormap
-
-    state = np.repeat(np.repeat(tiles.states, tiles.shape[0], 0), tiles.shape[1], 1)
-    rows, columns = picture.allowed.shape
-    kinds = np.where(state[:rows, :columns] == PARTIAL, 1 + picture.allowed, np.where(state[:rows, :columns], 3, 0))
-    axes.imshow(
-        kinds, cmap=ListedColormap(list(SHADES.values())), vmin=0, vmax=3, aspect="auto", interpolation="nearest"
-    )
-    axes.hlines(np.arange(0, rows, tiles.shape[0]) - 0.5, -0.5, columns - 0.5, color="white", linewidth=0.8)
-    axes.vlines(np.arange(0, columns, tiles.shape[1]) - 0.5, -0.5, rows - 0.5, color="white", linewidth=0.8)
-    title = f"{picture.title}\n{tiles.summary}"
-    axes.set(title=title, xlabel=f"key {picture.columns}", ylabel=f"query {picture.rows}")

@@ -16,14 +16,12 @@ from irc import stored, tuned
 from irc.codegen.expr import Kind
 from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
-from irc.compiled import Compiled, arguments
+from irc.compiled import Compiled, Precision, arguments
 from irc.contract import check_accesses, check_facts
-from irc.differentiate import cotangent_name
 from irc.error import InputError, SpecWarning
-from irc.fuse import Precision
 from irc.grammar.source import Source
 from irc.interpret import interpret
-from irc.ir import Graph, Input
+from irc.ir import Graph, Input, cotangent_name
 from irc.proof.verdict import Verdict
 from irc.runtime import cpu
 from irc.runtime.arrays import DTYPE, give, take

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from irc.codegen.schedule import Schedule
-from irc.fuse import Precision
+from irc.compiled import Precision
 from irc.grammar.source import Source
 from irc.ir import Graph
 from irc.proof.verdict import Verdict

@@ -3,7 +3,8 @@ the tangents of the forward and the backward graph taken as one.
 
 A node's tangent lies beside it, as `NAME.tangent`, over the same axes and inside the same `where`: a blocked pair does
 not exist here either. It is linear in the tangents that it reads; a sum has one part for each factor that moves, so
-that every part is a product again and is fused like one.
+that every part is a product again and is fused like one. A sum over batch entries that leaves a number a pair stays
+whole: it is made pair by pair, where nothing is a product.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import replace
 from irc.codegen.expr import Expr, Kind, Load, Op, loads, number, op, substitute
 from irc.derivative import ZERO, mul_where, partial
 from irc.differentiate import differentiable, differentiate, order
-from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, kind, own_element, shape
+from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, is_tile, kind, own_element, shape
 from irc.simplify import simplify
+from irc.split import reads_tiles
 
 Part = tuple[Expr, Load]  # the slope of a body in an element that it reads, and that element's tangent
 
@@ -101,10 +103,10 @@ class _Forward:
         return parts
 
     def _sum(self, node: Reduce) -> Node | None:
-        """A sum for each element that moves, added up."""
+        """A sum for each element that moves, added up; one sum where values of pairs make a value of a pair."""
         parts = self._parts(node.body)
         name = tangent_name(node.name)
-        if len(parts) <= 1:
+        if len(parts) <= 1 or (is_tile(node) and reads_tiles(node, self.graph)):
             return replace(node, name=name, body=total(parts)) if parts else None
         sums = [replace(node, name=f"{name}.part{k}", body=total([part])) for k, part in enumerate(parts)]
         self.nodes += sums

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from irc.codegen.schedule import Schedule, Tiles
-from irc.fuse import Precision
+from irc.compiled import Precision
 from irc.grammar.source import Source
 from irc.runtime import cache, machine
 

@@ -14,11 +14,9 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock
 
 MANIFEST = "manifest.json"
 
@@ -42,9 +40,10 @@ def _private_directory() -> Path:
 
 
 def key(parts: Iterable[str], flags: Iterable[str] = (), compiler: str = "") -> str:
-    """A name for what these texts, compiled this way, become on this machine under this version of irc."""
+    """A name for what these texts, compiled this way, become on this machine. What the texts do not tell of the program
+    that makes the entry (its own files, for one) is a part of its own."""
     digest = hashlib.sha256()
-    for group in (list(parts), list(flags), [compiler, machine(), version()]):
+    for group in (list(parts), list(flags), [compiler, machine()]):
         digest.update(json.dumps(group).encode())
     return digest.hexdigest()
 
@@ -65,6 +64,8 @@ def machine() -> str:
 
 @lru_cache(maxsize=1)
 def version() -> str:
+    from importlib import metadata  # slow to import, and asked for by people alone
+
     try:
         return metadata.version("attention-irc")
     except metadata.PackageNotFoundError:
@@ -81,6 +82,8 @@ def get_or_build(key: str, build: Callable[[Path], None]) -> Path:
     entry = root / "entries" / key[:2] / key
     if intact(entry, key):
         return entry
+    from filelock import FileLock  # slow to import, and not needed for what is there
+
     locks = root / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     entry.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 from irc.runtime.cache import directory
 from irc.runtime.errors import ToolchainError
 
+PARTS = 2  # as the source has them
 CANDIDATES = ("g++", "c++", "clang++")
 FLAGS = (
     "-std=c++17",
@@ -62,7 +64,10 @@ def _find(chosen: str, path: str) -> Toolchain:
         program = shutil.which(words[0], path=path)
         if program is None:
             raise ToolchainError(f"IRC_CXX names {words[0]!r}, which is not a program that can be run")
-        return Toolchain((program, *words[1:]), _version((program, *words[1:])))
+        version = _version((program, *words[1:]))
+        return Toolchain(
+            (program, *words[1:]), " ".join((version, *words[1:]))
+        )  # words change what is made: a cache asks
     for name in CANDIDATES:
         program = shutil.which(name, path=path)
         if program is not None:
@@ -79,6 +84,7 @@ def _version(command: tuple[str, ...]) -> str:
 
 def compile(source: str, output: Path, toolchain: Toolchain | None = None) -> None:
     """Compile C++ source to a shared library. The source stays beside it, under the name of the library with `.cpp`.
+    Source that asks for IRC_PART is compiled in PARTS at the same time, where there are processors for them.
 
     Raises ToolchainError with the compiler's first errors and the place of the source, which is then kept
     in the cache directory under `failed`.
@@ -87,15 +93,34 @@ def compile(source: str, output: Path, toolchain: Toolchain | None = None) -> No
     text = output.with_suffix(".cpp")
     text.write_text(source, encoding="utf-8")
     flags = chosen.flags
-    done = _start((*chosen.command, *flags, str(text), "-o", str(output)))
+    parts = PARTS if "IRC_PART" in source and (os.cpu_count() or 1) >= PARTS else 1
+    done = _build((*chosen.command, *flags), text, output, parts)
     if done.returncode != 0 and (lacking := _lacking(chosen.command, flags)):
         flags = tuple(f for f in flags if f not in lacking)
-        done = _start((*chosen.command, *flags, str(text), "-o", str(output)))
+        done = _build((*chosen.command, *flags), text, output, parts)
     if done.returncode != 0:
         kept = _keep(source)
         said = _first_errors(done.stderr).replace(str(text), str(kept))
         command = shlex.join((*chosen.command, *flags, str(kept)))
         raise ToolchainError(f"the C++ compiler refused the generated source, kept in {kept}\n{said}\n  run: {command}")
+
+
+def _build(command: tuple[str, ...], text: Path, output: Path, parts: int) -> subprocess.CompletedProcess[str]:
+    """A library of the source: what the first step that fails says, or the last."""
+    if parts == 1:
+        return _start((*command, str(text), "-o", str(output)))
+    objects = [output.with_suffix(f".{part}.o") for part in range(parts)]
+
+    def compiled(part: int) -> subprocess.CompletedProcess[str]:
+        return _start((*command, f"-DIRC_PART={part}", "-c", str(text), "-o", str(objects[part])))
+
+    with ThreadPoolExecutor(parts) as pool:
+        done = list(pool.map(compiled, range(parts)))
+    failed = next((d for d in done if d.returncode != 0), None)
+    linked = failed or _start((*command, *map(str, objects), "-o", str(output)))
+    for path in objects:
+        path.unlink(missing_ok=True)
+    return linked
 
 
 def _start(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:

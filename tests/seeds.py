@@ -72,14 +72,3 @@ def instead(owner: Any, name: str, broken: Callable[..., Any]) -> Plant:
         monkeypatch.setattr(owner, name, called)
 
     return plant
-
-
-def entry(table: dict[str, Any], key: str, value: Any) -> Plant:
-    """One entry of a table of the compiler replaced."""
-
-    def plant(monkeypatch: pytest.MonkeyPatch, hits: list[str]) -> None:
-        assert table[key] != value
-        monkeypatch.setitem(table, key, value)
-        hits.append(key)
-
-    return plant

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,27 @@ def test_a_bare_score_needs_no_logit() -> None:
     assert isinstance(graph["o.lse"], Reduce) and graph["o.lse"].body == Load(
         "o.score", tuple(map(Index, ("b", "h", "i", "j")))
     )
+
+
+@pytest.mark.parametrize(
+    ("header", "query", "key", "over", "rows"),
+    [
+        ("(n i)", "(n i)", "j", "j", ["n", "i"]),
+        ("n,i", "(n i)", "(n j)", "j", ["i"]),  # blocks: the values have the block's index too, so it is a batch's
+        ("y,x", "(y x)", "(z w)", "(z w)", ["y", "x"]),
+        ("y,x", "y,x", "z,w", "(z w)", ["y", "x"]),  # without a product axis, each has its key
+        ("n,i", "n,i", "j", "j", ["i"]),
+    ],
+)
+def test_query_indices_are_those_that_the_values_lack(
+    header: str, query: str, key: str, over: str, rows: list[str]
+) -> None:
+    declare = "size B, M, D\n input " + ", ".join(
+        f"{name}[B,{re.sub('[a-z]', 'M', at)},D]" for name, at in (("q", query), ("k", key))
+    )
+    stages = f"score q[b,{query},c] * k[b,{key},c]\n softmax {over}\n matmul k[b,{key},d]"
+    graph = graph_of(f"attention t {{\n {declare}\n core o[b,{header},d] {{\n {stages}\n }}\n return o\n}}")
+    assert [a.name for a in graph.cores[0].rows] == rows
 
 
 def test_a_single_product_is_a_reduction_of_the_targets_name() -> None:

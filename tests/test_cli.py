@@ -303,6 +303,68 @@ def test_plot_learns_a_size_from_a_longer_table() -> None:
     assert irc("plot", *given).stdout.splitlines()[-5:] == ["■····", "■■···", "··■··", "··■■·", "··■■■"]
 
 
+def test_plot_of_weights_in_characters_says_what_a_row_sums_to() -> None:
+    result = irc("plot", CAUSAL, "--show", "weights", "--size", "S=3", "--fill", "q[b,h,s,d] = 0.0")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "causal: weights; a row sums to 1",
+        "rows: query i, columns: key j",
+        "shades: 0.333 to 1",
+        "█··",
+        "░░·",
+        "   ",
+    ]
+
+
+def test_plot_of_each_head_and_of_a_map(tmp_path: Path) -> None:
+    cap = str(EXAMPLES / "variants" / "softcap_learned.attn")
+    given = ("plot", cap, "--show", "map", "--size", "S=6,H=2", "--set", "cap=[1,9]", "--each", "h")
+    assert irc(*given, "-o", str(tmp_path / "cap.png")).exit_code == 0
+    assert (tmp_path / "cap.png").read_bytes().startswith(b"\x89PNG")
+    result = irc(*given)
+    assert result.exit_code == 2 and "-o" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--show", "weights", "--each", "x"), "'x' is no index beside query and key"),
+        (("--show", "weights", "--fill", "q = 1"), "is no formula of an input"),
+        (("--show", "weights", "--fill", "y[b] = 1.0"), "is no formula of an input"),
+        (("--show", "weights", "--fill", "q[b,h] = 1.0"), "'q' has 4 dimensions, and 2 are written"),
+        (("--fill", "q[b,h,s,d] = 1.0", "--fill", "q[b,h,s,d] = 2.0"), "'q' is given twice"),
+    ],
+)
+def test_what_a_plot_cannot_draw_is_said(arguments: tuple[str, ...], said: str) -> None:
+    result = irc("plot", CAUSAL, *arguments)
+    assert result.exit_code == 2 and said in result.stderr
+
+
+def test_a_formula_that_is_wrong_is_shown_with_its_place() -> None:
+    result = irc("plot", CAUSAL, "--show", "weights", "--fill", "q[b,h,s,d] = cosh(s)")
+    assert result.exit_code == 1
+    assert "there is no function `cosh`" in result.stderr and "--fill" in result.stderr
+
+
+def test_a_plot_of_weights_needs_what_is_no_floating_tensor() -> None:
+    result = irc("plot", WINDOW, "--show", "weights", "--set", "cap=9")
+    assert result.exit_code == 2 and "'window' is missing: give it with --set, --inputs or --fill" in result.stderr
+
+
+def test_the_weights_drawn_are_those_of_the_formula() -> None:
+    from irc.cli import graphs, read
+    from irc.plot import pictures, sizes_for
+
+    (graph,) = graphs(read(str(EXAMPLES / "variants" / "retention.attn")))
+    rng = np.random.default_rng(1)
+    values = {n: rng.standard_normal((1, 2, 6, 4)) for n in "qkv"} | {"gamma": np.array([0.5, 0.9])}
+    _, picture = pictures(graph, sizes_for(graph, {}, values), values, {}, "weights", each="h")
+    score = np.tril(values["q"][0, 1] @ values["k"][0, 1].T / 2 * 0.9 ** (np.arange(6)[:, None] - np.arange(6)))
+    assert picture.numbers is not None and picture.where == "h = 1"
+    expected = score / np.maximum(abs(score.sum(1, keepdims=True)), 1)
+    np.testing.assert_allclose(picture.numbers.values[picture.allowed], expected[picture.allowed])
+
+
 def test_the_bias_drawn_is_the_one_computed_with() -> None:
     from irc.cli import graphs, read
     from irc.plot import pictures, sizes_for
@@ -310,10 +372,10 @@ def test_the_bias_drawn_is_the_one_computed_with() -> None:
     (graph,) = graphs(read(str(EXAMPLES / "alibi.attn")))
     values = {"slope": np.array([0.5, 0.25])}
     (picture,) = pictures(graph, sizes_for(graph, {"S": 6}, values), values, {"h": 1})
-    assert picture.bias is not None
+    assert picture.numbers is not None
     i, j = np.indices((6, 6))
     np.testing.assert_array_equal(picture.allowed, j <= i)
-    np.testing.assert_allclose(picture.bias[j <= i], (0.25 * (j - i))[j <= i])
+    np.testing.assert_allclose(picture.numbers.values[j <= i], (0.25 * (j - i))[j <= i])
 
 
 def test_compile_writes_a_library_that_c_can_call(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irc.differentiate import cotangent_name, differentiable, differentiate
+from irc.differentiate import differentiable, differentiate
 from irc.grammar.source import Source
 from irc.interpret import interpret, size_value
-from irc.ir import Graph
+from irc.ir import Graph, cotangent_name
 from irc.pipeline import front
 from irc.specialise import specialise
 from irc.verify import verify

@@ -15,8 +15,8 @@ import irc
 from irc import pipeline
 from irc.codegen.expr import Kind
 from irc.codegen.schedule import Schedule
+from irc.compiled import Precision
 from irc.differentiate import differentiable
-from irc.fuse import Precision
 from irc.interpret import size_value
 from irc.ir import is_tile
 from irc.pipeline import tangents
@@ -25,8 +25,10 @@ from tests.cases import CASES, CORE, text
 from tests.random_programs import RandomProgram, programs
 from tests.test_kernels import DTYPE, TOLERANCE, relative, widened
 
+FOLDER = Path(__file__).parent.parent / "examples"
+EXAMPLES = [p for part in (".", "variants", "charlm", "minilm") for p in sorted((FOLDER / part).glob("*.attn"))]
 Arrays = dict[str, np.ndarray]
-SIZES = {"B": 2, "H": 4, "G": 2, "Sq": 3, "Sk": 5, "S": 4, "D": 3, "V": 2, "E": 5}
+SIZES = {"B": 2, "H": 4, "G": 2, "Sq": 3, "Sk": 5, "S": 4, "D": 3, "V": 2, "E": 5, "N": 3, "M": 7}
 
 WEIGHTS = """
 attention weights {{
@@ -81,6 +83,21 @@ attention block {
   return z, lse, m, ent
 }
 """
+PAIRS = """
+attention pairs {
+  size B, H, N, M = 7, D
+  input q[B,H,(N M),D], k[B,H,(N M),D], distance[B,M,M]
+  param strength[H], near[3,D]
+  core o[b,h,n,i,d] {
+    score q[b,h,(n i),c] * k[b,h,(n j),c] + q[b,h,(n i),c] * near[clamp(j - i, -1, 1) + 1, c]
+    scale 1 / D
+    bias strength[h] * distance[b,i,j]
+    softmax j
+    matmul k[b,h,(n j),d]
+  }
+  return o
+}
+"""
 PROGRAMS = {
     **{name: text(name) for name in CASES},
     "sigmoid": WEIGHTS.format(stages="sigmoid j\n map weight * gain[h] + weight ^ 2"),
@@ -88,6 +105,7 @@ PROGRAMS = {
     "normalize": WEIGHTS.format(stages="normalize j\n drop 0.25 seed seed"),
     "softmax dropped": WEIGHTS.format(stages="softmax j with gain[h]\n drop 0.25 seed seed"),
     "block": BLOCK,
+    "pairs": PAIRS,
     "many": CORE.format(
         declare="param s[H], cap, t[H, (Sq + Sk)]", sink="with s[h]", returned=", m",
         stage="map cap * tanh(score / cap)\n bias t[h, i - j + Sk]\n allow j <= pos(i) and i != 1",
@@ -199,9 +217,16 @@ def within_the_law(program: irc.Program, sizes: dict[str, int], second_order: bo
         assert node is None or not is_tile(node) or tensor.name in returned, tensor.name
 
 
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_derivatives_of_every_example_fuse(path: Path) -> None:
+    program = irc.compile(path, target="reference")
+    for second_order in (False, True):
+        within_the_law(program, dict.fromkeys(program.features, 4), second_order)
+
+
 # kernels
 
-LARGE = {"B": 2, "H": 4, "G": 2, "Sq": 130, "Sk": 107, "S": 70, "D": 16, "V": 24, "E": 20}
+LARGE = {"B": 2, "H": 4, "G": 2, "Sq": 130, "Sk": 107, "S": 70, "D": 16, "V": 24, "E": 20, "N": 9, "M": 7}
 
 
 def compare(source: str, dtype: str, sizes: dict[str, int], seed: int = 14) -> None:
@@ -224,7 +249,7 @@ def compare(source: str, dtype: str, sizes: dict[str, int], seed: int = 14) -> N
         assert relative(product, wanted[name], 0.1 + 0.1 * largest) < 3 * TOLERANCE[dtype], name
 
 
-@pytest.mark.parametrize("name", ["entropy", "sigmoid", "normalize"])
+@pytest.mark.parametrize("name", ["entropy", "sigmoid", "normalize", "pairs"])
 def test_kernels_agree_with_the_interpreter(name: str) -> None:
     compare(PROGRAMS[name], "f64", LARGE)
 

@@ -20,6 +20,7 @@ from irc.elaborate.report import Failed, similar
 from irc.elaborate.roles import bare_names, with_lets
 from irc.elaborate.scope import LetBinding, Lets, Scope
 from irc.elaborate.weights import WEIGHT, dropped
+from irc.grammar import absent
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Access, Align, Compare, Core, Drop, Let, Name, Normaliser, Stage, Stat
@@ -172,13 +173,15 @@ class CoreBuilder:
 
     def _before_normaliser(self, stage: Stage) -> None:
         if self._below(stage):
-            kind = self.frame.normaliser.kind
+            kind, read = self.frame.normaliser.kind, expanded(stage.value, self.context.lets)
+            of_weight = any(isinstance(e, Name) and e.id == "weight" for e in read)
+            choose = "a weight is taken away by a `map` of it: `map where(weight > 0.1, weight, 0)`"
             self.scope.report.fail(
                 "E403",
                 f"`{stage.kind}` stands after `{kind}`",
                 stage.span,
                 (Note(f"{kind} is here", self.frame.normaliser.span),),
-                help="stages act in the order written; move it up",
+                help=choose if of_weight else "stages act in the order written; move it up",
             )
 
     def _score(self, stage: Stage) -> None:
@@ -256,6 +259,12 @@ class CoreBuilder:
     def _mask(self, stage: Stage) -> None:
         self._before_normaliser(stage)
         self._check_compared(stage)
+        for e in expanded(stage.value, self.context.lets):
+            if isinstance(e, Name) and e.id == "score":
+                told = "and a mask is told from the pair, its sizes and tables alone"
+                self.scope.report.fail(
+                    "E412", f"`{stage.kind}` reads the score, {told}", e.span, help=absent.SCORE_HELP
+                )
         running, self.context.score, self.context.hint = self.context.score, None, stage.kind
         try:
             value = self.context.lower(stage.value, self._free())
@@ -412,11 +421,12 @@ class CoreBuilder:
             statistics,
             self.core.span,
         )
-        self.scope.nodes.extend(core_nodes(parts, reductions))
-        self.scope.cores.append(self._summary(name, parts.logit))
+        nodes, weight = core_nodes(parts, reductions)
+        self.scope.nodes.extend(nodes)
+        self.scope.cores.append(self._summary(name, parts.logit, weight))
         self.scope.add_value(name, Kind.FLOAT, dims_of(axes, self.frame.groups), main.span)
 
-    def _summary(self, name: str, score: Expr) -> ir.Core:
+    def _summary(self, name: str, score: Expr, weight: Expr) -> ir.Core:
         axes, rows = self.context.axes, self.frame.rows
         comparable = all(self._comparable(row) for row in rows)
         return ir.Core(
@@ -426,6 +436,7 @@ class CoreBuilder:
             tuple(axes[c] for c in self.frame.columns),
             self.allow,
             score,
+            weight,
             tuple(self._placed(row) for row in rows) if comparable else (),
             tuple(self.masks),
             self.core.span,

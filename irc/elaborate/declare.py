@@ -5,11 +5,22 @@ from __future__ import annotations
 from irc.codegen.expr import Axis, Const, Expr, Kind
 from irc.elaborate.expressions import Context
 from irc.elaborate.inference import Inference
-from irc.elaborate.names import index_names
+from irc.elaborate.names import expanded, index_names
 from irc.elaborate.report import Failed, similar
 from irc.elaborate.scope import Scope
 from irc.elaborate.typing import boolean, number
-from irc.grammar.syntax import Assume, Expression, Group, Nondecreasing, SizeDecl, TensorDecl, TensorItem
+from irc.grammar import absent
+from irc.grammar.syntax import (
+    Access,
+    Assume,
+    Expression,
+    Group,
+    Name,
+    Nondecreasing,
+    SizeDecl,
+    TensorDecl,
+    TensorItem,
+)
 from irc.ir import Fact, Input, product
 
 KINDS = {None: Kind.FLOAT, "float": Kind.FLOAT, "int": Kind.INT, "bool": Kind.BOOL}
@@ -17,6 +28,11 @@ KINDS = {None: Kind.FLOAT, "float": Kind.FLOAT, "int": Kind.INT, "bool": Kind.BO
 
 def size_value(e: Expression, scope: Scope) -> Expr:
     """An expression of sizes and integers."""
+    for part in expanded(e, {}):
+        read = part.tensor if isinstance(part, Access) else part
+        if isinstance(read, Name) and (isinstance(part, Access) or read.id in scope.tensors):
+            message = f"a size is told by sizes and numbers, and `{read.id}` has its value from a call's data"
+            scope.report.fail("E112", message, part.span, help=absent.LENGTH_HELP)
     for name in sorted(index_names(e, scope, {})):
         help = similar(name, scope.sizes) or f"declare it: `size {name}`"
         scope.report.fail("E105", f"there is no size `{name}`", e.span, help=help)

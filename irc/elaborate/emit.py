@@ -40,9 +40,9 @@ class Parts:
     span: Span
 
 
-def core_nodes(parts: Parts, reductions: list[Reduce]) -> list[Map | Reduce]:
+def core_nodes(parts: Parts, reductions: list[Reduce]) -> tuple[list[Map | Reduce], Expr]:
     """`reductions`, which the expressions read, then logit (unless the score is one of them), row statistics, weights,
-    output and further statistics."""
+    output and further statistics; and what the values are multiplied by."""
     nodes: list[Map | Reduce] = list(reductions)
     name, pair, allow, span = parts.name, parts.rows + parts.keys, parts.allow, parts.span
     rule, logit = NORMALISERS[parts.normaliser], parts.logit
@@ -70,8 +70,8 @@ def core_nodes(parts: Parts, reductions: list[Reduce]) -> list[Map | Reduce]:
         if divisor is not None:
             read, divisor = op("div", read, divisor), None
         nodes.append(Map(f"{name}.weight{number}", pair, substitute(body, {WEIGHT: read}), allow, span=span))
-    last = nodes[-1] if isinstance(nodes[-1], Map) else weight
-    body = op("mul", own_element(last), parts.weighted)
+    last = own_element(nodes[-1] if isinstance(nodes[-1], Map) else weight)
+    body = op("mul", last, parts.weighted)
     if divisor is None:
         nodes.append(Reduce(name, parts.axes, parts.keys, "sum", body, allow, groups=parts.groups, span=span))
     else:
@@ -79,7 +79,8 @@ def core_nodes(parts: Parts, reductions: list[Reduce]) -> list[Map | Reduce]:
         whole = op("div", own_element(total), divisor)
         nodes += [total, Map(name, parts.axes, whole, groups=parts.groups, span=span)]
     further = [s for s in parts.statistics if s is not asked]
-    return [*nodes, *(_statistic(s, parts, logit, lse, weight) for s in further)]
+    nodes += [_statistic(s, parts, logit, lse, weight) for s in further]
+    return nodes, last if divisor is None else op("div", last, divisor)
 
 
 def _statistic(s: Statistic, parts: Parts, logit: Expr, lse: Reduce | None, weight: Map) -> Map | Reduce:

@@ -14,6 +14,7 @@ from irc.elaborate.names import index_names
 from irc.elaborate.report import Report, counted, similar
 from irc.elaborate.scope import Lets, Scope
 from irc.elaborate.segments import table
+from irc.grammar import absent
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import (
@@ -200,13 +201,17 @@ class Context:
     def _call(self, e: Call, free: frozenset[str]) -> Expr:
         name = e.function.id
         if name not in ty.FUNCTIONS:
+            if (why := absent.why(name)) is not None:
+                message = f"there is no function `{name}`: {why}"
+                self.report.fail("E113", message, e.function.span, help=absent.instead(name))
             self.scope.unknown(e.function, "function", list(ty.FUNCTIONS))
         least, most = ty.FUNCTIONS[name]
         if not least <= len(e.args) <= most:
             wanted = str(least) if least == most else f"{least} or more"
-            self.report.fail(
-                "E307", f"`{name}` takes {wanted} argument{'' if wanted == '1' else 's'}, not {len(e.args)}", e.span
-            )
+            of_row = name in ("max", "min") and self.pair
+            help = "the largest of a row is a statistic: `stat top[b,h,i] = max`" if of_row else None
+            message = f"`{name}` takes {wanted} argument{'' if wanted == '1' else 's'}, not {len(e.args)}"
+            self.report.fail("E307", message, e.span, help=help)
         if name == "pos":
             argument = e.args[0]
             if not isinstance(argument, Name) or self.position is None:

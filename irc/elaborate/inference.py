@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from irc.codegen.expr import Expr
-from irc.elaborate.names import index_names, names, parts
+from irc.elaborate.names import expanded, index_names, names, parts
 from irc.elaborate.report import Failed, counted
-from irc.elaborate.scope import Lets, Scope, Tensor
+from irc.elaborate.scope import RUNNING, Lets, Scope, Tensor
+from irc.grammar import absent
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Access, Call, Expression, Group, Name, Sum
@@ -79,6 +80,9 @@ class Inference:
             case Sum():
                 used = index_names(e.body, self.scope, lets)
                 for name in e.over:
+                    if name.id not in used and (running := _running(e.body, self.scope, lets)) is not None:
+                        message = f"`{running}` is that of one pair, and those of other keys are not summed"
+                        self.scope.report.fail("E417", message, name.span, help=absent.PAIR_HELP)
                     if name.id not in used:
                         message = f"index `{name.id}` does not occur in the sum"
                         self.scope.report.fail("E209", message, name.span)
@@ -217,6 +221,12 @@ class Inference:
             ),
             help=help,
         )
+
+
+def _running(e: Expression, scope: Scope, lets: Lets) -> str | None:
+    """The running score or weight that an expression reads, if any."""
+    found = (part.id for part in expanded(e, lets) if isinstance(part, Name) and part.id in RUNNING)
+    return next((name for name in found if not scope.is_declared(name)), None)
 
 
 def valued(size: Expr, sizes: Mapping[str, Expr | None]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from irc.elaborate.scope import Lets, Scope
+from irc.elaborate.scope import RUNNING, Lets, Scope
 from irc.grammar.syntax import (
     Access,
     Binary,
@@ -18,9 +18,6 @@ from irc.grammar.syntax import (
     Sum,
     Unary,
 )
-
-RUNNING = ("score", "weight")
-"""Names that stand for what a core has come to so far."""
 
 
 def parts(e: Expression) -> tuple[Expression, ...]:

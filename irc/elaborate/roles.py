@@ -46,7 +46,9 @@ def rows(
 
     Candidates are indices of the header that are no feature and that the operand of `matmul` does not mention: heads
     and batch entries have their own values. Of several, one that is compared with a key stands before one of the same
-    size, and that before the last.
+    size, and that before the last. What stands with it in a product axis is a query index too, unless the values
+    mention it: in q[b,h,(n i),c] with values v[b,h,(n j),d], a block n is an entry of a batch. Without a product axis,
+    as many likely ones as there are keys have a key each.
     """
     stages = with_lets(core, lets)
     given = {n for s, seen in stages if s.kind == "matmul" for n in index_names(s.value, scope, seen)}
@@ -56,16 +58,14 @@ def rows(
     candidates = [n for n in members if n not in given] or [n for n in members if n in compared]
     if not candidates:
         return []
-    likely = (
-        [n for n in candidates if n in compared]
-        or [n for n in candidates if any(scope.same(sizes[n], sizes[c]) for c in columns)]
-        or candidates
-    )
-    chosen = likely[-1]
+    likely = [n for n in candidates if n in compared] or [
+        n for n in candidates if any(scope.same(sizes[n], sizes[c]) for c in columns)
+    ]
+    chosen = (likely or candidates)[-1]
     for group in _groups(core, stages):
         if chosen in group and all(n in members for n in group):
-            return [n for n in header if n in group]
-    return [chosen]
+            return [n for n in header if n in group and (n in given) == (chosen in given)]
+    return likely if len(likely) == len(columns) else [chosen]
 
 
 def _compared(stages: list[tuple[Stage, Lets]], columns: tuple[str, ...], scope: Scope) -> set[str]:

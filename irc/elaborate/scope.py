@@ -7,11 +7,15 @@ from typing import NoReturn
 
 from irc.codegen.expr import Expr, Kind, Load, Size
 from irc.elaborate.report import Failed, Report, similar
+from irc.grammar import absent
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Expression, Name
 from irc.ir import Core, Fact, Graph, Input, Node, Property, product
 from irc.size import Polynomial, polynomial
+
+RUNNING = ("score", "weight")
+"""Names that stand for what a core has come to so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +101,15 @@ class Scope:
         """The tensor of that name, or failure."""
         tensor = self.tensors.get(name.id)
         if tensor is None:
+            if name.id in RUNNING:
+                message = f"`{name.id}` has no elements: it is that of one pair, and those of other keys are not read"
+                self.report.fail("E417", message, name.span, help=absent.PAIR_HELP)
             if name.id in self.sizes:
                 self.report.fail("E106", f"`{name.id}` is a size and has no elements", name.span)
             if name.id in self.later:
                 note = Note("it is defined here", self.later[name.id])
-                self.report.fail("E111", f"`{name.id}` is used before it is defined", name.span, (note,))
+                help = absent.RUNNING_HELP if name.id in self.spans else None  # a recurrence: read where it is made
+                self.report.fail("E111", f"`{name.id}` is used before it is defined", name.span, (note,), help=help)
             self.unknown(name, "tensor", self.tensors)
         if tensor.broken:
             raise Failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -36,13 +37,13 @@ def holes(kind: str, s: int, rng: np.random.Generator) -> np.ndarray:
             return place % 2 == 0
 
 
-@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16"])
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", ["tail", "head", "scattered", "alternating"])
 def test_tokens_that_do_not_exist_change_no_bit(kind: str, poison: float, dtype: str) -> None:
     rng = np.random.default_rng(3)
     b, h, s, d, e = 2, 2, 301, 16, 24
-    kinds = {"f32": np.float32, "f64": np.float64}
+    kinds = {"f32": np.float32, "f64": np.float64, "bf16": ml_dtypes.bfloat16}
     real = np.stack([holes(kind, s, rng) for _ in range(b)])
     shapes = {"q": d, "k": d, "v": e, "do": e}
     clean = {n: rng.standard_normal((b, h, s, width)).astype(kinds[dtype]) for n, width in shapes.items()}

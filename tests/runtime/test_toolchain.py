@@ -59,3 +59,20 @@ def test_compiler_that_lacks_a_flag_still_compiles(tmp_path, monkeypatch, lackin
     monkeypatch.setenv("IRC_CXX", str(fake))
     toolchain.compile(SOURCE, tmp_path / "kernels.so")
     assert ctypes.CDLL(str(tmp_path / "kernels.so")).irc_answer() == 42
+
+
+def test_parts_of_a_source_become_one_library_and_errors_of_either_are_shown(tmp_path):
+    source = """
+    #if !defined(IRC_PART) || IRC_PART == 0
+    extern "C" int first() { return 1; }
+    #endif
+    #if !defined(IRC_PART) || IRC_PART == 1
+    extern "C" int second() { return 2; }
+    #endif
+    """
+    toolchain.compile(source, tmp_path / "kernels.so")
+    library = ctypes.CDLL(str(tmp_path / "kernels.so"))
+    assert (library.first(), library.second()) == (1, 2)
+    assert {p.name for p in tmp_path.iterdir()} == {"kernels.so", "kernels.cpp"}
+    with pytest.raises(ToolchainError, match="nonsense"):
+        toolchain.compile(source.replace("return 2", "return nonsense"), tmp_path / "broken.so")

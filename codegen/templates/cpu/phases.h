@@ -35,8 +35,8 @@ class Watch {
 
 }  // namespace irc
 
-// The seconds of all threads in each phase since the last time.
-extern "C" void irc_phases(double *seconds) {
+// The seconds of all threads in each phase since the last time. One for all parts that a source is compiled in.
+extern "C" inline __attribute__((used)) void irc_phases(double *seconds) {
   std::copy_n(irc::seconds_in, int(irc::PHASES), seconds);
   std::fill_n(irc::seconds_in, int(irc::PHASES), 0.0);
 }

@@ -76,7 +76,7 @@ template <class T> struct ProductTask {
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 16
           for (int n = 0; n < N / LANES; n++) block[m][n] = load_vector<V>(to + m * WIDTH + n * LANES);
-        multiply<M, N / LANES>(block, left.data() + row * DEPTH, 1, M, right.data() + column * DEPTH, N, (int)depth);
+        multiply<Single<T>, M, N / LANES>(block, left.data() + row * DEPTH, 1, M, right.data() + column * DEPTH, N, (int)depth);
 #pragma GCC unroll 16
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 16

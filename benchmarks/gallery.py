@@ -1,0 +1,159 @@
+"""python -m benchmarks.gallery: every program of the examples, once: what kernels compute, and what compiling costs.
+
+Prints a line a program and element type. `forward` and `backward` are the largest relative L2 distance of outputs and
+gradients from the interpreter (of a gradient, to a tenth of the largest gradient's norm at least). `cold` is what
+compiling takes in a new process with an empty cache: wall time, and processor time of the process and the C++ compiler
+together, with the compiler's part. `warm` is processor time in another process, with the cache that the first left: of
+importing what is needed of irc (numpy is there), and of compiling. `pairs` names tensors of the plans that have both a
+query and a key index: only gradients of arguments may. Every program has a width of 64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = Path(__file__).parent.parent / "examples"
+FOLDERS = (".", "charlm", "minilm", "variants", "masks")
+WIDTH = {"D": 64}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gallery", description=__doc__)
+    parser.add_argument("programs", nargs="*", type=Path, help="files; all of examples/ without")
+    parser.add_argument("--dtype", action="append", choices=["f32", "bf16"], help="both without")
+    parser.add_argument("--child", metavar="JSON", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        print(json.dumps(measured(given.programs[0], given.dtype[0], **json.loads(given.child))))
+        return
+    programs = given.programs or [p for part in FOLDERS for p in sorted((FOLDER / part).glob("*.attn"))]
+    print(f"{'program':30} dtype  forward backward  cold: wall s, cpu s, C++ s  warm: import ms, compile ms  pairs")
+    for path in programs:
+        for dtype in given.dtype or ("f32", "bf16"):
+            print(line(path, dtype), flush=True)
+
+
+def line(path: Path, dtype: str) -> str:
+    """What two processes say of a program, one after another with one cache."""
+    untold, sizes, _ = case(path)
+    with tempfile.TemporaryDirectory() as cache:
+        cold, warm = (child(path, dtype, cache, {"untold": untold, "sizes": sizes, "cold": c}) for c in (True, False))
+    name = f"{path.parent.name}/{path.stem}".removeprefix("examples/")
+    return (
+        f"{name:30} {dtype:5} {cold['forward']:8.1e} {cold['backward']:8.1e}"
+        f"        {cold['wall']:5.1f}  {cold['cpu']:5.2f}  {cold['compiler']:5.2f}"
+        f"           {1e3 * warm['imports']:5.0f} {1e3 * warm['cpu']:5.0f}         {', '.join(cold['pairs']) or '-'}"
+    )
+
+
+def child(path: Path, dtype: str, cache: str, what: dict[str, Any]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.gallery", str(path), "--dtype", dtype, "--child", json.dumps(what)]
+    environment = {**os.environ, "IRC_CACHE_DIR": cache}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{path} {dtype}:\n{done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measured(path: Path, dtype: str, untold: dict[str, int], sizes: dict[str, int], cold: bool) -> dict[str, Any]:
+    """In a process of its own: what compiling takes, and if `cold` what the kernels compute."""
+    start = used()
+    import irc.compiler
+
+    before = used()
+    program = irc.compile(path, sizes=untold, dtype=dtype)
+    built = program.built({name: sizes[name] for name in program.features})
+    after = used()
+    found: dict[str, Any] = {key: after[key] - before[key] for key in before}
+    found["imports"] = before["cpu"] - start["cpu"]
+    if cold:
+        reference = irc.compile(path, sizes=untold, target="reference")
+        found["forward"], found["backward"] = distances(program, reference, case(path)[2])
+        found["pairs"] = pairs(built.compiled)
+    return found
+
+
+def used() -> dict[str, float]:
+    """Seconds so far: on the clock, of processors, and of those the part of the C++ compiler."""
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    compiler = children.ru_utime + children.ru_stime
+    return {"wall": time.perf_counter(), "cpu": own.ru_utime + own.ru_stime + compiler, "compiler": compiler}
+
+
+def case(path: Path) -> tuple[dict[str, int], dict[str, int], dict[str, Any]]:
+    """The sizes that no shape tells, all sizes, and arguments; as in the tests, but for the width."""
+    from irc.codegen.expr import Kind
+    from irc.grammar.source import Source
+    from irc.interpret import complete_sizes, size_value
+    from irc.pipeline import front
+    from tests import masks, test_examples, test_masks, variants
+
+    graph = front(Source(str(path), path.read_text(encoding="utf-8")))
+    rng = np.random.default_rng(7)
+    if path.parent.name == "variants":
+        variant = variants.CASES[path.stem]
+        chosen, untold = variants.SIZES | variant.sizes | WIDTH, variant.untold
+    elif path.parent.name == "masks":
+        chosen, untold = masks.CASES[path.stem].sizes | WIDTH, test_masks.UNTOLD
+    else:
+        chosen, untold = test_examples.SMALL | WIDTH, tuple(test_examples.fixed(path))
+    open_sizes = {name: chosen.get(name, 6) for name, definition in graph.sizes if definition is None}
+    sizes = complete_sizes(graph, open_sizes)
+    if path.parent.name == "variants":
+        values = variant.draw(rng, variants.Values(sizes))
+    elif path.parent.name == "masks":
+        values = masks.CASES[path.stem].values(rng, dict(sizes))
+    else:
+        values = test_examples.arguments(path, rng, chosen)
+    for node in graph.inputs:
+        if node.name not in values:
+            assert node.kind is Kind.FLOAT, node.name
+            shape = tuple(size_value(extent, sizes) for extent in node.shape)
+            values[node.name] = rng.standard_normal(shape) * (0.3 if node.role == "param" else 1.0)
+    return {name: sizes[name] for name in untold if name in sizes}, sizes, values
+
+
+def distances(program: Any, reference: Any, values: dict[str, Any]) -> tuple[float, float]:
+    """The largest relative L2 distance of the outputs, and of the gradients, from those of the interpreter."""
+    from irc.codegen.expr import Kind
+    from irc.runtime.arrays import DTYPE
+    from tests.test_kernels import relative, widened
+
+    floating = {n.name: DTYPE[program.storage(n)] for n in program.graph.inputs if n.kind is Kind.FLOAT}
+    given = {name: np.asarray(value, floating.get(name)) for name, value in values.items()}
+    run, expected = program.forward(**given), reference.forward(**widened(given))
+    forward = max(relative(run.outputs[name], wanted) for name, wanted in expected.outputs.items())
+    rng = np.random.default_rng(9)
+    cotangents = {n: rng.standard_normal(np.shape(o)).astype(o.dtype) for n, o in run.outputs.items()}
+    gradients, against = run.backward(**cotangents), expected.backward(**widened(cotangents))
+    largest = max(float(np.linalg.norm(g)) for g in against.values())
+    return forward, max(relative(gradients[n], g, 0.1 + 0.1 * largest) for n, g in against.items())
+
+
+def pairs(compiled: Any) -> list[str]:
+    """Names of the plans' tensors that have both a query and a key index."""
+    from irc.ir import is_tile
+
+    found = []
+    for graph, fused in ((compiled.forward_graph, compiled.forward), (compiled.backward_graph, compiled.backward)):
+        for tensor in fused.plan.tensors if fused is not None else ():
+            node = graph.by_name.get(tensor.name.removesuffix(".sum"))
+            if node is not None and is_tile(node):
+                found.append(tensor.name)
+    return found
+
+
+if __name__ == "__main__":
+    main()

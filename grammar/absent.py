@@ -1,0 +1,52 @@
+"""What the language leaves out, and the nearest that it has.
+
+Every element is made by itself, from elements read at its own indices; only `sum`, and a core over its keys, run along
+an index. So nothing accumulates from one position to the next, nothing is put in order, and no data say how long a
+loop is.
+"""
+
+from __future__ import annotations
+
+RUNNING = frozenset({"cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "cumulative_sum", "prefix_sum", "scan"})
+ORDERED = frozenset(
+    {"sort", "argsort", "topk", "top_k", "top_p", "kthvalue", "rank", "quantile", "percentile", "median"}
+    | {"argmax", "argmin", "unique", "nonzero"}
+)
+LOOPS = frozenset({"for", "while", "repeat", "loop", "until"})
+
+RUNNING_HELP = (
+    "a running sum is `g[b,s] over s: S = sum(t: where(t <= s, x[b,t], 0))`, or made outside and taken as an input; "
+    "what lies between a key and a query is then a difference, `bias g[b,i] - g[b,j]`"
+)
+ORDERED_HELP = (
+    "choose outside and read the choice from a table: `let key = top[b,h,i // 64,n] * 64 + m`, `k[b,h,key,c]`, "
+    "`softmax (n m)`; of a row's scores, `stat` gives `max` and the first `argmax`"
+)
+SCORE_HELP = (
+    "`relu j` in place of `softmax j` gives a negative score no weight; a choice by rank is made outside, as a table"
+)
+LENGTH_HELP = (
+    "an index runs over the whole of an axis; what does not exist is left out by `allow j < len[b]`, "
+    "or in a sum by `where(n < count[b], …, 0)`"
+)
+PAIR_HELP = (
+    "what a row has in common comes from its normaliser, or from a `stat` that a later core reads; what depends on the "
+    "keys in between (stick-breaking) is not expressible, and nearest to it is a running sum made outside: "
+    "`bias g[b,h,i] - g[b,h,j]`"
+)
+
+
+def why(name: str) -> str | None:
+    """Why there is no function of that name, where it is one that is left out."""
+    if name in RUNNING:
+        return "nothing is carried from one position to the next"
+    return "nothing puts the elements of an axis in order" if name in ORDERED else None
+
+
+def instead(name: str) -> str | None:
+    """What to write for a function or a statement of that name, where it is one that is left out."""
+    if name in RUNNING:
+        return RUNNING_HELP
+    if name in ORDERED:
+        return ORDERED_HELP
+    return LENGTH_HELP if name in LOOPS else None
