@@ -8,10 +8,12 @@ from pathlib import Path
 import jinja2
 
 from irc.codegen import elements, entries, loops
-from irc.codegen.cpu import ENTRY_HEADERS, HEADERS, MASK_HEADERS, TILE_HEADERS
-from irc.codegen.kernel import Kernel, LoopKernel, TileKernel
+from irc.codegen.cpu import ARITHMETIC, ENTRY_HEADERS, HEADERS, MASK_HEADERS, TILE_HEADERS
+from irc.codegen.kernel import Arithmetic, Kernel, LoopKernel, TileKernel
 from irc.codegen.library import Library
+from irc.codegen.schedule import Schedule
 
+MODEL = Schedule()
 TEMPLATES = Path(__file__).parent / "templates"
 PARTS = 2
 
@@ -30,7 +32,7 @@ def _headers(kernels: tuple[Kernel, ...], whole: bool) -> list[str]:
     return [(TEMPLATES / "cpu" / name).read_text() for name in names]
 
 
-def render_kernel(kernel: Kernel) -> str:
+def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
     """One kernel as an `extern "C"` function."""
     match kernel:
         case LoopKernel():
@@ -40,14 +42,16 @@ def render_kernel(kernel: Kernel) -> str:
         case TileKernel():
             from irc.codegen import tiles
 
-            template, context = "tiles", tiles.context(kernel)
+            template, context = "tiles", tiles.context(kernel, schedule)
     return _environment().get_template(f"cpu/{template}.cpp.j2").render(**context)
 
 
-def render(kernels: tuple[Kernel, ...], name: str, spec: str, library: Library | None = None) -> str:
+def render(
+    kernels: tuple[Kernel, ...], name: str, spec: str, library: Library | None = None, schedule: Schedule = MODEL
+) -> str:
     """A C++17 source that needs no file of ours: every kernel with the ABI of `kernel.py`, and entries. Without entries
     it may be compiled in PARTS side by side, with IRC_PART defined as the number of each."""
-    texts = [render_kernel(kernel) for kernel in kernels]
+    texts = [render_kernel(kernel, schedule) for kernel in kernels]
     parts = PARTS if library is None and len(texts) >= PARTS else 1
     return (
         _environment()
@@ -61,6 +65,14 @@ def render(kernels: tuple[Kernel, ...], name: str, spec: str, library: Library |
             entries="" if library is None else _render(library, "entries.cpp"),
         )
     )
+
+
+def render_peak(pairs: bool, arithmetic: Arithmetic) -> str:
+    """A source with `void irc_peak(int64_t steps, int threads)`, multiplications and additions in registers as products
+    of tiles do them, and `int irc_peak_operations()`, those of one thread in one step."""
+    headers = [(TEMPLATES / "cpu" / name).read_text() for name in HEADERS + TILE_HEADERS]
+    form = "irc::Pair" if pairs else f"irc::Single<{ARITHMETIC[arithmetic]}>"
+    return _environment().get_template("cpu/peak.cpp.j2").render(headers=headers, form=form)
 
 
 def _shared_out(lengths: list[int], parts: int) -> list[int]:

@@ -27,6 +27,7 @@ from irc.codegen.mirror import mirror
 from irc.codegen.positions import extent, unflatten
 from irc.codegen.powers import in_powers_of_two
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf, stride_name
+from irc.codegen.schedule import VECTORS, Footprint, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +147,7 @@ class TileText:
     hoists: Hoists
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A row panel has `vectors` registers of rows, a row tile `panels` panels, a column tile `columns` columns."""
-
-    vectors: int
-    panels: int
-    columns: int
-
-
-PANEL_BYTES = 56 << 10  # what is kept of one row panel against a column tile should stay in the first cache, or nearly
-
-
-def context(kernel: TileKernel) -> dict[str, object]:
+def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
     """The names that the template reads."""
     if kernel.order == "columns":
         kernel = mirror(kernel)
@@ -175,7 +164,8 @@ def context(kernel: TileKernel) -> dict[str, object]:
         **mask_context(kernel),
         "kernel": kernel,
         "prologue": prologue(kernel),
-        "shape": _shape(text, kernel),
+        "vectors": VECTORS,
+        "tiles": schedule.tiles(kernel.name, _footprint(text, kernel)),
         "form": "irc::Pair" if kernel.pairs else "irc::Single<T>",
         "row_extent": extent(kernel.rows),
         "column_extent": extent(kernel.columns),
@@ -186,15 +176,26 @@ def context(kernel: TileKernel) -> dict[str, object]:
     }
 
 
-def _shape(text: TileText, kernel: TileKernel) -> Shape:
-    """Long column tiles, over which sums of rows are read and written once, as far as what is kept of them is close."""
-    if kernel.pairs:  # one copy for each use, of 16 bits a number; logits, in single numbers, are rare
-        kept = 2 * sum(value.uses.replace(" | irc::LOGITS", "").count("irc::") for value in text.kept)
+def footprint(kernel: TileKernel) -> Footprint:
+    """What the kernel keeps, walks through and packs, by the layouts of tile_panels.h."""
+    kernel = mirror(kernel) if kernel.order == "columns" else kernel
+    return _footprint(tile_text(kernel), kernel)
+
+
+def _footprint(text: TileText, kernel: TileKernel) -> Footprint:
+    number = 8 if kernel.arithmetic == "f64" else 4
+    if kernel.pairs:  # one copy for each use; logits, in single numbers, are rare
+        unit = 2
+        kept = unit * sum(use != "irc::LOGITS" for value in text.kept for use in value.uses.split(" | "))
     else:
-        kept = len(text.kept) * (8 if kernel.arithmetic == "f64" else 4)
-    vectors, lanes = 3, 16
-    columns = next((n for n in (192, 96) if kept * vectors * lanes * n <= PANEL_BYTES), 48)
-    return Shape(vectors, 4, columns)
+        unit, kept = number, number * len(text.kept)
+    sums = 2 * number * sum(result.width for result in text.row_products)
+    return Footprint(
+        kept=kept,
+        row=sums + unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.row_panels),
+        column=unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.column_panels),
+        number=number,
+    )
 
 
 def axis_texts(axes: tuple[Axis, ...]) -> tuple[AxisText, ...]:

@@ -1,4 +1,4 @@
-"""The command: check, show, compile, run, plot, doctor.
+"""The command: check, show, compile, run, plot, bench, tune, doctor.
 
 Exit code 1 is a bad program, 2 bad usage (wrong arguments to a program included), 3 a missing tool or device.
 Every command imports what it needs when it runs, so that `irc --help` answers at once.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from irc.plot import Shown
     from irc.program import Program
 
-BAD_SPEC, BAD_USAGE, MISSING = 1, 2, 3
+BAD_SPEC, BAD_USAGE, MISSING, STOPPED = 1, 2, 3, 130
 STAGES = ("syntax", "graph", "backward", "tiles", "source")
 Command = Callable[..., Any]
 
@@ -444,9 +444,157 @@ def plot(
             click.echo(path)
 
 
+def measuring_options(command: Command) -> Command:
+    """Sizes, inputs, threads and rounds of a command that measures."""
+    threads = "Threads of the kernels; by default as IRC_THREADS says, else one for each processor."
+    inputs = "An .npz file with tensors that are not to be made at random."
+    fill = "A tensor by a formula of indices and sizes: 'doc[b,s] = s // 300'."
+    for option in (
+        click.option("--threads", type=click.IntRange(1), help=threads),
+        click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="The median of so many."),
+        click.option("--inputs", type=click.Path(exists=True, dir_okay=False), help=inputs),
+        click.option("--fill", "formulas", multiple=True, metavar="FORMULA", help=fill),
+        set_option,
+        accept_option,
+        sizes_option,
+    ):
+        command = option(command)
+    kinds = click.Choice(["f32", "f64", "bf16", "f16"])
+    return click.option("--dtype", type=kinds, default="f32", help="How floating tensors are stored.")(command)
+
+
+def _drawn(
+    program: Program, sizes: dict[str, int], given: dict[str, Any], formulas: tuple[str, ...]
+) -> tuple[dict[str, int], dict[str, Any]]:
+    """All sizes of the program, and arguments of a call."""
+    from irc.fill import complete
+    from irc.measure import all_sizes, random_arguments
+    from irc.runtime.arrays import DTYPE
+
+    known = all_sizes(program, sizes)
+    arrays = {name: _argument(value, DTYPE[program.precision.storage]) for name, value in given.items()}
+    return known, random_arguments(program, known, complete(program.graph, known, arrays, formulas, whole=False))
+
+
+@main.command()
+@spec_argument
+@measuring_options
+@click.option("--json", "as_json", is_flag=True, help="What is measured as JSON on standard output.")
+def bench(
+    spec: str,
+    dtype: str,
+    accept: tuple[str, ...],
+    sizes: dict[str, int],
+    values: dict[str, Any],
+    inputs: str | None,
+    formulas: tuple[str, ...],
+    rounds: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure a program: time, GFLOP/s, share of the machine's peak, and where the time goes.
+
+    The operations that count are those of products on pairs that the mask allows. The peak is what the processor's
+    vector units do in registers alone, in the form that the kernels use (multiply-add, or products of bf16 in pairs),
+    on as many threads, measured in turns with the calls. Shares are of threads and time, from the same kernels with
+    clocks between their phases. Within a block of scores the processor overlaps dots, exp and masks: they cannot be
+    told apart, so of a block the dots are given what they would need at the peak, and the rest is one line.
+
+    Floating tensors are made at random. Tables and scalars that masks read are not made up: give them, with --set,
+    --inputs or --fill.
+
+    \b
+    Examples:  irc bench examples/causal.attn --size B=1,H=8,S=2048,D=64
+               irc bench examples/causal.attn --size B=1,H=8,S=2048,D=64 --dtype bf16 --threads 1
+               irc bench examples/softcap_window.attn --size B=1,H=8,Sq=512,Sk=512,D=64 --set window=64 --set cap=30.0
+               irc bench examples/documents.attn --size B=1,H=8,S=2048,D=64 --fill 'doc[b,s] = s // 300' --json
+    """
+    from dataclasses import asdict
+
+    from irc.bench import bench as measure
+    from irc.bench import table
+    from irc.runtime import cpu
+
+    source = read(spec)
+    with failures():
+        program = compiled(source, {}, dtype, "cpu", accept=accept)
+        every, arguments = _drawn(program, sizes, _arrays(inputs) | values, formulas)
+        report = measure(program, every, arguments, rounds, threads or cpu.threads())
+    if as_json:
+        click.echo(json.dumps(asdict(report), indent=2))
+    else:
+        click.echo(table(report))
+
+
+@main.command()
+@spec_argument
+@measuring_options
+def tune(
+    spec: str,
+    dtype: str,
+    accept: tuple[str, ...],
+    sizes: dict[str, int],
+    values: dict[str, Any],
+    inputs: str | None,
+    formulas: tuple[str, ...],
+    rounds: int,
+    threads: int | None,
+) -> None:
+    """Measure which sizes of tiles are fastest for a program on this machine, and keep them.
+
+    Each candidate (panels of rows in a tile, columns in a tile) is compiled and run, in turns with the choice of irc's
+    own model of the caches; the number beside a kernel is its speed as a multiple of the model's.
+    What is found is kept with irc's cache (`irc doctor` says where), for this machine, this text, --dtype and the sizes
+    of features, and is used whenever the program is compiled again. It changes speed, never results beyond rounding.
+
+    Stop it at any time: what is measured is kept, and the same command goes on from there. Give sizes that you run
+    with, and --threads 1 on a busy machine: the clock is then the thread's own processor time.
+
+    \b
+    Examples:  irc tune examples/causal.attn --size B=1,H=8,S=2048,D=64
+               irc tune examples/causal.attn --size B=1,H=8,S=2048,D=64 --dtype bf16 --threads 1
+               irc tune examples/documents.attn --size B=1,H=8,S=2048,D=64 --fill 'doc[b,s] = s // 300'
+    Exit:      0 all candidates measured, 130 stopped before
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from irc import tuned
+    from irc.runtime import cpu
+    from irc.tune import CANDIDATES, Step
+    from irc.tune import tune as measure
+
+    def line(step: Step) -> str:
+        speeds = ", ".join(f"{name} {1 / ratio:.2f}x" for name, ratio in step.ratios.items())
+        return f"{step.tiles.panels} panels, {step.tiles.columns:3} columns: {speeds}"
+
+    source = read(spec)
+    console, step = Console(highlight=False), None
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with failures():
+        program = compiled(source, {}, dtype, "cpu", accept=accept)
+        every, arguments = _drawn(program, sizes, _arrays(inputs) | values, formulas)
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+            task = progress.add_task("measuring", total=len(CANDIDATES))
+            try:
+                for step in measure(program, every, arguments, rounds, threads or cpu.threads()):
+                    console.print(line(step))
+                    best = max(1 / ratio for _, ratio in step.best.values())
+                    progress.update(task, completed=step.done, description=f"best {best:.2f}x")
+            except KeyboardInterrupt:
+                pass
+    if step is None or step.done < step.total:
+        click.echo("stopped; what is measured is kept, and the same command goes on from there", err=True)
+    for name, (tiles, ratio) in step.best.items() if step is not None else ():
+        click.echo(f"{name}: {tiles.panels} panels, {tiles.columns} columns, {1 / ratio:.2f}x the model's speed")
+    click.echo(tuned.path(program.text, program.kernel_sizes(every), program.precision))
+    if step is None or step.done < step.total:
+        sys.exit(STOPPED)
+
+
 @main.command()
 def doctor() -> None:
-    """Say what irc found on this machine: versions, compiler, threads, cache.
+    """Say what irc found on this machine: versions, compiler, threads, caches, and where choices of `irc tune` lie.
 
     \b
     Example:  irc doctor
@@ -454,7 +602,8 @@ def doctor() -> None:
     import platform
     from importlib.metadata import version
 
-    from irc.runtime import cpu, toolchain
+    from irc import tuned
+    from irc.runtime import cpu, machine, toolchain
 
     click.echo(f"irc        {cache.version()}")
     click.echo(f"python     {platform.python_version()} on {platform.platform()}")
@@ -463,6 +612,10 @@ def doctor() -> None:
     with failures():
         click.echo(f"threads    {cpu.threads()}")
         click.echo(f"cache      {cache.directory()}")
+        kept = len(list(tuned.directory().glob("*.json")))
+        click.echo(f"tuned      {tuned.directory()}: {kept} program{'s' if kept != 1 else ''}")
+        sizes = machine.caches()
+        click.echo(f"caches     {sizes.first >> 10} KiB first, {sizes.second >> 10} KiB second, of one core")
         found = toolchain.find()
         click.echo(f"compiler   {' '.join(found.command)}: {found.version}")
         click.echo(f"flags      {' '.join(found.flags)}")

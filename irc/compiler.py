@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from irc import stored
+from irc.codegen.schedule import Schedule
 from irc.compiled import Precision
 from irc.error import DeviceError, Error, InputError
 from irc.grammar.source import Source
@@ -31,12 +32,15 @@ def compile(
     dtype: Literal["f32", "f64", "bf16", "f16"] = "f32",
     target: str = "cpu",
     accept: str | Iterable[str] = (),
+    schedule: Schedule | None = None,
 ) -> Program:
     """Compile an attention program.
 
     program: a path, or the text itself. sizes: sizes to fix now; the others are inferred by each call.
     dtype: storage of floating tensors; arithmetic is f32 (f64 for f64). target: "cpu", or "reference" (the float64
     interpreter). accept: properties under `ensure` that may stay unproved, each as it is written: `window(w)`.
+    schedule: sizes of tiles, which change speed alone; None: those that `irc tune` has stored for this machine, else a
+    model's.
     Raises SpecError for a wrong program and for an `ensure` that is neither proved nor accepted, ToolchainError
     without a C++ compiler, DeviceError for a target that this machine or version lacks.
     """
@@ -60,7 +64,7 @@ def compile(
         from irc.proof.report import refuse
 
         refuse(verdicts)
-    return Program(graph, verdicts, source, dict(sizes or {}), precision, target)
+    return Program(graph, verdicts, source, dict(sizes or {}), precision, target, schedule)
 
 
 def read(program: str | Path) -> Source:

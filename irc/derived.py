@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from irc import stored
 from irc.codegen.kernel import Kernel, Storage
+from irc.codegen.schedule import Schedule
 from irc.compiled import Derived
 from irc.differentiate import differentiable
 from irc.error import InputError
 from irc.interpret import interpret
 from irc.ir import cotangent_name, shape
-from irc.runtime import cpu
+from irc.runtime import cpu, machine
 from irc.runtime.arrays import Array, take
 from irc.runtime.execute import run
 from irc.runtime.memory import allocate
@@ -104,22 +105,23 @@ class Derivatives:
         along = tuple(n for n in differentiable(self.graph) if tangent_name(n) in moves)
         known = {**program.fixed, **{name: sizes[name] for name in program.features}}
         key = (second_order, along, tuple(known.items()))
+        schedule = Schedule(machine.caches())
 
-        def derived(fused: bool) -> Derived:
+        def derived(schedule: Schedule | None) -> Derived:
             from irc.pipeline import tangents  # not needed, nor its imports, for kernels that are stored
 
-            return tangents(self.graph, program.text, known, program.precision, along, second_order, fused)
+            return tangents(self.graph, program.text, known, program.precision, along, second_order, schedule)
 
         def with_text() -> tuple[Derived, str]:
-            made = derived(True)
+            made = derived(schedule)
             return made, made.source
 
         with self._lock:
             if key not in self._made and program.target == "reference":
-                self._made[key] = _Kernels(derived(False), None, {})
+                self._made[key] = _Kernels(derived(None), None, {})
             elif key not in self._made:
                 what = " ".join(("hvp" if second_order else "jvp", *along))
-                found, library, _ = stored.kernels(program.text, known, program.precision, with_text, what)
+                found, library, _ = stored.kernels(program.text, known, program.precision, with_text, schedule, what)
                 assert isinstance(found, Derived) and found.fused is not None
                 self._made[key] = _Kernels(found, library, {k.name: k for k in found.fused.kernels})
             return self._made[key]

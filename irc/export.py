@@ -43,7 +43,7 @@ def export(program: Program, folder: Path) -> tuple[Path, ...]:
         "backward": _plan(built.compiled.backward) if built.compiled.backward is not None else None,
     }
     manifest.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
-    toolchain.compile(render(kernels, name, program.text.text, made), binary)
+    toolchain.compile(render(kernels, name, program.text.text, made, program.schedule(program.fixed)), binary)
     binary.with_suffix(".cpp").rename(source)
     return paths
 

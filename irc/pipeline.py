@@ -13,6 +13,7 @@ from irc.arrange import arrange, arrange_both
 from irc.build import build
 from irc.codegen.kernel import Storage
 from irc.codegen.render import render
+from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Derived, Fused, Precision
 from irc.differentiate import differentiable, differentiate
 from irc.error import Error, SpecError
@@ -44,19 +45,21 @@ def front(source: Source) -> Graph:
     return graph
 
 
-def back(graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision, fused: bool = True) -> Compiled:
-    """A graph to the source of its kernels, forward and backward; not `fused`, to the graphs that the interpreter runs.
-    Raises Error where some step does not fuse."""
+def back(
+    graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision, schedule: Schedule | None
+) -> Compiled:
+    """A graph to the source of its kernels, forward and backward, in tiles as the schedule has them; without one, to
+    the graphs that the interpreter runs. Raises Error where some step does not fuse."""
     forward_graph = traced("specialise", lambda: simplify(specialise(graph, sizes)))
     verify(forward_graph)
     backward_graph = None
     if differentiable(forward_graph):
         backward_graph = traced("differentiate", lambda: differentiate(forward_graph))
         verify(backward_graph)
-    if not fused:
+    if schedule is None:
         return Compiled(forward_graph, backward_graph, NO_STEPS, NO_STEPS if backward_graph else None, None, "")
     try:
-        return _steps(forward_graph, backward_graph, source, precision)
+        return _steps(forward_graph, backward_graph, source, precision, schedule)
     except NotFusible as reason:
         raise _unfused(graph, "kernels", reason) from reason
 
@@ -68,7 +71,9 @@ def _unfused(graph: Graph, what: str, reason: NotFusible) -> Error:
     return Error(f'{graph.name}: its {what} do not fuse ({reason}); target="reference" computes them')
 
 
-def _steps(forward_graph: Graph, backward_graph: Graph | None, source: Source, precision: Precision) -> Compiled:
+def _steps(
+    forward_graph: Graph, backward_graph: Graph | None, source: Source, precision: Precision, schedule: Schedule
+) -> Compiled:
     saved = tuple(n.name for n in backward_graph.inputs if n.role == "saved") if backward_graph else ()
     forward = traced("fuse", lambda: fuse(forward_graph, precision, saved))
     backward, choice = None, None
@@ -84,20 +89,20 @@ def _steps(forward_graph: Graph, backward_graph: Graph | None, source: Source, p
         both = partial(arrange_both, forward, backward, forward_graph, backward_graph)
         forward, backward, choice = traced("arrange", both)
     kernels = forward.kernels + (backward.kernels if backward else ())
-    text = traced("render", lambda: render(kernels, forward_graph.name, source.text))
+    text = traced("render", lambda: render(kernels, forward_graph.name, source.text, schedule=schedule))
     return Compiled(forward_graph, backward_graph, forward, backward, choice, text)
 
 
 def tangents(
     graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision, along: Collection[str],
-    second_order: bool, fused: bool,
+    second_order: bool, schedule: Schedule | None,
 ) -> Derived:  # fmt: skip
-    """A graph to the source of the kernels of its tangents, or of those of its gradients, along some inputs. Raises
-    Error where some step does not fuse."""
+    """A graph to the source of the kernels of its tangents, or of those of its gradients, along some inputs; `schedule`
+    as for `back`. Raises Error where some step does not fuse."""
     forward = traced("specialise", lambda: simplify(specialise(graph, sizes)))
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)
-    if not fused:
+    if schedule is None:
         return Derived(made, None, "")
     known: dict[str, Storage] = {}  # cotangents and tangents have the element types of their outputs
     try:
@@ -107,7 +112,9 @@ def tangents(
         steps = arrange(traced("fuse", lambda: fuse(made, precision, (), known)))
     except NotFusible as reason:
         raise _unfused(graph, "second derivatives" if second_order else "tangents", reason) from reason
-    return Derived(made, steps, traced("render", lambda: render(steps.kernels, made.name, source.text)))
+    return Derived(
+        made, steps, traced("render", lambda: render(steps.kernels, made.name, source.text, schedule=schedule))
+    )
 
 
 def traced(name: str, run: Callable[[], T]) -> T:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from irc import stored
+from irc import stored, tuned
 from irc.codegen.expr import Kind
 from irc.codegen.kernel import Kernel, Storage
+from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Precision, arguments
 from irc.contract import check_accesses, check_facts
 from irc.error import InputError, SpecWarning
@@ -53,13 +54,14 @@ class Program:
 
     def __init__(
         self, graph: Graph, verdicts: Sequence[Verdict], source: Source, sizes: Mapping[str, int],
-        precision: Precision, target: str,
+        precision: Precision, target: str, schedule: Schedule | None = None,
     ) -> None:  # fmt: skip
         self.graph = graph
         self.text = source
         self.target = target
         self.precision = precision
         self.fixed = dict(sizes)
+        self._schedule = schedule
         self.verdicts: dict[str, Verdict] = {verdict.text: verdict for verdict in verdicts}
         declared = {name for name, _ in graph.sizes}
         for name, value in sizes.items():
@@ -86,21 +88,44 @@ class Program:
             return self._built[key]
 
     def _build(self, sizes: Mapping[str, int]) -> Built:
-        def compiled() -> Compiled:
+        def compiled(schedule: Schedule | None) -> Compiled:
             from irc.pipeline import back  # not needed, nor its imports, for kernels that are stored
 
-            return back(self.graph, self.text, sizes, self.precision, self.target != "reference")
+            return back(self.graph, self.text, sizes, self.precision, schedule)
 
         def with_text() -> tuple[Compiled, str]:
-            made = compiled()
+            made = compiled(schedule)
             return made, made.source
 
         if self.target == "reference":
-            return Built(compiled(), None, None, {})
-        found, library, directory = stored.kernels(self.text, sizes, self.precision, with_text)
+            return Built(compiled(None), None, None, {})
+        schedule = self.schedule(sizes)
+        found, library, directory = stored.kernels(self.text, sizes, self.precision, with_text, schedule)
         assert isinstance(found, Compiled)
         fused = [f for f in (found.forward, found.backward) if f is not None]
         return Built(found, library, directory, {k.name: k for f in fused for k in f.kernels})
+
+    def schedule(self, sizes: Mapping[str, int]) -> Schedule:
+        """The tiles of kernels compiled for these sizes: as given, else as `irc tune` has stored them."""
+        if self._schedule is not None:
+            return self._schedule
+        return tuned.schedule(self.text, self.kernel_sizes(sizes), self.precision)
+
+    def scheduled(self, schedule: Schedule, sizes: Mapping[str, int]) -> Program:
+        """The same program with sizes of its own fixed, in tiles of the schedule."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SpecWarning)  # they have been shown
+            verdicts = tuple(self.verdicts.values())
+            return Program(self.graph, verdicts, self.text, sizes, self.precision, self.target, schedule)
+
+    def kernel_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Those that the kernels hold as constants whatever else is fixed."""
+        return {name: sizes[name] for name in feature_sizes(specialise(self.graph, {})) if name in sizes}
+
+    def measured_through(self, sizes: Mapping[str, int], library: cpu.Library) -> None:
+        """From now on, calls of these sizes run the same kernels in another loaded library, which watches them."""
+        key = tuple(sizes[name] for name in self.features)
+        self._built[key] = replace(self.built(sizes), library=library)
 
     def _latest(self) -> Built:
         if not self._built:

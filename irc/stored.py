@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
+from irc.codegen.schedule import Schedule
 from irc.compiled import Precision
 from irc.grammar.source import Source
 from irc.ir import Graph
@@ -44,7 +45,7 @@ def front(source: Source, build: Callable[[], Proved]) -> Proved:
 
 def kernels(
     source: Source, sizes: Mapping[str, int], precision: Precision, build: Callable[[], tuple[object, str]],
-    what: str = "kernels",
+    schedule: Schedule, what: str = "kernels",
 ) -> tuple[object, cpu.Library, Path]:  # fmt: skip
     """What `build` makes (a result, and the C++ of its kernels) with the loaded library, and where they lie. `what`
     tells apart the results for one text."""
@@ -58,7 +59,15 @@ def kernels(
             toolchain.compile(text, directory / LIBRARY, tools)
         (directory / COMPILED).write_bytes(pickle.dumps(compiled))
 
-    parts = (what, source.name, source.text, repr(sorted(sizes.items())), repr(precision), fingerprint())
+    parts = (
+        what,
+        source.name,
+        source.text,
+        repr(sorted(sizes.items())),
+        repr(precision),
+        repr(schedule),
+        fingerprint(),
+    )
     directory = store.get_or_build(store.key(parts, tools.flags, tools.version), write)
     compiled = pickle.loads((directory / COMPILED).read_bytes())
     return compiled, cpu.Library(directory / LIBRARY), directory

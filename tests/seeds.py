@@ -49,8 +49,8 @@ def in_source(pattern: str, replacement: str) -> Plant:
     def plant(monkeypatch: pytest.MonkeyPatch, hits: list[str]) -> None:
         honest = pipeline.render
 
-        def broken(*given: Any) -> str:
-            text, count = re.subn(pattern, replacement, honest(*given))
+        def broken(*given: Any, **named: Any) -> str:
+            text, count = re.subn(pattern, replacement, honest(*given, **named))
             hits.extend([pattern] * count)
             return text
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import irc
 from irc import pipeline
 from irc.codegen.expr import Kind
+from irc.codegen.schedule import Schedule
 from irc.compiled import Precision
 from irc.differentiate import differentiable
 from irc.interpret import size_value
@@ -208,7 +209,7 @@ def test_dot_tests_of_random_programs(random: RandomProgram, seed: int) -> None:
 def within_the_law(program: irc.Program, sizes: dict[str, int], second_order: bool) -> None:
     """Assert that the derivatives fuse, and that what lies in memory has no query and key index of its own."""
     names, f32 = differentiable(program.graph), Precision("f32", "f32")
-    derived = tangents(program.graph, program.text, sizes, f32, names, second_order, True)
+    derived = tangents(program.graph, program.text, sizes, f32, names, second_order, Schedule())
     assert derived.fused is not None
     returned = {name for _, name in derived.graph.outputs}
     for tensor in derived.fused.plan.tensors:

@@ -1,0 +1,96 @@
+"""Sizes of tiles: those of the least traffic, by a small model of registers and two caches, or those measured.
+
+**Registers.** A block of dots is BLOCK columns by VECTORS vectors of rows (8 by 3 where there are 32 registers, 4 by 3
+where there are 16): its accumulators, VECTORS operands and one broadcast are all that a core can hold, and twice the 8
+to 10 multiplications that it has under way. So a row panel is always of VECTORS vectors, and what is left to choose is
+how many `panels` make a tile of rows, and how many `columns` a tile of columns has.
+
+**Caches.** For each (row, column) pair a panel moves, in bytes to or from the second cache:
+
+    walked   row / columns       operands and sums of a row are read, and sums written, once a column tile; several
+                                 times as dear where a tile of rows and one of columns do not fit that cache together
+    packed   2 column / rows     operands of columns are read and written once a tile of rows
+    spilled  kept                tile values are written, and read again in order, ahead of their use: for nothing while
+                                 those of a panel and a column tile fit the first cache, in proportion to what does
+                                 not, and all from 3/2 of it on
+
+Longer column tiles divide the first, until they pay the third. More panels divide the second; beyond the most of PANELS
+there is little left to save, and the last tiles leave threads idle. The evidence is
+benchmarks/results/2026-11-25-sweep.json: tests/test_schedule.py holds the model's choice against the best of every
+sweep there, of f32 and bf16, D = 64 and 256. No size of tiles there takes 10 % longer than the best: much is forgiven.
+A machine that differs is measured by `irc tune`, and its choices are data: they change speed alone, never what a kernel
+means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+VECTORS = 3  # of a row panel
+LANES = 16  # numbers in a vector, the most there are: 64 bytes of f32
+PANELS = (2, 4)
+COLUMNS = (48, 96, 192, 256)
+FAR = 4  # how much dearer a byte is from beyond the second cache
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """Bytes of one core's first and second data cache. As they stand here where a machine does not tell."""
+
+    first: int = 48 << 10
+    second: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """A tile of rows has `panels` panels, a tile of columns `columns` columns, a multiple of 16.
+    Raises ValueError for sizes that the templates cannot make."""
+
+    panels: int
+    columns: int
+
+    def __post_init__(self) -> None:
+        if self.panels < 1 or self.columns < 16 or self.columns % 16:
+            raise ValueError(f"tiles of {self.panels} panels and {self.columns} columns")
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`chosen` tiles by the kernel's name; those of other kernels are by the model, for `caches`."""
+
+    caches: Caches = Caches()
+    chosen: tuple[tuple[str, Tiles], ...] = ()
+
+    def tiles(self, kernel: str, footprint: Footprint) -> Tiles:
+        chosen: Mapping[str, Tiles] = dict(self.chosen)
+        return chosen[kernel] if kernel in chosen else best(footprint, self.caches)
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes that a tile kernel keeps of a pair, walks through of a row (its operands as they are packed, and its sums
+    twice, as they are read and written), and packs of a column. `number`: the bytes of one number in registers."""
+
+    kept: int
+    row: int
+    column: int
+    number: int = 4
+
+
+def best(footprint: Footprint, caches: Caches) -> Tiles:
+    """The tiles that cost least; of equals the smaller."""
+    candidates = [Tiles(panels, columns) for panels in PANELS for columns in COLUMNS]
+    return min(candidates, key=lambda tiles: cost(footprint, tiles, caches))
+
+
+def cost(footprint: Footprint, tiles: Tiles, caches: Caches) -> float:
+    """Bytes to and from the second cache for each pair, as the head of this file has it."""
+    panel = VECTORS * LANES * 4 // footprint.number
+    rows = tiles.panels * panel
+    near = footprint.row * rows + footprint.column * tiles.columns <= caches.second
+    walked = footprint.row / tiles.columns * (1 if near else FAR)
+    packed = 2 * footprint.column / rows
+    excess = footprint.kept * panel * tiles.columns - caches.first
+    spilled = footprint.kept * min(max(excess / (caches.first / 2), 0), 1)
+    return walked + packed + spilled

@@ -1,0 +1,32 @@
+"""The machine's data caches, which tiles are chosen for."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from irc.codegen.schedule import Caches
+
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+UNITS = {"K": 1 << 10, "M": 1 << 20}
+
+
+@lru_cache(maxsize=1)
+def caches() -> Caches:
+    """As Linux tells them; a size that it does not tell, or that no processor has, as `Caches` has it."""
+    return read(CACHES)
+
+
+def read(folder: Path) -> Caches:
+    """From a folder index*/{level,type,size} as Linux makes it."""
+    found: dict[str, int] = {}
+    for index in folder.glob("index*"):
+        try:
+            level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+        except OSError:
+            continue
+        if kind in ("Data", "Unified") and size[:-1].isdecimal() and size[-1] in UNITS:
+            found[level] = int(size[:-1]) * UNITS[size[-1]]
+    usual = Caches()
+    first, second = found.get("1", usual.first), found.get("2", usual.second)
+    return Caches(first, second) if 8 << 10 <= first < second else usual
