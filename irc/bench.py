@@ -82,17 +82,24 @@ class Watched(Timed):
         self.idle = 0.0
         self.work: dict[str, Work] = {}
 
-    def call(self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int) -> None:
+    def bound(
+        self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
+    ) -> Callable[[Mapping[str, Any]], None]:
+        run = super().bound(kernel, tensors, sizes, threads)
         if kernel.name not in self.work:
             self.work[kernel.name] = work(kernel, tensors, sizes)
-        start = self.clock()
-        super().call(kernel, tensors, sizes, threads)
-        seconds = self.clock() - start
-        self._phases(self._counted)
-        if any(self._counted):
-            for name, counted in zip(PHASES, self._counted, strict=True):
-                self.phases[name] += counted
-            self.idle += max(0.0, threads * seconds - sum(self._counted))
+
+        def call(tensors: Mapping[str, Any]) -> None:
+            start = self.clock()
+            run(tensors)
+            seconds = self.clock() - start
+            self._phases(self._counted)
+            if any(self._counted):
+                for name, counted in zip(PHASES, self._counted, strict=True):
+                    self.phases[name] += counted
+                self.idle += max(0.0, threads * seconds - sum(self._counted))
+
+        return call
 
     def take_phases(self) -> dict[str, float]:
         """Seconds of threads in each phase since the last time; those of no phase are `waiting`."""

@@ -29,10 +29,17 @@ class Timed(cpu.Library):
         self.clock = clock
         self._seconds: dict[str, float] = {}
 
-    def call(self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int) -> None:
-        start = self.clock()
-        super().call(kernel, tensors, sizes, threads)
-        self._seconds[kernel.name] = self._seconds.get(kernel.name, 0.0) + self.clock() - start
+    def bound(
+        self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
+    ) -> Callable[[Mapping[str, Any]], None]:
+        run = super().bound(kernel, tensors, sizes, threads)
+
+        def call(tensors: Mapping[str, Any]) -> None:
+            start = self.clock()
+            run(tensors)
+            self._seconds[kernel.name] = self._seconds.get(kernel.name, 0.0) + self.clock() - start
+
+        return call
 
     def take(self) -> dict[str, float]:
         """Seconds by the kernel's name since the last time."""

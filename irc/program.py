@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from irc import stored, tuned
+from irc.calls import Built, PreparedCall
 from irc.codegen.expr import Kind
 from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
@@ -20,12 +21,10 @@ from irc.compiled import Compiled, Precision, arguments
 from irc.contract import check_accesses, check_facts
 from irc.error import InputError, SpecWarning
 from irc.grammar.source import Source
-from irc.interpret import interpret
 from irc.ir import Graph, Input, cotangent_name
 from irc.proof.verdict import Verdict
 from irc.runtime import cpu
-from irc.runtime.arrays import DTYPE, give, take
-from irc.runtime.execute import run
+from irc.runtime.arrays import DTYPE, give, signature, take
 from irc.runtime.sizes import infer
 from irc.specialise import feature_sizes, specialise
 
@@ -33,16 +32,7 @@ if TYPE_CHECKING:
     from irc.derived import Derivatives
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Built:
-    """Kernels for one choice of feature sizes, loaded."""
-
-    compiled: Compiled
-    library: cpu.Library | None  # None: the interpreter
-    directory: Path | None
-    kernels: Mapping[str, Kernel]
+PREPARED_KEPT = 64  # signatures of arguments
 
 
 class Program:
@@ -74,6 +64,9 @@ class Program:
         self.features = feature_sizes(specialise(graph, sizes))
         self._built: dict[tuple[int, ...], Built] = {}
         self._lock = threading.Lock()
+        self._arguments = [(n.name, self.storage(n)) for n in arguments(graph)]
+        self._prepared: OrderedDict[Hashable, PreparedCall] = OrderedDict()
+        self._kind = next((n.name for n in arguments(graph) if n.kind is Kind.FLOAT and n.shape), None)
         if not self.features:
             self.built({})
 
@@ -126,6 +119,8 @@ class Program:
         """From now on, calls of these sizes run the same kernels in another loaded library, which watches them."""
         key = tuple(sizes[name] for name in self.features)
         self._built[key] = replace(self.built(sizes), library=library)
+        with self._lock:
+            self._prepared.clear()
 
     def _latest(self) -> Built:
         if not self._built:
@@ -150,16 +145,15 @@ class Program:
 
     def __call__(self, **arrays: Any) -> Any:
         """The returned outputs in order; one alone is not a tuple. Arguments by name; results are of their kind."""
-        outputs = tuple(self.forward(**arrays).outputs.values())
+        call, taken, like = self._call(arrays)
+        values = call.forward(taken, keep=False)
+        outputs = tuple([give(values[name], like) for _, name in self.graph.outputs])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def forward(self, **arrays: Any) -> Run:
         """Run the program and keep what `backward` needs. Raises InputError naming whatever does not fit."""
-        taken, sizes, like = self._taken(arrays)
-        built = self.built(sizes)
-        values = self._forward(built, taken, sizes)
-        outputs = {public: values[name] for public, name in self.graph.outputs}
-        return Run(self, built, taken, values, sizes, like, outputs)
+        call, taken, like = self._call(arrays)
+        return Run(self, call, taken, like)
 
     def jvp(self, inputs: Mapping[str, Any], tangents: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Outputs, and their derivatives along `tangents` (forward mode), both by name.
@@ -192,6 +186,42 @@ class Program:
 
         return Derivatives(self)
 
+    def _call(self, arrays: Mapping[str, Any]) -> tuple[PreparedCall, dict[str, Any], Any]:
+        """The call prepared for arguments like these; the arguments as it takes them, checked; one whose kind the
+        results take."""
+        if len(arrays) != len(self._arguments) or any(name not in arrays for name, _ in self._arguments):
+            self._names(arrays, [name for name, _ in self._arguments])
+        values: dict[str, Any] = {}
+        key: list[Hashable] = [cpu.threads()]
+        for name, storage in self._arguments:
+            value = arrays[name]
+            layout = signature(value)
+            if layout is None:
+                try:
+                    value = take(name, value, storage)
+                except InputError:
+                    self._taken(arrays)  # it may not be the first that is wrong
+                    raise
+                layout = value.shape, value.strides
+            values[name] = value
+            key.append(layout)
+        found = tuple(key)
+        with self._lock:
+            call = self._prepared.get(found)
+            if call is not None:
+                self._prepared.move_to_end(found)
+        if call is None:
+            call = self._prepare(arrays, cpu.threads())
+            with self._lock:
+                self._prepared[found] = call
+                if len(self._prepared) > PREPARED_KEPT:
+                    self._prepared.popitem(last=False)
+        return call, call.arguments(values), None if self._kind is None else arrays[self._kind]
+
+    def _prepare(self, arrays: Mapping[str, Any], threads: int) -> PreparedCall:
+        taken, sizes, _ = self._taken(arrays)
+        return PreparedCall(self.graph, self.built(sizes), dict(self._arguments), arrays, taken, sizes, threads)
+
     def _taken(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, int], Any]:
         """The arguments of a call, checked; the sizes that follow; an argument whose kind the results take."""
         inputs = arguments(self.graph)
@@ -201,7 +231,7 @@ class Program:
         sizes = infer([(n.name, n.shape) for n in inputs], shapes, self.graph.sizes, self.fixed)
         check_facts(self.graph, taken, sizes)
         check_accesses(self.graph, taken, sizes)
-        return taken, sizes, next((arrays[n.name] for n in inputs if n.kind is Kind.FLOAT and n.shape), None)
+        return taken, sizes, None if self._kind is None else arrays[self._kind]
 
     def storage(self, node: Input) -> Storage:
         """The element type of an argument."""
@@ -217,42 +247,19 @@ class Program:
             if name not in wanted:
                 raise InputError(f"{name}: unknown; {self.graph.name} takes {', '.join(wanted)}")
 
-    def _forward(self, built: Built, tensors: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
-        """Outputs and what `backward` needs, by the names of the graph."""
-        compiled = built.compiled
-        if built.library is None:
-            return interpret(compiled.forward_graph, tensors, sizes)
-        keep = compiled.choice is not None and compiled.choice.keep(sizes)
-        plan, threads = compiled.forward.plan, cpu.threads()
-        return run(plan, built.library, built.kernels, tensors, sizes, threads, keep=keep)
-
-    def _backward(
-        self, built: Built, tensors: Mapping[str, Array], owned: dict[str, Array], sizes: Mapping[str, int]
-    ) -> dict[str, Array]:
-        """Gradients, by the names of the graph. `owned` is used up."""
-        graph, fused = built.compiled.backward_graph, built.compiled.backward
-        assert graph is not None and fused is not None
-        if built.library is None:
-            return interpret(graph, {**tensors, **owned}, sizes)
-        return run(fused.plan, built.library, built.kernels, tensors, sizes, cpu.threads(), owned)
-
 
 class Run:
     """One forward run: `outputs` by name, and `backward`."""
 
-    def __init__(
-        self, program: Program, built: Built, inputs: Mapping[str, Array], values: dict[str, Array],
-        sizes: Mapping[str, int], like: Any, outputs: Mapping[str, Array],
-    ) -> None:  # fmt: skip
+    def __init__(self, program: Program, call: PreparedCall, inputs: Mapping[str, Any], like: Any) -> None:
         self._program = program
-        self._built = built
+        self._call = call
         self._inputs = inputs
-        self._values = values
-        self._sizes = sizes
+        self._values = call.forward(inputs, keep=True)
         self._like = like
-        self._raw = outputs
+        self._raw = {public: self._values[name] for public, name in program.graph.outputs}
         self._lock = threading.Lock()
-        self.outputs: dict[str, Any] = {name: self._give(array) for name, array in outputs.items()}
+        self.outputs: dict[str, Any] = {name: self._give(array) for name, array in self._raw.items()}
 
     def _give(self, array: Array) -> Any:
         return give(array, self._like)
@@ -264,7 +271,7 @@ class Run:
         run kept; a further one runs it again. Raises InputError for a cotangent of no output, or of another shape or
         element type than its output's.
         """
-        compiled = self._built.compiled
+        compiled = self._call.built.compiled
         graph = compiled.backward_graph
         if graph is None:
             raise InputError(f"{self._program.graph.name} has no floating input or param to differentiate")
@@ -281,17 +288,17 @@ class Run:
             node_name = cotangent_name(name)
             if node_name in graph.by_name:
                 tensors[node_name] = self._cotangent(name, output, cotangents.get(name))
-        values = self._program._backward(self._built, tensors, self._own(), self._sizes)
+        values = self._call.backward(tensors, self._own())
         return {name: self._give(values[gradient]) for name, gradient in graph.outputs}
 
     def _own(self) -> dict[str, Array]:
         """What the forward run kept for one backward run alone; it is the caller's now."""
-        compiled = self._built.compiled
+        compiled = self._call.built.compiled
         names = (*compiled.used_up, *compiled.forward.plan.kept)
         with self._lock:
             own = {name: self._values.pop(name) for name in names if name in self._values}
         if any(name not in own for name in compiled.used_up):
-            values = self._program._forward(self._built, self._inputs, self._sizes)
+            values = self._call.forward(self._inputs, keep=True)
             own = {name: values[name] for name in names if name in values}
         return own
 

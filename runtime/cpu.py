@@ -1,6 +1,6 @@
 """Calls into a compiled library, by the ABI in `codegen/kernel.py`.
 
-What the C code cannot check is checked here before every call: element type, rank, layout, writability. A mismatch
+What the C code cannot check is checked here, once for a layout: element type, rank, layout, writability. A mismatch
 is a defect of the compiler, so it is a ValueError naming kernel and tensor. ctypes releases the GIL during a call.
 """
 
@@ -10,13 +10,12 @@ import ctypes
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from struct import Struct
+from typing import Any, NoReturn
 
 from irc.codegen.kernel import Kernel
-from irc.runtime.arrays import DTYPE, Array
+from irc.runtime.arrays import DTYPE, Array, address
 from irc.runtime.errors import InputError, ToolchainError
-
-LAYOUTS_KEPT = 256
 
 # OpenMP's threads sleep between kernels: spinning ones starve the BLAS threads that the products between them use.
 # Only a default, and only where no other library has started OpenMP before.
@@ -43,66 +42,57 @@ class Library:
             self._library = ctypes.CDLL(str(path))
         except OSError as error:
             raise ToolchainError(f"the compiled library cannot be loaded: {error}") from error
-        self._functions: dict[str, _Function] = {}
 
     def call(self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int) -> None:
         """Run one kernel over the tensors and sizes that its declaration names, on at most `threads` threads."""
-        function = self._functions.get(kernel.name)
-        if function is None or function.kernel is not kernel:
-            function = self._functions[kernel.name] = _Function(self._library, kernel)
-        function([tensors[t.name] for t in kernel.tensors], [sizes[s] for s in kernel.sizes], threads)
+        self.bound(kernel, tensors, sizes, threads)(tensors)
 
-
-class _Function:
-    """One kernel with its argument arrays' types, and the stride arrays of the layouts seen lately."""
-
-    def __init__(self, library: ctypes.CDLL, kernel: Kernel) -> None:
+    def bound(
+        self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
+    ) -> Callable[[Mapping[str, Any]], None]:
+        """The kernel for sizes, threads and the layouts of these tensors: a function of tensors in just those layouts,
+        which are not checked again. They may be of any library whose addresses `arrays.address` tells."""
         try:
-            self._code: Callable[..., None] = getattr(library, kernel.name)
+            code: Callable[..., None] = getattr(self._library, kernel.name)
         except AttributeError as error:
             raise ValueError(f"kernel {kernel.name} is not in the compiled library") from error
-        self._code.restype = None
-        self._code.argtypes = (
-            ctypes.c_void_p,
-            ctypes.c_void_p,
-            ctypes.c_void_p,
-            ctypes.c_int,
+        code.argtypes = (ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)  # type: ignore[attr-defined]
+        code.restype = None  # type: ignore[attr-defined]
+        names = [t.name for t in kernel.tensors]
+        arrays = [tensors[name] for name in names]
+        _check(kernel, arrays)
+        pack = Struct(f"{len(names)}P").pack
+        strides, counts = (
+            _Strides(arrays),
+            (ctypes.c_int64 * max(1, len(kernel.sizes)))(*[sizes[s] for s in kernel.sizes]),
         )
-        self.kernel = kernel
-        self._pointers = ctypes.c_void_p * max(1, len(kernel.tensors))
-        self._sizes = ctypes.c_int64 * max(1, len(kernel.sizes))
-        self._layouts: dict[tuple[tuple[int, ...], ...], _Strides] = {}
+        at_most = max(1, threads)
 
-    def __call__(self, arrays: Sequence[Array], sizes: Sequence[int], threads: int) -> None:
-        layout = tuple(a.strides for a in arrays)
-        self._check(arrays)
-        strides = self._layouts.get(layout)
-        if strides is None:
-            if len(self._layouts) >= LAYOUTS_KEPT:
-                self._layouts = {}
-            strides = self._layouts[layout] = _Strides(arrays)
-        data = self._pointers(*[a.__array_interface__["data"][0] for a in arrays])
-        self._code(data, strides.pointers, self._sizes(*sizes), max(1, threads))
+        def call(tensors: Mapping[str, Any]) -> None:
+            code(pack(*[address(tensors[name]) for name in names]), strides.pointers, counts, at_most)
 
-    def _check(self, arrays: Sequence[Array]) -> None:
-        for tensor, array in zip(self.kernel.tensors, arrays, strict=True):
-            if array.dtype != DTYPE[tensor.storage]:
-                self._refuse(tensor.name, f"is {array.dtype}, not {tensor.storage}")
-            if array.ndim != tensor.rank:
-                self._refuse(tensor.name, f"has {array.ndim} axes, not {tensor.rank}")
-            flags = array.flags
-            if tensor.written and not flags.writeable:
-                self._refuse(tensor.name, "cannot be written")
-            if flags.c_contiguous and flags.aligned:
-                continue
-            size = array.itemsize
-            if not flags.aligned or any(s % size for s in array.strides):
-                self._refuse(tensor.name, "is not aligned to its elements")
-            if array.strides[-1] != size and array.shape[-1] > 1 and array.size:
-                self._refuse(tensor.name, "has a last axis that is not contiguous")
+        return call
 
-    def _refuse(self, tensor: str, what: str) -> None:
-        raise ValueError(f"kernel {self.kernel.name}: tensor {tensor} {what}")
+
+def _check(kernel: Kernel, arrays: Sequence[Array]) -> None:
+    def refuse(what: str) -> NoReturn:
+        raise ValueError(f"kernel {kernel.name}: tensor {tensor.name} {what}")
+
+    for tensor, array in zip(kernel.tensors, arrays, strict=True):
+        if array.dtype != DTYPE[tensor.storage]:
+            refuse(f"is {array.dtype}, not {tensor.storage}")
+        if array.ndim != tensor.rank:
+            refuse(f"has {array.ndim} axes, not {tensor.rank}")
+        flags = array.flags
+        if tensor.written and not flags.writeable:
+            refuse("cannot be written")
+        if flags.c_contiguous and flags.aligned:
+            continue
+        size = array.itemsize
+        if not flags.aligned or any(s % size for s in array.strides):
+            refuse("is not aligned to its elements")
+        if array.strides[-1] != size and array.shape[-1] > 1 and array.size:
+            refuse("has a last axis that is not contiguous")
 
 
 class _Strides:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
-from typing import Protocol, assert_never
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, Protocol, assert_never
 
 import numpy as np
 
@@ -18,7 +18,23 @@ from irc.runtime.sizes import evaluate
 class Library(Protocol):
     """What a plan needs of compiled kernels; `runtime.cpu.Library` is one."""
 
-    def call(self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int) -> None: ...
+    def bound(
+        self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
+    ) -> Callable[[Mapping[str, Any]], None]: ...
+
+
+def direct(plan: Plan) -> frozenset[str]:
+    """Arguments of the plan that only kernels read: of these a prepared run needs no more than the addresses."""
+    used = {tensor for _, tensor in plan.outputs} | {*plan.saved, *plan.kept}
+    for step in plan.steps:
+        match step:
+            case Product(_, _, _, left, right):
+                used |= {left.tensor, right.tensor}
+            case View(_, _, operand):
+                used.add(operand.tensor)
+            case SumChunks(_, source):
+                used.add(source)
+    return frozenset(t.name for t in plan.tensors if t.role != "temporary" and t.name not in used)
 
 
 def run(
@@ -31,17 +47,19 @@ def run(
     owned: MutableMapping[str, Array] | None = None,
     keep: bool = False,
 ) -> dict[str, Array]:
-    """The plan's outputs and saved tensors, by tensor name, and with `keep` those of `plan.kept`.
+    """One run of a plan: see Prepared."""
+    return Prepared(plan, library, kernels, tensors, sizes, threads, owned or {}, keep).run(tensors, owned)
 
-    tensors: the plan's arguments, in storage types and shapes that the plan gives; they are not written.
-    owned: arguments that are the run's own, to write over and to free: it takes them out of the mapping. They may be
-    those of `plan.kept`, which are then not computed.
+
+class Prepared:
+    """A plan for sizes, threads and the layouts of its arguments: what follows from these is worked out once.
+
+    tensors: the plan's arguments, in storage types and shapes that the plan gives. owned: those among them that are a
+    run's own. Safe to use from several threads: the first run notes how kernels are called, and what it notes is the
+    same whoever is first.
     Raises ValueError where an argument or a kernel does not fit the plan: a defect of the compiler, not of the call.
     """
-    return _Run(plan, library, kernels, tensors, sizes, threads, owned if owned is not None else {}, keep).run()
 
-
-class _Run:
     def __init__(
         self,
         plan: Plan,
@@ -50,32 +68,66 @@ class _Run:
         tensors: Mapping[str, Array],
         sizes: Mapping[str, int],
         threads: int,
-        owned: MutableMapping[str, Array],
+        owned: Mapping[str, Array],
         keep: bool,
     ) -> None:
-        self.plan = plan
         self.library = library
         self.kernels = kernels
         self.sizes = {**sizes, "chunks": threads}
         self.threads = threads
         self.storage: dict[str, Storage] = {t.name: t.storage for t in plan.tensors}
         self.shapes = {t.name: tuple(evaluate(e, self.sizes) for e in t.shape) for t in plan.tensors}
-        self.arrays: dict[str, Array] = {}
-        self.arguments: list[Array] = []
-        for name, array in tensors.items():
-            self._keep(name, array)
-            self.arguments.append(array)
-        self.done = frozenset(plan.again) if any(name in owned for name in plan.kept) else frozenset()
-        self.held = frozenset(plan.kept) if keep else frozenset()
-        while owned:
-            self._keep(*owned.popitem())
+        for name, array in (*tensors.items(), *owned.items()):
+            self._fits(name, array)
+        done = frozenset(plan.again) if any(name in owned for name in plan.kept) else frozenset()
+        held = frozenset(plan.kept) if keep else frozenset()
+        self.steps = [s for s in plan.steps if not (made := self._makes(s)) or not made <= done]
+        self.steps = [s for s in self.steps if not (isinstance(s, Release) and s.tensor in held)]
+        self.wanted = tuple(dict.fromkeys((*plan.saved, *held, *(tensor for _, tensor in plan.outputs))))
+        self.outputs = frozenset(tensor for _, tensor in plan.outputs)
+        self.direct = direct(plan)
+        self.calls: dict[int, Callable[[Mapping[str, Any]], None]] = {}
+        self.copies: dict[int, tuple[str, ...]] = {}
+        self.shared: frozenset[str] | None = None  # outputs that lie in the memory of an argument
 
-    def run(self) -> dict[str, Array]:
-        for step in self.plan.steps:
-            if not self._makes(step) or not self._makes(step) <= self.done:
-                self._step(step)
-        outputs = {tensor: self._own(self.arrays[tensor]) for _, tensor in self.plan.outputs}
-        return {**{name: self.arrays[name] for name in (*self.plan.saved, *self.held)}, **outputs}
+    def run(self, tensors: Mapping[str, Any], owned: MutableMapping[str, Array] | None = None) -> dict[str, Array]:
+        """The plan's outputs and saved tensors, by tensor name, and with `keep` those of `plan.kept`.
+
+        tensors: the plan's arguments, in the layouts that this was prepared for; they are not written. From the second
+        run on, those in `direct` may be anything with an address. owned: the run's own, to write over and to free: it
+        takes them out of the mapping. They may be those of `plan.kept`, which are then not computed.
+        """
+        arrays: dict[str, Any] = dict(tensors)
+        while owned:
+            name, array = owned.popitem()
+            arrays[name] = array
+            del array
+        for number, step in enumerate(self.steps):
+            match step:
+                case Call(kernel):
+                    self._call(number, self.kernels[kernel], arrays)
+                case Allocate(tensor, zero, order):
+                    arrays[tensor] = allocate(self.shapes[tensor], self.storage[tensor], zero, order)
+                case Product(result, _, _, left, right):
+                    operands = (arrays[left.tensor], arrays[right.tensor])
+                    arrays[result] = blas.product(step, *operands, self.sizes, self.storage[result])
+                    self._fits(result, arrays[result])
+                    del operands
+                case View(result, _, operand):
+                    arrays[result] = blas.view(step, arrays[operand.tensor], self.sizes)
+                    self._fits(result, arrays[result])
+                case SumChunks(result, source):
+                    arrays[result] = sum_chunks(arrays[source], self.storage[result])
+                    self._fits(result, arrays[result])
+                case Release(tensor):
+                    arrays.pop(tensor, None)
+                case _:
+                    assert_never(step)
+        if self.shared is None:
+            given = tuple(tensors.values())
+            self.shared = frozenset(n for n in self.outputs if any(np.may_share_memory(arrays[n], a) for a in given))
+        # An output shares no memory with an argument: writing to the one must not change the other.
+        return {name: arrays[name].copy() if name in self.shared else arrays[name] for name in self.wanted}
 
     def _makes(self, step: Step) -> frozenset[str]:
         """The tensors that the step makes or fills."""
@@ -89,43 +141,31 @@ class _Run:
             case _:
                 return frozenset()
 
-    def _step(self, step: Step) -> None:
-        match step:
-            case Allocate(tensor, zero, order):
-                self._keep(tensor, allocate(self.shapes[tensor], self.storage[tensor], zero, order))
-            case Call(kernel):
-                self._call(self.kernels[kernel])
-            case Product(result, _, _, left, right):
-                operands = (self.arrays[left.tensor], self.arrays[right.tensor])
-                self._keep(result, blas.product(step, *operands, self.sizes, self.storage[result]))
-            case View(result, _, operand):
-                self._keep(result, blas.view(step, self.arrays[operand.tensor], self.sizes))
-            case SumChunks(result, source):
-                self._keep(result, sum_chunks(self.arrays[source], self.storage[result]))
-            case Release(tensor):
-                if tensor not in self.held:
-                    self.arrays.pop(tensor, None)
-            case _:
-                assert_never(step)
-
-    def _keep(self, name: str, array: Array) -> None:
-        """Every array enters the table here, so that no kernel meets a shape that its sizes do not cover."""
+    def _fits(self, name: str, array: Array) -> None:
+        """No kernel meets a shape that its sizes do not cover."""
         if name in self.shapes and array.shape != self.shapes[name]:
             raise ValueError(f"tensor {name} has shape {array.shape}, its plan says {self.shapes[name]}")
-        self.arrays[name] = array
 
-    def _call(self, kernel: Kernel) -> None:
-        # A view may run along a dimension with a stride; kernels want the last axis contiguous. Copied at most once.
+    def _call(self, number: int, kernel: Kernel, arrays: dict[str, Any]) -> None:
+        """Run a kernel. A view may run along a dimension with a stride; kernels want the last axis contiguous."""
+        bound = self.calls.get(number)
+        if bound is not None:
+            for name in self.copies[number]:
+                arrays[name] = addressable(arrays[name])
+            return bound(arrays)
+        copies = []
         for tensor in kernel.tensors:
-            if tensor.name not in self.shapes or tensor.name not in self.arrays:
+            if tensor.name not in self.shapes or tensor.name not in arrays:
                 raise ValueError(f"kernel {kernel.name}: the plan has given no tensor {tensor.name}")
             if not tensor.written:
-                self.arrays[tensor.name] = addressable(self.arrays[tensor.name])
-        self.library.call(kernel, self.arrays, self.sizes, self.threads)
-
-    def _own(self, array: Array) -> Array:
-        """An output shares no memory with an argument: writing to the one must not change the other."""
-        return array.copy() if any(np.may_share_memory(array, a) for a in self.arguments) else array
+                array = addressable(arrays[tensor.name])
+                if array is not arrays[tensor.name]:
+                    copies.append(tensor.name)
+                    arrays[tensor.name] = array
+        bound = self.library.bound(kernel, arrays, self.sizes, self.threads)
+        self.copies[number] = tuple(copies)
+        self.calls[number] = bound
+        bound(arrays)
 
 
 def sum_chunks(source: Array, storage: Storage) -> Array:
