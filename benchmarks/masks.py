@@ -154,12 +154,15 @@ def verdicts(shape: tuple[int, int, int, int], rounds: int) -> None:
     cotangent = np.ones(shape, np.float32)
     for name in ASKED:
         _, _, run = masks(shape[2])[name].run(shape)
-        compiled = run._built.compiled
+        built = run._call.built
+        compiled = built.compiled
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "asked.so"
             asked = VERDICT.sub(repeated, compiled.source)
             toolchain.compile(f'extern "C" {{ int irc_repeats = 1; }}\n{asked}', path)
-            run._built = built = replace(run._built, library=cpu.Library(path))
+            run._call.built = built = replace(built, library=cpu.Library(path))
+            run._call._forward.clear()
+            run._call._backward.clear()
             assert built.library is not None
             repeats = ctypes.c_int.in_dll(built.library._library, "irc_repeats")
         shares = []
@@ -169,7 +172,7 @@ def verdicts(shape: tuple[int, int, int, int], rounds: int) -> None:
                 repeats.value = times
                 start = time.process_time()
                 if way == "forward":
-                    execute.run(compiled.forward.plan, built.library, built.kernels, run._inputs, run._sizes, 1)
+                    execute.run(compiled.forward.plan, built.library, built.kernels, run._inputs, run._call.sizes, 1)
                 else:
                     run.backward(o=cotangent)
                 least[times] = min(time.process_time() - start, least.get(times, np.inf))

@@ -38,6 +38,12 @@ class Nest:
     zero: str
     add: bool
 
+    @property
+    def points(self) -> str:
+        """How many there are."""
+        lanes = () if self.lanes is None else (self.lanes,)
+        return " * ".join(f"({c.bound})" for c in (*self.outer, *lanes, *self.inner, *self.over))
+
 
 def counters(axes: tuple[Axis, ...]) -> tuple[Counter, ...]:
     return tuple(Counter(identifier(axis.name), print_scalar(axis.size)) for axis in axes)

@@ -50,6 +50,9 @@ class PreparedCall:
         self.keeps = compiled.choice is not None and compiled.choice.keep(sizes)
         read = {load.tensor for fact in graph.facts for load in loads(fact.predicate)}
         read |= {load.tensor for access, _ in graph.accesses for i in access.indices for load in loads(i)}
+        # What a backward run reads, and the memory it uses up.
+        self.reads = compiled.backward_graph.inputs if compiled.backward_graph is not None else ()
+        self.used_up = compiled.used_up
         self._tables = any(name in read and array.ndim for name, array in taken.items())
         self._scalars = tuple(name for name, array in taken.items() if name in read and not array.ndim)
         self._checked = self._values(taken)
@@ -104,7 +107,7 @@ class PreparedCall:
         assert graph is not None and fused is not None
         if library is None:
             return interpret(graph, {**tensors, **owned}, self.sizes)
-        cotangents = [tensors[n.name].strides for n in graph.inputs if n.role == "cotangent"]
+        cotangents = [tensors[n.name].strides for n in self.reads if n.role == "cotangent"]
         key = (*cotangents, *owned)
         prepared = self._backward.get(key)
         if prepared is not None:

@@ -279,8 +279,8 @@ class Run:
             if name not in self._raw:
                 raise InputError(f"{name}: no output of that name; the outputs are {', '.join(self._raw)}")
         tensors: dict[str, Array] = {}
-        for node in graph.inputs:
-            if node.role == "saved" and node.name not in compiled.used_up:
+        for node in self._call.reads:
+            if node.role == "saved" and node.name not in self._call.used_up:
                 tensors[node.name] = self._values[node.name]
             elif node.role not in ("saved", "cotangent"):
                 tensors[node.name] = self._inputs[node.name]
@@ -294,10 +294,10 @@ class Run:
     def _own(self) -> dict[str, Array]:
         """What the forward run kept for one backward run alone; it is the caller's now."""
         compiled = self._call.built.compiled
-        names = (*compiled.used_up, *compiled.forward.plan.kept)
+        names = (*self._call.used_up, *compiled.forward.plan.kept)
         with self._lock:
             own = {name: self._values.pop(name) for name in names if name in self._values}
-        if any(name not in own for name in compiled.used_up):
+        if any(name not in own for name in self._call.used_up):
             values = self._call.forward(self._inputs, keep=True)
             own = {name: values[name] for name in names if name in values}
         return own

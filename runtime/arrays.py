@@ -29,6 +29,7 @@ DTYPE: dict[Storage, np.dtype[Any]] = {
     "bool": np.dtype(np.uint8),
 }
 INT32 = np.iinfo(np.int32)
+PLAIN = (np.ndarray, np.generic, bool, int, float)
 CPU_DEVICE = 1  # DLPack's kDLCPU
 
 
@@ -120,7 +121,7 @@ def give(array: Array, like: object, storage: Storage = "f32") -> Any:
     """The result as an array of the library that `like` came from, sharing memory: torch tensor for torch tensor."""
     if storage == "bool":
         array = array.view(np.bool_)
-    if isinstance(like, np.ndarray | np.generic | bool | int | float):
+    if isinstance(like, PLAIN):
         return array
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(like, torch.Tensor):

@@ -6,8 +6,10 @@ left, n for the right), or in no result (contracted). Storage of 16 bits is comp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -20,18 +22,29 @@ from irc.runtime.sizes import evaluate
 Extents = dict[str, int]
 
 
-def named(operand: Operand, array: Array, sizes: Mapping[str, int]) -> tuple[Array, tuple[str, ...], Extents]:
-    """The operand with one dimension an axis: a view of the array, the names of its axes, their extents."""
-    if array.ndim != len(operand.dims):
-        raise ValueError(f"operand {operand.tensor} has {array.ndim} axes, its plan {len(operand.dims)}")
-    chosen = array[(*(dim if isinstance(dim, int) else slice(None) for dim in operand.dims), ...)]
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How an operand is read for known sizes: what is selected of its array, one dimension an axis, the axes' names."""
+
+    operand: Operand
+    chosen: tuple[Any, ...]
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __call__(self, array: Array) -> tuple[Array, tuple[str, ...], Extents]:
+        """The operand with one dimension an axis: a view of the array, the names of its axes, their extents."""
+        if array.ndim != len(self.operand.dims):
+            raise ValueError(f"operand {self.operand.tensor} has {array.ndim} axes, its plan {len(self.operand.dims)}")
+        split = array[self.chosen].reshape(self.shape)  # splitting a dimension never copies, whatever its stride
+        if len(set(self.names)) < len(self.names):
+            return _diagonal(split, self.names)
+        return split, self.names, dict(zip(self.names, self.shape, strict=True))
+
+
+def reader(operand: Operand, sizes: Mapping[str, int]) -> Reader:
+    chosen = (*(dim if isinstance(dim, int) else slice(None) for dim in operand.dims), ...)
     axes = [axis for dim in operand.dims if not isinstance(dim, int) for axis in dim]
-    shape = [evaluate(axis.size, sizes) for axis in axes]
-    names = tuple(axis.name for axis in axes)
-    split = chosen.reshape(shape)  # splitting a dimension never copies, whatever its stride
-    if len(set(names)) < len(names):
-        return _diagonal(split, names)
-    return split, names, dict(zip(names, shape, strict=True))
+    return Reader(operand, chosen, tuple(evaluate(a.size, sizes) for a in axes), tuple(a.name for a in axes))
 
 
 def _diagonal(array: Array, names: tuple[str, ...]) -> tuple[Array, tuple[str, ...], Extents]:
@@ -42,16 +55,32 @@ def _diagonal(array: Array, names: tuple[str, ...]) -> tuple[Array, tuple[str, .
     return view, unique, dict(zip(unique, view.shape, strict=True))
 
 
-def view(step: View, array: Array, sizes: Mapping[str, int]) -> Array:
-    """The operand with its axes selected and permuted: no copy."""
-    split, names, _ = named(step.operand, array, sizes)
-    return _ordered(split, names, tuple(axis.name for axis in step.axes))
+def viewer(step: View, sizes: Mapping[str, int]) -> Callable[[Array], Array]:
+    """A function of the operand: the same with its axes selected and permuted, no copy."""
+    read, wanted = reader(step.operand, sizes), tuple(axis.name for axis in step.axes)
+
+    def view(array: Array) -> Array:
+        split, names, _ = read(array)
+        return _ordered(split, names, wanted)
+
+    return view
 
 
-def product(step: Product, left: Array, right: Array, sizes: Mapping[str, int], storage: Storage) -> Array:
+def multiplier(step: Product, sizes: Mapping[str, int], storage: Storage) -> Callable[[Array, Array], Array]:
+    """A function of the operands: see `product`."""
+    left, right = reader(step.left, sizes), reader(step.right, sizes)
+    return lambda a, b: product(step, left(a), right(b), storage)
+
+
+def product(
+    step: Product,
+    left: tuple[Array, tuple[str, ...], Extents],
+    right: tuple[Array, tuple[str, ...], Extents],
+    storage: Storage,
+) -> Array:
     """The product's tensor in its storage type; a view of the matrix result where that has a contiguous last axis."""
-    a, a_names, a_extents = named(step.left, left, sizes)
-    b, b_names, b_extents = named(step.right, right, sizes)
+    a, a_names, a_extents = left
+    b, b_names, b_extents = right
     extents = {**a_extents, **b_extents}
     for name in a_extents.keys() & b_extents.keys():
         if a_extents[name] != b_extents[name]:

@@ -23,6 +23,9 @@ class Library(Protocol):
     ) -> Callable[[Mapping[str, Any]], None]: ...
 
 
+Action = Callable[[dict[str, Any]], object]  # does a step on the arrays by name
+
+
 def direct(plan: Plan) -> frozenset[str]:
     """Arguments of the plan that only kernels read: of these a prepared run needs no more than the addresses."""
     used = {tensor for _, tensor in plan.outputs} | {*plan.saved, *plan.kept}
@@ -84,50 +87,60 @@ class Prepared:
         self.steps = [s for s in plan.steps if not (made := self._makes(s)) or not made <= done]
         self.steps = [s for s in self.steps if not (isinstance(s, Release) and s.tensor in held)]
         self.wanted = tuple(dict.fromkeys((*plan.saved, *held, *(tensor for _, tensor in plan.outputs))))
-        self.outputs = frozenset(tensor for _, tensor in plan.outputs)
-        self.direct = direct(plan)
-        self.calls: dict[int, Callable[[Mapping[str, Any]], None]] = {}
-        self.copies: dict[int, tuple[str, ...]] = {}
-        self.shared: frozenset[str] | None = None  # outputs that lie in the memory of an argument
+        self.outputs = tuple(dict.fromkeys(tensor for _, tensor in plan.outputs))
+        self.actions: tuple[Action, ...] | None = None  # what each step does, from the first run on
+        self.shared: tuple[str, ...] = ()  # outputs that lie in the memory of an argument
 
     def run(self, tensors: Mapping[str, Any], owned: MutableMapping[str, Array] | None = None) -> dict[str, Array]:
         """The plan's outputs and saved tensors, by tensor name, and with `keep` those of `plan.kept`.
 
         tensors: the plan's arguments, in the layouts that this was prepared for; they are not written. From the second
-        run on, those in `direct` may be anything with an address. owned: the run's own, to write over and to free: it
-        takes them out of the mapping. They may be those of `plan.kept`, which are then not computed.
+        run on, those that are `direct` may be anything with an address. owned: the run's own, to write over and to
+        free: it takes them out of the mapping. They may be those of `plan.kept`, which are then not computed.
         """
         arrays: dict[str, Any] = dict(tensors)
         while owned:
             name, array = owned.popitem()
             arrays[name] = array
             del array
-        for number, step in enumerate(self.steps):
-            match step:
-                case Call(kernel):
-                    self._call(number, self.kernels[kernel], arrays)
-                case Allocate(tensor, zero, order):
-                    arrays[tensor] = allocate(self.shapes[tensor], self.storage[tensor], zero, order)
-                case Product(result, _, _, left, right):
-                    operands = (arrays[left.tensor], arrays[right.tensor])
-                    arrays[result] = blas.product(step, *operands, self.sizes, self.storage[result])
-                    self._fits(result, arrays[result])
-                    del operands
-                case View(result, _, operand):
-                    arrays[result] = blas.view(step, arrays[operand.tensor], self.sizes)
-                    self._fits(result, arrays[result])
-                case SumChunks(result, source):
-                    arrays[result] = sum_chunks(arrays[source], self.storage[result])
-                    self._fits(result, arrays[result])
-                case Release(tensor):
-                    arrays.pop(tensor, None)
-                case _:
-                    assert_never(step)
-        if self.shared is None:
+        if self.actions is not None:
+            for action in self.actions:
+                action(arrays)
+        else:
+            self.actions = tuple(self._first(step, arrays) for step in self.steps)
             given = tuple(tensors.values())
-            self.shared = frozenset(n for n in self.outputs if any(np.may_share_memory(arrays[n], a) for a in given))
-        # An output shares no memory with an argument: writing to the one must not change the other.
-        return {name: arrays[name].copy() if name in self.shared else arrays[name] for name in self.wanted}
+            self.shared = tuple(n for n in self.outputs if any(np.may_share_memory(arrays[n], a) for a in given))
+        for name in self.shared:  # writing to an output must not change an argument
+            arrays[name] = arrays[name].copy()
+        return {name: arrays[name] for name in self.wanted}
+
+    def _first(self, step: Step, arrays: dict[str, Any]) -> Action:
+        """Do a step for the first time; answers what it does from now on."""
+        action = self._action(step, arrays)
+        action(arrays)
+        for name in self._makes(step):
+            self._fits(name, arrays[name])
+        return action
+
+    def _action(self, step: Step, arrays: dict[str, Any]) -> Action:
+        match step:
+            case Call(kernel):
+                return self._call(self.kernels[kernel], arrays)
+            case Allocate(tensor, zero, order):
+                shape, storage = self.shapes[tensor], self.storage[tensor]
+                return lambda a: a.update({tensor: allocate(shape, storage, zero, order)})
+            case Product(result, _, _, left, right):
+                multiply = blas.multiplier(step, self.sizes, self.storage[result])
+                return lambda a: a.update({result: multiply(a[left.tensor], a[right.tensor])})
+            case View(result, _, operand):
+                view = blas.viewer(step, self.sizes)
+                return lambda a: a.update({result: view(a[operand.tensor])})
+            case SumChunks(result, source):
+                return lambda a: a.update({result: sum_chunks(a[source], self.storage[result])})
+            case Release(tensor):
+                return lambda a: a.pop(tensor, None)
+            case _:
+                assert_never(step)
 
     def _makes(self, step: Step) -> frozenset[str]:
         """The tensors that the step makes or fills."""
@@ -146,26 +159,26 @@ class Prepared:
         if name in self.shapes and array.shape != self.shapes[name]:
             raise ValueError(f"tensor {name} has shape {array.shape}, its plan says {self.shapes[name]}")
 
-    def _call(self, number: int, kernel: Kernel, arrays: dict[str, Any]) -> None:
-        """Run a kernel. A view may run along a dimension with a stride; kernels want the last axis contiguous."""
-        bound = self.calls.get(number)
-        if bound is not None:
-            for name in self.copies[number]:
-                arrays[name] = addressable(arrays[name])
-            return bound(arrays)
+    def _call(self, kernel: Kernel, arrays: dict[str, Any]) -> Action:
+        """A call. A view may run along a dimension with a stride; kernels want the last axis contiguous."""
         copies = []
         for tensor in kernel.tensors:
             if tensor.name not in self.shapes or tensor.name not in arrays:
                 raise ValueError(f"kernel {kernel.name}: the plan has given no tensor {tensor.name}")
-            if not tensor.written:
-                array = addressable(arrays[tensor.name])
-                if array is not arrays[tensor.name]:
-                    copies.append(tensor.name)
-                    arrays[tensor.name] = array
-        bound = self.library.bound(kernel, arrays, self.sizes, self.threads)
-        self.copies[number] = tuple(copies)
-        self.calls[number] = bound
-        bound(arrays)
+            array = arrays[tensor.name]
+            if not tensor.written and (fit := addressable(array)) is not array:
+                copies.append(tensor.name)
+                arrays[tensor.name] = fit
+        call = self.library.bound(kernel, arrays, self.sizes, self.threads)
+        if not copies:
+            return call
+
+        def copied(arrays: dict[str, Any]) -> None:
+            for name in copies:
+                arrays[name] = addressable(arrays[name])
+            call(arrays)
+
+        return copied
 
 
 def sum_chunks(source: Array, storage: Storage) -> Array:

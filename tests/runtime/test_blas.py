@@ -81,7 +81,7 @@ def test_product_equals_einsum(case, storage):
     a, a_names = plain(step.left, left, extents)
     b, b_names = plain(step.right, right, extents)
     exact = np.einsum(f"{a_names},{b_names}->{wanted}", a.astype(np.float64), b.astype(np.float64))
-    got = blas.product(step, left, right, sizes, storage)
+    got = blas.multiplier(step, sizes, storage)(left, right)
     assert isinstance(got, np.ndarray)
     assert got.dtype == dtype
     assert got.ndim == (len(step.groups) or len(wanted))
@@ -96,9 +96,8 @@ def test_view_names_selects_and_permutes_without_copying(data):
     names = data.draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=4))
     operand, array = data.draw(layouts(names, extents))
     wanted = data.draw(st.permutations(names))
-    got = blas.view(
-        View("v", tuple(axis(n) for n in wanted), operand), array, {n.upper(): e for n, e in extents.items()}
-    )
+    view = View("v", tuple(axis(n) for n in wanted), operand)
+    got = blas.viewer(view, {n.upper(): e for n, e in extents.items()})(array)
     values, order = plain(operand, array, extents)
     assert np.array_equal(got, values.transpose([order.index(n) for n in wanted]))
     assert np.shares_memory(got, array)
@@ -107,7 +106,7 @@ def test_view_names_selects_and_permutes_without_copying(data):
 def test_axis_that_stands_twice_reads_the_diagonal():
     x = np.arange(9.0).reshape(3, 3)
     i = axis("a")
-    assert blas.view(View("v", (i,), Operand("x", ((i,), (i,)))), x, {"A": 3}).tolist() == [0.0, 4.0, 8.0]
+    assert blas.viewer(View("v", (i,), Operand("x", ((i,), (i,)))), {"A": 3})(x).tolist() == [0.0, 4.0, 8.0]
 
 
 def test_bf16_product_is_rounded_once():
@@ -115,7 +114,7 @@ def test_bf16_product_is_rounded_once():
     x = np.full(512, 2.0**-4, ml_dtypes.bfloat16)
     k = Axis("k", Size("K"))
     step = Product("r", (), (), Operand("x", ((k,),)), Operand("y", ((k,),)))
-    assert float(blas.product(step, x, x, {"K": 512}, "bf16")) == 2.0
+    assert float(blas.multiplier(step, {"K": 512}, "bf16")(x, x)) == 2.0
 
 
 def test_disagreeing_extents_are_refused():
@@ -123,4 +122,4 @@ def test_disagreeing_extents_are_refused():
     other = Axis("k", Size("L"))
     step = Product("r", (), (), Operand("x", ((k,),)), Operand("y", ((other,),)))
     with pytest.raises(ValueError, match="axis k is 2 and 3"):
-        blas.product(step, np.ones(2), np.ones(3), {"K": 2, "L": 3}, "f64")
+        blas.multiplier(step, {"K": 2, "L": 3}, "f64")(np.ones(2), np.ones(3))

@@ -99,7 +99,7 @@ class Summary {
         tiles_((extent + tile - 1) / tile), unit_ends_(points * units_), tile_ends_(points * tiles_) {}
 
   template <class Value> void fill(int threads, Value value) {
-    #pragma omp parallel for num_threads(threads) schedule(static)
+    #pragma omp parallel for num_threads(team(threads, points_ * extent_ / POINTS + 1)) schedule(static)
     for (int64_t at = 0; at < points_ * tiles_; ++at) {
       const int64_t point = at / tiles_, first = at % tiles_ * tile_;
       Ends &all = tile_ends_[at] = {INT64_MAX, INT64_MIN};

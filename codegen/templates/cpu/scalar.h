@@ -2,6 +2,10 @@
 // with NaN is NaN; nothing traps.
 namespace irc {
 
+// Threads for so many tasks: waking one that has none takes longer than a small kernel. `POINTS` of a loop are a task.
+constexpr int64_t POINTS = 4096;
+inline int team(int threads, int64_t tasks) { return (int)std::max<int64_t>(1, std::min<int64_t>(threads, tasks)); }
+
 struct bf16 {
   uint16_t bits;
 };
