@@ -28,5 +28,10 @@ class Peak:
             self.bytes = max(0.0, _status("VmHWM") - self._start)
 
 
+def resident() -> float:
+    """Bytes of this process in memory; 0 where the system does not tell."""
+    return _status("VmRSS") if STATUS.exists() else 0.0
+
+
 def _status(name: str) -> float:
     return next(1024.0 * int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith(name))

@@ -257,4 +257,4 @@ class Graph:
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        return tuple(n for n in self.nodes if isinstance(n, Input))
+        return tuple([n for n in self.nodes if isinstance(n, Input)])
