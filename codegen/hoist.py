@@ -1,8 +1,8 @@
 """Vector code for tile values: what depends on one side alone is hoisted, what depends on both is evaluated in lanes.
 
-Lanes are rows. A subexpression of batch indices becomes a scalar of the task, one of row indices a vector that is
-filled once a row panel, one of column indices a scalar that is filled once a column tile. What a table says of both
-sides together is gathered lane by lane.
+Lanes are positions of one side: rows in the tile form, columns in the stream form. A subexpression of batch indices
+becomes a scalar of the task, one of the lanes' side a vector that is filled once a stretch of it, one of the other side
+a scalar. What a table says of both sides together is gathered lane by lane.
 """
 
 from __future__ import annotations
@@ -11,8 +11,34 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, indices, is_lookup, rebuild, walk
-from irc.codegen.kernel import TileKernel
+from irc.codegen.kernel import Side, TileKernel
 from irc.codegen.printer import address, identifier, print_expr, print_scalar, scalar_leaf
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """How a template names where it stands: which side its lanes are; the place of a vector's first lane, and of one
+    lane of it; the place on the other side; both as arguments of a gather and inside it; and a tile value."""
+
+    lanes: Side
+    vector: str
+    other: str
+    gather: tuple[str, str]
+    gathered_lane: str
+    gathered_other: str
+    tile: str
+
+
+TILE_PLACES = Places(
+    "row",
+    "lane_first + w * LANES",
+    "n + m",
+    ("n + m", "w"),
+    "lane_first + vector * LANES + lane",
+    "place",
+    "tile_{}[m][w]",
+)
+STREAM_PLACES = Places("column", "key", "query", ("query", "key"), "key + lane", "query", "tile_{}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +76,7 @@ class Hoists:
     """Collects what the vector code of one kernel needs from outside."""
 
     kernel: TileKernel
+    places: Places = TILE_PLACES
     batch: dict[Expr, Hoisted] = field(default_factory=dict)
     row: dict[Expr, Hoisted] = field(default_factory=dict)
     column: dict[Expr, Hoisted] = field(default_factory=dict)
@@ -61,7 +88,7 @@ class Hoists:
         self._outside = frozenset(a.name for a in (*self.kernel.batch, *self.kernel.serial))
 
     def vector(self, expr: Expr) -> str:
-        """The expression for one register of a tile: `tile_NAME[m][w]` are the values of the present register block."""
+        """The expression for one register of a tile: tile values are read as `places.tile` has it."""
         texts: dict[Expr, str] = {}
 
         def place(part: Expr) -> Expr | None:
@@ -75,8 +102,8 @@ class Hoists:
         return print_expr(rebuild(expr, place), texts.get)
 
     def scalar(self, expr: Expr, lane: str, place: str) -> str:
-        """Scalar code for one row, `lane` of its tile, and one column, `place` of its own: integers of one side that
-        take a search of a table are read where they are kept."""
+        """Scalar code for one pair, `lane` of the lanes' side and `place` of the other: integers of one side that take a
+        search of a table are read where they are kept."""
         texts: dict[Expr, str] = {}
 
         def kept(part: Expr) -> Expr | None:
@@ -99,10 +126,8 @@ class Hoists:
     def _kept(self, part: Expr, lane: str, place: str) -> str | None:
         """The element of a hoisted vector, or a value of the task; None where it depends on more."""
         match self._side(part):
-            case "row":
-                return f"{self._of_row(part).name}[{lane}]"
-            case "column":
-                return f"{self._of_column(part).name}[{place}]"
+            case "row" | "column" as side:
+                return f"{self._of_side(part, side).name}[{lane if side == self.places.lanes else place}]"
             case "none":
                 return self._of_batch(part).name
         return None
@@ -115,11 +140,9 @@ class Hoists:
             return "both"
         return "row" if by_row else "column" if by_column else "none"
 
-    def _of_row(self, part: Expr) -> Hoisted:
-        return self.row.setdefault(part, _hoisted(f"row_{len(self.row)}", part))
-
-    def _of_column(self, part: Expr) -> Hoisted:
-        return self.column.setdefault(part, _hoisted(f"column_{len(self.column)}", part))
+    def _of_side(self, part: Expr, side: Side) -> Hoisted:
+        found = self.row if side == "row" else self.column
+        return found.setdefault(part, _hoisted(f"{side}_{len(found)}", part))
 
     def _of_batch(self, part: Expr) -> Hoisted:
         return self.batch.setdefault(part, _hoisted(f"batch_{len(self.batch)}", part))
@@ -129,16 +152,16 @@ class Hoists:
         if isinstance(part, Const):
             return None
         if isinstance(part, Local):
-            return f"tile_{identifier(part.name)}[m][w]"
+            return self.places.tile.format(identifier(part.name))
         if any(isinstance(e, Local) for e in walk(part)):
             return None
         match self._side(part):
-            case "row":
-                kept = self._of_row(part)
+            case "row" | "column" as side:
+                kept = self._of_side(part, side)
+                if side != self.places.lanes:
+                    return f"{kept.name}[{self.places.other}]"
                 vector = "vec" if kept.type == "T" else "ivec"
-                return f"irc::load_vector<{vector}>({kept.name} + lane_first + w * LANES)"
-            case "column":
-                return f"{self._of_column(part).name}[n + m]"
+                return f"irc::load_vector<{vector}>({kept.name} + {self.places.vector})"
             case "none":
                 return self._of_batch(part).name
         if is_lookup(part):
@@ -147,8 +170,8 @@ class Hoists:
 
     def _gather(self, read: Load | Op) -> str:
         inner = tuple(sorted(indices(read) - self._rows - self._columns - self._outside))
-        text = self.scalar(read, "lane_first + vector * LANES + lane", "place")
+        text = self.scalar(read, self.places.gathered_lane, self.places.gathered_other)
         text = text if read.kind != Kind.BOOL else f"{text} ? -1 : 0"
         kind = "vec" if read.kind == Kind.FLOAT else "ivec"
         made = self.gathers.setdefault(read, Gather(f"gather_{len(self.gathers)}", kind, text, inner))
-        return f"{made.name}({', '.join(('n + m', 'w', 'wanted', *inner))})"
+        return f"{made.name}({', '.join((*self.places.gather, 'wanted', *inner))})"
