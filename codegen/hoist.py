@@ -102,8 +102,8 @@ class Hoists:
         return print_expr(rebuild(expr, place), texts.get)
 
     def scalar(self, expr: Expr, lane: str, place: str) -> str:
-        """Scalar code for one pair, `lane` of the lanes' side and `place` of the other: integers of one side that take a
-        search of a table are read where they are kept."""
+        """Scalar code for one pair, `lane` of the lanes' side and `place` of the other: integers of one side that take
+        a search of a table are read where they are kept."""
         texts: dict[Expr, str] = {}
 
         def kept(part: Expr) -> Expr | None:

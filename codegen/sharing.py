@@ -11,7 +11,21 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from irc.codegen.expr import (
-    TRUE, Axis, Const, Expr, Index, Load, Local, Op, Size, indices, integer, op, rebuild, substitute, walk,
+    TRUE,
+    Axis,
+    Const,
+    Expr,
+    Index,
+    Load,
+    Local,
+    Op,
+    Size,
+    indices,
+    integer,
+    op,
+    rebuild,
+    substitute,
+    walk,
 )  # fmt: skip
 from irc.codegen.kernel import TileKernel
 

@@ -1,9 +1,9 @@
 """The stream form of a TileKernel that finishes rows, for few of them: what stream.cpp.j2 needs.
 
-The tile form puts rows in the lanes, dozens at once, and packs keys for them. With a row or a few the kernel is bound by
-reading its columns, and a task is here all rows of one point of the batch, with the heads that read the same columns
-(sharing.py), and a part of the columns. These are read where they lie, once. Both forms stand in one kernel, which chooses
-by the sizes of a call.
+The tile form puts rows in the lanes, dozens at once, and packs keys for them. With a row or a few the kernel is bound
+by reading its columns, and a task is here all rows of one point of the batch, with the heads that read the same columns
+(sharing.py), and a part of the columns. These are read where they lie, once. Both forms stand in one kernel, which
+chooses by the sizes of a call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def context(kernel: TileKernel) -> dict[str, object] | None:
     """The names that the template reads; None where the kernel has the tile form alone: where it makes sums of columns,
     or where its rows are as many as its columns, or known to be many."""
     rows, columns = size(kernel.rows), size(kernel.columns)
-    if kernel.order != "rows" or rows == columns or isinstance(rows, Const) and rows.value > MOST_ROWS:
+    if kernel.order != "rows" or rows == columns or (isinstance(rows, Const) and rows.value > MOST_ROWS):
         return None
     if any(isinstance(step, ColumnProduct | ColumnReduce | Accumulate) for step in kernel.body):
         return None
