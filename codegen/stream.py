@@ -21,6 +21,7 @@ from irc.codegen.sharing import Shared, share
 from irc.codegen.tiles import tile_text
 
 COLUMNS = 64  # of a tile: their keys and values in the first or second cache
+TILES_OF_A_PART = 8
 MOST_ROWS = 16  # of the kernel
 MOST_QUERIES = 128  # rows of a task, those of all its heads: beyond, packing pays
 
@@ -51,6 +52,7 @@ def context(kernel: TileKernel) -> dict[str, object] | None:
         "prologue": prologue(kernel),
         "elements": {f"panel_{p.name}": _element(p, kernel) for p in kernel.panels},
         "columns_of_a_tile": COLUMNS,
+        "tiles_of_a_part": TILES_OF_A_PART,
         "few": print_scalar(_few(shared, rows)),
         "row_extent": print_scalar(rows),
         "query_extent": extent(shared.kernel.rows),
