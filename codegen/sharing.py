@@ -45,7 +45,7 @@ class Shared:
 def share(kernel: TileKernel) -> Shared:
     """The kernel with the last batch axis that its columns share, if there is one, and if the mask does not read it."""
     masked = (kernel.verdict, kernel.spans, kernel.summaries, kernel.searches, kernel.cuts)
-    read_by_mask = frozenset().union(*(indices(e) for e in _expressions(masked)))
+    read_by_mask = frozenset().union(*(indices(e) for e in expressions(masked)))
     for axis in reversed(kernel.batch):
         members = _members(axis, [p.value for p in kernel.panels if p.side == "column"])
         if members is not None and axis.name not in read_by_mask:
@@ -104,16 +104,16 @@ def _is_expression(item: object) -> bool:
     return isinstance(item, Const | Index | Size | Load | Local | Op)
 
 
-def _expressions(item: Any) -> Iterable[Expr]:
+def expressions(item: Any) -> Iterable[Expr]:
     """Every expression in kernel data."""
     if _is_expression(item):
         yield item
     elif isinstance(item, tuple):
         for part in item:
-            yield from _expressions(part)
+            yield from expressions(part)
     elif is_dataclass(item):
         for f in fields(item):
-            yield from _expressions(getattr(item, f.name))
+            yield from expressions(getattr(item, f.name))
 
 
 def _substituted(item: T, changed: dict[Expr, Expr]) -> T:

@@ -11,13 +11,21 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from irc.codegen.cpu import ARITHMETIC, STORAGE, prologue
-from irc.codegen.expr import Const, Expr, Load, integer, op
+from irc.codegen.expr import Const, Expr, Load, Local, Op, integer, op, walk
 from irc.codegen.hoist import STREAM_PLACES
-from irc.codegen.kernel import Accumulate, ColumnProduct, ColumnReduce, Panel, TileKernel
+from irc.codegen.kernel import (
+    Accumulate,
+    ColumnProduct,
+    ColumnReduce,
+    OnlineSoftmax,
+    Panel,
+    RowReduce,
+    TileKernel,
+)
 from irc.codegen.masks import mask_context
 from irc.codegen.positions import extent, size, unflatten
 from irc.codegen.printer import print_scalar
-from irc.codegen.sharing import Shared, share
+from irc.codegen.sharing import Shared, expressions, share
 from irc.codegen.tiles import tile_text
 
 COLUMNS = 64  # of a tile: their keys and values in the first or second cache
@@ -28,11 +36,11 @@ MOST_QUERIES = 128  # rows of a task, those of all its heads: beyond, packing pa
 
 def context(kernel: TileKernel) -> dict[str, object] | None:
     """The names that the template reads; None where the kernel has the tile form alone: where it makes sums of columns,
-    or where its rows are as many as its columns, or known to be many."""
+    where its rows are as many as its columns, or known to be many, and where bits matter."""
     rows, columns = size(kernel.rows), size(kernel.columns)
     if kernel.order != "rows" or rows == columns or (isinstance(rows, Const) and rows.value > MOST_ROWS):
         return None
-    if any(isinstance(step, ColumnProduct | ColumnReduce | Accumulate) for step in kernel.body):
+    if any(isinstance(step, ColumnProduct | ColumnReduce | Accumulate) for step in kernel.body) or _by_bits(kernel):
         return None
     shared = share(kernel)
     text = tile_text(shared.kernel, STREAM_PLACES)
@@ -62,6 +70,18 @@ def context(kernel: TileKernel) -> dict[str, object] | None:
         "column_indices": unflatten(kernel.columns, "column_at"),
         "batch_indices": unflatten(shared.kernel.batch, "batch_at") if shared.kernel.batch else (),
     }
+
+
+def _by_bits(kernel: TileKernel) -> bool:
+    """Whether the kernel stores a maximum of tile values or looks for it: a gradient goes where a value made again is
+    equal to it, and the two forms add products in orders of their own."""
+    stored = any(
+        (isinstance(step, OnlineSoftmax) and step.max is not None)
+        or (isinstance(step, RowReduce) and step.reduce == "max")
+        for step in kernel.body
+    )
+    compared = (e for e in expressions(kernel.body) for e in walk(e) if isinstance(e, Op) and e.name in ("eq", "ne"))
+    return stored or any(isinstance(part, Local) for e in compared for part in walk(e))
 
 
 def _few(shared: Shared, rows: Expr) -> Expr:
