@@ -61,7 +61,9 @@ def context(kernel: TileKernel) -> dict[str, object] | None:
         "elements": {f"panel_{p.name}": _element(p, kernel) for p in kernel.panels},
         "columns_of_a_tile": COLUMNS,
         "tiles_of_a_part": TILES_OF_A_PART,
-        "few": print_scalar(_few(shared, rows)),
+        "few": " && ".join(
+            (print_scalar(_few(shared, rows)), *(f"{p.row.feature_step} == 1" for p in text.column_panels if p.row))
+        ),
         "row_extent": print_scalar(rows),
         "query_extent": extent(shared.kernel.rows),
         "column_extent": extent(kernel.columns),
