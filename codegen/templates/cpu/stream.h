@@ -4,7 +4,12 @@ namespace irc {
 
 // Neighbours' sums side by side: lane n is x[2n] + x[2n + 1] of the lanes of `a` and then of `b`.
 template <class V, int... N> IRC_INLINE V add_neighbours(V a, V b, std::integer_sequence<int, N...>) {
+#if defined(__clang__)
   return __builtin_shufflevector(a, b, (2 * N)...) + __builtin_shufflevector(a, b, (2 * N + 1)...);
+#else
+  typedef typename VectorTraits<V>::mask I;
+  return __builtin_shuffle(a, b, I{(2 * N)...}) + __builtin_shuffle(a, b, I{(2 * N + 1)...});
+#endif
 }
 
 // Lane n is the sum of the lanes of x[n].
