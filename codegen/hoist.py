@@ -1,8 +1,8 @@
 """Vector code for tile values: what depends on one side alone is hoisted, what depends on both is evaluated in lanes.
 
-Lanes are rows. A subexpression of batch indices becomes a scalar of the task, one of row indices a vector that is
-filled once a row panel, one of column indices a scalar that is filled once a column tile. What a table says of both
-sides together is gathered lane by lane.
+Lanes are positions of one side: rows in the tile form, columns in the stream form. A subexpression of batch indices
+becomes a scalar of the task, one of the lanes' side a vector that is filled once a stretch of it, one of the other side
+a scalar. What a table says of both sides together is gathered lane by lane.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, indices, is_lookup, rebuild, walk
-from irc.codegen.kernel import TileKernel
+from irc.codegen.kernel import Side, TileKernel
 from irc.codegen.printer import (
     address,
     element,
@@ -21,6 +21,32 @@ from irc.codegen.printer import (
     scalar_leaf,
     stride_name,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """How a template names where it stands: which side its lanes are; the place of a vector's first lane, and of one
+    lane of it; the place on the other side; both as arguments of a gather and inside it; and a tile value."""
+
+    lanes: Side
+    vector: str
+    other: str
+    gather: tuple[str, str]
+    gathered_lane: str
+    gathered_other: str
+    tile: str
+
+
+TILE_PLACES = Places(
+    "row",
+    "lane_first + w * LANES",
+    "n + m",
+    ("n + m", "w"),
+    "lane_first + vector * LANES + lane",
+    "place",
+    "tile_{}[m][w]",
+)
+STREAM_PLACES = Places("column", "key", "query", ("query", "key"), "key + lane", "query", "tile_{}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +61,7 @@ class Hoisted:
 @dataclass(frozen=True, slots=True)
 class Gather:
     """A tensor element, or a segment, that depends on both sides. `inner` names the further indices that it reads.
-    Where the elements of following rows are evenly spaced, `first` is one as it is stored and `step` the distance."""
+    Where the elements of following lanes are evenly spaced, `first` is one as it is stored and `step` the distance."""
 
     name: str
     kind: str  # "vec" or "ivec"
@@ -61,6 +87,7 @@ class Hoists:
     """Collects what the vector code of one kernel needs from outside."""
 
     kernel: TileKernel
+    places: Places = TILE_PLACES
     batch: dict[Expr, Hoisted] = field(default_factory=dict)
     row: dict[Expr, Hoisted] = field(default_factory=dict)
     column: dict[Expr, Hoisted] = field(default_factory=dict)
@@ -72,7 +99,7 @@ class Hoists:
         self._outside = frozenset(a.name for a in (*self.kernel.batch, *self.kernel.serial))
 
     def vector(self, expr: Expr) -> str:
-        """The expression for one register of a tile: `tile_NAME[m][w]` are the values of the present register block."""
+        """The expression for one register of a tile: tile values are read as `places.tile` has it."""
         texts: dict[Expr, str] = {}
 
         def place(part: Expr) -> Expr | None:
@@ -86,8 +113,8 @@ class Hoists:
         return print_expr(rebuild(expr, place), texts.get)
 
     def scalar(self, expr: Expr, lane: str, place: str) -> str:
-        """Scalar code for one row, `lane` of its tile, and one column, `place` of its own: integers of one side that
-        take a search of a table are read where they are kept."""
+        """Scalar code for one pair, `lane` of the lanes' side and `place` of the other: integers of one side that take
+        a search of a table are read where they are kept."""
         texts: dict[Expr, str] = {}
 
         def kept(part: Expr) -> Expr | None:
@@ -110,10 +137,8 @@ class Hoists:
     def _kept(self, part: Expr, lane: str, place: str) -> str | None:
         """The element of a hoisted vector, or a value of the task; None where it depends on more."""
         match self._side(part):
-            case "row":
-                return f"{self._of_row(part).name}[{lane}]"
-            case "column":
-                return f"{self._of_column(part).name}[{place}]"
+            case "row" | "column" as side:
+                return f"{self._of_side(part, side).name}[{lane if side == self.places.lanes else place}]"
             case "none":
                 return self._of_batch(part).name
         return None
@@ -126,11 +151,9 @@ class Hoists:
             return "both"
         return "row" if by_row else "column" if by_column else "none"
 
-    def _of_row(self, part: Expr) -> Hoisted:
-        return self.row.setdefault(part, _hoisted(f"row_{len(self.row)}", part))
-
-    def _of_column(self, part: Expr) -> Hoisted:
-        return self.column.setdefault(part, _hoisted(f"column_{len(self.column)}", part))
+    def _of_side(self, part: Expr, side: Side) -> Hoisted:
+        found = self.row if side == "row" else self.column
+        return found.setdefault(part, _hoisted(f"{side}_{len(found)}", part))
 
     def _of_batch(self, part: Expr) -> Hoisted:
         return self.batch.setdefault(part, _hoisted(f"batch_{len(self.batch)}", part))
@@ -140,16 +163,16 @@ class Hoists:
         if isinstance(part, Const):
             return None
         if isinstance(part, Local):
-            return f"tile_{identifier(part.name)}[m][w]"
+            return self.places.tile.format(identifier(part.name))
         if any(isinstance(e, Local) for e in walk(part)):
             return None
         match self._side(part):
-            case "row":
-                kept = self._of_row(part)
+            case "row" | "column" as side:
+                kept = self._of_side(part, side)
+                if side != self.places.lanes:
+                    return f"{kept.name}[{self.places.other}]"
                 vector = "vec" if kept.type == "T" else "ivec"
-                return f"irc::load_vector<{vector}>({kept.name} + lane_first + w * LANES)"
-            case "column":
-                return f"{self._of_column(part).name}[n + m]"
+                return f"irc::load_vector<{vector}>({kept.name} + {self.places.vector})"
             case "none":
                 return self._of_batch(part).name
         if is_lookup(part):
@@ -158,18 +181,19 @@ class Hoists:
 
     def _gather(self, read: Load | Op) -> str:
         inner = tuple(sorted(indices(read) - self._rows - self._columns - self._outside))
-        text = self.scalar(read, "lane_first + vector * LANES + lane", "place")
+        text = self.scalar(read, self.places.gathered_lane, self.places.gathered_other)
         text = text if read.kind != Kind.BOOL else f"{text} ? -1 : 0"
         kind = "vec" if read.kind == Kind.FLOAT else "ivec"
         first, step = self._run(read)
         made = self.gathers.setdefault(read, Gather(f"gather_{len(self.gathers)}", kind, text, inner, first, step))
-        return f"{made.name}({', '.join(('n + m', 'w', 'wanted', *inner))})"
+        return f"{made.name}({', '.join((*self.places.gather, 'wanted', *inner))})"
 
     def _run(self, read: Load | Op) -> tuple[str, str]:
-        """The element of a row, and how far that of the next row is; empty where that is not the same for all."""
-        if not isinstance(read, Load) or read.kind is not Kind.FLOAT or len(self.kernel.rows) != 1:
+        """The element of a lane, and how far that of the next is; empty where that is not the same for all."""
+        axes = self.kernel.rows if self.places.lanes == "row" else self.kernel.columns
+        if not isinstance(read, Load) or read.kind is not Kind.FLOAT or len(axes) != 1:
             return "", ""
-        slopes = [slope(index, self.kernel.rows[0].name) for index in read.indices]
+        slopes = [slope(index, axes[0].name) for index in read.indices]
         terms = [f"{by} * {stride_name(read.tensor, n)}" for n, by in enumerate(slopes) if by]
         if None in slopes or not terms:
             return "", ""

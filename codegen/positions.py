@@ -21,9 +21,14 @@ def unflatten(axes: tuple[Axis, ...], position: str) -> tuple[tuple[str, str], .
     return tuple(reversed(out))
 
 
-def extent(axes: tuple[Axis, ...]) -> str:
+def size(axes: tuple[Axis, ...]) -> Expr:
     """The number of positions on a side."""
-    size: Expr = integer(1)
+    number: Expr = integer(1)
     for axis in axes:
-        size = op("mul", size, axis.size)
-    return print_scalar(size)
+        number = op("mul", number, axis.size)
+    return number
+
+
+def extent(axes: tuple[Axis, ...]) -> str:
+    """The same, printed."""
+    return print_scalar(size(axes))

@@ -40,9 +40,12 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
         case TileKernel(order="elements"):
             template, context = "elements", elements.context(kernel)
         case TileKernel():
-            from irc.codegen import tiles
+            from irc.codegen import stream, tiles
 
-            template, context = "tiles", tiles.context(kernel, schedule)
+            few = stream.context(kernel)
+            second = "" if few is None else _environment().get_template("cpu/stream.cpp.j2").render(**few)
+            condition = None if few is None else few["few"]
+            template, context = "tiles", {**tiles.context(kernel, schedule), "second_form": second, "few": condition}
     return _environment().get_template(f"cpu/{template}.cpp.j2").render(**context)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from irc.codegen.cpu import prologue
 from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Local, indices, substitute, walk
-from irc.codegen.hoist import Hoists
+from irc.codegen.hoist import TILE_PLACES, Hoists, Places
 from irc.codegen.kernel import (
     ColumnProduct,
     ColumnReduce,
@@ -277,9 +277,9 @@ def _kept(
     return {name: " | ".join(f"irc::{use}" for use in sorted(found)) for name, found in uses.items()}
 
 
-def tile_text(kernel: TileKernel) -> TileText:
+def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     """Print the parts of a kernel. Raises ValueError for what the templates cannot do."""
-    hoists = Hoists(kernel)
+    hoists = Hoists(kernel, places)
     powers = in_powers_of_two(kernel)
     body = powers.body
     softmax = next((s for s in body if isinstance(s, OnlineSoftmax)), None)

@@ -17,7 +17,7 @@ from irc.elaborate.core import CoreBuilder
 from irc.ir import Graph, Map, Node, Reduce
 from irc.program import Run
 from irc.simplify import rewrite
-from tests import test_differentiate, test_kernels
+from tests import test_differentiate, test_few_rows, test_kernels
 from tests.seeds import Plant, in_graph, in_source, instead, loads_of
 
 
@@ -114,6 +114,15 @@ def same_bits(name: str) -> Callable[[], None]:
     return check
 
 
+def blocked_nan_of_few_rows() -> None:
+    test_few_rows.test_blocked_values_that_are_not_finite_change_no_bit("table", np.nan)
+
+
+def same_bits_of_few_rows() -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        test_few_rows.test_no_bit_depends_on_threads_or_on_other_batch_entries(monkeypatch)
+
+
 # Changes of the generated C++: what stands there, and what a careless template would have put.
 LSE_IN_BASE_2 = (r"(\(row_shift \+ lane\)) \* LN_2 \+ (irc::log\(sum\))", r"\1 + \2 * LOG2_E")
 LSE_ROUNDED = (r"(row_shift\[row_at - row_base\])", r"irc::widen(irc::to_bf16(\1))")
@@ -141,6 +150,8 @@ ROWS_BY_THREAD = (
     r"for (int64_t turn = 0; turn < row_tiles; ++turn) {"
     r"const int64_t \1 = (turn + omp_get_thread_num()) % row_tiles * ROWS;",
 )
+UNGUARDED = (r"const bool guarded = masked && .*;", "const bool guarded = false;")
+PARTS_BY_THREADS = (r"(const int64_t parts = )(.*column_extent / \(COLUMNS \* \d+\)\);)", r"\1threads; // \2")
 COPIES_BY_THREAD = (r"\[chunk\*", "[omp_get_thread_num()*")
 NOT_CLEARED = (r"std::fill_n\(\(T \*\)row_result_\d+, .*;", "")
 COLUMNS_NOT_CLEARED = (r"std::fill_n\(column_result_\d+, .*;", "")
@@ -153,6 +164,7 @@ SEEDS = [
     Seed("1", "sums see blocked pairs", in_graph("specialise", without_mask), blocked_nan),
     Seed("1", "gradients see blocked pairs", in_graph("differentiate", without_mask), blocked_nan),
     Seed("1", "a mask off by one", in_graph("specialise", one_key_further), future),
+    Seed("1", "few rows: a weight of 0 times a blocked NaN", in_source(*UNGUARDED), blocked_nan_of_few_rows),
     Seed("2", "blocked scores are -1e9", in_graph("specialise", sentinel), empty_rows),
     Seed("3", "nothing warns", instead(CoreBuilder, "_warn_of_masks", lambda *_: None), biased),
     Seed("3", "a bias counts as a mask", instead(CoreBuilder, "_warn_of_masks", counted_as_mask), biased),
@@ -178,6 +190,7 @@ SEEDS = [
     Seed("8", "forward sums begin by thread", in_source(*COLUMNS_BY_THREAD), same_bits("causal")),
     Seed("8", "backward sums begin by thread", in_source(*ROWS_BY_THREAD), same_bits("causal")),
     Seed("8", "a table's copies are a thread's, not a task's", in_source(*COPIES_BY_THREAD), same_bits("table")),
+    Seed("8", "few rows: as many sums as threads", in_source(*PARTS_BY_THREADS), same_bits_of_few_rows),
     Seed("8", "a sum reads the next batch entry", in_graph("specialise", loads_of("v", neighbour)), batch),
     Seed("8", "sums are not cleared for the next batch entry", in_source(*NOT_CLEARED), batch),
     Seed("8", "long sums are not cleared for the next batch entry", in_source(*COLUMNS_NOT_CLEARED), batch),

@@ -1,0 +1,192 @@
+// The stream form: a few rows, here called queries, against many columns, which are read where they lie. Lanes are
+// features in products and columns in tile values, which lie query by query, COLUMNS apart.
+namespace irc {
+
+// Neighbours' sums side by side: lane n is x[2n] + x[2n + 1] of the lanes of `a` and then of `b`.
+template <class V, int... N> IRC_INLINE V add_neighbours(V a, V b, std::integer_sequence<int, N...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, (2 * N)...) + __builtin_shufflevector(a, b, (2 * N + 1)...);
+#else
+  typedef typename VectorTraits<V>::mask I;
+  return __builtin_shuffle(a, b, I{(2 * N)...}) + __builtin_shuffle(a, b, I{(2 * N + 1)...});
+#endif
+}
+
+// Lane n is the sum of the lanes of x[n].
+template <class V, int N> IRC_INLINE V sums_of_lanes(V (&x)[N]) {
+  static_assert(N == sizeof(V) / sizeof(x[0][0]), "as many vectors as lanes");
+#pragma GCC unroll 8
+  for (int count = N / 2; count > 0; count /= 2)
+#pragma GCC unroll 16
+    for (int n = 0; n < count; n++) x[n] = add_neighbours(x[2 * n], x[2 * n + 1], std::make_integer_sequence<int, N>());
+  return x[0];
+}
+
+// The features from f on of a row of WIDTH, which may end there.
+template <class V, int WIDTH, bool WHOLE, class E> IRC_INLINE V load_features(const E *row, int f) {
+  typedef typename VectorTraits<V>::element T;
+  if constexpr (WHOLE) return load_as<V>(row + f);
+  else return load_units<Single<T>>(row, f, WIDTH);
+}
+
+// A matrix operand of the columns: pointers to rows of WIDTH features of type E, wherever they lie, of one stretch of
+// columns and of the next, which is fetched into the caches meanwhile.
+template <class T, class E, int WIDTH, int COLUMNS> class Stream {
+  typedef typename Vectors<T>::vec V;
+  static constexpr int LANES = sizeof(V) / sizeof(T);
+
+ public:
+  // Rows of the stretch after the present one, none for the last. `advance` makes it the present one.
+  template <class Row> void look_ahead(int count, Row row) {
+    const E **to = rows_[!now_];
+    for (int n = 0; n < count; n++) to[n] = row(n);
+    for (int n = count; n % LANES; n++) to[n] = to[count - 1];  // read, but for nothing
+    count_[!now_] = count;
+  }
+  void advance() { now_ = !now_, known_ = -1; }
+
+  // The same of numbers that are computed: value(n, to) writes those of row n.
+  template <class Value> void evaluate(int count, Value value) {
+    values_.resize(COLUMNS * WIDTH);
+    for (int n = 0; n < count; n++) value(n, values_.data() + n * WIDTH);
+    look_ahead(count, [&](int n) -> const E * { return values_.data() + n * WIDTH; });
+    advance();
+  }
+
+  const E *const *rows() const { return rows_[now_]; }
+  const E *const *next() const { return rows_[!now_]; }
+  int next_count() const { return count_[!now_]; }
+
+  bool is_finite() {
+    if (known_ >= 0) return known_ != 0;
+    known_ = 1;
+    for (int n = 0; n < count_[now_]; n++) {
+      auto bad = V{} != V{};
+      for (int f = 0; f < WIDTH; f += LANES) bad |= load_units<Single<T>>(rows()[n], f, WIDTH) * T(0) != V{};
+      finite_[n] = !any(bad);
+      known_ &= finite_[n];
+    }
+    return known_ != 0;
+  }
+  bool finite(int column) const { return finite_[column]; }
+
+  // Rows of zeros instead of those that are not finite.
+  const E *const *finite_rows() {
+    for (int n = 0; n < count_[now_]; n++) finite_rows_[n] = finite_[n] ? rows()[n] : zeros_;
+    return finite_rows_;
+  }
+
+ private:
+  const E *rows_[2][COLUMNS], *finite_rows_[COLUMNS];
+  E zeros_[WIDTH] = {};
+  bool finite_[COLUMNS];
+  int count_[2] = {}, now_ = 0, known_ = -1;
+  std::vector<T> values_;
+};
+
+// tile[query][column] of QUERIES queries, whose features are filled up to whole vectors.
+template <int WIDTH, int QUERIES, int COLUMNS, class T, class E>
+void stream_dots_block(T *tile, const T *queries, const E *const *rows, int count, const E *const *next, int next_count) {
+  typedef typename Vectors<T>::vec V;
+  constexpr int LANES = sizeof(V) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES, KEYS = LANES / QUERIES;
+  for (int column = 0; column < count; column += KEYS) {
+    V sums[LANES] = {};
+    auto add = [&](int f, auto is_whole) __attribute__((always_inline)) {
+      V query[QUERIES];
+#pragma GCC unroll 16
+      for (int m = 0; m < QUERIES; m++) query[m] = load_vector<V>(queries + m * FEATURES + f);
+#pragma GCC unroll 16
+      for (int k = 0; k < KEYS; k++) {
+        if (column + k < next_count) __builtin_prefetch(next[column + k] + f, 0, 2);
+        const V key = load_features<V, WIDTH, decltype(is_whole)::value>(rows[column + k], f);
+#pragma GCC unroll 16
+        for (int m = 0; m < QUERIES; m++) sums[m * KEYS + k] += query[m] * key;
+      }
+    };
+    int f = 0;
+    for (; f + LANES <= WIDTH; f += LANES) add(f, std::true_type{});
+    if constexpr (WIDTH % LANES != 0) add(f, std::false_type{});
+    const V all = sums_of_lanes(sums);
+    T each[LANES];
+    store_vector(each, all);
+    for (int m = 0; m < QUERIES; m++) std::memcpy(tile + m * COLUMNS + column, each + m * KEYS, KEYS * sizeof(T));
+  }
+}
+
+template <int WIDTH, int COLUMNS, class T, class E>
+void stream_dots(T *tile, const T *queries, int query_count, const Stream<T, E, WIDTH, COLUMNS> &keys, int count) {
+  constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
+  constexpr int MANY = LANES < 4 ? LANES : 4;
+  int query = 0;
+  for (; query + MANY <= query_count; query += MANY)
+    stream_dots_block<WIDTH, MANY, COLUMNS>(tile + query * COLUMNS, queries + query * FEATURES, keys.rows(), count,
+                                            keys.next(), query == 0 ? keys.next_count() : 0);
+  for (; query < query_count; query++)
+    stream_dots_block<WIDTH, 1, COLUMNS>(tile + query * COLUMNS, queries + query * FEATURES, keys.rows(), count,
+                                         keys.next(), query == 0 ? keys.next_count() : 0);
+}
+
+// sums[query][f ...] = factor[query] * sums[query][f ...] + sum over columns of tile[query][column] * row[column][f ...]
+template <int WIDTH, int QUERIES, int VECTORS, bool WHOLE, int COLUMNS, class T, class E>
+IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, const E *const *rows, int count,
+                                     const E *const *next, int next_count, int f) {
+  typedef typename Vectors<T>::vec V;
+  constexpr int LANES = sizeof(V) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
+  V block[QUERIES][VECTORS];
+#pragma GCC unroll 16
+  for (int m = 0; m < QUERIES; m++)
+#pragma GCC unroll 16
+    for (int n = 0; n < VECTORS; n++)
+      block[m][n] = load_vector<V>(sums + m * FEATURES + f + n * LANES) * (factor ? factor[m] : T(1));
+#pragma GCC unroll 1
+  for (int column = 0; column < count; column++) {
+    V row[VECTORS];
+#pragma GCC unroll 16
+    for (int n = 0; n < VECTORS; n++) {
+      if (column < next_count) __builtin_prefetch(next[column] + f + n * LANES, 0, 2);
+      row[n] = load_features<V, WIDTH, WHOLE>(rows[column], f + n * LANES);
+      IRC_IN_REGISTER(row[n]);
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < QUERIES; m++)
+#pragma GCC unroll 16
+      for (int n = 0; n < VECTORS; n++) block[m][n] += tile[m * COLUMNS + column] * row[n];
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < QUERIES; m++)
+#pragma GCC unroll 16
+    for (int n = 0; n < VECTORS; n++) store_vector(sums + m * FEATURES + f + n * LANES, block[m][n]);
+}
+
+template <int WIDTH, int QUERIES, int COLUMNS, class T, class E>
+void stream_product_queries(T *sums, const T *factor, const T *tile, const E *const *rows, int count,
+                            const E *const *next, int next_count) {
+  constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), VECTORS = FEATURE_VECTORS;
+  constexpr int WHOLE = WIDTH / LANES, REST = WHOLE % VECTORS;
+  int f = 0;
+  for (; f + VECTORS * LANES <= WIDTH; f += VECTORS * LANES)
+    stream_product_block<WIDTH, QUERIES, VECTORS, true, COLUMNS>(sums, factor, tile, rows, count, next, next_count, f);
+  if constexpr (REST > 0) {
+    stream_product_block<WIDTH, QUERIES, REST, true, COLUMNS>(sums, factor, tile, rows, count, next, next_count, f);
+    f += REST * LANES;
+  }
+  if constexpr (WIDTH % LANES != 0)
+    stream_product_block<WIDTH, QUERIES, 1, false, COLUMNS>(sums, factor, tile, rows, count, next, next_count, f);
+}
+
+template <int WIDTH, int COLUMNS, class T, class E>
+void stream_product(T *sums, const T *factor, const T *tile, int query_count, const Stream<T, E, WIDTH, COLUMNS> &operand,
+                    const E *const *rows, int count) {
+  constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
+  constexpr int MANY = 4;
+  auto of = [&](int query, auto many) {
+    stream_product_queries<WIDTH, decltype(many)::value, COLUMNS>(
+        sums + query * FEATURES, factor ? factor + query : nullptr, tile + query * COLUMNS, rows, count,
+        operand.next(), query == 0 ? operand.next_count() : 0);
+  };
+  int query = 0;
+  for (; query + MANY <= query_count; query += MANY) of(query, std::integral_constant<int, MANY>{});
+  for (; query < query_count; query++) of(query, std::integral_constant<int, 1>{});
+}
+
+}  // namespace irc
