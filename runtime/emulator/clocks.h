@@ -1,0 +1,86 @@
+// Who may see what: vector clocks, and for each word of memory who touched it last. After "FastTrack" (Flanagan, Freund 2009).
+//
+// Actors are the block's threads, then the copies of each mbarrier, then the wgmma operations of each warpgroup. Row t of the
+// clocks says up to which of its moments thread t has seen each actor. An access that has not seen an earlier one of the same
+// memory, one of them a write, is a race.
+#pragma once
+#include "block.h"
+
+namespace emu {
+
+constexpr int MBARRIERS = 32, WARPGROUP = 128;  // mbarriers beyond share the actors of earlier ones
+
+struct Access {
+  enum Kind { READ, WRITE, ATOMIC } kind;
+  const char *name;        // "a read", "cp.async", …: begins a sentence
+  const void *place;
+  int actor;
+  const uint32_t *seen;    // what it has seen of every actor
+  uint32_t now;            // its own moment
+  bool asynchronous;       // it goes through the asynchronous proxy: plain stores need a fence before it
+  bool pending;            // cp.async: under way from now on
+};
+
+// What is known of a word (or, where parts of it were touched, of a byte).
+struct Cell {
+  uint32_t block;                     // the serial number of the block that the rest tells of
+  uint32_t write_clock, read_clock;   // 0: none
+  int32_t write_place, read_place;    // from the kernel's code
+  uint16_t writer, reader;
+  uint16_t readers;                   // 1 + index of a set, where several read that have not seen each other
+  uint16_t pending;                   // 1 + the thread whose cp.async to it is under way
+  bool atomic, parts;                 // written by an atomic; its bytes have been touched apart
+};
+
+// The shadow of some memory: a cell a word and, used where needed, a cell a byte. The system hands it out page by page.
+struct Space {
+  Cell *words = nullptr, *bytes = nullptr;
+  size_t size = 0;
+  bool is_shared;
+  int argument = 0;
+
+  Space(size_t n, bool shared_memory);
+  ~Space();
+  Space(const Space &) = delete;
+};
+
+struct Clocks {
+  int actors = 0;
+  std::vector<uint32_t> rows;
+  Space shared{SHARED_ROOM, true};
+  std::vector<std::vector<uint32_t>> sets;  // for each actor its last read
+  std::vector<uint16_t> free_sets;
+
+  void start();
+  uint32_t *row(int thread) { return &rows[size_t(thread) * size_t(actors)]; }
+  uint32_t &now(int thread) { return row(thread)[thread]; }
+  void join(uint32_t *into, const uint32_t *other) const {
+    for (int k = 0; k < actors; k++) into[k] = into[k] > other[k] ? into[k] : other[k];
+  }
+  void join(std::vector<uint32_t> &into, const uint32_t *other) const {
+    into.resize(size_t(actors), 0);
+    join(into.data(), other);
+  }
+  // The thread's later moments are not part of what others have seen by now.
+  void advance(int thread) { now(thread)++; }
+
+  void touch(Space &space, size_t offset, unsigned size, const Access &access);
+  void landed(int thread, size_t offset, unsigned size);  // a cp.async that its thread has waited for
+
+ private:
+  bool check(Space &space, Cell &cell, size_t offset, const Access &access);
+  void record(Cell &cell, const Access &access);
+  void forget(Cell &cell);
+  void reset(Cell &cell, const Access &access, Space &space, size_t offset);
+};
+
+inline int copies_of(int mbarrier) { return block->count + mbarrier % MBARRIERS; }
+inline int wgmma_of(int warpgroup) { return block->count + MBARRIERS + warpgroup; }
+
+// An access of the current thread to any memory, checked where the launch is.
+void touch(const void *address, unsigned size, Access::Kind kind, const char *name, const void *place, bool pending = false);
+
+inline bool in_shared(const void *p) { return size_t((const unsigned char *)p - block->shared) < SHARED_ROOM; }
+inline uint32_t shared_offset(const void *p) { return uint32_t((const unsigned char *)p - block->shared); }
+
+}  // namespace emu
