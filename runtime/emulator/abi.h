@@ -28,7 +28,7 @@ uint32_t emu_ballot(uint32_t mask, int predicate);
 emu_words emu_ldmatrix_x4(const void *row, int transposed);
 emu_floats emu_mma(int element, emu_floats d, emu_words a, uint32_t b0, uint32_t b1);
 
-void emu_barrier(int id, int threads, int wait);  // threads = 0: all that have not exited
+void emu_barrier(int id, int threads, int wait);  // threads = 0: all of the block
 void emu_cp_async(void *shared, const void *global, int size, int bytes);
 void emu_cp_async_commit();
 void emu_cp_async_wait(int groups);

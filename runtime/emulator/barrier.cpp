@@ -3,8 +3,6 @@
 
 namespace emu {
 
-static int expected(const Barrier &barrier) { return barrier.expected ? barrier.expected : block->live; }
-
 static const char *name(int id) { return id ? "a named barrier" : "__syncthreads"; }
 
 // Lets all go on. Warps come whole: the lanes of a warp that have not exited are all there, or none is.
@@ -26,9 +24,14 @@ static void complete(int id, const void *place) {
   barrier = Barrier();
 }
 
+// CUDA asks that all threads of a block reach each __syncthreads, or none does.
 void thread_exited() {
   Barrier &barrier = block->barriers[0];
-  if (barrier.arrived && !barrier.expected && barrier.arrived == block->live) complete(0, current->place);
+  if (!barrier.arrived || barrier.expected) return;
+  found(DIVERGENCE, block->threads[size_t(barrier.waiting[0])].place, nullptr,
+        "thread %d exits while %d threads wait in __syncthreads, the first of them thread %d", current->id, barrier.arrived,
+        barrier.waiting[0]);
+  give_up();
 }
 
 }  // namespace emu
@@ -42,6 +45,8 @@ extern "C" void emu_barrier(int id, int threads, int waits) {
   if (id < 0 || id >= BARRIERS) found(MISUSE, place, nullptr, "barrier %d: there are 0 to 15", id), give_up();
   if (threads % WARP || threads < 0 || threads > block->count)
     found(MISUSE, place, nullptr, "barrier %d for %d threads: expected whole warps of a block of %d", id, threads, block->count), give_up();
+  if (threads == 0 && block->live < block->count)
+    found(DIVERGENCE, place, nullptr, "__syncthreads after %d threads have exited", block->count - block->live), give_up();
   Barrier &barrier = block->barriers[id];
   if (barrier.arrived && barrier.expected != threads)
     found(MISUSE, place, nullptr, "barrier %d for %d threads, while others wait in it for %d", id, threads, barrier.expected), give_up();
@@ -55,6 +60,6 @@ extern "C" void emu_barrier(int id, int threads, int waits) {
     block->clocks->join(barrier.clock, block->clocks->row(me.id));
     if (!waits) block->clocks->advance(me.id);
   }
-  if (barrier.arrived == expected(barrier)) complete(id, place);
+  if (barrier.arrived == (threads ? threads : block->count)) complete(id, place);
   else if (waits) wait(name(id));
 }

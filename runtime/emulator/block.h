@@ -55,7 +55,7 @@ struct Thread {
 };
 
 struct Barrier {
-  int expected = 0, arrived = 0;  // expected = 0: all that have not exited
+  int expected = 0, arrived = 0;  // expected = 0: all of the block
   uint32_t lanes[WARP] = {};      // who has arrived, by warp
   std::vector<int> waiting;
   std::vector<uint32_t> clock;    // what those who arrived have done

@@ -73,7 +73,6 @@ bool Clocks::check(Space &space, Cell &cell, size_t offset, const Access &access
   const bool atomics = cell.atomic && access.kind == Access::ATOMIC;
   if (cell.write_clock > access.seen[cell.writer] && cell.writer != access.actor && !atomics) {
     race(space, offset, access, cell.writer, "a write", cell.write_place);
-    cell.write_clock = 0;
     return false;
   }
   if (access.asynchronous && cell.write_clock && cell.writer < block->count && cell.write_clock > block->threads[cell.writer].fenced) {

@@ -174,8 +174,8 @@ def _three(kernel: str, what: str, given: Sequence[int], most: Sequence[int]) ->
 
 
 def guarded(array: Array) -> Array:
-    """A copy of an array in row-major order, with GUARD bytes on either side that belong to nobody: a kernel that leaves it
-    meets no other array."""
+    """A row-major copy of an array with GUARD bytes on either side that belong to nobody: a kernel that leaves it meets
+    no other array."""
     memory = np.empty(array.nbytes + 2 * GUARD, np.uint8)
     copy = memory[GUARD : GUARD + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array

@@ -59,14 +59,13 @@ static int source(int kind, int lane, int argument, int width) {
   return from < segment || from >= segment + width ? lane : from;
 }
 
-static float from_bf16(uint16_t bits) { return __builtin_bit_cast(float, uint32_t(bits) << 16); }
-static float from_f16(uint16_t bits) {
-  const uint32_t magnitude = bits & 0x7fffu, sign = uint32_t(bits & 0x8000u) << 16;
-  if (magnitude >= 0x7c00u) return __builtin_bit_cast(float, sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
-  if (magnitude >= 0x400u) return __builtin_bit_cast(float, sign | ((magnitude << 13) + 0x38000000u));
-  return float(magnitude) * (sign ? -0x1p-24f : 0x1p-24f);
+template <int ELEMENT> static float widened(uint32_t bits) {
+  if constexpr (ELEMENT == EMU_BF16) return __builtin_bit_cast(float, bits << 16);
+  const uint32_t magnitude = bits & 0x7fffu, sign = (bits & 0x8000u) << 16;
+  const float subnormal = float(magnitude) * 0x1p-24f;
+  const uint32_t normal = (magnitude << 13) + (magnitude >= 0x7c00u ? 0x70000000u : 0x38000000u);
+  return __builtin_bit_cast(float, sign | (magnitude < 0x400u ? __builtin_bit_cast(uint32_t, subnormal) : normal));
 }
-static float widened(int element, uint32_t bits) { return element == EMU_BF16 ? from_bf16(uint16_t(bits)) : from_f16(uint16_t(bits)); }
 
 struct Mma {
   emu_floats d;
@@ -82,9 +81,13 @@ template <int K> static void multiply(const Warp &warp, const float (&a)[16][K],
     const int g = lane / 4, t = lane % 4 * 2;
     d[g][t] = part.d.x[0], d[g][t + 1] = part.d.x[1], d[g + 8][t] = part.d.x[2], d[g + 8][t + 1] = part.d.x[3];
   }
-  for (int row = 0; row < 16; row++)
+  for (int row = 0; row < 16; row++) {
+    float sum[8];
+    memcpy(sum, d[row], sizeof sum);
     for (int k = 0; k < K; k++)
-      for (int column = 0; column < 8; column++) d[row][column] += a[row][k] * b[k][column];
+      for (int column = 0; column < 8; column++) sum[column] += a[row][k] * b[k][column];
+    memcpy(d[row], sum, sizeof sum);
+  }
   for (int lane = 0; lane < WARP; lane++) {
     Mma &part = *(Mma *)warp.slot[lane];
     const int g = lane / 4, t = lane % 4 * 2;
@@ -104,18 +107,20 @@ static void multiply_tf32(const Warp &warp) {
   multiply(warp, a, b);
 }
 
-static void multiply_halves(const Warp &warp, int element) {
-  float a[16][16], b[16][8];
+template <int ELEMENT> static void multiply_halves(const Warp &warp) {
+  uint32_t a_words[16][8], b_words[8][8];  // pairs along the direction that is summed; b by columns
   for (int lane = 0; lane < WARP; lane++) {
     const Mma &part = *(const Mma *)warp.slot[lane];
-    const int g = lane / 4, t = lane % 4 * 2;
-    for (int n = 0; n < 4; n++)
-      for (int half = 0; half < 2; half++) a[g + n % 2 * 8][t + n / 2 * 8 + half] = widened(element, part.a.x[n] >> 16 * half);
-    for (int half = 0; half < 2; half++) {
-      b[t + half][g] = widened(element, part.b0 >> 16 * half);
-      b[t + 8 + half][g] = widened(element, part.b1 >> 16 * half);
-    }
+    const int g = lane / 4, t = lane % 4;
+    for (int n = 0; n < 4; n++) a_words[g + n % 2 * 8][t + n / 2 * 4] = part.a.x[n];
+    b_words[t][g] = part.b0, b_words[t + 4][g] = part.b1;
   }
+  float a[16][16], b[16][8];
+  for (int row = 0; row < 16; row++)
+    for (int k = 0; k < 16; k++) a[row][k] = widened<ELEMENT>(a_words[row][k / 2] >> 16 * (k % 2) & 0xffffu);
+  for (int k = 0; k < 16; k++)
+    for (int column = 0; column < 8; column++)
+      b[k][column] = widened<ELEMENT>(b_words[k / 2][column] >> 16 * (k % 2) & 0xffffu);
   multiply(warp, a, b);
 }
 
@@ -204,7 +209,8 @@ emu_floats emu_mma(int element, emu_floats d, emu_words a, uint32_t b0, uint32_t
   Mma part = {d, a, b0, b1};
   together(names[element], ALL, &part, EMU_PLACE, [&](const Warp &warp) {
     if (element == EMU_TF32) multiply_tf32(warp);
-    else multiply_halves(warp, element);
+    else if (element == EMU_BF16) multiply_halves<EMU_BF16>(warp);
+    else multiply_halves<EMU_F16>(warp);
   });
   return part.d;
 }

@@ -1,0 +1,154 @@
+"""Kernels that are right, and what becomes of them by one mistake: each a text replaced, and the finding that names it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REVERSE = """
+  // spec: reverse.attn:3: y[s] = x[S-1-s]
+  tile[t] = in[t];
+  __syncthreads();
+  // spec: reverse.attn:4: return y
+  out[t] = tile[127 - t];
+"""
+WARP_SUM = """
+  float sum = in[t];
+  // spec: sum.attn:2: y = sum over s: x[s]
+  for (int n = 16; n; n /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, n);
+  if (!lane) tile[warp] = sum;
+  __syncwarp();
+  out[t] = tile[warp];
+"""
+PIPELINE = """
+  float *const stage[2] = {tile, tile + 512};
+  float sum = 0;
+  // spec: sum.attn:2: y[s] = sum over tiles
+  ptx::cp_async<4>(stage[0] + t, in + t);
+  ptx::cp_async_commit();
+  for (int n = 0; n < tiles; n++) {
+    if (n + 1 < tiles) ptx::cp_async<4>(stage[(n + 1) % 2] + t, in + (n + 1) * 128 + t);
+    ptx::cp_async_commit();
+    ptx::cp_async_wait<1>();
+    __syncthreads();
+    sum += stage[n % 2][127 - t];
+    __syncthreads();  // the stage is free
+  }
+  out[t] = sum;
+"""
+MATRICES = """
+  if (t >= 32) return;
+  uint32_t a[4] = {}, b[4] = {};
+  float d[4] = {};
+  // spec: product.attn:3: y[i,j] = sum over k: a[i,k] b[j,k]
+  for (int n = lane; n < 32; n += 32) ptx::store(halves + 24 * n, ptx::load<Four>(half + 16 * n));
+  for (int n = lane; n < 32; n += 32) ptx::store(halves + 24 * n + 8, ptx::load<Four>(half + 16 * n + 8));
+  __syncwarp();
+  ptx::ldmatrix_x4(a, halves + 24 * (lane % 16) + lane / 16 * 8);
+  ptx::ldmatrix_x4(b, halves + 24 * (16 + lane % 8 + lane / 16 * 8) + lane / 8 % 2 * 8);
+  ptx::mma_m16n8k16_bf16(d, a, b[0], b[1]);
+  for (int n = 0; n < 4; n++) out[4 * lane + n] = d[n];
+"""
+TABLE = """
+  // spec: table.attn:5: t[x[s]] += 1
+  atomicAdd(table + t % 8, 1);
+  out[blockIdx.x * 128 + t] = in[t];
+"""
+NAMED = """
+  // spec: halves.attn:1: y[s] = x[s]
+  if (warp < 2) {
+    tile[t] = in[t];
+    ptx::barrier_arrive(1, 128);
+  } else {
+    ptx::barrier_sync(1, 128);
+    out[t] = tile[t - 64];
+  }
+"""
+VECTORS = """
+  // spec: copy.attn:1: y[s] = x[s]
+  ptx::store(out + 4 * t, ptx::load<Four>(in + 4 * t));
+"""
+RIGHT = {
+    "reverse": REVERSE,
+    "warp_sum": WARP_SUM,
+    "pipeline": PIPELINE,
+    "matrices": MATRICES,
+    "counts": TABLE,
+    "named": NAMED,
+    "vectors": VECTORS,
+}
+
+
+@dataclass(frozen=True)
+class Bug:
+    """In the kernel `of`, `old` becomes `new`. Some schedule finds the kind, with a first place on a line that has `at`."""
+
+    name: str
+    of: str
+    old: str
+    new: str
+    kind: str
+    at: str
+    grid: int = 1
+
+
+OUT_REVERSE = "out[t] = tile[127 - t];"
+READ_STAGE = "sum += stage[n % 2][127 - t];"
+NEXT_TILE = "if (n + 1 < tiles) ptx::cp_async<4>"
+BUGS = (
+    Bug("no_barrier", "reverse", "__syncthreads();", "", "race", "out[t] = tile"),
+    Bug("barrier_of_a_warp", "reverse", "__syncthreads();", "__syncwarp();", "race", "out[t] = tile"),
+    Bug("some_unwritten", "reverse", "tile[t] = in[t];", "if (t) tile[t] = in[t];", "never written", "out[t] = tile"),
+    Bug("past_shared", "reverse", "tile[t] = in[t];", "tile[t + 1921] = in[t];", "out of bounds", "tile[t + 1921]"),
+    Bug("before_shared", "reverse", "tile[t] = in[t];", "tile[t - 1] = in[t];", "out of bounds", "tile[t - 1]"),
+    Bug("past_the_output", "reverse", "out[t] =", "out[t + 385] =", "out of bounds", "out[t + 385]"),
+    Bug("before_the_input", "reverse", "= in[t];", "= in[t - 1];", "out of bounds", "in[t - 1]"),
+    Bug("input_written", "reverse", "out[t] =", "const_cast<float *>(in)[t] =", "read-only", "const_cast"),
+    Bug("half_a_warp_at_barrier", "reverse", "__syncthreads();", "if (t != 5) __syncthreads();", "divergence", "t != 5"),
+    Bug("three_warps_at_barrier", "reverse", "__syncthreads();", "if (warp) __syncthreads();", "divergence", "if (warp)"),
+    Bug("barrier_of_100", "reverse", "__syncthreads();", "ptx::barrier_sync(1, 100);", "misuse", "barrier_sync(1, 100)"),
+    Bug("barrier_of_96", "reverse", "__syncthreads();", "ptx::barrier_sync(1, 96);", "deadlock", "barrier_sync(1, 96)"),
+    Bug("barrier_17", "reverse", "__syncthreads();", "ptx::barrier_sync(17, 128);", "misuse", "barrier_sync(17"),
+    Bug("two_barriers", "reverse", "__syncthreads();", "ptx::barrier_sync(1 + warp % 2, 128);", "deadlock", "warp % 2"),
+    Bug("sizes_differ", "reverse", "__syncthreads();", "ptx::barrier_sync(1, 64 + warp / 3 * 64);", "misuse", "warp / 3"),
+    Bug("divergent_shuffle", "warp_sum", "sum += __shfl", "if (lane < 16) sum += __shfl", "divergence", "lane < 16"),
+    Bug("mask_lacks_itself", "warp_sum", "(0xffffffffu, sum", "(0xfffffffeu, sum", "divergence", "__shfl_xor_sync"),
+    Bug("from_outside_mask", "warp_sum", "float sum = in[t];\n", "float sum = in[t];\n  if (lane < 8) sum = "
+        "__shfl_xor_sync(0xffu, sum, 8);\n", "divergence", "0xffu"),
+    Bug("shuffle_width", "warp_sum", "sum, n)", "sum, n, 24)", "misuse", "n, 24"),
+    Bug("lanes_exited", "warp_sum", "float sum = in[t];", "float sum = in[t]; if (lane == 9) return;", "divergence",
+        "__shfl_xor_sync"),
+    Bug("shuffle_for_syncwarp", "warp_sum", "tile[warp] = sum;\n  __syncwarp();", "tile[warp] = sum;\n"
+        "  sum = __shfl_sync(~0u, sum, 0);", "race", "out[t] = tile[warp]"),
+    Bug("lanes_write_one_word", "warp_sum", "if (!lane) tile[warp] = sum;", "tile[warp] = lane;", "race", "tile[warp] = lane"),
+    Bug("wait_too_lax", "pipeline", "wait<1>", "wait<2>", "not waited for", READ_STAGE),
+    Bug("no_commit", "pipeline", "ptx::cp_async_commit();\n    ptx", "ptx", "not waited for", READ_STAGE),
+    Bug("no_barrier_after_wait", "pipeline", "wait<1>();\n    __syncthreads();", "wait<1>();", "race", "sum +="),
+    Bug("stage_not_freed", "pipeline", "__syncthreads();  // the stage is free", "", "race", NEXT_TILE),
+    Bug("wrong_stage", "pipeline", "stage[n % 2][127", "stage[(n + 1) % 2][127", "not waited for", "stage[(n + 1) % 2][127"),
+    Bug("stage_overlaps", "pipeline", "tile + 512}", "tile + 64}", "not waited for", "ptx::cp_async<4>"),
+    Bug("tile_past_the_end", "pipeline", "n + 1 < tiles", "n + 1 <= tiles", "out of bounds", "n + 1 <= tiles"),
+    Bug("copy_misaligned", "pipeline", "cp_async<4>(stage[0]", "cp_async<8>(stage[0]", "misaligned", "cp_async<8>"),
+    Bug("copy_reads_more", "pipeline", "in + t);", "in + t, 8);", "misuse", "in + t, 8"),
+    Bug("copy_within_shared", "pipeline", "in + t);", "tile + t);", "misuse", "tile + t"),
+    Bug("copy_to_global", "pipeline", "(stage[0] + t", "(out + t", "misuse", "out + t"),
+    Bug("exits_with_copies", "pipeline", "out[t] = sum;", "ptx::cp_async<4>(stage[0] + t, in + t);", "not waited for", "in + t"),
+    Bug("rows_misaligned", "matrices", "halves + 24 * (lane % 16)", "halves + 23 * (lane % 16)", "misaligned", "23 *"),
+    Bug("rows_in_global", "matrices", "(a, halves + 24 *", "(a, half + 24 *", "misuse", "half + 24"),
+    Bug("no_syncwarp", "matrices", "__syncwarp();", "", "race", "ptx::ldmatrix_x4"),
+    Bug("row_stride", "matrices", "24 * (16 + lane % 8", "32 * (16 + lane % 8", "never written", "32 * (16"),
+    Bug("half_a_warp_multiplies", "matrices", "ptx::mma", "if (lane < 16) ptx::mma", "divergence", "lane < 16"),
+    Bug("elements_differ", "matrices", "ptx::mma_m16n8k16_bf16(d, a, b[0], b[1]);", "if (lane < 4) "
+        "ptx::mma_m16n8k16_f16(d, a, b[0], b[1]);\n  else ptx::mma_m16n8k16_bf16(d, a, b[0], b[1]);", "divergence", "ptx::mma"),
+    Bug("no_atomic", "counts", "atomicAdd(table + t % 8, 1);", "table[t % 8] += 1;", "race", "table[t % 8] += 1"),
+    Bug("atomic_and_plain", "counts", "out[blockIdx", "__syncthreads(); if (!t) table[0] = 0; out[blockIdx", "race",
+        "atomicAdd", grid=2),
+    Bug("blocks_write_one_word", "counts", "out[blockIdx.x * 128 + t]", "out[t]", "race", "out[t]", grid=2),
+    Bug("block_reads_another's", "counts", "= in[t];", "= out[(blockIdx.x * 128 + t + 128) % 256];", "race", "t + 128",
+        grid=2),
+    Bug("arrives_twice", "named", "ptx::barrier_arrive(1, 128);", "ptx::barrier_arrive(1, 128); ptx::barrier_arrive(1, 128);",
+        "misuse", "barrier_arrive"),
+    Bug("arrives_before_writing", "named", "tile[t] = in[t];\n    ptx::barrier_arrive(1, 128);",
+        "ptx::barrier_arrive(1, 128);\n    tile[t] = in[t];", "race", "tile[t"),
+    Bug("nobody_arrives", "named", "ptx::barrier_arrive(1, 128);", "", "deadlock", "barrier_sync"),
+    Bug("vector_misaligned", "vectors", "in + 4 * t)", "in + 4 * t + 1)", "misaligned", "t + 1"),
+)  # fmt: skip
