@@ -1,4 +1,4 @@
-"""Kernels that are right, and what becomes of them by one mistake: each a text replaced, and the finding that names it."""
+"""Kernels that are right, and what becomes of them by one mistake: a text replaced, and the finding that names it."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ RIGHT = {
 
 @dataclass(frozen=True)
 class Bug:
-    """In the kernel `of`, `old` becomes `new`. Some schedule finds the kind, with a first place on a line that has `at`."""
+    """In the kernel `of`, `old` becomes `new`. The finding is of that kind, with a place on a line that has `at`."""
 
-    name: str
     of: str
+    name: str
     old: str
     new: str
     kind: str
@@ -91,64 +91,74 @@ class Bug:
     grid: int = 1
 
 
-OUT_REVERSE = "out[t] = tile[127 - t];"
-READ_STAGE = "sum += stage[n % 2][127 - t];"
-NEXT_TILE = "if (n + 1 < tiles) ptx::cp_async<4>"
 BUGS = (
-    Bug("no_barrier", "reverse", "__syncthreads();", "", "race", "out[t] = tile"),
-    Bug("barrier_of_a_warp", "reverse", "__syncthreads();", "__syncwarp();", "race", "out[t] = tile"),
-    Bug("some_unwritten", "reverse", "tile[t] = in[t];", "if (t) tile[t] = in[t];", "never written", "out[t] = tile"),
-    Bug("past_shared", "reverse", "tile[t] = in[t];", "tile[t + 1921] = in[t];", "out of bounds", "tile[t + 1921]"),
-    Bug("before_shared", "reverse", "tile[t] = in[t];", "tile[t - 1] = in[t];", "out of bounds", "tile[t - 1]"),
-    Bug("past_the_output", "reverse", "out[t] =", "out[t + 385] =", "out of bounds", "out[t + 385]"),
-    Bug("before_the_input", "reverse", "= in[t];", "= in[t - 1];", "out of bounds", "in[t - 1]"),
-    Bug("input_written", "reverse", "out[t] =", "const_cast<float *>(in)[t] =", "read-only", "const_cast"),
-    Bug("half_a_warp_at_barrier", "reverse", "__syncthreads();", "if (t != 5) __syncthreads();", "divergence", "t != 5"),
-    Bug("three_warps_at_barrier", "reverse", "__syncthreads();", "if (warp) __syncthreads();", "divergence", "if (warp)"),
-    Bug("barrier_of_100", "reverse", "__syncthreads();", "ptx::barrier_sync(1, 100);", "misuse", "barrier_sync(1, 100)"),
-    Bug("barrier_of_96", "reverse", "__syncthreads();", "ptx::barrier_sync(1, 96);", "deadlock", "barrier_sync(1, 96)"),
-    Bug("barrier_17", "reverse", "__syncthreads();", "ptx::barrier_sync(17, 128);", "misuse", "barrier_sync(17"),
-    Bug("two_barriers", "reverse", "__syncthreads();", "ptx::barrier_sync(1 + warp % 2, 128);", "deadlock", "warp % 2"),
-    Bug("sizes_differ", "reverse", "__syncthreads();", "ptx::barrier_sync(1, 64 + warp / 3 * 64);", "misuse", "warp / 3"),
-    Bug("divergent_shuffle", "warp_sum", "sum += __shfl", "if (lane < 16) sum += __shfl", "divergence", "lane < 16"),
-    Bug("mask_lacks_itself", "warp_sum", "(0xffffffffu, sum", "(0xfffffffeu, sum", "divergence", "__shfl_xor_sync"),
-    Bug("from_outside_mask", "warp_sum", "float sum = in[t];\n", "float sum = in[t];\n  if (lane < 8) sum = "
-        "__shfl_xor_sync(0xffu, sum, 8);\n", "divergence", "0xffu"),
-    Bug("shuffle_width", "warp_sum", "sum, n)", "sum, n, 24)", "misuse", "n, 24"),
-    Bug("lanes_exited", "warp_sum", "float sum = in[t];", "float sum = in[t]; if (lane == 9) return;", "divergence",
+    Bug("reverse", "no_barrier", "__syncthreads();", "", "race", "out[t] = tile"),
+    Bug("reverse", "barrier_of_a_warp", "__syncthreads();", "__syncwarp();", "race", "out[t] = tile"),
+    Bug("reverse", "some_unwritten", "tile[t] = in[t];", "if (t) tile[t] = in[t];", "never written", "out[t] = tile"),
+    Bug("reverse", "past_shared", "tile[t] = in[t];", "tile[t + 1921] = in[t];", "out of bounds", "tile[t + 1921]"),
+    Bug("reverse", "before_shared", "tile[t] = in[t];", "tile[t - 1] = in[t];", "out of bounds", "tile[t - 1]"),
+    Bug("reverse", "past_the_output", "out[t] =", "out[t + 385] =", "out of bounds", "out[t + 385]"),
+    Bug("reverse", "before_the_input", "= in[t];", "= in[t - 1];", "out of bounds", "in[t - 1]"),
+    Bug("reverse", "input_written", "out[t] =", "const_cast<float *>(in)[t] =", "read-only", "const_cast"),
+    Bug("reverse", "half_a_warp_at_barrier", "__syncthreads();", "if (t != 5) __syncthreads();", "divergence",
+        "t != 5"),
+    Bug("reverse", "three_warps_at_barrier", "__syncthreads();", "if (warp) __syncthreads();", "divergence",
+        "if (warp)"),
+    Bug("reverse", "barrier_of_100", "__syncthreads();", "ptx::barrier_sync(1, 100);", "misuse",
+        "barrier_sync(1, 100)"),
+    Bug("reverse", "barrier_of_96", "__syncthreads();", "ptx::barrier_sync(1, 96);", "deadlock",
+        "barrier_sync(1, 96)"),
+    Bug("reverse", "barrier_17", "__syncthreads();", "ptx::barrier_sync(17, 128);", "misuse", "barrier_sync(17"),
+    Bug("reverse", "two_barriers", "__syncthreads();", "ptx::barrier_sync(1 + warp % 2, 128);", "deadlock",
+        "warp % 2"),
+    Bug("reverse", "sizes_differ", "__syncthreads();", "ptx::barrier_sync(1, 64 + warp / 3 * 64);", "misuse",
+        "warp / 3"),
+    Bug("warp_sum", "divergent_shuffle", "sum += __shfl", "if (lane < 16) sum += __shfl", "divergence", "lane < 16"),
+    Bug("warp_sum", "mask_lacks_itself", "(0xffffffffu, sum", "(0xfffffffeu, sum", "divergence", "__shfl_xor_sync"),
+    Bug("warp_sum", "from_outside_mask", "float sum = in[t];\n",
+        "float sum = in[t];\n  if (lane < 8) sum = __shfl_xor_sync(0xffu, sum, 8);\n", "divergence", "0xffu"),
+    Bug("warp_sum", "shuffle_width", "sum, n)", "sum, n, 24)", "misuse", "n, 24"),
+    Bug("warp_sum", "lanes_exited", "float sum = in[t];", "float sum = in[t]; if (lane == 9) return;", "divergence",
         "__shfl_xor_sync"),
-    Bug("shuffle_for_syncwarp", "warp_sum", "tile[warp] = sum;\n  __syncwarp();", "tile[warp] = sum;\n"
-        "  sum = __shfl_sync(~0u, sum, 0);", "race", "out[t] = tile[warp]"),
-    Bug("lanes_write_one_word", "warp_sum", "if (!lane) tile[warp] = sum;", "tile[warp] = lane;", "race", "tile[warp] = lane"),
-    Bug("wait_too_lax", "pipeline", "wait<1>", "wait<2>", "not waited for", READ_STAGE),
-    Bug("no_commit", "pipeline", "ptx::cp_async_commit();\n    ptx", "ptx", "not waited for", READ_STAGE),
-    Bug("no_barrier_after_wait", "pipeline", "wait<1>();\n    __syncthreads();", "wait<1>();", "race", "sum +="),
-    Bug("stage_not_freed", "pipeline", "__syncthreads();  // the stage is free", "", "race", NEXT_TILE),
-    Bug("wrong_stage", "pipeline", "stage[n % 2][127", "stage[(n + 1) % 2][127", "not waited for", "stage[(n + 1) % 2][127"),
-    Bug("stage_overlaps", "pipeline", "tile + 512}", "tile + 64}", "not waited for", "ptx::cp_async<4>"),
-    Bug("tile_past_the_end", "pipeline", "n + 1 < tiles", "n + 1 <= tiles", "out of bounds", "n + 1 <= tiles"),
-    Bug("copy_misaligned", "pipeline", "cp_async<4>(stage[0]", "cp_async<8>(stage[0]", "misaligned", "cp_async<8>"),
-    Bug("copy_reads_more", "pipeline", "in + t);", "in + t, 8);", "misuse", "in + t, 8"),
-    Bug("copy_within_shared", "pipeline", "in + t);", "tile + t);", "misuse", "tile + t"),
-    Bug("copy_to_global", "pipeline", "(stage[0] + t", "(out + t", "misuse", "out + t"),
-    Bug("exits_with_copies", "pipeline", "out[t] = sum;", "ptx::cp_async<4>(stage[0] + t, in + t);", "not waited for", "in + t"),
-    Bug("rows_misaligned", "matrices", "halves + 24 * (lane % 16)", "halves + 23 * (lane % 16)", "misaligned", "23 *"),
-    Bug("rows_in_global", "matrices", "(a, halves + 24 *", "(a, half + 24 *", "misuse", "half + 24"),
-    Bug("no_syncwarp", "matrices", "__syncwarp();", "", "race", "ptx::ldmatrix_x4"),
-    Bug("row_stride", "matrices", "24 * (16 + lane % 8", "32 * (16 + lane % 8", "never written", "32 * (16"),
-    Bug("half_a_warp_multiplies", "matrices", "ptx::mma", "if (lane < 16) ptx::mma", "divergence", "lane < 16"),
-    Bug("elements_differ", "matrices", "ptx::mma_m16n8k16_bf16(d, a, b[0], b[1]);", "if (lane < 4) "
-        "ptx::mma_m16n8k16_f16(d, a, b[0], b[1]);\n  else ptx::mma_m16n8k16_bf16(d, a, b[0], b[1]);", "divergence", "ptx::mma"),
-    Bug("no_atomic", "counts", "atomicAdd(table + t % 8, 1);", "table[t % 8] += 1;", "race", "table[t % 8] += 1"),
-    Bug("atomic_and_plain", "counts", "out[blockIdx", "__syncthreads(); if (!t) table[0] = 0; out[blockIdx", "race",
+    Bug("warp_sum", "shuffle_for_syncwarp", "tile[warp] = sum;\n  __syncwarp();",
+        "tile[warp] = sum;\n  sum = __shfl_sync(~0u, sum, 0);", "race", "out[t] = tile[warp]"),
+    Bug("warp_sum", "lanes_write_one_word", "if (!lane) tile[warp] = sum;", "tile[warp] = lane;", "race",
+        "tile[warp] = lane"),
+    Bug("pipeline", "wait_too_lax", "wait<1>", "wait<2>", "not waited for", "sum += stage[n % 2][127 - t];"),
+    Bug("pipeline", "no_commit", "ptx::cp_async_commit();\n    ptx", "ptx", "not waited for",
+        "sum += stage[n % 2][127 - t];"),
+    Bug("pipeline", "no_barrier_after_wait", "wait<1>();\n    __syncthreads();", "wait<1>();", "race", "sum +="),
+    Bug("pipeline", "stage_not_freed", "__syncthreads();  // the stage is free", "", "race",
+        "if (n + 1 < tiles) ptx::cp_async<4>"),
+    Bug("pipeline", "wrong_stage", "stage[n % 2][127", "stage[(n + 1) % 2][127", "not waited for",
+        "stage[(n + 1) % 2][127"),
+    Bug("pipeline", "stage_overlaps", "tile + 512}", "tile + 64}", "not waited for", "ptx::cp_async<4>"),
+    Bug("pipeline", "tile_past_the_end", "n + 1 < tiles", "n + 1 <= tiles", "out of bounds", "n + 1 <= tiles"),
+    Bug("pipeline", "copy_misaligned", "cp_async<4>(stage[0]", "cp_async<8>(stage[0]", "misaligned", "cp_async<8>"),
+    Bug("pipeline", "copy_reads_more", "in + t);", "in + t, 8);", "misuse", "in + t, 8"),
+    Bug("pipeline", "copy_within_shared", "in + t);", "tile + t);", "misuse", "tile + t"),
+    Bug("pipeline", "copy_to_global", "(stage[0] + t", "(out + t", "misuse", "out + t"),
+    Bug("pipeline", "exits_with_copies", "out[t] = sum;", "ptx::cp_async<4>(stage[0] + t, in + t);", "not waited for",
+        "in + t"),
+    Bug("matrices", "rows_misaligned", "halves + 24 * (lane % 16)", "halves + 23 * (lane % 16)", "misaligned",
+        "23 *"),
+    Bug("matrices", "rows_in_global", "(a, halves + 24 *", "(a, half + 24 *", "misuse", "half + 24"),
+    Bug("matrices", "no_syncwarp", "__syncwarp();", "", "race", "ptx::ldmatrix_x4"),
+    Bug("matrices", "row_stride", "24 * (16 + lane % 8", "32 * (16 + lane % 8", "never written", "32 * (16"),
+    Bug("matrices", "half_a_warp_multiplies", "ptx::mma", "if (lane < 16) ptx::mma", "divergence", "lane < 16"),
+    Bug("matrices", "elements_differ", "ptx::mma_m16n8k16_bf16(d, a, b[0], b[1]);",
+        "if (lane < 4) ptx::mma_m16n8k16_f16(d, a, b[0], b[1]);\n  else ptx::mma_m16n8k16_bf16(d, a, b[0], b[1]);",
+        "divergence", "ptx::mma"),
+    Bug("counts", "no_atomic", "atomicAdd(table + t % 8, 1);", "table[t % 8] += 1;", "race", "table[t % 8] += 1"),
+    Bug("counts", "atomic_and_plain", "out[blockIdx", "__syncthreads(); if (!t) table[0] = 0; out[blockIdx", "race",
         "atomicAdd", grid=2),
-    Bug("blocks_write_one_word", "counts", "out[blockIdx.x * 128 + t]", "out[t]", "race", "out[t]", grid=2),
-    Bug("block_reads_another's", "counts", "= in[t];", "= out[(blockIdx.x * 128 + t + 128) % 256];", "race", "t + 128",
-        grid=2),
-    Bug("arrives_twice", "named", "ptx::barrier_arrive(1, 128);", "ptx::barrier_arrive(1, 128); ptx::barrier_arrive(1, 128);",
-        "misuse", "barrier_arrive"),
-    Bug("arrives_before_writing", "named", "tile[t] = in[t];\n    ptx::barrier_arrive(1, 128);",
+    Bug("counts", "blocks_write_one_word", "out[blockIdx.x * 128 + t]", "out[t]", "race", "out[t]", grid=2),
+    Bug("counts", "block_reads_of_another", "= in[t];", "= out[(blockIdx.x * 128 + t + 128) % 256];", "race",
+        "t + 128", grid=2),
+    Bug("named", "arrives_twice", "ptx::barrier_arrive(1, 128);",
+        "ptx::barrier_arrive(1, 128); ptx::barrier_arrive(1, 128);", "misuse", "barrier_arrive"),
+    Bug("named", "arrives_before_writing", "tile[t] = in[t];\n    ptx::barrier_arrive(1, 128);",
         "ptx::barrier_arrive(1, 128);\n    tile[t] = in[t];", "race", "tile[t"),
-    Bug("nobody_arrives", "named", "ptx::barrier_arrive(1, 128);", "", "deadlock", "barrier_sync"),
-    Bug("vector_misaligned", "vectors", "in + 4 * t)", "in + 4 * t + 1)", "misaligned", "t + 1"),
+    Bug("named", "nobody_arrives", "ptx::barrier_arrive(1, 128);", "", "deadlock", "barrier_sync"),
+    Bug("vectors", "vector_misaligned", "in + 4 * t)", "in + 4 * t + 1)", "misaligned", "t + 1"),
 )  # fmt: skip

@@ -66,7 +66,7 @@ def test_seeds_change_the_order_of_threads() -> None:
 
 
 def test_an_unchecked_launch_still_ends_where_threads_wait_for_ever() -> None:
-    with pytest.raises(EmulatorError, match="deadlock.*32 wait in a named barrier.*32 have exited"):
+    with pytest.raises(EmulatorError, match=r"deadlock.*32 wait in a named barrier.*32 have exited"):
         emulator.build(SOURCE, check=False).launch("waits", (1,), (64,), 0, [np.zeros(1, np.int32)])
 
 
