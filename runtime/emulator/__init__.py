@@ -2,5 +2,6 @@
 
 from irc.runtime.emulator.driver import Module, build, guarded
 from irc.runtime.emulator.findings import EmulatorError, Finding, Place
+from irc.runtime.emulator.tensor_map import TensorMap
 
-__all__ = ["EmulatorError", "Finding", "Module", "Place", "build", "guarded"]
+__all__ = ["EmulatorError", "Finding", "Module", "Place", "TensorMap", "build", "guarded"]

@@ -33,6 +33,32 @@ void emu_cp_async(void *shared, const void *global, int size, int bytes);
 void emu_cp_async_commit();
 void emu_cp_async_wait(int groups);
 
+// A tensor in global memory and the box of it that one copy moves: what a tensor map says, in this emulator's own form.
+struct alignas(64) emu_tensor_map {
+  unsigned char *base;
+  uint64_t size[5];        // elements, the contiguous direction first
+  uint64_t stride[4];      // bytes, of all directions but the first
+  uint32_t box[5];
+  uint16_t rank, element;  // bytes of an element
+  uint32_t swizzle;        // 0, 32, 64 or 128 bytes
+};
+
+void emu_mbarrier_init(uint64_t *barrier, uint32_t arrivals);
+void emu_mbarrier_fence_init();
+void emu_mbarrier_arrive(uint64_t *barrier, uint32_t expected_bytes);
+void emu_mbarrier_wait(uint64_t *barrier, uint32_t parity);
+void emu_fence_proxy_async();
+void emu_tensor_load(void *shared, const emu_tensor_map *map, uint64_t *barrier, const int *at, int rank);
+void emu_tensor_store(const emu_tensor_map *map, const void *shared, const int *at, int rank);
+void emu_bulk_commit();
+void emu_bulk_wait(int groups);
+
+struct emu_wgmma_shape { int element, columns, from_registers, accumulate, transpose_a, transpose_b; };
+void emu_wgmma(const emu_wgmma_shape *shape, float *d, const uint32_t *a_words, uint64_t a, uint64_t b);
+void emu_wgmma_fence();
+void emu_wgmma_commit();
+void emu_wgmma_wait(int groups);
+
 enum emu_atomic_operation { EMU_ADD, EMU_MAX, EMU_MIN, EMU_EXCHANGE };
 enum emu_atomic_type { EMU_I32, EMU_U32, EMU_U64, EMU_F32, EMU_F64 };
 uint64_t emu_atomic(int operation, int type, void *address, uint64_t value);  // the bits that stood there before

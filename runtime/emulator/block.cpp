@@ -46,6 +46,8 @@ static void entry() {
   block->warps[me.warp].live &= ~(1u << me.lane);
   for (const auto &group : me.groups) me.copies.insert(me.copies.end(), group.begin(), group.end());
   if (!me.copies.empty()) found(ASYNC, me.place, nullptr, "a thread exits while copies of cp.async are under way");
+  if (!me.stores.empty() || !me.store_groups.empty())
+    found(ASYNC, me.place, nullptr, "a thread exits while its bulk stores are under way");
   thread_exited();
   if (block->live == 0) to_host();
   Thread *next = block->next();
@@ -109,8 +111,8 @@ void Block::start(emu_index at, uint32_t number) {
     Thread &t = threads[id];
     t.id = id, t.warp = id / WARP, t.lane = id % WARP;
     t.index = {unsigned(id) % size.x, unsigned(id) / size.x % size.y, unsigned(id) / (size.x * size.y)};
-    t.exited = false, t.waits_in = "the kernel's start", t.place = nullptr, t.fenced = 0, t.in_flight = 0;
-    t.copies.clear(), t.groups.clear();
+    t.exited = false, t.waits_in = "the kernel's start", t.place = nullptr, t.fenced = 0;
+    t.copies.clear(), t.groups.clear(), t.in_flight.clear(), t.stores.clear(), t.store_groups.clear();
     t.stack = stacks.bottom(size_t(id));
     t.saved = stacks.begin(size_t(id), entry);
     warps[t.warp].live |= 1u << t.lane;

@@ -40,6 +40,21 @@ struct Copy {  // of cp.async
   int size, bytes;
 };
 
+struct Registers {  // local memory that stands for registers which a product reads or writes
+  uintptr_t begin, end;
+  bool written;
+  uint32_t product;  // of what is read alone: the moment of the product
+  const void *place;
+};
+
+struct TensorCopy {  // a bulk copy, one way or the other
+  emu_tensor_map map;  // a copy: the thread whose parameter it is may exit before
+  unsigned char *shared;
+  int at[5];
+  uint32_t barrier;  // of a load: its mbarrier's place in shared memory
+  uint32_t moment;   // of the actor that copies
+};
+
 struct Thread {
   int id, warp, lane;
   emu_index index;
@@ -51,7 +66,9 @@ struct Thread {
   std::vector<Copy> copies;                 // not committed
   std::deque<std::vector<Copy>> groups;     // committed, the oldest first
   uint32_t fenced;         // its clock at its last fence.proxy.async
-  int in_flight;           // wgmma operations that may still write its registers
+  std::vector<Registers> in_flight;         // of wgmma operations
+  std::vector<TensorCopy> stores;    // of bulk copies, not committed
+  std::deque<std::vector<TensorCopy>> store_groups;
 };
 
 struct Barrier {

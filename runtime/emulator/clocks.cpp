@@ -25,7 +25,7 @@ static int32_t pack(const void *place) { return place ? int32_t((const char *)pl
 static const void *unpack(int32_t place) { return place ? origin() + place : nullptr; }
 
 void Clocks::start() {
-  actors = block->count + MBARRIERS + (block->count + WARPGROUP - 1) / WARPGROUP;
+  actors = block->count + MBARRIERS + (block->count + WARPGROUP - 1) / WARPGROUP + 1;
   rows.assign(size_t(actors) * size_t(block->count), 0);
   for (int t = 0; t < block->count; t++) now(t) = 1;
   sets.clear(), free_sets.clear();
@@ -33,8 +33,10 @@ void Clocks::start() {
 
 static std::string actor_name(int actor) {
   if (actor < block->count) return "thread " + std::to_string(actor);
-  if (actor < block->count + MBARRIERS) return "a bulk copy";
-  return "wgmma of warpgroup " + std::to_string(actor - block->count - MBARRIERS);
+  if (actor < block->count + MBARRIERS) return "a bulk load";
+  const int warpgroup = actor - block->count - MBARRIERS;
+  if (warpgroup == (block->count + WARPGROUP - 1) / WARPGROUP) return "a bulk store";
+  return "wgmma of warpgroup " + std::to_string(warpgroup);
 }
 
 static std::string where(const Space &space, size_t offset) {
@@ -211,7 +213,12 @@ static void touch_global(uintptr_t address, unsigned size, const Access &access)
 void touch(const void *address, unsigned size, Access::Kind kind, const char *name, const void *place, bool pending) {
   Thread &me = *current;
   if (!block->clocks) return;
-  if (size_t((const char *)address - me.stack) < Stacks::SIZE) return;
+  if (size_t((const char *)address - me.stack) < Stacks::SIZE) {
+    for (const Registers &r : me.in_flight)
+      if ((uintptr_t)address < r.end && (uintptr_t)address + size > r.begin && (r.written || kind != Access::READ))
+        return found(ASYNC, place, r.place, "%s of registers that a wgmma under way %s", name, r.written ? "writes" : "reads");
+    return;
+  }
   const uint32_t *seen = block->clocks->row(me.id);
   const Access access = {kind, name, place, me.id, seen, seen[me.id], false, pending};
   if (!in_shared(address)) return touch_global((uintptr_t)address, size, access);

@@ -1,7 +1,7 @@
 // Who may see what: vector clocks, and for each word of memory who touched it last. After "FastTrack" (Flanagan, Freund 2009).
 //
-// Actors are the block's threads, then the copies of each mbarrier, then the wgmma operations of each warpgroup. Row t of the
-// clocks says up to which of its moments thread t has seen each actor. An access that has not seen an earlier one of the same
+// Actors are the block's threads, then the loads of each mbarrier, then the wgmma operations of each warpgroup, then bulk
+// stores. Row t of the clocks says up to which of its moments thread t has seen each actor. An access that has not seen an earlier one of the same
 // memory, one of them a write, is a race.
 #pragma once
 #include "block.h"

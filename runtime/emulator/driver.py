@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,10 +35,10 @@ KERNEL_FLAGS = ("-O2", "-g1", "-w", "-DIRC_EMULATOR", f"-I{HERE}", "-Wl,--no-as-
 CHECKED_FLAGS = ("-fsanitize=thread", "-nodefaultlibs", "-lm", "-lc", "-lgcc_s")  # the emulator has the hooks
 MAX_THREADS, MAX_SHARED = 1024, 227 << 10  # of a block
 MAX_GRID = (2**31 - 1, 65535, 65535)
-GUARD = 64 << 10
+GUARD = 64 << 10  # bytes
+ALIGNMENT = 64  # bytes, of the widest parameter: a tensor map
 
 Argument = Array | np.generic | ctypes.Structure
-Parameter = ctypes.Structure | ctypes.Array[ctypes.c_char]
 _one_launch = threading.Lock()
 
 
@@ -122,7 +123,7 @@ class Module:
         if not 0 <= shared_bytes <= MAX_SHARED:
             raise ValueError(f"kernel {kernel}: {shared_bytes} bytes of shared memory: expected 0 to {MAX_SHARED}")
         values = self._parameters(kernel, args)
-        pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
+        pointers = (ctypes.c_void_p * len(values))(*[value.ctypes.data for value in values])
         sizes = (ctypes.c_uint * 6)(*grid, *block)
         arrays = [(n, a) for n, a in enumerate(args) if isinstance(a, np.ndarray)] + [(-1, a) for a in buffers]
         order = (1 + seed % 2) if seed else 0
@@ -137,31 +138,40 @@ class Module:
         if found:
             raise EmulatorError(kernel, read(report, self._source))
 
-    def _parameters(self, kernel: str, args: Sequence[Argument]) -> list[Parameter]:
-        """The bytes of each parameter, as many as the kernel takes, aligned as the widest type asks."""
+    def _parameters(self, kernel: str, args: Sequence[Argument]) -> list[Array]:
+        """The bytes of each parameter, as many as the kernel takes, on ALIGNMENT bytes."""
         if kernel not in self.kernels:
             raise ValueError(f"no kernel {kernel!r}: there are {', '.join(self.kernels) or 'none'}")
         sizes = (ctypes.c_uint32 * 64)()
         count = getattr(self._library, f"emu_sizes_{kernel}")(sizes, len(sizes))
         if count != len(args):
             raise ValueError(f"kernel {kernel} takes {count} arguments, got {len(args)}")
-        values: list[Parameter] = []
+        values = []
         for n, arg in enumerate(args):
-            if isinstance(arg, ctypes.Structure):
-                values.append(arg)
-            elif isinstance(arg, np.ndarray):
-                values.append(ctypes.create_string_buffer(arg.ctypes.data.to_bytes(8, "little"), 8))
-            elif isinstance(arg, np.generic):
-                values.append(ctypes.create_string_buffer(arg.tobytes(), arg.nbytes))
-            else:
-                raise ValueError(
-                    f"kernel {kernel}, argument {n}: expected an array, a numpy scalar or a structure, got {arg!r}"
-                )
-            if ctypes.sizeof(values[-1]) != sizes[n]:
-                raise ValueError(
-                    f"kernel {kernel}, argument {n}: expected {sizes[n]} bytes, got {ctypes.sizeof(values[-1])}"
-                )
+            data = _bytes(arg)
+            if data is None:
+                expected = "expected an array, a numpy scalar or a structure"
+                raise ValueError(f"kernel {kernel}, argument {n}: {expected}, got {arg!r}")
+            if len(data) != sizes[n]:
+                raise ValueError(f"kernel {kernel}, argument {n}: expected {sizes[n]} bytes, got {len(data)}")
+            memory = np.empty(len(data) + ALIGNMENT, np.uint8)
+            begin = -memory.ctypes.data % ALIGNMENT
+            memory[begin : begin + len(data)] = np.frombuffer(data, np.uint8)
+            values.append(memory[begin : begin + len(data)])
         return values
+
+
+def _bytes(arg: Argument) -> bytes | None:
+    """What a parameter holds: of an array its address. None for what none of them is."""
+    match arg:
+        case ctypes.Structure():
+            return bytes(arg)
+        case np.ndarray():
+            return arg.ctypes.data.to_bytes(8, sys.byteorder)
+        case np.generic():
+            return arg.tobytes()
+        case _:
+            return None
 
 
 def _three(kernel: str, what: str, given: Sequence[int], most: Sequence[int]) -> tuple[int, int, int]:

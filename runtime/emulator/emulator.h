@@ -151,6 +151,46 @@ DEVICE float exp2_approx(float x) {
 DEVICE void barrier_sync(int id, int threads) { emu_barrier(id, threads, 1); }
 DEVICE void barrier_arrive(int id, int threads) { emu_barrier(id, threads, 0); }
 
+DEVICE void mbarrier_init(uint64_t *barrier, uint32_t arrivals) { emu_mbarrier_init(barrier, arrivals); }
+DEVICE void mbarrier_fence_init() { emu_mbarrier_fence_init(); }
+DEVICE void mbarrier_arrive(uint64_t *barrier) { emu_mbarrier_arrive(barrier, 0); }
+DEVICE void mbarrier_expect(uint64_t *barrier, uint32_t bytes) { emu_mbarrier_arrive(barrier, bytes); }
+DEVICE void mbarrier_wait(uint64_t *barrier, uint32_t parity) { emu_mbarrier_wait(barrier, parity); }
+DEVICE void fence_proxy_async() { emu_fence_proxy_async(); }
+
+typedef emu_tensor_map TensorMap;
+DEVICE void prefetch(const TensorMap &) {}
+template <class... I> DEVICE void tensor_load(void *shared, const TensorMap &map, uint64_t *barrier, I... at) {
+  const int coordinates[] = {int(at)...};
+  emu_tensor_load(shared, &map, barrier, coordinates, sizeof...(I));
+}
+template <class... I> DEVICE void tensor_store(const TensorMap &map, const void *shared, I... at) {
+  const int coordinates[] = {int(at)...};
+  emu_tensor_store(&map, shared, coordinates, sizeof...(I));
+}
+DEVICE void bulk_commit() { emu_bulk_commit(); }
+template <int N> DEVICE void bulk_wait() { emu_bulk_wait(N); }
+
+DEVICE void wgmma_fence() { emu_wgmma_fence(); }
+DEVICE void wgmma_commit() { emu_wgmma_commit(); }
+template <int N> DEVICE void wgmma_wait() { emu_wgmma_wait(N); }
+#define EMU_WGMMA(name, element)                                                                                  \
+  template <int TRANSPOSE_A, int TRANSPOSE_B, size_t R>                                                           \
+  DEVICE void name(float (&d)[R], uint64_t a, uint64_t b, int accumulate) {                                       \
+    const emu_wgmma_shape shape = {element, 2 * int(R), 0, accumulate, TRANSPOSE_A, TRANSPOSE_B};                 \
+    emu_wgmma(&shape, d, nullptr, a, b);                                                                          \
+  }                                                                                                               \
+  template <int TRANSPOSE_B, size_t R>                                                                            \
+  DEVICE void name(float (&d)[R], const uint32_t (&a)[4], uint64_t b, int accumulate) {                           \
+    const emu_wgmma_shape shape = {element, 2 * int(R), 1, accumulate, 0, TRANSPOSE_B};                           \
+    emu_wgmma(&shape, d, a, 0, b);                                                                                \
+  }
+EMU_WGMMA(wgmma_m64k16_bf16, EMU_BF16)
+EMU_WGMMA(wgmma_m64k16_f16, EMU_F16)
+
+template <int N> DEVICE void setmaxnreg_dec() { static_assert(N % 8 == 0 && N >= 24 && N <= 256, "8 by 8, 24 to 256"); }
+template <int N> DEVICE void setmaxnreg_inc() { static_assert(N % 8 == 0 && N >= 24 && N <= 256, "8 by 8, 24 to 256"); }
+
 }  // namespace ptx
 
 // ---- launches

@@ -4,4 +4,7 @@
 #include "warp.cpp"
 #include "barrier.cpp"
 #include "memory.cpp"
+#include "mbarrier.cpp"
+#include "tensor.cpp"
+#include "wgmma.cpp"
 #include "launch.cpp"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
+from irc.codegen.ptx import header
 from irc.runtime import emulator
 
-HEADER = (Path(__file__).parents[2] / "codegen" / "templates" / "cuda" / "ptx.cuh").read_text(encoding="utf-8")
+HEADER = header()
 THREADS, TILES = 128, 4
 SHARED = 8192  # bytes
 SIGNATURE = "(const float *in, float *out, const uint16_t *half, int *table, int tiles)"

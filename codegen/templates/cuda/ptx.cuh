@@ -113,5 +113,96 @@ DEVICE float exp2_approx(float x) {
 DEVICE void barrier_sync(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
 DEVICE void barrier_arrive(int id, int threads) { asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
 
+// ---- sm_90a
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+
+// An mbarrier is a uint64_t in shared memory. A phase is over when `arrivals` threads have arrived and all bytes that they
+// expected have been copied. Initialised by one thread, which then fences, before a barrier of the block.
+DEVICE void mbarrier_init(uint64_t *barrier, uint32_t arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
+}
+DEVICE void mbarrier_fence_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+DEVICE void mbarrier_arrive(uint64_t *barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+// Arrives, and announces bytes.
+DEVICE void mbarrier_expect(uint64_t *barrier, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
+}
+// Waits until the phase of that parity is over; the first phase has parity 0, so waiting for 1 at first does not wait.
+DEVICE void mbarrier_wait(uint64_t *barrier, uint32_t parity) {
+  asm volatile(
+      "{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra AGAIN;\n}"
+      ::"r"(shared_address(barrier)), "r"(parity) : "memory");
+}
+// Plain stores to shared memory before it are seen by bulk stores and wgmma of all who are ordered after it.
+DEVICE void fence_proxy_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// A CUtensorMap, made by the driver; a parameter `GRID_CONSTANT const ptx::TensorMap map`.
+struct alignas(64) TensorMap {
+  unsigned char opaque[128];
+};
+DEVICE void prefetch(const TensorMap &map) { asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory"); }
+
+// Copies the map's box at these coordinates (elements, the contiguous direction first; outside it is zero) to shared memory,
+// and counts its bytes off the mbarrier. One thread calls it. The box lies on 128 bytes, with swizzle on 8 times its bytes.
+DEVICE void tensor_load(void *shared, const TensorMap &map, uint64_t *barrier, int x, int y) {
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];"
+               ::"r"(shared_address(shared)), "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y) : "memory");
+}
+DEVICE void tensor_load(void *shared, const TensorMap &map, uint64_t *barrier, int x, int y, int z) {
+  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];"
+               ::"r"(shared_address(shared)), "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z) : "memory");
+}
+DEVICE void tensor_load(void *shared, const TensorMap &map, uint64_t *barrier, int x, int y, int z, int w) {
+  asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];"
+               ::"r"(shared_address(shared)), "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
+}
+// The other way; what lies outside the tensor is not written. Groups as of cp.async: a wait is for what this thread committed.
+DEVICE void tensor_store(const TensorMap &map, const void *shared, int x, int y) {
+  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];"
+               ::"l"(&map), "r"(shared_address(shared)), "r"(x), "r"(y) : "memory");
+}
+DEVICE void tensor_store(const TensorMap &map, const void *shared, int x, int y, int z) {
+  asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];"
+               ::"l"(&map), "r"(shared_address(shared)), "r"(x), "r"(y), "r"(z) : "memory");
+}
+DEVICE void tensor_store(const TensorMap &map, const void *shared, int x, int y, int z, int w) {
+  asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4, %5}], [%1];"
+               ::"l"(&map), "r"(shared_address(shared)), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
+}
+DEVICE void bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+template <int N> DEVICE void bulk_wait() { asm volatile("cp.async.bulk.wait_group %0;" ::"n"(N) : "memory"); }
+
+// The products themselves stand in `wgmma.cuh.j2`. All 128 threads of a warpgroup call each of these. Registers of a product may
+// be used again after a wait; before the next product uses them comes a fence.
+DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int N> DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"); }
+
+// From here on a thread of this warpgroup has N registers: fewer, or more, which waits until others have given theirs back.
+template <int N> DEVICE void setmaxnreg_dec() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
+template <int N> DEVICE void setmaxnreg_inc() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
+
+#endif
+
 }  // namespace ptx
 #endif
+
+namespace ptx {
+
+// How a matrix in shared memory is described to wgmma. Its elements have 16 bits, 8 of them a unit; K is the direction that is
+// summed. With swizzle, a row of a tile has that many bytes, tiles of 8 rows lie on 8 · swizzle bytes, and units change places as
+// a bulk copy with the same swizzle puts them.
+//   K contiguous: rows of m or n; `stride` bytes from 8 rows to the next 8; `leading`, without swizzle, from a unit to the next.
+//     A step of 16 along K adds 32 bytes to the address (without swizzle 2 · leading).
+//   m or n contiguous (transposed): rows of K; `leading` bytes from one tile's width along m or n to the next, `stride` from 8
+//     rows to the next 8; without swizzle the two change parts. A step of 16 along K adds 2 · stride (2 · leading).
+enum Swizzle : uint64_t { SWIZZLE_NONE = 0, SWIZZLE_128B = 1, SWIZZLE_64B = 2, SWIZZLE_32B = 3 };
+
+DEVICE uint64_t wgmma_descriptor(uint32_t shared_bytes, uint32_t leading, uint32_t stride, Swizzle swizzle) {
+  return uint64_t((shared_bytes & 0x3ffff) >> 4) | uint64_t(leading >> 4) << 16 | uint64_t(stride >> 4) << 32 | uint64_t(swizzle) << 62;
+}
+
+}  // namespace ptx
