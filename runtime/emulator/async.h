@@ -15,6 +15,7 @@ struct Mbarrier {
   std::vector<int> waiting;
   std::vector<uint32_t> arriving, completed;  // clocks: of those who arrived in this phase, of all phases before
   uint32_t copies = 0;       // moments of the actor of its copies
+  const void *last_copy = nullptr;
   int initialiser;
   uint32_t initialised_at;
   bool fenced = false;       // fence.mbarrier_init came after
@@ -59,7 +60,7 @@ void land_store(const TensorCopy &store);
 void arrive(Mbarrier &barrier);       // one of its phase's events came: the phase may be complete
 Mbarrier &mbarrier_at(const uint64_t *address, const void *place);
 
-inline int store_actor() { return block->count + MBARRIERS + int(block->async->warpgroups.size()); }
+inline int store_actor() { return block->count + MBARRIERS + int(block->warps.size()); }
 
 void thread_exited();
 

@@ -25,7 +25,7 @@ static int32_t pack(const void *place) { return place ? int32_t((const char *)pl
 static const void *unpack(int32_t place) { return place ? origin() + place : nullptr; }
 
 void Clocks::start() {
-  actors = block->count + MBARRIERS + (block->count + WARPGROUP - 1) / WARPGROUP + 1;
+  actors = block->count + MBARRIERS + int(block->warps.size()) + 1;
   rows.assign(size_t(actors) * size_t(block->count), 0);
   for (int t = 0; t < block->count; t++) now(t) = 1;
   sets.clear(), free_sets.clear();
@@ -34,9 +34,8 @@ void Clocks::start() {
 static std::string actor_name(int actor) {
   if (actor < block->count) return "thread " + std::to_string(actor);
   if (actor < block->count + MBARRIERS) return "a bulk load";
-  const int warpgroup = actor - block->count - MBARRIERS;
-  if (warpgroup == (block->count + WARPGROUP - 1) / WARPGROUP) return "a bulk store";
-  return "wgmma of warpgroup " + std::to_string(warpgroup);
+  const int warp = actor - block->count - MBARRIERS;
+  return warp == int(block->warps.size()) ? "a bulk store" : "wgmma of warp " + std::to_string(warp);
 }
 
 static std::string where(const Space &space, size_t offset) {
@@ -90,7 +89,7 @@ bool Clocks::check(Space &space, Cell &cell, size_t offset, const Access &access
         race(space, offset, access, k, "a read", cell.read_place);
         return false;
       }
-  } else if (cell.read_clock > access.seen[cell.reader] && cell.reader != access.actor) {
+  } else if (!reads_seen(cell, access)) {
     race(space, offset, access, cell.reader, "a read", cell.read_place);
     return false;
   }
@@ -106,21 +105,34 @@ void Clocks::record(Cell &cell, const Access &access) {
     cell.pending = access.pending ? uint16_t(access.actor + 1) : 0;
     return;
   }
-  if (cell.readers) {
-    sets[cell.readers - 1][size_t(access.actor)] = access.now;
-  } else if (cell.read_clock > access.seen[cell.reader] && cell.reader != access.actor) {
-    uint16_t set = 0;
-    if (!free_sets.empty()) {
-      set = free_sets.back(), free_sets.pop_back();
-      std::fill(sets[set - 1].begin(), sets[set - 1].end(), 0);
-    } else if (sets.size() < 0xffff) {
-      sets.emplace_back(size_t(actors), 0);
-      set = uint16_t(sets.size());
-    }
-    if (set) sets[set - 1][cell.reader] = cell.read_clock, sets[set - 1][size_t(access.actor)] = access.now;
-    cell.readers = set;
+  if (!cell.readers && !reads_seen(cell, access)) {
+    cell.readers = new_set();
+    if (cell.readers) std::fill_n(&sets[cell.readers - 1][cell.reader], cell.read_actors, cell.read_clock);
   }
-  cell.reader = uint16_t(access.actor), cell.read_clock = access.now, cell.read_place = pack(access.place);
+  if (cell.readers) std::fill_n(&sets[cell.readers - 1][size_t(access.actor)], access.actors, access.now);
+  cell.reader = uint16_t(access.actor), cell.read_actors = access.actors;
+  cell.read_clock = access.now, cell.read_place = pack(access.place);
+}
+
+// Whether the reads that the cell tells of, apart from sets, are the access's own or before it.
+bool Clocks::reads_seen(const Cell &cell, const Access &access) const {
+  if (!cell.read_clock || (cell.reader == access.actor && cell.read_actors == access.actors)) return true;
+  for (int k = cell.reader; k < cell.reader + cell.read_actors; k++)
+    if (cell.read_clock > access.seen[k] && k != access.actor) return false;
+  return true;
+}
+
+// An empty one; 0 where there are too many, and then some reads are forgotten.
+uint16_t Clocks::new_set() {
+  if (!free_sets.empty()) {
+    const uint16_t set = free_sets.back();
+    free_sets.pop_back();
+    std::fill(sets[set - 1].begin(), sets[set - 1].end(), 0);
+    return set;
+  }
+  if (sets.size() == 0xffff) return 0;
+  sets.emplace_back(size_t(actors), 0);
+  return uint16_t(sets.size());
 }
 
 // An access of a whole word is kept with the word, any other with its bytes; each is checked against both.
@@ -220,7 +232,7 @@ void touch(const void *address, unsigned size, Access::Kind kind, const char *na
     return;
   }
   const uint32_t *seen = block->clocks->row(me.id);
-  const Access access = {kind, name, place, me.id, seen, seen[me.id], false, pending};
+  const Access access = {kind, name, place, me.id, seen, seen[me.id], false, pending, 1};
   if (!in_shared(address)) return touch_global((uintptr_t)address, size, access);
   if (shared_offset(address) + size > block->launch.shared_bytes) {
     found(BOUNDS, place, nullptr, "%s of %u bytes at shared memory + %u, of which there are %u bytes", name, size, shared_offset(address),

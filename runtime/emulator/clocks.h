@@ -1,6 +1,6 @@
 // Who may see what: vector clocks, and for each word of memory who touched it last. After "FastTrack" (Flanagan, Freund 2009).
 //
-// Actors are the block's threads, then the loads of each mbarrier, then the wgmma operations of each warpgroup, then bulk
+// Actors are the block's threads, then the loads of each mbarrier, then the wgmma operations of each warp, then bulk
 // stores. Row t of the clocks says up to which of its moments thread t has seen each actor. An access that has not seen an earlier one of the same
 // memory, one of them a write, is a race.
 #pragma once
@@ -17,8 +17,9 @@ struct Access {
   int actor;
   const uint32_t *seen;    // what it has seen of every actor
   uint32_t now;            // its own moment
-  bool asynchronous;       // it goes through the asynchronous proxy: plain stores need a fence before it
-  bool pending;            // cp.async: under way from now on
+  bool asynchronous = false; // it goes through the asynchronous proxy: plain stores need a fence before it
+  bool pending = false;    // cp.async: under way from now on
+  uint8_t actors = 1;      // it is one of this many from `actor` on, all at the same moment of theirs
 };
 
 // What is known of a word (or, where parts of it were touched, of a byte).
@@ -29,6 +30,7 @@ struct Cell {
   uint16_t writer, reader;
   uint16_t readers;                   // 1 + index of a set, where several read that have not seen each other
   uint16_t pending;                   // 1 + the thread whose cp.async to it is under way
+  uint8_t read_actors;                // how many from `reader` on
   bool atomic, parts;                 // written by an atomic; its bytes have been touched apart
 };
 
@@ -71,11 +73,13 @@ struct Clocks {
   bool check(Space &space, Cell &cell, size_t offset, const Access &access);
   void record(Cell &cell, const Access &access);
   void forget(Cell &cell);
+  uint16_t new_set();
+  bool reads_seen(const Cell &cell, const Access &access) const;
   void reset(Cell &cell, const Access &access, Space &space, size_t offset);
 };
 
 inline int copies_of(int mbarrier) { return block->count + mbarrier % MBARRIERS; }
-inline int wgmma_of(int warpgroup) { return block->count + MBARRIERS + warpgroup; }
+inline int wgmma_of(int warp) { return block->count + MBARRIERS + warp; }
 
 // An access of the current thread to any memory, checked where the launch is.
 void touch(const void *address, unsigned size, Access::Kind kind, const char *name, const void *place, bool pending = false);

@@ -100,7 +100,7 @@ bool Async::land_one() {
 static void touch_both(const TensorCopy &copy, bool load, int actor, const char *name, const void *place) {
   Clocks *clocks = block->clocks;
   if (!clocks) return;
-  const Access box = {load ? Access::WRITE : Access::READ, name, place, actor, clocks->row(current->id), copy.moment, true, false};
+  const Access box = {load ? Access::WRITE : Access::READ, name, place, actor, clocks->row(current->id), copy.moment, true, false, 1};
   clocks->touch(clocks->shared, shared_offset(copy.shared), box_bytes(copy.map), box);
   each_unit(copy, [&](uint32_t, const unsigned char *address, uint32_t bytes) {
     if (address) touch(address, bytes, load ? Access::READ : Access::WRITE, name, place);
@@ -121,6 +121,7 @@ void emu_tensor_load(void *shared, const emu_tensor_map *map, uint64_t *address,
   Mbarrier &barrier = mbarrier_at(address, place);
   if (!barrier.fenced) found(PROXY, place, nullptr, "a bulk load with an mbarrier whose initialisation no fence.mbarrier_init followed");
   copy.moment = ++barrier.copies;
+  barrier.last_copy = place;
   touch_both(copy, true, copies_of(barrier.number), "a bulk load", place);
   const Schedule::Copies when = block->launch.schedule.copies;
   if (when == Schedule::EARLY) land_load(copy);

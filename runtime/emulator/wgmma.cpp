@@ -34,14 +34,14 @@ struct Operand {
   }
   uint32_t element(int row, int k) const { return unit(row, k) + uint32_t(transposed ? row % 8 : k % 8) * 2; }
 
-  // Calls f(offset) for each unit of `rows` rows and 16 along k.
+  // Calls f(offset, row) for each unit of `rows` rows and 16 along k.
   template <class F> void each(int rows, F f) const {
     if (transposed)
       for (int k = 0; k < 16; k++)
-        for (int row = 0; row < rows; row += 8) f(unit(row, k));
+        for (int row = 0; row < rows; row += 8) f(unit(row, k), row);
     else
       for (int row = 0; row < rows; row++)
-        for (int k = 0; k < 16; k += 8) f(unit(row, k));
+        for (int k = 0; k < 16; k += 8) f(unit(row, k), row);
   }
 };
 
@@ -106,17 +106,21 @@ template <class All> static void together_128(const char *operation, void *slot,
     if (t != me.id) block->make_ready(t);
 }
 
-static void check_operand(uint64_t descriptor, bool transposed, int rows, int warpgroup,
+// Each warp reads its own 16 rows of a and all of b, and knows of no other warp's reads when it has waited.
+static void check_operand(uint64_t descriptor, bool transposed, int rows, bool shared_by_warps, int warpgroup,
                           const std::vector<uint32_t> &seen, const char *name, const void *place) {
   const Operand operand(descriptor, transposed);
   if (operand.swizzle && (operand.start >> 7 & (operand.swizzle / 16 - 1)))
     found(MISUSE, place, nullptr, "%s begins within the pattern of its swizzle of %u bytes", name, operand.swizzle), give_up();
-  operand.each(rows, [&](uint32_t offset) {
+  operand.each(rows, [&](uint32_t offset, int row) {
     if (offset + 16 > block->launch.shared_bytes)
-      found(BOUNDS, place, nullptr, "%s reaches shared memory + %u, of which there are %u bytes", name, offset + 16, block->launch.shared_bytes), give_up();
+      found(BOUNDS, place, nullptr, "%s reaches shared memory + %u, of which there are %u bytes", name, offset + 16,
+            block->launch.shared_bytes), give_up();
     if (!block->clocks) return;
     const uint32_t moment = block->async->warpgroups[size_t(warpgroup)].moment;
-    const Access access = {Access::READ, name, place, wgmma_of(warpgroup), seen.data(), moment, true, false};
+    const int warp = 4 * warpgroup + (shared_by_warps ? 0 : row / 16);
+    const uint8_t warps = shared_by_warps ? 4 : 1;
+    const Access access = {Access::READ, name, place, wgmma_of(warp), seen.data(), moment, true, false, warps};
     block->clocks->touch(block->clocks->shared, offset, 16, access);
   });
 }
@@ -170,8 +174,8 @@ static void issue(Warpgroup &group, int index, const emu_wgmma_shape &shape, con
         held = __builtin_nanf("");
       }
   const std::vector<uint32_t> seen = seen_by_all(index);
-  if (!shape.from_registers) check_operand(first.a, shape.transpose_a, 64, index, seen, "wgmma's operand a", place);
-  check_operand(first.b, shape.transpose_b, shape.columns, index, seen, "wgmma's operand b", place);
+  if (!shape.from_registers) check_operand(first.a, shape.transpose_a, 64, false, index, seen, "wgmma's operand a", place);
+  check_operand(first.b, shape.transpose_b, shape.columns, true, index, seen, "wgmma's operand b", place);
   const Schedule::Copies when = block->launch.schedule.copies;
   if (when == Schedule::EARLY || (when == Schedule::EITHER && block->random.below(2))) {
     for (const auto &waiting : group.groups)
@@ -249,7 +253,7 @@ void emu_wgmma_wait(int groups) {
     for (const auto &waiting : group.groups) left += uint32_t(waiting.size());
     left += uint32_t(group.open.size());
     for (int t = index * WARPGROUP; t < (index + 1) * WARPGROUP; t++) {
-      uint32_t &seen = block->clocks->row(t)[wgmma_of(index)];
+      uint32_t &seen = block->clocks->row(t)[wgmma_of(t / WARP)];
       seen = std::max(seen, group.moment - left);
     }
   });
@@ -270,7 +274,14 @@ void Async::finish() {
       found(ASYNC, block->threads[size_t(&group - warpgroups.data()) * WARPGROUP].place, nullptr, "a block ends while its wgmma is under way");
       return;
     }
-  if (!loads.empty()) found(ASYNC, nullptr, nullptr, "a block ends while its bulk loads are under way");
+  for (const auto &entry : mbarriers) {
+    const Mbarrier &barrier = entry.second;
+    bool awaited = barrier.copies == 0;
+    for (int t = 0; t < block->count && block->clocks && !awaited; t++)
+      awaited = block->clocks->row(t)[copies_of(barrier.number)] >= barrier.copies;
+    if (block->clocks ? !awaited : barrier.bytes != 0)
+      found(ASYNC, barrier.last_copy, nullptr, "a block ends, and no thread has waited for a bulk load");
+  }
 }
 
 }  // namespace emu

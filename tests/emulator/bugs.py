@@ -67,7 +67,59 @@ VECTORS = """
   // spec: copy.attn:1: y[s] = x[s]
   ptx::store(out + 4 * t, ptx::load<Four>(in + 4 * t));
 """
+# Its signature is BULK_SIGNATURE: a producer thread loads tiles of b into two stages, a warpgroup multiplies them by a.
+STAGED = """
+  unsigned char *const left = memory, *const right = memory + 8192;
+  float *const sums = (float *)(memory + 24576);
+  uint64_t *const loaded = (uint64_t *)(memory + 40960), *const full = loaded + 1, *const empty = loaded + 3;
+  if (t == 0) {
+    ptx::mbarrier_init(loaded, 1);
+    for (int s = 0; s < 2; s++) ptx::mbarrier_init(full + s, 1), ptx::mbarrier_init(empty + s, 128);
+    ptx::mbarrier_fence_init();
+  }
+  __syncthreads();
+  if (t >= 128) {
+    ptx::setmaxnreg_dec<24>();
+    if (t > 128) return;
+    // spec: product.attn:1: a
+    ptx::mbarrier_expect(loaded, 8192);
+    ptx::tensor_load(left, a, loaded, 0, 0);
+    for (int n = 0; n < tiles; n++) {
+      // spec: product.attn:2: b
+      ptx::mbarrier_wait(empty + n % 2, (n / 2 + 1) % 2);
+      ptx::mbarrier_expect(full + n % 2, 8192);
+      ptx::tensor_load(right + n % 2 * 8192, b, full + n % 2, 0, 64 * n);
+    }
+  } else {
+    ptx::setmaxnreg_inc<240>();
+    float d[32] = {};
+    ptx::mbarrier_wait(loaded, 0);
+    for (int n = 0; n < tiles; n++) {
+      // spec: product.attn:3: y[i,j] = sum over k, n: a[i,k] b[n,j,k]
+      ptx::mbarrier_wait(full + n % 2, n / 2 % 2);
+      const uint32_t l = ptx::shared_address(left), r = ptx::shared_address(right + n % 2 * 8192);
+      ptx::wgmma_fence();
+      for (int k = 0; k < 4; k++)
+        ptx::wgmma_m64k16_bf16<0, 0>(d, ptx::wgmma_descriptor(l + 32 * k, 16, 1024, ptx::SWIZZLE_128B),
+                                     ptx::wgmma_descriptor(r + 32 * k, 16, 1024, ptx::SWIZZLE_128B), 1);
+      ptx::wgmma_commit();
+      ptx::wgmma_wait<0>();
+      ptx::mbarrier_arrive(empty + n % 2);
+    }
+    // spec: product.attn:4: return y
+    for (int n = 0; n < 32; n++)
+      sums[(warp * 16 + lane / 4 + n % 4 / 2 * 8) * 64 + n / 4 * 8 + lane % 4 * 2 + n % 2] = d[n];
+    ptx::fence_proxy_async();
+    ptx::barrier_sync(1, 128);
+    if (t == 0) {
+      ptx::tensor_store(out, sums, 0, 0);
+      ptx::bulk_commit();
+      ptx::bulk_wait<0>();
+    }
+  }
+"""
 RIGHT = {
+    "staged": STAGED,
     "reverse": REVERSE,
     "warp_sum": WARP_SUM,
     "pipeline": PIPELINE,
@@ -80,7 +132,7 @@ RIGHT = {
 
 @dataclass(frozen=True)
 class Bug:
-    """In the kernel `of`, `old` becomes `new`. The finding is of that kind, with a place on a line that has `at`."""
+    """In the kernel `of`, `old` becomes `new`. A finding is of that kind, with a place on a line that has `at`."""
 
     of: str
     name: str
@@ -161,4 +213,45 @@ BUGS = (
         "ptx::barrier_arrive(1, 128);\n    tile[t] = in[t];", "race", "tile[t"),
     Bug("named", "nobody_arrives", "ptx::barrier_arrive(1, 128);", "", "deadlock", "barrier_sync"),
     Bug("vectors", "vector_misaligned", "in + 4 * t)", "in + 4 * t + 1)", "misaligned", "t + 1"),
+    Bug("staged", "empty_of_96", "empty + s, 128", "empty + s, 96", "race", "ptx::tensor_load(right"),
+    Bug("staged", "empty_of_0", "empty + s, 128", "empty + s, 0", "misuse", "empty + s, 0"),
+    Bug("staged", "init_not_fenced", "ptx::mbarrier_fence_init();", "", "missing fence", "ptx::tensor_load"),
+    Bug("staged", "init_not_ordered", "__syncthreads();", "", "race or misuse", "ptx::mbarrier_"),
+    Bug("staged", "consumer_parity", "n / 2 % 2);\n      const", "n % 2);\n      const", "race", "ptx::wgmma"),
+    Bug("staged", "producer_parity", "(n / 2 + 1) % 2", "n / 2 % 2", "deadlock", "ptx::mbarrier_wait"),
+    Bug("staged", "parity_of_2", "(full + n % 2, n / 2 % 2)", "(full + n % 2, n / 2)", "misuse", "(full + n % 2, n / 2)"),
+    Bug("staged", "stage_not_awaited", "ptx::mbarrier_wait(empty + n % 2, (n / 2 + 1) % 2);", "", "misuse",
+        "ptx::mbarrier_expect(full"),
+    Bug("staged", "tile_not_awaited", "ptx::mbarrier_wait(full + n % 2, n / 2 % 2);", "", "race", "ptx::wgmma_m64k16"),
+    Bug("staged", "first_operand_not_awaited", "ptx::mbarrier_wait(loaded, 0);", "", "race", "ptx::wgmma_m64k16"),
+    Bug("staged", "expects_less", "(full + n % 2, 8192)", "(full + n % 2, 4096)", "deadlock", "ptx::mbarrier_wait"),
+    Bug("staged", "expects_more", "(full + n % 2, 8192)", "(full + n % 2, 16384)", "deadlock", "ptx::mbarrier_wait"),
+    Bug("staged", "one_thread_arrives", "ptx::mbarrier_arrive(empty", "if (!lane) ptx::mbarrier_arrive(empty", "deadlock",
+        "ptx::mbarrier_wait"),
+    Bug("staged", "product_not_awaited", "ptx::wgmma_wait<0>();", "", "not waited for", "= d[n]"),
+    Bug("staged", "registers_too_early", "ptx::wgmma_commit();", "ptx::wgmma_commit(); d[0] *= 2;", "not waited for",
+        "d[0] *= 2"),
+    Bug("staged", "stage_freed_too_early", "ptx::wgmma_wait<0>();\n      ptx::mbarrier_arrive(empty + n % 2);",
+        "ptx::mbarrier_arrive(empty + n % 2);\n      ptx::wgmma_wait<0>();", "race", "ptx::tensor_load(right"),
+    Bug("staged", "registers_not_fenced", "ptx::wgmma_fence();", "", "missing fence", "ptx::wgmma_m64k16"),
+    Bug("staged", "other_stage", "right + n % 2 * 8192);\n      ptx::wgmma", "right + (n + 1) % 2 * 8192);\n      "
+        "ptx::wgmma", "race", "ptx::wgmma_m64k16"),
+    Bug("staged", "stages_overlap", "right + n % 2 * 8192, b", "right + n % 2 * 4096, b", "race", "ptx::tensor_load(right"),
+    Bug("staged", "box_misaligned", "ptx::tensor_load(left,", "ptx::tensor_load(left + 128,", "misaligned", "left + 128"),
+    Bug("staged", "box_past_shared", "ptx::tensor_load(left,", "ptx::tensor_load(left + 40960,", "out of bounds",
+        "left + 40960"),
+    Bug("staged", "box_in_global", "ptx::tensor_load(left,", "ptx::tensor_load((void *)&a,", "misuse", "(void *)&a"),
+    Bug("staged", "other_rank", "a, loaded, 0, 0)", "a, loaded, 0, 0, 0)", "misuse", "a, loaded, 0, 0, 0"),
+    Bug("staged", "within_a_pattern", "ptx::wgmma_descriptor(l + 32 * k", "ptx::wgmma_descriptor(l + 128 * k", "misuse",
+        "ptx::wgmma_m64k16"),
+    Bug("staged", "stride_too_large", "l + 32 * k, 16, 1024", "l + 32 * k, 16, 8192", "out of bounds", "ptx::wgmma_m64k16"),
+    Bug("staged", "half_a_warpgroup", "ptx::wgmma_commit();", "if (warp < 2) ptx::wgmma_commit();", "divergence",
+        "ptx::wgmma_"),
+    Bug("staged", "descriptors_differ", "ptx::shared_address(left)", "ptx::shared_address(left) + warp * 32",
+        "divergence", "ptx::wgmma_m64k16"),
+    Bug("staged", "store_not_fenced", "ptx::fence_proxy_async();", "", "missing fence", "ptx::tensor_store"),
+    Bug("staged", "store_not_ordered", "ptx::barrier_sync(1, 128);", "", "never written", "ptx::tensor_store"),
+    Bug("staged", "store_not_awaited", "ptx::bulk_wait<0>();", "", "not waited for", "ptx::tensor_store"),
+    Bug("staged", "loads_one_more", "int n = 0; n < tiles; n++) {\n      // spec: product.attn:2",
+        "int n = 0; n <= tiles; n++) {\n      // spec: product.attn:2", "not waited for", "ptx::tensor_load(right"),
 )  # fmt: skip

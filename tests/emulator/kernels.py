@@ -6,14 +6,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import ml_dtypes
 import numpy as np
 
 from irc.codegen.ptx import header
 from irc.runtime import emulator
+from irc.runtime.arrays import Array
 
-HEADER = header()
+HEADER = header([64])
 THREADS, TILES = 128, 4
 SHARED = 8192  # bytes
+BULK_THREADS, BULK_TILES, BULK_SHARED = 256, 5, 41024
+BULK_SIGNATURE = (
+    "(GRID_CONSTANT const ptx::TensorMap a, GRID_CONSTANT const ptx::TensorMap b, "
+    "GRID_CONSTANT const ptx::TensorMap out, int tiles)"
+)
 SIGNATURE = "(const float *in, float *out, const uint16_t *half, int *table, int tiles)"
 PRELUDE = """
 struct alignas(16) Four { float x[4]; };
@@ -28,7 +35,10 @@ NAMES = """
 
 
 def kernel(name: str, body: str) -> str:
-    return f"KERNEL({name}, {THREADS}){SIGNATURE} {{{NAMES}{body}}}\n"
+    """One with bulk copies has the signature for it."""
+    bulk = "tensor_load" in body
+    threads, signature = (BULK_THREADS, BULK_SIGNATURE) if bulk else (THREADS, SIGNATURE)
+    return f"KERNEL({name}, {threads}){signature} {{{NAMES}{body}}}\n"
 
 
 def source(kernels: Iterable[str]) -> str:
@@ -65,3 +75,15 @@ def launch(text: str, name: str, grid: int = 1, seed: int = 0, check: bool = Tru
     args = [given.x, given.out, given.half, given.table, np.int32(TILES)]
     built(text, check).launch(name, (grid,), (THREADS,), SHARED, args, seed=seed)
     return given
+
+
+def launch_bulk(text: str, name: str, seed: int = 0, check: bool = True) -> tuple[Array, Array]:
+    """Run a kernel with bulk copies on integers: what it makes, and the sum of a · bₙᵀ over its tiles."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(-8, 9, (n, 64)).astype(ml_dtypes.bfloat16) for n in (64, 64 * BULK_TILES))
+    left, right, out = emulator.guarded(a), emulator.guarded(b), emulator.guarded(np.zeros((64, 64), np.float32))
+    left.flags.writeable = right.flags.writeable = False
+    maps = [emulator.TensorMap.of(left, (64, 64), 128), emulator.TensorMap.of(right, (64, 64), 128)]
+    args = [*maps, emulator.TensorMap.of(out, (64, 64)), np.int32(BULK_TILES)]
+    built(text, check).launch(name, (1,), (BULK_THREADS,), BULK_SHARED, args, buffers=[left, right, out], seed=seed)
+    return out, a.astype(np.float32) @ b.astype(np.float32).reshape(-1, 64, 64).sum(0).T
