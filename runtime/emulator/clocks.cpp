@@ -28,7 +28,9 @@ void Clocks::start() {
   actors = block->count + MBARRIERS + int(block->warps.size()) + 1;
   rows.assign(size_t(actors) * size_t(block->count), 0);
   for (int t = 0; t < block->count; t++) now(t) = 1;
-  sets.clear(), free_sets.clear();
+  if (!sets.empty() && sets[0].size() != size_t(actors)) sets.clear();
+  free_sets.resize(sets.size());
+  for (size_t n = 0; n < sets.size(); n++) free_sets[n] = uint16_t(n + 1);
 }
 
 static std::string actor_name(int actor) {

@@ -27,8 +27,8 @@ class TensorMap(ctypes.Structure):
 
     @classmethod
     def of(cls, array: Array, box: Sequence[int], swizzle: int = 0) -> TensorMap:
-        """A map of the array, its last axis contiguous; `box` has a number of elements for each axis, `swizzle` is 0, 32,
-        64 or 128 bytes. The array has to live as long as the map, and is named in the `buffers` of a launch.
+        """A map of the array, its last axis contiguous; `box` has a number of elements for each axis, `swizzle` is 0,
+        32, 64 or 128 bytes. The array has to live as long as the map, and is named in the `buffers` of a launch.
 
         Raises ValueError for what a device does not take.
         """

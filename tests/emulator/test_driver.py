@@ -107,3 +107,21 @@ def test_a_launch_that_no_device_takes(kernel, grid, block, shared, args, messag
 def test_a_source_that_is_no_cpp_is_refused() -> None:
     with pytest.raises(ToolchainError, match="error:"):
         emulator.build("KERNEL(broken, 32)(int *y) { y = ; }")
+
+
+@pytest.mark.parametrize(
+    ("shape", "box", "swizzle", "message"),
+    (
+        ((64, 64), (64,), 0, "a box .64,. for 2 axes"),
+        ((64, 60), (64, 60), 0, "strides .120, 2. are not on 16 bytes"),
+        ((64, 64), (300, 64), 0, "sides beyond 1 to 256"),
+        ((64, 64), (64, 4), 0, "rows have 8 bytes, no multiple of 16"),
+        ((64, 64), (64, 64), 64, "rows have 128 bytes, more than the swizzle's 64"),
+        ((64, 64), (64, 64), 48, "a swizzle of 48 bytes"),
+    ),
+)
+def test_a_tensor_map_that_no_device_takes(
+    shape: tuple[int, ...], box: tuple[int, ...], swizzle: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        emulator.TensorMap.of(np.zeros(shape, np.float16), box, swizzle)
