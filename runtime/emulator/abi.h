@@ -1,5 +1,5 @@
-// What a compiled kernel calls in the emulator: one function for each instruction that concerns more than one thread, or memory
-// apart from plain loads and stores. All are called on the fiber of the thread that executes the instruction.
+// What a compiled kernel calls in the emulator: one function for each instruction that concerns more than one thread,
+// or memory apart from plain loads and stores. All are called on the fiber of the thread that executes the instruction.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -7,9 +7,15 @@
 #define EMU_CONST __attribute__((const))  // the same all through a thread's life
 
 extern "C" {
-struct emu_index { unsigned x, y, z; };
-struct emu_words { uint32_t x[4]; };
-struct emu_floats { float x[4]; };
+struct emu_index {
+  unsigned x, y, z;
+};
+struct emu_words {
+  uint32_t x[4];
+};
+struct emu_floats {
+  float x[4];
+};
 
 emu_index emu_thread_index() EMU_CONST;
 emu_index emu_block_index() EMU_CONST;
@@ -36,8 +42,8 @@ void emu_cp_async_wait(int groups);
 // A tensor in global memory and the box of it that one copy moves: what a tensor map says, in this emulator's own form.
 struct alignas(64) emu_tensor_map {
   unsigned char *base;
-  uint64_t size[5];        // elements, the contiguous direction first
-  uint64_t stride[4];      // bytes, of all directions but the first
+  uint64_t size[5];    // elements, the contiguous direction first
+  uint64_t stride[4];  // bytes, of all directions but the first
   uint32_t box[5];
   uint16_t rank, element;  // bytes of an element
   uint32_t swizzle;        // 0, 32, 64 or 128 bytes
@@ -53,7 +59,9 @@ void emu_tensor_store(const emu_tensor_map *map, const void *shared, const int *
 void emu_bulk_commit();
 void emu_bulk_wait(int groups);
 
-struct emu_wgmma_shape { int element, columns, from_registers, accumulate, transpose_a, transpose_b; };
+struct emu_wgmma_shape {
+  int element, columns, from_registers, accumulate, transpose_a, transpose_b;
+};
 void emu_wgmma(const emu_wgmma_shape *shape, float *d, const uint32_t *a_words, uint64_t a, uint64_t b);
 void emu_wgmma_fence();
 void emu_wgmma_commit();

@@ -7,30 +7,30 @@
 namespace emu {
 
 struct Mbarrier {
-  int number;                // of this block's, in the order of initialisation
-  uint32_t arrivals;         // that a phase takes
-  uint32_t pending;          // still to come in this phase
-  int64_t bytes = 0;         // expected and not yet copied
+  int number;         // of this block's, in the order of initialisation
+  uint32_t arrivals;  // that a phase takes
+  uint32_t pending;   // still to come in this phase
+  int64_t bytes = 0;  // expected and not yet copied
   uint64_t phase = 0;
   std::vector<int> waiting;
   std::vector<uint32_t> arriving, completed;  // clocks: of those who arrived in this phase, of all phases before
-  uint32_t copies = 0;       // moments of the actor of its copies
+  uint32_t copies = 0;                        // moments of the actor of its copies
   const void *last_copy = nullptr;
   int initialiser;
   uint32_t initialised_at;
-  bool fenced = false;       // fence.mbarrier_init came after
+  bool fenced = false;  // fence.mbarrier_init came after
 };
 
-struct Product {             // one wgmma
+struct Product {  // one wgmma
   emu_wgmma_shape shape;
-  uint64_t a, b;             // descriptors
+  uint64_t a, b;  // descriptors
   uint32_t words[WARPGROUP][4];
   float *registers[WARPGROUP];
   uint32_t moment;
   bool done = false;
 };
 
-struct Accumulator {         // what a product makes, until it is waited for: 64 rows
+struct Accumulator {  // what a product makes, until it is waited for: 64 rows
   std::vector<float> values;
 };
 
@@ -49,15 +49,15 @@ struct Async {
   std::unordered_map<uint32_t, Mbarrier> mbarriers;
   std::vector<TensorCopy> loads;
   std::vector<Warpgroup> warpgroups;
-  uint32_t stores = 0;       // moments of the actor of bulk stores
+  uint32_t stores = 0;  // moments of the actor of bulk stores
 
   void start();
-  bool land_one();           // one load ends; false where none is under way
-  void finish();             // the block's end: what is still under way is a finding
+  bool land_one();  // one load ends; false where none is under way
+  void finish();    // the block's end: what is still under way is a finding
 };
 
 void land_store(const TensorCopy &store);
-void arrive(Mbarrier &barrier);       // one of its phase's events came: the phase may be complete
+void arrive(Mbarrier &barrier);  // one of its phase's events came: the phase may be complete
 Mbarrier &mbarrier_at(const uint64_t *address, const void *place);
 
 inline int store_actor() { return block->count + MBARRIERS + int(block->warps.size()); }

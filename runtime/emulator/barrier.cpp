@@ -12,7 +12,8 @@ static void complete(int id, const void *place) {
     const int w = int(&warp - block->warps.data());
     if (barrier.lanes[w] && (warp.live & ~barrier.lanes[w]))
       found(DIVERGENCE, place, block->threads[w * WARP + __builtin_ctz(warp.live & ~barrier.lanes[w])].place,
-            "%s (%d) is complete with a part of warp %d: lanes %08x, not %08x", name(id), id, w, barrier.lanes[w], warp.live);
+            "%s (%d) is complete with a part of warp %d: lanes %08x, not %08x", name(id), id, w, barrier.lanes[w],
+            warp.live);
   }
   for (int t : barrier.waiting) {
     if (block->clocks) {
@@ -29,8 +30,8 @@ void thread_exited() {
   Barrier &barrier = block->barriers[0];
   if (!barrier.arrived || barrier.expected) return;
   found(DIVERGENCE, block->threads[size_t(barrier.waiting[0])].place, nullptr,
-        "thread %d exits while %d threads wait in __syncthreads, the first of them thread %d", current->id, barrier.arrived,
-        barrier.waiting[0]);
+        "thread %d exits while %d threads wait in __syncthreads, the first of them thread %d", current->id,
+        barrier.arrived, barrier.waiting[0]);
   give_up();
 }
 
@@ -44,12 +45,17 @@ extern "C" void emu_barrier(int id, int threads, int waits) {
   me.place = place;
   if (id < 0 || id >= BARRIERS) found(MISUSE, place, nullptr, "barrier %d: there are 0 to 15", id), give_up();
   if (threads % WARP || threads < 0 || threads > block->count)
-    found(MISUSE, place, nullptr, "barrier %d for %d threads: expected whole warps of a block of %d", id, threads, block->count), give_up();
+    found(MISUSE, place, nullptr, "barrier %d for %d threads: expected whole warps of a block of %d", id, threads,
+          block->count),
+        give_up();
   if (threads == 0 && block->live < block->count)
-    found(DIVERGENCE, place, nullptr, "__syncthreads after %d threads have exited", block->count - block->live), give_up();
+    found(DIVERGENCE, place, nullptr, "__syncthreads after %d threads have exited", block->count - block->live),
+        give_up();
   Barrier &barrier = block->barriers[id];
   if (barrier.arrived && barrier.expected != threads)
-    found(MISUSE, place, nullptr, "barrier %d for %d threads, while others wait in it for %d", id, threads, barrier.expected), give_up();
+    found(MISUSE, place, nullptr, "barrier %d for %d threads, while others wait in it for %d", id, threads,
+          barrier.expected),
+        give_up();
   if (barrier.lanes[me.warp] >> me.lane & 1)
     found(MISUSE, place, nullptr, "thread %d arrives twice at barrier %d", me.id, id), give_up();
   barrier.expected = threads;
@@ -60,6 +66,8 @@ extern "C" void emu_barrier(int id, int threads, int waits) {
     block->clocks->join(barrier.clock, block->clocks->row(me.id));
     if (!waits) block->clocks->advance(me.id);
   }
-  if (barrier.arrived == (threads ? threads : block->count)) complete(id, place);
-  else if (waits) wait(name(id));
+  if (barrier.arrived == (threads ? threads : block->count))
+    complete(id, place);
+  else if (waits)
+    wait(name(id));
 }

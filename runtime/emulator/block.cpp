@@ -5,7 +5,6 @@
 
 namespace emu {
 
-
 static int lowest(uint32_t bits) { return __builtin_ctz(bits); }
 
 // One of the bits, not quite uniformly: the first at or after a random place.
@@ -73,19 +72,22 @@ void deadlock() {
     }
     auto same = [&](const Group &g) { return g.operation == t.waits_in && g.place == t.place; };
     auto at = std::find_if(groups.begin(), groups.end(), same);
-    if (at == groups.end()) groups.push_back({t.waits_in, t.place, 1, t.id});
-    else at->count++;
+    if (at == groups.end())
+      groups.push_back({t.waits_in, t.place, 1, t.id});
+    else
+      at->count++;
   }
   std::string text = "no thread can go on: ";
   for (size_t n = 0; n < groups.size() && n < 6; n++) {
     const Group &g = groups[n];
     char line[160];
-    snprintf(line, sizeof line, "%s%d %s in %s (the first is thread %d)", n ? ", " : "", g.count, g.count == 1 ? "waits" : "wait",
-             g.operation ? g.operation : "?", g.first);
+    snprintf(line, sizeof line, "%s%d %s in %s (the first is thread %d)", n ? ", " : "", g.count,
+             g.count == 1 ? "waits" : "wait", g.operation ? g.operation : "?", g.first);
     text += line;
   }
   if (exited) text += ", " + std::to_string(exited) + " have exited";
-  found(DEADLOCK, groups.empty() ? nullptr : groups[0].place, groups.size() > 1 ? groups[1].place : nullptr, "%s", text.c_str());
+  found(DEADLOCK, groups.empty() ? nullptr : groups[0].place, groups.size() > 1 ? groups[1].place : nullptr, "%s",
+        text.c_str());
 }
 
 void Block::start(emu_index at, uint32_t number) {

@@ -47,7 +47,7 @@ struct Registers {  // local memory that stands for registers which a product re
   const void *place;
 };
 
-struct TensorCopy {  // a bulk copy, one way or the other
+struct TensorCopy {    // a bulk copy, one way or the other
   emu_tensor_map map;  // a copy: the thread whose parameter it is may exit before
   unsigned char *shared;
   int at[5];
@@ -59,15 +59,15 @@ struct Thread {
   int id, warp, lane;
   emu_index index;
   char *stack;
-  void *saved;             // the stack pointer while it does not run
+  void *saved;  // the stack pointer while it does not run
   bool exited;
-  const char *waits_in;    // null: it can run
-  const void *place;       // the return address of its latest call into the emulator
-  std::vector<Copy> copies;                 // not committed
-  std::deque<std::vector<Copy>> groups;     // committed, the oldest first
-  uint32_t fenced;         // its clock at its last fence.proxy.async
-  std::vector<Registers> in_flight;         // of wgmma operations
-  std::vector<TensorCopy> stores;    // of bulk copies, not committed
+  const char *waits_in;                  // null: it can run
+  const void *place;                     // the return address of its latest call into the emulator
+  std::vector<Copy> copies;              // not committed
+  std::deque<std::vector<Copy>> groups;  // committed, the oldest first
+  uint32_t fenced;                       // its clock at its last fence.proxy.async
+  std::vector<Registers> in_flight;      // of wgmma operations
+  std::vector<TensorCopy> stores;        // of bulk copies, not committed
   std::deque<std::vector<TensorCopy>> store_groups;
 };
 
@@ -75,12 +75,12 @@ struct Barrier {
   int expected = 0, arrived = 0;  // expected = 0: all of the block
   uint32_t lanes[WARP] = {};      // who has arrived, by warp
   std::vector<int> waiting;
-  std::vector<uint32_t> clock;    // what those who arrived have done
+  std::vector<uint32_t> clock;  // what those who arrived have done
 };
 
 struct Warp {
-  uint32_t ready, live;           // lanes
-  uint32_t arrived = 0, mask = 0; // of the collective operation under way
+  uint32_t ready, live;            // lanes
+  uint32_t arrived = 0, mask = 0;  // of the collective operation under way
   const char *operation = nullptr;
   void *slot[WARP];
 };
@@ -93,19 +93,19 @@ struct Block {
   Launch &launch;
   Random random{0};
   emu_index index;
-  int count, live;                // threads
+  int count, live;  // threads
   std::vector<Thread> threads;
   std::vector<Warp> warps;
-  uint32_t ready_warps;           // bits by rank: the order in which PRIORITIES prefers them
-  std::vector<int> rank, by_rank; // of warps, and the reverse
+  uint32_t ready_warps;            // bits by rank: the order in which PRIORITIES prefers them
+  std::vector<int> rank, by_rank;  // of warps, and the reverse
   int running_rank;
   Barrier barriers[BARRIERS];
-  unsigned char *shared;          // SHARED_ROOM bytes
+  unsigned char *shared;  // SHARED_ROOM bytes
   Stacks stacks;
-  void *host_stack = nullptr;     // where the launch goes on
-  bool dead = false;              // given up: its fibers are not entered again
-  uint32_t serial = 0;            // counts blocks of this launch, from 1
-  Clocks *clocks = nullptr;       // null: unchecked
+  void *host_stack = nullptr;  // where the launch goes on
+  bool dead = false;           // given up: its fibers are not entered again
+  uint32_t serial = 0;         // counts blocks of this launch, from 1
+  Clocks *clocks = nullptr;    // null: unchecked
   Async *async = nullptr;
 
   explicit Block(Launch &l) : launch(l) { shared = (unsigned char *)aligned_alloc(1024, SHARED_ROOM); }
@@ -144,11 +144,15 @@ struct Launch {
   std::vector<Range> ranges;
 };
 
-__attribute__((format(printf, 4, 5))) inline void found(const char *kind, const void *place, const void *other, const char *text, ...) {
+__attribute__((format(printf, 4, 5))) inline void found(const char *kind, const void *place, const void *other,
+                                                        const char *text, ...) {
   va_list arguments;
   va_start(arguments, text);
-  block->launch.findings.add({kind, format(text, arguments), {block->index.x, block->index.y, block->index.z},
-                              current ? current->id : -1, {place, other}});
+  block->launch.findings.add({kind,
+                              format(text, arguments),
+                              {block->index.x, block->index.y, block->index.z},
+                              current ? current->id : -1,
+                              {place, other}});
   va_end(arguments);
 }
 

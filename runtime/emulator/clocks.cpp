@@ -46,8 +46,8 @@ static std::string where(const Space &space, size_t offset) {
 }
 
 static void race(const Space &space, size_t offset, const Access &access, int other, const char *did, int32_t place) {
-  found(RACE, access.place, unpack(place), "%s of %s is not ordered after %s by %s", access.name, where(space, offset).c_str(), did,
-        actor_name(other).c_str());
+  found(RACE, access.place, unpack(place), "%s of %s is not ordered after %s by %s", access.name,
+        where(space, offset).c_str(), did, actor_name(other).c_str());
 }
 
 // The cell tells of an earlier block, or of none.
@@ -56,8 +56,9 @@ void Clocks::reset(Cell &cell, const Access &access, Space &space, size_t offset
     const bool wrote = cell.write_clock && !(cell.atomic && access.kind == Access::ATOMIC);
     const bool read = access.kind != Access::READ && cell.read_clock;
     if (wrote || read)
-      found(RACE, access.place, unpack(wrote ? cell.write_place : cell.read_place), "%s of %s meets %s by another block", access.name,
-            where(space, offset).c_str(), wrote ? "a write" : "a read");
+      found(RACE, access.place, unpack(wrote ? cell.write_place : cell.read_place),
+            "%s of %s meets %s by another block", access.name, where(space, offset).c_str(),
+            wrote ? "a write" : "a read");
   }
   const bool parts = cell.parts && !space.is_shared;
   cell = Cell();
@@ -68,8 +69,8 @@ void Clocks::reset(Cell &cell, const Access &access, Space &space, size_t offset
 bool Clocks::check(Space &space, Cell &cell, size_t offset, const Access &access) {
   if (cell.block != block->serial) reset(cell, access, space, offset);
   if (cell.pending) {
-    found(ASYNC, access.place, unpack(cell.write_place), "%s of %s, where cp.async by thread %d is under way", access.name,
-          where(space, offset).c_str(), cell.pending - 1);
+    found(ASYNC, access.place, unpack(cell.write_place), "%s of %s, where cp.async by thread %d is under way",
+          access.name, where(space, offset).c_str(), cell.pending - 1);
     cell.pending = 0;
     return false;
   }
@@ -78,9 +79,11 @@ bool Clocks::check(Space &space, Cell &cell, size_t offset, const Access &access
     race(space, offset, access, cell.writer, "a write", cell.write_place);
     return false;
   }
-  if (access.asynchronous && cell.write_clock && cell.writer < block->count && cell.write_clock > block->threads[cell.writer].fenced) {
-    found(PROXY, access.place, unpack(cell.write_place), "%s of %s, stored by thread %d with no fence.proxy.async after it",
-          access.name, where(space, offset).c_str(), cell.writer);
+  if (access.asynchronous && cell.write_clock && cell.writer < block->count &&
+      cell.write_clock > block->threads[cell.writer].fenced) {
+    found(PROXY, access.place, unpack(cell.write_place),
+          "%s of %s, stored by thread %d with no fence.proxy.async after it", access.name, where(space, offset).c_str(),
+          cell.writer);
     return false;
   }
   if (access.kind == Access::READ) return true;
@@ -142,7 +145,8 @@ void Clocks::touch(Space &space, size_t offset, unsigned size, const Access &acc
   const size_t end = offset + size;
   auto is_written = [](const Cell &cell) { return cell.block == block->serial && cell.write_clock; };
   auto unwritten = [&](size_t at) {
-    found(UNWRITTEN, access.place, nullptr, "%s of %s, which nothing has written", access.name, where(space, at).c_str());
+    found(UNWRITTEN, access.place, nullptr, "%s of %s, which nothing has written", access.name,
+          where(space, at).c_str());
   };
   const bool asks = space.is_shared && access.kind != Access::WRITE;
   for (size_t word = offset / 4; word * 4 < end; word++) {
@@ -198,7 +202,8 @@ static void outside(uintptr_t address, unsigned size, bool write, const char *na
   uintptr_t distance = ~uintptr_t(0);
   for (const Range &range : block->launch.ranges) {
     if (address >= range.begin && address + size <= range.end) {
-      found(READONLY, place, nullptr, "%s of argument %d + %zu, which is read-only", name, range.argument, size_t(address - range.begin));
+      found(READONLY, place, nullptr, "%s of argument %d + %zu, which is read-only", name, range.argument,
+            size_t(address - range.begin));
       give_up();
     }
     const uintptr_t away = address < range.begin ? range.begin - address : address + size - range.end;
@@ -207,11 +212,13 @@ static void outside(uintptr_t address, unsigned size, bool write, const char *na
   if (block->stacks.holds((const void *)address))
     found(BOUNDS, place, nullptr, "%s of %u bytes in another thread's local memory", name, size);
   else if (nearest && distance < (1u << 20))
-    found(BOUNDS, place, nullptr, "%s of %u bytes that begins %zu bytes %s argument %d, which has %zu bytes", name, size,
-          size_t(address < nearest->begin ? nearest->begin - address : address - nearest->end),
-          address < nearest->begin ? "before" : "after the end of", nearest->argument, size_t(nearest->end - nearest->begin));
+    found(BOUNDS, place, nullptr, "%s of %u bytes that begins %zu bytes %s argument %d, which has %zu bytes", name,
+          size, size_t(address < nearest->begin ? nearest->begin - address : address - nearest->end),
+          address < nearest->begin ? "before" : "after the end of", nearest->argument,
+          size_t(nearest->end - nearest->begin));
   else
-    found(BOUNDS, place, nullptr, "%s of %u bytes at %p, which is no memory of the kernel", name, size, (void *)address);
+    found(BOUNDS, place, nullptr, "%s of %u bytes at %p, which is no memory of the kernel", name, size,
+          (void *)address);
   give_up();
 }
 
@@ -230,15 +237,16 @@ void touch(const void *address, unsigned size, Access::Kind kind, const char *na
   if (size_t((const char *)address - me.stack) < Stacks::SIZE) {
     for (const Registers &r : me.in_flight)
       if ((uintptr_t)address < r.end && (uintptr_t)address + size > r.begin && (r.written || kind != Access::READ))
-        return found(ASYNC, place, r.place, "%s of registers that a wgmma under way %s", name, r.written ? "writes" : "reads");
+        return found(ASYNC, place, r.place, "%s of registers that a wgmma under way %s", name,
+                     r.written ? "writes" : "reads");
     return;
   }
   const uint32_t *seen = block->clocks->row(me.id);
   const Access access = {kind, name, place, me.id, seen, seen[me.id], false, pending, 1};
   if (!in_shared(address)) return touch_global((uintptr_t)address, size, access);
   if (shared_offset(address) + size > block->launch.shared_bytes) {
-    found(BOUNDS, place, nullptr, "%s of %u bytes at shared memory + %u, of which there are %u bytes", name, size, shared_offset(address),
-          block->launch.shared_bytes);
+    found(BOUNDS, place, nullptr, "%s of %u bytes at shared memory + %u, of which there are %u bytes", name, size,
+          shared_offset(address), block->launch.shared_bytes);
     give_up();
   }
   block->clocks->touch(block->clocks->shared, shared_offset(address), size, access);
@@ -247,14 +255,14 @@ void touch(const void *address, unsigned size, Access::Kind kind, const char *na
 }  // namespace emu
 
 // Kernels are compiled with -fsanitize=thread, which calls these before each load and store.
-#define EMU_HOOK(kind, size, what)                                                                     \
-  extern "C" void __tsan_##what##size(void *p) {                                                       \
-    if (emu::current) emu::touch(p, size, emu::Access::kind, "a " #what, EMU_PLACE);                   \
+#define EMU_HOOK(kind, size, what)                                                   \
+  extern "C" void __tsan_##what##size(void *p) {                                     \
+    if (emu::current) emu::touch(p, size, emu::Access::kind, "a " #what, EMU_PLACE); \
   }
-#define EMU_HOOKS(size)                  \
-  EMU_HOOK(READ, size, read)             \
-  EMU_HOOK(WRITE, size, write)           \
-  EMU_HOOK(READ, size, unaligned_read)   \
+#define EMU_HOOKS(size)                \
+  EMU_HOOK(READ, size, read)           \
+  EMU_HOOK(WRITE, size, write)         \
+  EMU_HOOK(READ, size, unaligned_read) \
   EMU_HOOK(WRITE, size, unaligned_write)
 EMU_HOOKS(1)
 EMU_HOOKS(2)

@@ -1,8 +1,9 @@
-// Who may see what: vector clocks, and for each word of memory who touched it last. After "FastTrack" (Flanagan, Freund 2009).
+// Who may see what: vector clocks, and for each word of memory who touched it last. After "FastTrack" (Flanagan, Freund
+// 2009).
 //
 // Actors are the block's threads, then the loads of each mbarrier, then the wgmma operations of each warp, then bulk
-// stores. Row t of the clocks says up to which of its moments thread t has seen each actor. An access that has not seen an earlier one of the same
-// memory, one of them a write, is a race.
+// stores. Row t of the clocks says up to which of its moments thread t has seen each actor. An access that has not seen
+// an earlier one of the same memory, one of them a write, is a race.
 #pragma once
 #include "block.h"
 
@@ -12,26 +13,26 @@ constexpr int MBARRIERS = 32, WARPGROUP = 128;  // mbarriers beyond share the ac
 
 struct Access {
   enum Kind { READ, WRITE, ATOMIC } kind;
-  const char *name;        // "a read", "cp.async", …: begins a sentence
+  const char *name;  // "a read", "cp.async", …: begins a sentence
   const void *place;
   int actor;
-  const uint32_t *seen;    // what it has seen of every actor
-  uint32_t now;            // its own moment
-  bool asynchronous = false; // it goes through the asynchronous proxy: plain stores need a fence before it
-  bool pending = false;    // cp.async: under way from now on
-  uint8_t actors = 1;      // it is one of this many from `actor` on, all at the same moment of theirs
+  const uint32_t *seen;       // what it has seen of every actor
+  uint32_t now;               // its own moment
+  bool asynchronous = false;  // it goes through the asynchronous proxy: plain stores need a fence before it
+  bool pending = false;       // cp.async: under way from now on
+  uint8_t actors = 1;         // it is one of this many from `actor` on, all at the same moment of theirs
 };
 
 // What is known of a word (or, where parts of it were touched, of a byte).
 struct Cell {
-  uint32_t block;                     // the serial number of the block that the rest tells of
-  uint32_t write_clock, read_clock;   // 0: none
-  int32_t write_place, read_place;    // from the kernel's code
+  uint32_t block;                    // the serial number of the block that the rest tells of
+  uint32_t write_clock, read_clock;  // 0: none
+  int32_t write_place, read_place;   // from the kernel's code
   uint16_t writer, reader;
-  uint16_t readers;                   // 1 + index of a set, where several read that have not seen each other
-  uint16_t pending;                   // 1 + the thread whose cp.async to it is under way
-  uint8_t read_actors;                // how many from `reader` on
-  bool atomic, parts;                 // written by an atomic; its bytes have been touched apart
+  uint16_t readers;     // 1 + index of a set, where several read that have not seen each other
+  uint16_t pending;     // 1 + the thread whose cp.async to it is under way
+  uint8_t read_actors;  // how many from `reader` on
+  bool atomic, parts;   // written by an atomic; its bytes have been touched apart
 };
 
 // The shadow of some memory: a cell a word and, used where needed, a cell a byte. The system hands it out page by page.
@@ -82,7 +83,8 @@ inline int copies_of(int mbarrier) { return block->count + mbarrier % MBARRIERS;
 inline int wgmma_of(int warp) { return block->count + MBARRIERS + warp; }
 
 // An access of the current thread to any memory, checked where the launch is.
-void touch(const void *address, unsigned size, Access::Kind kind, const char *name, const void *place, bool pending = false);
+void touch(const void *address, unsigned size, Access::Kind kind, const char *name, const void *place,
+           bool pending = false);
 
 inline bool in_shared(const void *p) { return size_t((const unsigned char *)p - block->shared) < SHARED_ROOM; }
 inline uint32_t shared_offset(const void *p) { return uint32_t((const unsigned char *)p - block->shared); }

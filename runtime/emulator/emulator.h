@@ -1,5 +1,5 @@
-// The names of CUDA C++ and of `ptx.cuh` for a C++ compiler: what kernels see of the emulator. The meanings are in `abi.h`'s
-// functions; the comments on each `ptx::` name stand in `ptx.cuh`.
+// The names of CUDA C++ and of `ptx.cuh` for a C++ compiler: what kernels see of the emulator. The meanings are in
+// `abi.h`'s functions; the comments on each `ptx::` name stand in `ptx.cuh`.
 #pragma once
 #include <math.h>
 #include <stdint.h>
@@ -29,12 +29,16 @@ DEVICE void __threadfence_block() {}
 
 template <class T> DEVICE uint64_t emu_bits(T value) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8, "4 or 8 bytes");
-  if constexpr (sizeof(T) == 4) return __builtin_bit_cast(uint32_t, value);
-  else return __builtin_bit_cast(uint64_t, value);
+  if constexpr (sizeof(T) == 4)
+    return __builtin_bit_cast(uint32_t, value);
+  else
+    return __builtin_bit_cast(uint64_t, value);
 }
 template <class T> DEVICE T emu_value(uint64_t bits) {
-  if constexpr (sizeof(T) == 4) return __builtin_bit_cast(T, uint32_t(bits));
-  else return __builtin_bit_cast(T, bits);
+  if constexpr (sizeof(T) == 4)
+    return __builtin_bit_cast(T, uint32_t(bits));
+  else
+    return __builtin_bit_cast(T, bits);
 }
 
 template <class T> DEVICE T __shfl_xor_sync(uint32_t mask, T value, int lanes, int width = 32) {
@@ -54,11 +58,21 @@ DEVICE int __any_sync(uint32_t mask, int predicate) { return emu_ballot(mask, pr
 DEVICE int __all_sync(uint32_t mask, int predicate) { return emu_ballot(mask, !predicate) == 0; }
 
 template <class T> struct emu_type;
-template <> struct emu_type<int> { static constexpr int value = EMU_I32; };
-template <> struct emu_type<unsigned> { static constexpr int value = EMU_U32; };
-template <> struct emu_type<unsigned long long> { static constexpr int value = EMU_U64; };
-template <> struct emu_type<float> { static constexpr int value = EMU_F32; };
-template <> struct emu_type<double> { static constexpr int value = EMU_F64; };
+template <> struct emu_type<int> {
+  static constexpr int value = EMU_I32;
+};
+template <> struct emu_type<unsigned> {
+  static constexpr int value = EMU_U32;
+};
+template <> struct emu_type<unsigned long long> {
+  static constexpr int value = EMU_U64;
+};
+template <> struct emu_type<float> {
+  static constexpr int value = EMU_F32;
+};
+template <> struct emu_type<double> {
+  static constexpr int value = EMU_F64;
+};
 template <class T> DEVICE T atomicAdd(T *address, T value) {
   return emu_value<T>(emu_atomic(EMU_ADD, emu_type<T>::value, address, emu_bits(value)));
 }
@@ -126,8 +140,8 @@ DEVICE uint32_t emu_bf16(float x) {  // NaN is 0x7fff, as cvt makes it
 DEVICE uint32_t emu_f16(float x) {
   const uint32_t bits = __float_as_uint(x), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return 0x7fffu;
-  if (magnitude >= 0x477ff000u) return sign | 0x7c00u;                                           // beyond the largest
-  if (magnitude < 0x38800000u) return sign | uint32_t(nearbyintf(fabsf(x) * 16777216.0f));       // subnormal: units of 2^-24
+  if (magnitude >= 0x477ff000u) return sign | 0x7c00u;                                      // beyond the largest
+  if (magnitude < 0x38800000u) return sign | uint32_t(nearbyintf(fabsf(x) * 16777216.0f));  // subnormal: units of 2^-24
   return sign | ((magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13);
 }
 DEVICE uint32_t pack_bf16(float low, float high) { return emu_bf16(low) | emu_bf16(high) << 16; }
@@ -174,16 +188,16 @@ template <int N> DEVICE void bulk_wait() { emu_bulk_wait(N); }
 DEVICE void wgmma_fence() { emu_wgmma_fence(); }
 DEVICE void wgmma_commit() { emu_wgmma_commit(); }
 template <int N> DEVICE void wgmma_wait() { emu_wgmma_wait(N); }
-#define EMU_WGMMA(name, element)                                                                                  \
-  template <int TRANSPOSE_A, int TRANSPOSE_B, size_t R>                                                           \
-  DEVICE void name(float (&d)[R], uint64_t a, uint64_t b, int accumulate) {                                       \
-    const emu_wgmma_shape shape = {element, 2 * int(R), 0, accumulate, TRANSPOSE_A, TRANSPOSE_B};                 \
-    emu_wgmma(&shape, d, nullptr, a, b);                                                                          \
-  }                                                                                                               \
-  template <int TRANSPOSE_B, size_t R>                                                                            \
-  DEVICE void name(float (&d)[R], const uint32_t (&a)[4], uint64_t b, int accumulate) {                           \
-    const emu_wgmma_shape shape = {element, 2 * int(R), 1, accumulate, 0, TRANSPOSE_B};                           \
-    emu_wgmma(&shape, d, a, 0, b);                                                                                \
+#define EMU_WGMMA(name, element)                                                                  \
+  template <int TRANSPOSE_A, int TRANSPOSE_B, size_t R>                                           \
+  DEVICE void name(float (&d)[R], uint64_t a, uint64_t b, int accumulate) {                       \
+    const emu_wgmma_shape shape = {element, 2 * int(R), 0, accumulate, TRANSPOSE_A, TRANSPOSE_B}; \
+    emu_wgmma(&shape, d, nullptr, a, b);                                                          \
+  }                                                                                               \
+  template <int TRANSPOSE_B, size_t R>                                                            \
+  DEVICE void name(float (&d)[R], const uint32_t (&a)[4], uint64_t b, int accumulate) {           \
+    const emu_wgmma_shape shape = {element, 2 * int(R), 1, accumulate, 0, TRANSPOSE_B};           \
+    emu_wgmma(&shape, d, a, 0, b);                                                                \
   }
 EMU_WGMMA(wgmma_m64k16_bf16, EMU_BF16)
 EMU_WGMMA(wgmma_m64k16_f16, EMU_F16)
@@ -206,7 +220,8 @@ template <class... P> struct emu_call {
   void (*kernel)(P...);
   void **parameters;
   EMU_UNCHECKED static void run(void *call) {
-    emu_apply(static_cast<emu_call *>(call)->kernel, static_cast<emu_call *>(call)->parameters, std::index_sequence_for<P...>());
+    emu_apply(static_cast<emu_call *>(call)->kernel, static_cast<emu_call *>(call)->parameters,
+              std::index_sequence_for<P...>());
   }
 };
 
@@ -224,8 +239,8 @@ template <class... P> int emu_sizes_of(void (*)(P...), uint32_t *sizes, int room
 }
 
 // What the driver appends for each kernel of a source. Parameter n is read from parameters[n].
-#define EMU_EXPORT(name)                                                                                          \
-  extern "C" int emu_run_##name(void **parameters, const unsigned *grid_and_block, uint32_t shared_bytes) {       \
-    return emu_launch_with(name, parameters, grid_and_block, shared_bytes);                                       \
-  }                                                                                                               \
+#define EMU_EXPORT(name)                                                                                    \
+  extern "C" int emu_run_##name(void **parameters, const unsigned *grid_and_block, uint32_t shared_bytes) { \
+    return emu_launch_with(name, parameters, grid_and_block, shared_bytes);                                 \
+  }                                                                                                         \
   extern "C" int emu_sizes_##name(uint32_t *sizes, int room) { return emu_sizes_of(name, sizes, room); }

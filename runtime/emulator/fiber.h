@@ -14,12 +14,14 @@
 // Saves the running fiber's stack pointer in *from and goes on where `to` was saved.
 extern "C" void emu_switch(void **from, void *to);
 #if defined(__x86_64__)
-asm(".text\n.globl " EMU_SYMBOL "\n" EMU_SYMBOL ":\n"
+asm(".text\n.globl " EMU_SYMBOL "\n" EMU_SYMBOL
+    ":\n"
     "  pushq %rbp\n  pushq %rbx\n  pushq %r12\n  pushq %r13\n  pushq %r14\n  pushq %r15\n"
     "  movq %rsp, (%rdi)\n  movq %rsi, %rsp\n"
     "  popq %r15\n  popq %r14\n  popq %r13\n  popq %r12\n  popq %rbx\n  popq %rbp\n  ret\n");
 #elif defined(__aarch64__)
-asm(".text\n.globl " EMU_SYMBOL "\n.p2align 2\n" EMU_SYMBOL ":\n"
+asm(".text\n.globl " EMU_SYMBOL "\n.p2align 2\n" EMU_SYMBOL
+    ":\n"
     "  sub sp, sp, #160\n"
     "  stp x19, x20, [sp, #0]\n  stp x21, x22, [sp, #16]\n  stp x23, x24, [sp, #32]\n  stp x25, x26, [sp, #48]\n"
     "  stp x27, x28, [sp, #64]\n  stp x29, x30, [sp, #80]\n"
@@ -61,8 +63,8 @@ struct Stacks {
   }
   ~Stacks() { release(); }
 
-  // The stack pointer of a fiber that begins in `entry`. Tops of stacks differ by cache lines, so that they do not all fall
-  // into the same sets of a cache.
+  // The stack pointer of a fiber that begins in `entry`. Tops of stacks differ by cache lines, so that they do not all
+  // fall into the same sets of a cache.
   void *begin(size_t n, void (*entry)()) const {
     uint64_t *top = (uint64_t *)(bottom(n) + SIZE - 64 - (n % 61) * 192);
 #if defined(__x86_64__)

@@ -39,8 +39,8 @@ inline std::string format(const char *text, va_list arguments) {
 }
 
 // The kinds, as `findings.py` lists them.
-constexpr const char *RACE = "race", *BOUNDS = "out of bounds", *UNWRITTEN = "never written", *DIVERGENCE = "divergence",
-                     *DEADLOCK = "deadlock", *ASYNC = "not waited for", *ALIGNMENT = "misaligned", *MISUSE = "misuse",
-                     *READONLY = "read-only", *PROXY = "missing fence";
+constexpr const char *RACE = "race", *BOUNDS = "out of bounds", *UNWRITTEN = "never written",
+                     *DIVERGENCE = "divergence", *DEADLOCK = "deadlock", *ASYNC = "not waited for",
+                     *ALIGNMENT = "misaligned", *MISUSE = "misuse", *READONLY = "read-only", *PROXY = "missing fence";
 
 }  // namespace emu

@@ -1,4 +1,5 @@
-// Launches, and what Python sees: emu_configure, emu_range, then a kernel's emu_run_…, then emu_findings. One launch at a time.
+// Launches, and what Python sees: emu_configure, emu_range, then a kernel's emu_run_…, then emu_findings. One launch at
+// a time.
 #include <dlfcn.h>
 
 #include <atomic>
@@ -42,7 +43,8 @@ static void work(Launch &launch, Queue &queue) {
   if (!here.stacks.reserve(size.x * size.y * size.z)) {
     found(MISUSE, nullptr, nullptr, "no memory for the stacks of %u threads", size.x * size.y * size.z);
   } else {
-    for (size_t n; !here.dead && (n = queue.next++) < queue.order.size();) here.run(nth_block(launch.grid, queue.order[n]), uint32_t(n) + 1);
+    for (size_t n; !here.dead && (n = queue.next++) < queue.order.size();)
+      here.run(nth_block(launch.grid, queue.order[n]), uint32_t(n) + 1);
     if (here.dead) queue.next = queue.order.size();
   }
   block = nullptr;
@@ -57,7 +59,8 @@ static void write_report(const Findings &findings) {
     for (const void *place : f.places) {
       Dl_info library;
       if (place && dladdr(place, &library) && library.dli_fname)
-        report += std::string("\t") + library.dli_fname + "\t" + std::to_string((const char *)place - (const char *)library.dli_fbase);
+        report += std::string("\t") + library.dli_fname + "\t" +
+                  std::to_string((const char *)place - (const char *)library.dli_fbase);
     }
     report += "\n";
   }
@@ -72,7 +75,8 @@ extern "C" {
 // order: Schedule::Order, copies: Schedule::Copies.
 void emu_configure(int check, int order, int copies, uint64_t seed, int workers) {
   given_check = check, given_workers = check ? 1 : workers;
-  given_schedule.order = Schedule::Order(order), given_schedule.copies = Schedule::Copies(copies), given_schedule.seed = seed;
+  given_schedule.order = Schedule::Order(order), given_schedule.copies = Schedule::Copies(copies),
+  given_schedule.seed = seed;
   given_ranges.clear();
 }
 
@@ -87,7 +91,8 @@ int emu_launch(void (*run)(void *), void *context, const unsigned *grid_and_bloc
   launch.block_size = {grid_and_block[3], grid_and_block[4], grid_and_block[5]};
   launch.shared_bytes = shared_bytes;
   launch.ranges = given_ranges;
-  std::stable_sort(launch.ranges.begin(), launch.ranges.end(), [](const Range &a, const Range &b) { return a.writable > b.writable; });
+  std::stable_sort(launch.ranges.begin(), launch.ranges.end(),
+                   [](const Range &a, const Range &b) { return a.writable > b.writable; });
   std::vector<std::unique_ptr<Space>> shadows;
   if (launch.checked)
     for (Range &range : launch.ranges)

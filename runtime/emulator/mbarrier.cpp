@@ -9,11 +9,14 @@ Mbarrier &mbarrier_at(const uint64_t *address, const void *place) {
   if (at == all.end()) found(MISUSE, place, nullptr, "an mbarrier that was never initialised"), give_up();
   Mbarrier &barrier = at->second;
   if (!block->clocks) return barrier;
-  if (barrier.initialised_at > block->clocks->row(current->id)[barrier.initialiser] && barrier.initialiser != current->id)
-    found(RACE, place, nullptr, "an mbarrier is used before its initialisation by thread %d is ordered", barrier.initialiser);
+  if (barrier.initialised_at > block->clocks->row(current->id)[barrier.initialiser] &&
+      barrier.initialiser != current->id)
+    found(RACE, place, nullptr, "an mbarrier is used before its initialisation by thread %d is ordered",
+          barrier.initialiser);
   const Cell &cell = block->clocks->shared.words[shared_offset(address) / 4];
   if (cell.writer != barrier.initialiser || cell.write_clock != barrier.initialised_at || cell.block != block->serial)
-    found(MISUSE, place, nullptr, "the mbarrier at shared memory + %u was overwritten", shared_offset(address)), give_up();
+    found(MISUSE, place, nullptr, "the mbarrier at shared memory + %u was overwritten", shared_offset(address)),
+        give_up();
   return barrier;
 }
 
@@ -36,8 +39,10 @@ extern "C" {
 void emu_mbarrier_init(uint64_t *address, uint32_t arrivals) {
   const void *place = EMU_PLACE;
   current->place = place;
-  if (!in_shared(address) || (uintptr_t)address % 8) found(MISUSE, place, nullptr, "an mbarrier not on 8 bytes of shared memory"), give_up();
-  if (arrivals == 0 || arrivals >= 1u << 20) found(MISUSE, place, nullptr, "an mbarrier for %u arrivals", arrivals), give_up();
+  if (!in_shared(address) || (uintptr_t)address % 8)
+    found(MISUSE, place, nullptr, "an mbarrier not on 8 bytes of shared memory"), give_up();
+  if (arrivals == 0 || arrivals >= 1u << 20)
+    found(MISUSE, place, nullptr, "an mbarrier for %u arrivals", arrivals), give_up();
   touch(address, 8, Access::WRITE, "mbarrier.init", place);
   auto &all = block->async->mbarriers;
   const uint32_t key = shared_offset(address);
@@ -62,8 +67,10 @@ void emu_mbarrier_arrive(uint64_t *address, uint32_t expected_bytes) {
   const void *place = EMU_PLACE;
   current->place = place;
   Mbarrier &barrier = mbarrier_at(address, place);
-  if (barrier.pending == 0) found(MISUSE, place, nullptr, "more arrivals at an mbarrier than its phase takes, %u", barrier.arrivals), give_up();
-  if (expected_bytes >= 1u << 20) found(MISUSE, place, nullptr, "an mbarrier expects %u bytes, more than it can count", expected_bytes), give_up();
+  if (barrier.pending == 0)
+    found(MISUSE, place, nullptr, "more arrivals at an mbarrier than its phase takes, %u", barrier.arrivals), give_up();
+  if (expected_bytes >= 1u << 20)
+    found(MISUSE, place, nullptr, "an mbarrier expects %u bytes, more than it can count", expected_bytes), give_up();
   if (block->clocks) {
     block->clocks->join(barrier.arriving, block->clocks->row(current->id));
     block->clocks->advance(current->id);

@@ -51,11 +51,16 @@ uint64_t emu_atomic(int operation, int type, void *address, uint64_t value) {
   static std::mutex mutex;  // blocks of an unchecked launch may run on several host threads
   std::lock_guard<std::mutex> lock(mutex);
   switch (type) {
-    case EMU_I32: return combine<int32_t>(operation, address, value);
-    case EMU_U32: return combine<uint32_t>(operation, address, value);
-    case EMU_U64: return combine<uint64_t>(operation, address, value);
-    case EMU_F32: return combine<float>(operation, address, value);
-    default: return combine<double>(operation, address, value);
+    case EMU_I32:
+      return combine<int32_t>(operation, address, value);
+    case EMU_U32:
+      return combine<uint32_t>(operation, address, value);
+    case EMU_U64:
+      return combine<uint64_t>(operation, address, value);
+    case EMU_F32:
+      return combine<float>(operation, address, value);
+    default:
+      return combine<double>(operation, address, value);
   }
 }
 
@@ -65,13 +70,15 @@ void emu_cp_async(void *shared, const void *global, int size, int bytes) {
   if (!in_shared(shared)) found(MISUSE, place, nullptr, "cp.async to what is not shared memory"), give_up();
   if (in_shared(global)) found(MISUSE, place, nullptr, "cp.async from shared memory"), give_up();
   if (((uintptr_t)shared | (uintptr_t)global) % unsigned(size))
-    found(ALIGNMENT, place, nullptr, "cp.async of %d bytes between addresses that are no multiples of it", size), give_up();
+    found(ALIGNMENT, place, nullptr, "cp.async of %d bytes between addresses that are no multiples of it", size),
+        give_up();
   if (bytes < 0 || bytes > size) found(MISUSE, place, nullptr, "cp.async of %d bytes reads %d", size, bytes), give_up();
   if (bytes) touch(global, unsigned(bytes), Access::READ, "cp.async's read", place);
   touch(shared, unsigned(size), Access::WRITE, "cp.async", place, true);
   Copy copy = {shared, global, size, bytes};
   const Schedule::Copies when = block->launch.schedule.copies;
-  if (when == Schedule::EARLY || (when == Schedule::EITHER && block->random.below(2))) land(copy), copy.global = nullptr;
+  if (when == Schedule::EARLY || (when == Schedule::EITHER && block->random.below(2)))
+    land(copy), copy.global = nullptr;
   current->copies.push_back(copy);
 }
 

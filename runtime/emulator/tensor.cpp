@@ -9,8 +9,8 @@ static uint32_t swizzled(uint32_t offset, uint32_t swizzle) {
   return offset ^ ((offset >> 7 & (swizzle / 16 - 1)) << 4);
 }
 
-// Calls f(offset in shared memory, address in the tensor or null outside, bytes) for each unit of 16 bytes of the box, or for
-// each element of those that lie across the tensor's end.
+// Calls f(offset in shared memory, address in the tensor or null outside, bytes) for each unit of 16 bytes of the box,
+// or for each element of those that lie across the tensor's end.
 template <class F> static void each_unit(const TensorCopy &copy, F f) {
   const emu_tensor_map &map = copy.map;
   const uint32_t row = map.box[0] * map.element;
@@ -53,23 +53,30 @@ static uint32_t box_bytes(const emu_tensor_map &map) {
 static void check_copy(const TensorCopy &copy, int rank, const char *name, const void *place) {
   const emu_tensor_map &map = copy.map;
   current->place = place;
-  bool whole = map.rank >= 1 && map.rank <= 5 && (map.element == 1 || map.element == 2 || map.element == 4 || map.element == 8);
+  bool whole =
+      map.rank >= 1 && map.rank <= 5 && (map.element == 1 || map.element == 2 || map.element == 4 || map.element == 8);
   for (int d = 0; whole && d < map.rank; d++) whole = map.box[d] >= 1 && map.box[d] <= 256;
   if (!whole) found(MISUSE, place, nullptr, "%s by what is no tensor map", name), give_up();
-  if (map.rank != rank) found(MISUSE, place, nullptr, "%s in %d directions of a tensor of %d", name, rank, map.rank), give_up();
+  if (map.rank != rank)
+    found(MISUSE, place, nullptr, "%s in %d directions of a tensor of %d", name, rank, map.rank), give_up();
   const uint32_t alignment = map.swizzle ? map.swizzle * 8 : 128;
   if (!in_shared(copy.shared)) found(MISUSE, place, nullptr, "%s's box is not in shared memory", name), give_up();
   if (shared_offset(copy.shared) % alignment)
-    found(ALIGNMENT, place, nullptr, "%s's box is not on %u bytes, as a swizzle of %u needs", name, alignment, map.swizzle), give_up();
+    found(ALIGNMENT, place, nullptr, "%s's box is not on %u bytes, as a swizzle of %u needs", name, alignment,
+          map.swizzle),
+        give_up();
   if (shared_offset(copy.shared) + box_bytes(map) > block->launch.shared_bytes)
-    found(BOUNDS, place, nullptr, "%s of %u bytes at shared memory + %u, of which there are %u bytes", name, box_bytes(map),
-          shared_offset(copy.shared), block->launch.shared_bytes), give_up();
+    found(BOUNDS, place, nullptr, "%s of %u bytes at shared memory + %u, of which there are %u bytes", name,
+          box_bytes(map), shared_offset(copy.shared), block->launch.shared_bytes),
+        give_up();
 }
 
 static void land_load(const TensorCopy &copy) {
   each_unit(copy, [](uint32_t offset, const unsigned char *from, uint32_t bytes) {
-    if (from) memcpy(block->shared + offset, from, bytes);
-    else memset(block->shared + offset, 0, bytes);
+    if (from)
+      memcpy(block->shared + offset, from, bytes);
+    else
+      memset(block->shared + offset, 0, bytes);
   });
   Mbarrier &barrier = block->async->mbarriers.at(copy.barrier);
   if (block->clocks) {
@@ -100,7 +107,8 @@ bool Async::land_one() {
 static void touch_both(const TensorCopy &copy, bool load, int actor, const char *name, const void *place) {
   Clocks *clocks = block->clocks;
   if (!clocks) return;
-  const Access box = {load ? Access::WRITE : Access::READ, name, place, actor, clocks->row(current->id), copy.moment, true, false, 1};
+  const Access box = {
+      load ? Access::WRITE : Access::READ, name, place, actor, clocks->row(current->id), copy.moment, true, false, 1};
   clocks->touch(clocks->shared, shared_offset(copy.shared), box_bytes(copy.map), box);
   each_unit(copy, [&](uint32_t, const unsigned char *address, uint32_t bytes) {
     if (address) touch(address, bytes, load ? Access::READ : Access::WRITE, name, place);
@@ -119,13 +127,16 @@ void emu_tensor_load(void *shared, const emu_tensor_map *map, uint64_t *address,
   std::copy_n(at, rank, copy.at);
   check_copy(copy, rank, "a bulk load", place);
   Mbarrier &barrier = mbarrier_at(address, place);
-  if (!barrier.fenced) found(PROXY, place, nullptr, "a bulk load with an mbarrier whose initialisation no fence.mbarrier_init followed");
+  if (!barrier.fenced)
+    found(PROXY, place, nullptr, "a bulk load with an mbarrier whose initialisation no fence.mbarrier_init followed");
   copy.moment = ++barrier.copies;
   barrier.last_copy = place;
   touch_both(copy, true, copies_of(barrier.number), "a bulk load", place);
   const Schedule::Copies when = block->launch.schedule.copies;
-  if (when == Schedule::EARLY) land_load(copy);
-  else block->async->loads.push_back(copy);
+  if (when == Schedule::EARLY)
+    land_load(copy);
+  else
+    block->async->loads.push_back(copy);
 }
 
 void emu_tensor_store(const emu_tensor_map *map, const void *shared, const int *at, int rank) {

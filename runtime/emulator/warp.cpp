@@ -6,7 +6,8 @@
 namespace emu {
 
 // `slot` is this lane's part; `all` is called once with the warp, whose slots are then filled.
-template <class All> static void together(const char *operation, uint32_t mask, void *slot, const void *place, All all) {
+template <class All>
+static void together(const char *operation, uint32_t mask, void *slot, const void *place, All all) {
   Thread &me = *current;
   Warp &warp = block->warps[me.warp];
   me.place = place;
@@ -18,11 +19,13 @@ template <class All> static void together(const char *operation, uint32_t mask, 
     give_up();
   }
   if (mask & ~warp.live) {
-    found(DIVERGENCE, place, nullptr, "%s waits for lane %d, which has exited", operation, __builtin_ctz(mask & ~warp.live));
+    found(DIVERGENCE, place, nullptr, "%s waits for lane %d, which has exited", operation,
+          __builtin_ctz(mask & ~warp.live));
     give_up();
   }
   if (warp.arrived && (warp.operation != operation || warp.mask != mask)) {
-    found(DIVERGENCE, place, first->place, "warp %d diverges: lane %d is in %s with mask %08x, lane %d in %s with mask %08x", me.warp, me.lane,
+    found(DIVERGENCE, place, first->place,
+          "warp %d diverges: lane %d is in %s with mask %08x, lane %d in %s with mask %08x", me.warp, me.lane,
           operation, mask, first->lane, warp.operation, warp.mask);
     give_up();
   }
@@ -135,7 +138,8 @@ static void load_matrices(const Warp &warp, bool transposed) {
     for (int row = 0; row < 8; row++) memcpy(matrix[row], ((const Ldmatrix *)warp.slot[8 * m + row])->row, 16);
     for (int lane = 0; lane < WARP; lane++) {
       const int g = lane / 4, t = lane % 4 * 2;
-      const uint16_t low = transposed ? matrix[t][g] : matrix[g][t], high = transposed ? matrix[t + 1][g] : matrix[g][t + 1];
+      const uint16_t low = transposed ? matrix[t][g] : matrix[g][t],
+                     high = transposed ? matrix[t + 1][g] : matrix[g][t + 1];
       ((Ldmatrix *)warp.slot[lane])->result.x[m] = low | uint32_t(high) << 16;
     }
   }
@@ -176,7 +180,8 @@ uint64_t emu_shuffle(int kind, uint32_t mask, uint64_t value, int argument, int 
       if (from >= 0 && from < WARP && (warp.mask >> from & 1)) {
         mine.result = ((const Shuffle *)warp.slot[from])->value;
       } else {
-        found(DIVERGENCE, place, nullptr, "%s: lane %d reads from lane %d, which takes no part", names[kind], lane, from);
+        found(DIVERGENCE, place, nullptr, "%s: lane %d reads from lane %d, which takes no part", names[kind], lane,
+              from);
         give_up();
       }
     });
@@ -196,8 +201,10 @@ uint32_t emu_ballot(uint32_t mask, int predicate) {
 
 emu_words emu_ldmatrix_x4(const void *row, int transposed) {
   const char *name = transposed ? "ldmatrix.trans" : "ldmatrix";
-  if ((uintptr_t)row % 16) found(ALIGNMENT, EMU_PLACE, nullptr, "%s: lane %d's row is not on 16 bytes", name, current->lane), give_up();
-  if (!in_shared(row)) found(MISUSE, EMU_PLACE, nullptr, "%s: lane %d's row is not in shared memory", name, current->lane), give_up();
+  if ((uintptr_t)row % 16)
+    found(ALIGNMENT, EMU_PLACE, nullptr, "%s: lane %d's row is not on 16 bytes", name, current->lane), give_up();
+  if (!in_shared(row))
+    found(MISUSE, EMU_PLACE, nullptr, "%s: lane %d's row is not in shared memory", name, current->lane), give_up();
   touch(row, 16, Access::READ, name, EMU_PLACE);
   Ldmatrix part = {row, {}};
   together(name, ALL, &part, EMU_PLACE, [&](const Warp &warp) { load_matrices(warp, transposed); });
@@ -208,9 +215,12 @@ emu_floats emu_mma(int element, emu_floats d, emu_words a, uint32_t b0, uint32_t
   static const char *const names[] = {"mma of bf16", "mma of f16", "mma of tf32"};
   Mma part = {d, a, b0, b1};
   together(names[element], ALL, &part, EMU_PLACE, [&](const Warp &warp) {
-    if (element == EMU_TF32) multiply_tf32(warp);
-    else if (element == EMU_BF16) multiply_halves<EMU_BF16>(warp);
-    else multiply_halves<EMU_F16>(warp);
+    if (element == EMU_TF32)
+      multiply_tf32(warp);
+    else if (element == EMU_BF16)
+      multiply_halves<EMU_BF16>(warp);
+    else
+      multiply_halves<EMU_F16>(warp);
   });
   return part.d;
 }

@@ -1,13 +1,15 @@
-// Products of a warpgroup, d += a b with d of 64 rows in registers, a in registers or shared memory, b in shared memory.
-// They are done when they are waited for, or at once, as the schedule has it; until then the registers hold NaN.
+// Products of a warpgroup, d += a b with d of 64 rows in registers, a in registers or shared memory, b in shared
+// memory. They are done when they are waited for, or at once, as the schedule has it; until then the registers hold
+// NaN.
 #include "async.h"
 
 namespace emu {
 
-// Where matrices lie, from descriptors: the PTX manual's "matrix descriptor" and its canonical layouts. A unit is 16 bytes, 8
-// elements. Row means along m or n. K-major: 8 rows of `span` bytes follow each other, groups of 8 rows lie `stride` apart, units
-// along k follow each other (without a swizzle they lie `leading` apart). Transposed: `span` bytes of rows follow each other, the
-// next such lie `leading` apart (without a swizzle `stride`); k steps by span, groups of 8 by `stride` (`leading`).
+// Where matrices lie, from descriptors: the PTX manual's "matrix descriptor" and its canonical layouts. A unit is 16
+// bytes, 8 elements. Row means along m or n. K-major: 8 rows of `span` bytes follow each other, groups of 8 rows lie
+// `stride` apart, units along k follow each other (without a swizzle they lie `leading` apart). Transposed: `span`
+// bytes of rows follow each other, the next such lie `leading` apart (without a swizzle `stride`); k steps by span,
+// groups of 8 by `stride` (`leading`).
 struct Operand {
   uint32_t start, leading, stride, swizzle;  // bytes
   bool transposed;
@@ -28,7 +30,8 @@ struct Operand {
       at += r % 8 * span + r / 8 * stride + j / 8 * (swizzle ? 16 : leading);
     } else {
       const uint32_t bytes = r / 8 * 16;
-      at += bytes % span + bytes / span * (swizzle ? leading : stride) + j % 8 * span + j / 8 * (swizzle ? stride : leading);
+      at += bytes % span + bytes / span * (swizzle ? leading : stride) + j % 8 * span +
+            j / 8 * (swizzle ? stride : leading);
     }
     return swizzled(at, swizzle);
   }
@@ -89,12 +92,16 @@ template <class All> static void together_128(const char *operation, void *slot,
   me.place = place;
   const int index = me.id / WARPGROUP, first = index * WARPGROUP;
   Warpgroup &group = block->async->warpgroups[size_t(index)];
-  if (first + WARPGROUP > block->count) found(MISUSE, place, nullptr, "%s in a warpgroup that is not whole", operation), give_up();
+  if (first + WARPGROUP > block->count)
+    found(MISUSE, place, nullptr, "%s in a warpgroup that is not whole", operation), give_up();
   for (int t = first; t < first + WARPGROUP; t++)
-    if (block->threads[size_t(t)].exited) found(DIVERGENCE, place, nullptr, "%s waits for thread %d, which has exited", operation, t), give_up();
+    if (block->threads[size_t(t)].exited)
+      found(DIVERGENCE, place, nullptr, "%s waits for thread %d, which has exited", operation, t), give_up();
   const bool any = group.arrived[0] | group.arrived[1] | group.arrived[2] | group.arrived[3];
   if (any && group.operation != operation)
-    found(DIVERGENCE, place, nullptr, "warpgroup %d diverges: thread %d is in %s, others in %s", index, me.id, operation, group.operation), give_up();
+    found(DIVERGENCE, place, nullptr, "warpgroup %d diverges: thread %d is in %s, others in %s", index, me.id,
+          operation, group.operation),
+        give_up();
   group.operation = operation;
   group.slot[me.id - first] = slot;
   group.arrived[(me.id - first) / WARP] |= 1u << me.lane;
@@ -111,11 +118,13 @@ static void check_operand(uint64_t descriptor, bool transposed, int rows, bool s
                           const std::vector<uint32_t> &seen, const char *name, const void *place) {
   const Operand operand(descriptor, transposed);
   if (operand.swizzle && (operand.start >> 7 & (operand.swizzle / 16 - 1)))
-    found(MISUSE, place, nullptr, "%s begins within the pattern of its swizzle of %u bytes", name, operand.swizzle), give_up();
+    found(MISUSE, place, nullptr, "%s begins within the pattern of its swizzle of %u bytes", name, operand.swizzle),
+        give_up();
   operand.each(rows, [&](uint32_t offset, int row) {
     if (offset + 16 > block->launch.shared_bytes)
       found(BOUNDS, place, nullptr, "%s reaches shared memory + %u, of which there are %u bytes", name, offset + 16,
-            block->launch.shared_bytes), give_up();
+            block->launch.shared_bytes),
+          give_up();
     if (!block->clocks) return;
     const uint32_t moment = block->async->warpgroups[size_t(warpgroup)].moment;
     const int warp = 4 * warpgroup + (shared_by_warps ? 0 : row / 16);
@@ -155,7 +164,8 @@ static void issue(Warpgroup &group, int index, const emu_wgmma_shape &shape, con
   Accumulator &accumulator = group.accumulators[first.d];
   const bool fresh = accumulator.values.empty();
   if (fresh) accumulator.values.resize(values);
-  if (accumulator.values.size() != values) found(MISUSE, place, nullptr, "wgmma of another shape on registers under way"), give_up();
+  if (accumulator.values.size() != values)
+    found(MISUSE, place, nullptr, "wgmma of another shape on registers under way"), give_up();
   for (int t = 0; t < WARPGROUP; t++) {
     const Issue &part = *(const Issue *)group.slot[t];
     if (part.b != first.b || (!shape.from_registers && part.a != first.a))
@@ -164,7 +174,8 @@ static void issue(Warpgroup &group, int index, const emu_wgmma_shape &shape, con
     if (shape.from_registers) std::copy_n(part.words, 4, product.words[t]);
     Thread &thread = block->threads[size_t(index * WARPGROUP + t)];
     if (fresh) thread.in_flight.push_back({(uintptr_t)part.d, (uintptr_t)(part.d + shape.columns / 2), true, 0, place});
-    if (shape.from_registers) thread.in_flight.push_back({(uintptr_t)part.words, (uintptr_t)(part.words + 4), false, group.moment, place});
+    if (shape.from_registers)
+      thread.in_flight.push_back({(uintptr_t)part.words, (uintptr_t)(part.words + 4), false, group.moment, place});
   }
   if (fresh)
     for (int row = 0; row < 64; row++)
@@ -174,7 +185,8 @@ static void issue(Warpgroup &group, int index, const emu_wgmma_shape &shape, con
         held = __builtin_nanf("");
       }
   const std::vector<uint32_t> seen = seen_by_all(index);
-  if (!shape.from_registers) check_operand(first.a, shape.transpose_a, 64, false, index, seen, "wgmma's operand a", place);
+  if (!shape.from_registers)
+    check_operand(first.a, shape.transpose_a, 64, false, index, seen, "wgmma's operand a", place);
   check_operand(first.b, shape.transpose_b, shape.columns, true, index, seen, "wgmma's operand b", place);
   const Schedule::Copies when = block->launch.schedule.copies;
   if (when == Schedule::EARLY || (when == Schedule::EITHER && block->random.below(2))) {
@@ -193,7 +205,8 @@ static void retire(Warpgroup &group, int index, const std::vector<Product> &prod
     const auto found_at = group.accumulators.find(product.registers[0]);
     if (found_at == group.accumulators.end()) continue;
     auto uses = [&](const std::vector<Product> &others) {
-      return std::any_of(others.begin(), others.end(), [&](const Product &p) { return p.registers[0] == product.registers[0]; });
+      return std::any_of(others.begin(), others.end(),
+                         [&](const Product &p) { return p.registers[0] == product.registers[0]; });
     };
     if (std::any_of(group.groups.begin(), group.groups.end(), uses) || uses(group.open)) continue;
     for (int row = 0; row < 64; row++)
@@ -223,7 +236,8 @@ void emu_wgmma(const emu_wgmma_shape *shape, float *d, const uint32_t *words, ui
   Issue part = {d, words, a, b};
   static const char *const names[] = {"wgmma of bf16", "wgmma of f16"};
   const emu_wgmma_shape mine = *shape;
-  together_128(names[mine.element], &part, place, [&](Warpgroup &group, int index) { issue(group, index, mine, place); });
+  together_128(names[mine.element], &part, place,
+               [&](Warpgroup &group, int index) { issue(group, index, mine, place); });
 }
 
 void emu_wgmma_fence() {
@@ -271,7 +285,8 @@ void Async::start() {
 void Async::finish() {
   for (const Warpgroup &group : warpgroups)
     if (!group.open.empty() || !group.groups.empty()) {
-      found(ASYNC, block->threads[size_t(&group - warpgroups.data()) * WARPGROUP].place, nullptr, "a block ends while its wgmma is under way");
+      found(ASYNC, block->threads[size_t(&group - warpgroups.data()) * WARPGROUP].place, nullptr,
+            "a block ends while its wgmma is under way");
       return;
     }
   for (const auto &entry : mbarriers) {

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from irc.codegen.ptx import header
-from tests.emulator.kernels import HEADER
+from tests.emulator.bugs import RIGHT
+from tests.emulator.kernels import HEADER, kernel, source
 from tests.emulator.test_wgmma import TEXT as PRODUCTS
 
 SM_80 = """
@@ -112,13 +113,17 @@ def test_products_in_every_layout_compile(tmp_path: Path) -> None:
     assert cubin(PRODUCTS, "sm_90a", tmp_path).stat().st_size > 0
 
 
+def test_the_kernels_that_bugs_are_planted_in_compile(tmp_path: Path) -> None:
+    assert cubin(source(kernel(name, body) for name, body in RIGHT.items()), "sm_90a", tmp_path).stat().st_size > 0
+
+
 def test_every_width_of_wgmma_compiles(tmp_path: Path) -> None:
     widths = range(8, 257, 8)
     calls = "".join(f"float d{n}[{n // 2}] = {{}}; ptx::wgmma_m64k16_bf16<0, 0>(d{n}, a, a, 1);\n" for n in widths)
     sums = "".join(f"for (float x : d{n}) sum += x;\n" for n in widths)
     body = f"{{ ptx::wgmma_fence();\n{calls}ptx::wgmma_commit(); ptx::wgmma_wait<0>(); float sum = 0;\n{sums}*out = sum; }}"
-    kernel = f"KERNEL(widths, 128)(uint64_t a, float *out) {body}"
-    assert cubin(header(widths) + kernel, "sm_90a", tmp_path).stat().st_size > 0
+    text = f"KERNEL(widths, 128)(uint64_t a, float *out) {body}"
+    assert cubin(header(widths) + text, "sm_90a", tmp_path).stat().st_size > 0
 
 
 @pytest.mark.parametrize("columns", (0, 12, 264))
