@@ -26,6 +26,7 @@ import numpy as np
 FOLDER = Path(__file__).parent.parent / "examples"
 FOLDERS = (".", "charlm", "minilm", "variants", "masks")
 WIDTH = {"D": 64}
+PARAM = WIDTH["D"] ** -0.5  # the usual deviation of weights
 
 
 def main() -> None:
@@ -121,7 +122,7 @@ def case(path: Path) -> tuple[dict[str, int], dict[str, int], dict[str, Any]]:
         if node.name not in values:
             assert node.kind is Kind.FLOAT, node.name
             shape = tuple(size_value(extent, sizes) for extent in node.shape)
-            values[node.name] = rng.standard_normal(shape) * (0.3 if node.role == "param" else 1.0)
+            values[node.name] = rng.standard_normal(shape) * (PARAM if node.role == "param" else 1.0)
     return {name: sizes[name] for name in untold if name in sizes}, sizes, values
 
 

@@ -12,7 +12,15 @@ from typing import Literal
 
 from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, indices, is_lookup, rebuild, walk
 from irc.codegen.kernel import TileKernel
-from irc.codegen.printer import address, identifier, print_expr, print_scalar, scalar_leaf
+from irc.codegen.printer import (
+    address,
+    element,
+    identifier,
+    print_expr,
+    print_scalar,
+    scalar_leaf,
+    stride_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +34,15 @@ class Hoisted:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """A tensor element, or a segment, that depends on both sides. `inner` names the further indices that it reads."""
+    """A tensor element, or a segment, that depends on both sides. `inner` names the further indices that it reads.
+    Where the elements of following rows are evenly spaced, `first` is one as it is stored and `step` the distance."""
 
     name: str
     kind: str  # "vec" or "ivec"
     text: str
     inner: tuple[str, ...]
+    first: str
+    step: str
 
 
 def _hoisted(name: str, expr: Expr) -> Hoisted:
@@ -150,5 +161,38 @@ class Hoists:
         text = self.scalar(read, "lane_first + vector * LANES + lane", "place")
         text = text if read.kind != Kind.BOOL else f"{text} ? -1 : 0"
         kind = "vec" if read.kind == Kind.FLOAT else "ivec"
-        made = self.gathers.setdefault(read, Gather(f"gather_{len(self.gathers)}", kind, text, inner))
+        first, step = self._run(read)
+        made = self.gathers.setdefault(read, Gather(f"gather_{len(self.gathers)}", kind, text, inner, first, step))
         return f"{made.name}({', '.join(('n + m', 'w', 'wanted', *inner))})"
+
+    def _run(self, read: Load | Op) -> tuple[str, str]:
+        """The element of a row, and how far that of the next row is; empty where that is not the same for all."""
+        if not isinstance(read, Load) or read.kind is not Kind.FLOAT or len(self.kernel.rows) != 1:
+            return "", ""
+        slopes = [slope(index, self.kernel.rows[0].name) for index in read.indices]
+        terms = [f"{by} * {stride_name(read.tensor, n)}" for n, by in enumerate(slopes) if by]
+        if None in slopes or not terms:
+            return "", ""
+        return element(read.tensor, read.indices, scalar_leaf, lazy=True), " + ".join(terms)
+
+
+def slope(expr: Expr, index: str) -> int | None:
+    """What the expression grows by when the index does by one, if that is one constant whatever the index is."""
+    if index not in indices(expr):
+        return 0
+    match expr:
+        case Index():
+            return 1
+        case Op("neg", (x,)):
+            by = slope(x, index)
+            return None if by is None else -by
+        case Op("add" | "sub" as name, (x, y)):
+            left, right = slope(x, index), slope(y, index)
+            if left is None or right is None:
+                return None
+            return left + right if name == "add" else left - right
+        case Op("mul", (Const(factor), x)) | Op("mul", (x, Const(factor))):
+            by = slope(x, index)
+            return None if by is None else by * int(factor)
+        case _:
+            return None

@@ -88,6 +88,26 @@ IRC_INLINE void store_as(f16 *to, VecF value) {
 #endif
 }
 
+template <class V, int... LANE> IRC_INLINE V backwards(V x, std::integer_sequence<int, LANE...>) {
+  constexpr int LAST = sizeof...(LANE) - 1;
+#if defined(__clang__)
+  return __builtin_shufflevector(x, x, (LAST - LANE)...);
+#else
+  return __builtin_shuffle(x, typename VectorTraits<V>::mask{(LAST - LANE)...});
+#endif
+}
+
+// An element a lane, each `step` after the one before it.
+template <class V, class E> IRC_INLINE V load_run(const E *first, int64_t step) {
+  typedef typename VectorTraits<V>::element T;
+  constexpr int LANES = sizeof(V) / sizeof(T);
+  if (step == 1) return load_as<V>(first);
+  if (step == -1) return backwards(load_as<V>(first - (LANES - 1)), std::make_integer_sequence<int, LANES>());
+  V run;
+  for (int lane = 0; lane < LANES; ++lane) run[lane] = irc::load<T>(first[lane * step]);
+  return run;
+}
+
 // LANES units of a row of `width` numbers, from unit `first` on; 0 beyond its end.
 template <class Form, class E> IRC_INLINE auto load_units(const E *row, int first, int width) {
   typedef typename Vectors<typename Form::unit>::vec V;

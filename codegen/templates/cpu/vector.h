@@ -68,6 +68,8 @@ template <class M> IRC_INLINE bool any(M mask) {
   return found;
 }
 
+template <class M> IRC_INLINE bool all(M mask) { return !irc::any(~mask); }
+
 // where(condition, a, b): at least one of the three is a vector; a scalar condition chooses a whole vector.
 template <class C, class A, class B, class = std::enable_if_t<is_vector<C> || is_vector<A> || is_vector<B>>>
 IRC_INLINE auto where(C condition, A yes, B no) {
