@@ -29,10 +29,9 @@ static void complete(int id, const void *place) {
 void thread_exited() {
   Barrier &barrier = block->barriers[0];
   if (!barrier.arrived || barrier.expected) return;
-  found(DIVERGENCE, block->threads[size_t(barrier.waiting[0])].place, nullptr,
-        "thread %d exits while %d threads wait in __syncthreads, the first of them thread %d", current->id,
-        barrier.arrived, barrier.waiting[0]);
-  give_up();
+  fail(DIVERGENCE, block->threads[size_t(barrier.waiting[0])].place, nullptr,
+       "thread %d exits while %d threads wait in __syncthreads, the first of them thread %d", current->id,
+       barrier.arrived, barrier.waiting[0]);
 }
 
 }  // namespace emu
@@ -43,21 +42,18 @@ extern "C" void emu_barrier(int id, int threads, int waits) {
   const void *place = EMU_PLACE;
   Thread &me = *current;
   me.place = place;
-  if (id < 0 || id >= BARRIERS) found(MISUSE, place, nullptr, "barrier %d: there are 0 to 15", id), give_up();
+  if (id < 0 || id >= BARRIERS) fail(MISUSE, place, nullptr, "barrier %d: there are 0 to 15", id);
   if (threads % WARP || threads < 0 || threads > block->count)
-    found(MISUSE, place, nullptr, "barrier %d for %d threads: expected whole warps of a block of %d", id, threads,
-          block->count),
-        give_up();
+    fail(MISUSE, place, nullptr, "barrier %d for %d threads: expected whole warps of a block of %d", id, threads,
+         block->count);
   if (threads == 0 && block->live < block->count)
-    found(DIVERGENCE, place, nullptr, "__syncthreads after %d threads have exited", block->count - block->live),
-        give_up();
+    fail(DIVERGENCE, place, nullptr, "__syncthreads after %d threads have exited", block->count - block->live);
   Barrier &barrier = block->barriers[id];
   if (barrier.arrived && barrier.expected != threads)
-    found(MISUSE, place, nullptr, "barrier %d for %d threads, while others wait in it for %d", id, threads,
-          barrier.expected),
-        give_up();
+    fail(MISUSE, place, nullptr, "barrier %d for %d threads, while others wait in it for %d", id, threads,
+         barrier.expected);
   if (barrier.lanes[me.warp] >> me.lane & 1)
-    found(MISUSE, place, nullptr, "thread %d arrives twice at barrier %d", me.id, id), give_up();
+    fail(MISUSE, place, nullptr, "thread %d arrives twice at barrier %d", me.id, id);
   barrier.expected = threads;
   barrier.arrived++;
   barrier.lanes[me.warp] |= 1u << me.lane;

@@ -129,7 +129,7 @@ static __thread Thread *current;
 struct Range {  // global memory that the kernel may use
   uintptr_t begin, end;
   bool writable;
-  int argument;
+  int argument;  // its number, or -1 - that of the buffer
   struct Space *shadow;
 };
 
@@ -144,25 +144,36 @@ struct Launch {
   std::vector<Range> ranges;
 };
 
+inline void add_finding(const char *kind, const void *place, const void *other, const char *text, va_list arguments) {
+  const emu_index &at = block->index;
+  const int thread = current ? current->id : -1;
+  block->launch.findings.add({kind, format(text, arguments), {at.x, at.y, at.z}, thread, {place, other}});
+}
+
 __attribute__((format(printf, 4, 5))) inline void found(const char *kind, const void *place, const void *other,
                                                         const char *text, ...) {
   va_list arguments;
   va_start(arguments, text);
-  block->launch.findings.add({kind,
-                              format(text, arguments),
-                              {block->index.x, block->index.y, block->index.z},
-                              current ? current->id : -1,
-                              {place, other}});
+  add_finding(kind, place, other, text, arguments);
   va_end(arguments);
 }
 
 inline void to_host() { emu_switch(&current->saved, block->host_stack); }
 
-// After a finding that leaves no way to go on.
 [[noreturn]] inline void give_up() {
   block->dead = true;
   to_host();
   abort();
+}
+
+// A finding that leaves no way to go on.
+__attribute__((format(printf, 4, 5))) [[noreturn]] inline void fail(const char *kind, const void *place,
+                                                                    const void *other, const char *text, ...) {
+  va_list arguments;
+  va_start(arguments, text);
+  add_finding(kind, place, other, text, arguments);
+  va_end(arguments);
+  give_up();
 }
 
 void deadlock();

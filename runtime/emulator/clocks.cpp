@@ -40,9 +40,12 @@ static std::string actor_name(int actor) {
   return warp == int(block->warps.size()) ? "a bulk store" : "wgmma of warp " + std::to_string(warp);
 }
 
+static std::string argument_name(int argument) {
+  return argument >= 0 ? "argument " + std::to_string(argument) : "buffer " + std::to_string(-1 - argument);
+}
+
 static std::string where(const Space &space, size_t offset) {
-  return space.is_shared ? "shared memory + " + std::to_string(offset)
-                         : "argument " + std::to_string(space.argument) + " + " + std::to_string(offset);
+  return (space.is_shared ? "shared memory" : argument_name(space.argument)) + " + " + std::to_string(offset);
 }
 
 static void race(const Space &space, size_t offset, const Access &access, int other, const char *did, int32_t place) {
@@ -201,25 +204,19 @@ static void outside(uintptr_t address, unsigned size, bool write, const char *na
   const Range *nearest = nullptr;
   uintptr_t distance = ~uintptr_t(0);
   for (const Range &range : block->launch.ranges) {
-    if (address >= range.begin && address + size <= range.end) {
-      found(READONLY, place, nullptr, "%s of argument %d + %zu, which is read-only", name, range.argument,
-            size_t(address - range.begin));
-      give_up();
-    }
+    if (address >= range.begin && address + size <= range.end)
+      fail(READONLY, place, nullptr, "%s of %s + %zu, which is read-only", name, argument_name(range.argument).c_str(),
+           size_t(address - range.begin));
     const uintptr_t away = address < range.begin ? range.begin - address : address + size - range.end;
     if (away < distance) distance = away, nearest = &range;
   }
   if (block->stacks.holds((const void *)address))
-    found(BOUNDS, place, nullptr, "%s of %u bytes in another thread's local memory", name, size);
-  else if (nearest && distance < (1u << 20))
-    found(BOUNDS, place, nullptr, "%s of %u bytes that begins %zu bytes %s argument %d, which has %zu bytes", name,
-          size, size_t(address < nearest->begin ? nearest->begin - address : address - nearest->end),
-          address < nearest->begin ? "before" : "after the end of", nearest->argument,
-          size_t(nearest->end - nearest->begin));
-  else
-    found(BOUNDS, place, nullptr, "%s of %u bytes at %p, which is no memory of the kernel", name, size,
-          (void *)address);
-  give_up();
+    fail(BOUNDS, place, nullptr, "%s of %u bytes in another thread's local memory", name, size);
+  if (nearest && distance < (1u << 20))
+    fail(BOUNDS, place, nullptr, "%s of %u bytes at %s %+td, which has %zu bytes", name, size,
+         argument_name(nearest->argument).c_str(), ptrdiff_t(address - nearest->begin),
+         size_t(nearest->end - nearest->begin));
+  fail(BOUNDS, place, nullptr, "%s of %u bytes at %p, which is no memory of the kernel", name, size, (void *)address);
 }
 
 static void touch_global(uintptr_t address, unsigned size, const Access &access) {
@@ -245,9 +242,8 @@ void touch(const void *address, unsigned size, Access::Kind kind, const char *na
   const Access access = {kind, name, place, me.id, seen, seen[me.id], false, pending, 1};
   if (!in_shared(address)) return touch_global((uintptr_t)address, size, access);
   if (shared_offset(address) + size > block->launch.shared_bytes) {
-    found(BOUNDS, place, nullptr, "%s of %u bytes at shared memory + %u, of which there are %u bytes", name, size,
-          shared_offset(address), block->launch.shared_bytes);
-    give_up();
+    fail(BOUNDS, place, nullptr, "%s of %u bytes at shared memory + %u, of which there are %u bytes", name, size,
+         shared_offset(address), block->launch.shared_bytes);
   }
   block->clocks->touch(block->clocks->shared, shared_offset(address), size, access);
 }

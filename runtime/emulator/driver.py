@@ -125,7 +125,9 @@ class Module:
         values = self._parameters(kernel, args)
         pointers = (ctypes.c_void_p * len(values))(*[value.ctypes.data for value in values])
         sizes = (ctypes.c_uint * 6)(*grid, *block)
-        arrays = [(n, a) for n, a in enumerate(args) if isinstance(a, np.ndarray)] + [(-1, a) for a in buffers]
+        arrays = [(n, a) for n, a in enumerate(args) if isinstance(a, np.ndarray)] + [
+            (-1 - n, a) for n, a in enumerate(buffers)
+        ]
         order = (1 + seed % 2) if seed else 0
         copies = seed // 2 % 3 if seed else 0
         with _one_launch:

@@ -6,7 +6,7 @@ namespace emu {
 Mbarrier &mbarrier_at(const uint64_t *address, const void *place) {
   auto &all = block->async->mbarriers;
   const auto at = in_shared(address) ? all.find(shared_offset(address)) : all.end();
-  if (at == all.end()) found(MISUSE, place, nullptr, "an mbarrier that was never initialised"), give_up();
+  if (at == all.end()) fail(MISUSE, place, nullptr, "an mbarrier that was never initialised");
   Mbarrier &barrier = at->second;
   if (!block->clocks) return barrier;
   if (barrier.initialised_at > block->clocks->row(current->id)[barrier.initialiser] &&
@@ -15,8 +15,7 @@ Mbarrier &mbarrier_at(const uint64_t *address, const void *place) {
           barrier.initialiser);
   const Cell &cell = block->clocks->shared.words[shared_offset(address) / 4];
   if (cell.writer != barrier.initialiser || cell.write_clock != barrier.initialised_at || cell.block != block->serial)
-    found(MISUSE, place, nullptr, "the mbarrier at shared memory + %u was overwritten", shared_offset(address)),
-        give_up();
+    fail(MISUSE, place, nullptr, "the mbarrier at shared memory + %u was overwritten", shared_offset(address));
   return barrier;
 }
 
@@ -40,15 +39,14 @@ void emu_mbarrier_init(uint64_t *address, uint32_t arrivals) {
   const void *place = EMU_PLACE;
   current->place = place;
   if (!in_shared(address) || (uintptr_t)address % 8)
-    found(MISUSE, place, nullptr, "an mbarrier not on 8 bytes of shared memory"), give_up();
-  if (arrivals == 0 || arrivals >= 1u << 20)
-    found(MISUSE, place, nullptr, "an mbarrier for %u arrivals", arrivals), give_up();
+    fail(MISUSE, place, nullptr, "an mbarrier not on 8 bytes of shared memory");
+  if (arrivals == 0 || arrivals >= 1u << 20) fail(MISUSE, place, nullptr, "an mbarrier for %u arrivals", arrivals);
   touch(address, 8, Access::WRITE, "mbarrier.init", place);
   auto &all = block->async->mbarriers;
   const uint32_t key = shared_offset(address);
   const auto old = all.find(key);
   if (old != all.end() && (!old->second.waiting.empty() || old->second.bytes))
-    found(MISUSE, place, nullptr, "an mbarrier is initialised while it is in use"), give_up();
+    fail(MISUSE, place, nullptr, "an mbarrier is initialised while it is in use");
   Mbarrier fresh;
   fresh.number = old != all.end() ? old->second.number : int(all.size());
   fresh.copies = old != all.end() ? old->second.copies : 0;
@@ -68,9 +66,9 @@ void emu_mbarrier_arrive(uint64_t *address, uint32_t expected_bytes) {
   current->place = place;
   Mbarrier &barrier = mbarrier_at(address, place);
   if (barrier.pending == 0)
-    found(MISUSE, place, nullptr, "more arrivals at an mbarrier than its phase takes, %u", barrier.arrivals), give_up();
+    fail(MISUSE, place, nullptr, "more arrivals at an mbarrier than its phase takes, %u", barrier.arrivals);
   if (expected_bytes >= 1u << 20)
-    found(MISUSE, place, nullptr, "an mbarrier expects %u bytes, more than it can count", expected_bytes), give_up();
+    fail(MISUSE, place, nullptr, "an mbarrier expects %u bytes, more than it can count", expected_bytes);
   if (block->clocks) {
     block->clocks->join(barrier.arriving, block->clocks->row(current->id));
     block->clocks->advance(current->id);
@@ -82,7 +80,7 @@ void emu_mbarrier_arrive(uint64_t *address, uint32_t expected_bytes) {
 
 void emu_mbarrier_wait(uint64_t *address, uint32_t parity) {
   current->place = EMU_PLACE;
-  if (parity > 1) found(MISUSE, EMU_PLACE, nullptr, "an mbarrier's parity is 0 or 1, not %u", parity), give_up();
+  if (parity > 1) fail(MISUSE, EMU_PLACE, nullptr, "an mbarrier's parity is 0 or 1, not %u", parity);
   Mbarrier &barrier = mbarrier_at(address, EMU_PLACE);
   while (barrier.phase % 2 == parity) {
     barrier.waiting.push_back(current->id);

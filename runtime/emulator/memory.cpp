@@ -34,14 +34,13 @@ emu_index emu_grid_size() { return block->launch.grid; }
 unsigned char *emu_shared_memory() { return block->shared; }
 
 uint32_t emu_shared_address(const void *p) {
-  if (!in_shared(p)) found(MISUSE, EMU_PLACE, nullptr, "the shared address of what is not in shared memory"), give_up();
+  if (!in_shared(p)) fail(MISUSE, EMU_PLACE, nullptr, "the shared address of what is not in shared memory");
   return shared_offset(p);
 }
 
 void emu_aligned(const void *address, unsigned size) {
   if ((uintptr_t)address % size == 0) return;
-  found(ALIGNMENT, EMU_PLACE, nullptr, "an access of %u bytes at an address that is no multiple of it", size);
-  give_up();
+  fail(ALIGNMENT, EMU_PLACE, nullptr, "an access of %u bytes at an address that is no multiple of it", size);
 }
 
 uint64_t emu_atomic(int operation, int type, void *address, uint64_t value) {
@@ -67,12 +66,11 @@ uint64_t emu_atomic(int operation, int type, void *address, uint64_t value) {
 void emu_cp_async(void *shared, const void *global, int size, int bytes) {
   const void *place = EMU_PLACE;
   current->place = place;
-  if (!in_shared(shared)) found(MISUSE, place, nullptr, "cp.async to what is not shared memory"), give_up();
-  if (in_shared(global)) found(MISUSE, place, nullptr, "cp.async from shared memory"), give_up();
+  if (!in_shared(shared)) fail(MISUSE, place, nullptr, "cp.async to what is not shared memory");
+  if (in_shared(global)) fail(MISUSE, place, nullptr, "cp.async from shared memory");
   if (((uintptr_t)shared | (uintptr_t)global) % unsigned(size))
-    found(ALIGNMENT, place, nullptr, "cp.async of %d bytes between addresses that are no multiples of it", size),
-        give_up();
-  if (bytes < 0 || bytes > size) found(MISUSE, place, nullptr, "cp.async of %d bytes reads %d", size, bytes), give_up();
+    fail(ALIGNMENT, place, nullptr, "cp.async of %d bytes between addresses that are no multiples of it", size);
+  if (bytes < 0 || bytes > size) fail(MISUSE, place, nullptr, "cp.async of %d bytes reads %d", size, bytes);
   if (bytes) touch(global, unsigned(bytes), Access::READ, "cp.async's read", place);
   touch(shared, unsigned(size), Access::WRITE, "cp.async", place, true);
   Copy copy = {shared, global, size, bytes};

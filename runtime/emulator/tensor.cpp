@@ -56,19 +56,16 @@ static void check_copy(const TensorCopy &copy, int rank, const char *name, const
   bool whole =
       map.rank >= 1 && map.rank <= 5 && (map.element == 1 || map.element == 2 || map.element == 4 || map.element == 8);
   for (int d = 0; whole && d < map.rank; d++) whole = map.box[d] >= 1 && map.box[d] <= 256;
-  if (!whole) found(MISUSE, place, nullptr, "%s by what is no tensor map", name), give_up();
-  if (map.rank != rank)
-    found(MISUSE, place, nullptr, "%s in %d directions of a tensor of %d", name, rank, map.rank), give_up();
+  if (!whole) fail(MISUSE, place, nullptr, "%s by what is no tensor map", name);
+  if (map.rank != rank) fail(MISUSE, place, nullptr, "%s in %d directions of a tensor of %d", name, rank, map.rank);
   const uint32_t alignment = map.swizzle ? map.swizzle * 8 : 128;
-  if (!in_shared(copy.shared)) found(MISUSE, place, nullptr, "%s's box is not in shared memory", name), give_up();
+  if (!in_shared(copy.shared)) fail(MISUSE, place, nullptr, "%s's box is not in shared memory", name);
   if (shared_offset(copy.shared) % alignment)
-    found(ALIGNMENT, place, nullptr, "%s's box is not on %u bytes, as a swizzle of %u needs", name, alignment,
-          map.swizzle),
-        give_up();
+    fail(ALIGNMENT, place, nullptr, "%s's box is not on %u bytes, as a swizzle of %u needs", name, alignment,
+         map.swizzle);
   if (shared_offset(copy.shared) + box_bytes(map) > block->launch.shared_bytes)
-    found(BOUNDS, place, nullptr, "%s of %u bytes at shared memory + %u, of which there are %u bytes", name,
-          box_bytes(map), shared_offset(copy.shared), block->launch.shared_bytes),
-        give_up();
+    fail(BOUNDS, place, nullptr, "%s of %u bytes at shared memory + %u, of which there are %u bytes", name,
+         box_bytes(map), shared_offset(copy.shared), block->launch.shared_bytes);
 }
 
 static void land_load(const TensorCopy &copy) {

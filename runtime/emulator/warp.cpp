@@ -15,19 +15,16 @@ static void together(const char *operation, uint32_t mask, void *slot, const voi
   if (lanes < WARP) mask &= (1u << lanes) - 1;
   const Thread *first = warp.arrived ? &block->threads[me.warp * WARP + __builtin_ctz(warp.arrived)] : &me;
   if (!(mask >> me.lane & 1)) {
-    found(DIVERGENCE, place, nullptr, "lane %d takes part in %s, whose mask %08x lacks it", me.lane, operation, mask);
-    give_up();
+    fail(DIVERGENCE, place, nullptr, "lane %d takes part in %s, whose mask %08x lacks it", me.lane, operation, mask);
   }
   if (mask & ~warp.live) {
-    found(DIVERGENCE, place, nullptr, "%s waits for lane %d, which has exited", operation,
-          __builtin_ctz(mask & ~warp.live));
-    give_up();
+    fail(DIVERGENCE, place, nullptr, "%s waits for lane %d, which has exited", operation,
+         __builtin_ctz(mask & ~warp.live));
   }
   if (warp.arrived && (warp.operation != operation || warp.mask != mask)) {
-    found(DIVERGENCE, place, first->place,
-          "warp %d diverges: lane %d is in %s with mask %08x, lane %d in %s with mask %08x", me.warp, me.lane,
-          operation, mask, first->lane, warp.operation, warp.mask);
-    give_up();
+    fail(DIVERGENCE, place, first->place,
+         "warp %d diverges: lane %d is in %s with mask %08x, lane %d in %s with mask %08x", me.warp, me.lane, operation,
+         mask, first->lane, warp.operation, warp.mask);
   }
   warp.operation = operation, warp.mask = mask;
   warp.slot[me.lane] = slot;
@@ -168,8 +165,7 @@ void emu_syncwarp(uint32_t mask) {
 uint64_t emu_shuffle(int kind, uint32_t mask, uint64_t value, int argument, int width) {
   static const char *const names[] = {"__shfl_xor_sync", "__shfl_sync", "__shfl_down_sync", "__shfl_up_sync"};
   if (width < 1 || width > WARP || (width & (width - 1))) {
-    found(MISUSE, EMU_PLACE, nullptr, "%s with width %d: expected a power of two up to 32", names[kind], width);
-    give_up();
+    fail(MISUSE, EMU_PLACE, nullptr, "%s with width %d: expected a power of two up to 32", names[kind], width);
   }
   Shuffle part = {value, 0, argument};
   const void *place = EMU_PLACE;
@@ -180,9 +176,8 @@ uint64_t emu_shuffle(int kind, uint32_t mask, uint64_t value, int argument, int 
       if (from >= 0 && from < WARP && (warp.mask >> from & 1)) {
         mine.result = ((const Shuffle *)warp.slot[from])->value;
       } else {
-        found(DIVERGENCE, place, nullptr, "%s: lane %d reads from lane %d, which takes no part", names[kind], lane,
-              from);
-        give_up();
+        fail(DIVERGENCE, place, nullptr, "%s: lane %d reads from lane %d, which takes no part", names[kind], lane,
+             from);
       }
     });
   });
@@ -202,9 +197,9 @@ uint32_t emu_ballot(uint32_t mask, int predicate) {
 emu_words emu_ldmatrix_x4(const void *row, int transposed) {
   const char *name = transposed ? "ldmatrix.trans" : "ldmatrix";
   if ((uintptr_t)row % 16)
-    found(ALIGNMENT, EMU_PLACE, nullptr, "%s: lane %d's row is not on 16 bytes", name, current->lane), give_up();
+    fail(ALIGNMENT, EMU_PLACE, nullptr, "%s: lane %d's row is not on 16 bytes", name, current->lane);
   if (!in_shared(row))
-    found(MISUSE, EMU_PLACE, nullptr, "%s: lane %d's row is not in shared memory", name, current->lane), give_up();
+    fail(MISUSE, EMU_PLACE, nullptr, "%s: lane %d's row is not in shared memory", name, current->lane);
   touch(row, 16, Access::READ, name, EMU_PLACE);
   Ldmatrix part = {row, {}};
   together(name, ALL, &part, EMU_PLACE, [&](const Warp &warp) { load_matrices(warp, transposed); });

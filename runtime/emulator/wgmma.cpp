@@ -92,16 +92,14 @@ template <class All> static void together_128(const char *operation, void *slot,
   me.place = place;
   const int index = me.id / WARPGROUP, first = index * WARPGROUP;
   Warpgroup &group = block->async->warpgroups[size_t(index)];
-  if (first + WARPGROUP > block->count)
-    found(MISUSE, place, nullptr, "%s in a warpgroup that is not whole", operation), give_up();
+  if (first + WARPGROUP > block->count) fail(MISUSE, place, nullptr, "%s in a warpgroup that is not whole", operation);
   for (int t = first; t < first + WARPGROUP; t++)
     if (block->threads[size_t(t)].exited)
-      found(DIVERGENCE, place, nullptr, "%s waits for thread %d, which has exited", operation, t), give_up();
+      fail(DIVERGENCE, place, nullptr, "%s waits for thread %d, which has exited", operation, t);
   const bool any = group.arrived[0] | group.arrived[1] | group.arrived[2] | group.arrived[3];
   if (any && group.operation != operation)
-    found(DIVERGENCE, place, nullptr, "warpgroup %d diverges: thread %d is in %s, others in %s", index, me.id,
-          operation, group.operation),
-        give_up();
+    fail(DIVERGENCE, place, nullptr, "warpgroup %d diverges: thread %d is in %s, others in %s", index, me.id, operation,
+         group.operation);
   group.operation = operation;
   group.slot[me.id - first] = slot;
   group.arrived[(me.id - first) / WARP] |= 1u << me.lane;
@@ -118,13 +116,11 @@ static void check_operand(uint64_t descriptor, bool transposed, int rows, bool s
                           const std::vector<uint32_t> &seen, const char *name, const void *place) {
   const Operand operand(descriptor, transposed);
   if (operand.swizzle && (operand.start >> 7 & (operand.swizzle / 16 - 1)))
-    found(MISUSE, place, nullptr, "%s begins within the pattern of its swizzle of %u bytes", name, operand.swizzle),
-        give_up();
+    fail(MISUSE, place, nullptr, "%s begins within the pattern of its swizzle of %u bytes", name, operand.swizzle);
   operand.each(rows, [&](uint32_t offset, int row) {
     if (offset + 16 > block->launch.shared_bytes)
-      found(BOUNDS, place, nullptr, "%s reaches shared memory + %u, of which there are %u bytes", name, offset + 16,
-            block->launch.shared_bytes),
-          give_up();
+      fail(BOUNDS, place, nullptr, "%s reaches shared memory + %u, of which there are %u bytes", name, offset + 16,
+           block->launch.shared_bytes);
     if (!block->clocks) return;
     const uint32_t moment = block->async->warpgroups[size_t(warpgroup)].moment;
     const int warp = 4 * warpgroup + (shared_by_warps ? 0 : row / 16);
@@ -165,11 +161,11 @@ static void issue(Warpgroup &group, int index, const emu_wgmma_shape &shape, con
   const bool fresh = accumulator.values.empty();
   if (fresh) accumulator.values.resize(values);
   if (accumulator.values.size() != values)
-    found(MISUSE, place, nullptr, "wgmma of another shape on registers under way"), give_up();
+    fail(MISUSE, place, nullptr, "wgmma of another shape on registers under way");
   for (int t = 0; t < WARPGROUP; t++) {
     const Issue &part = *(const Issue *)group.slot[t];
     if (part.b != first.b || (!shape.from_registers && part.a != first.a))
-      found(DIVERGENCE, place, nullptr, "the threads of a warpgroup give wgmma different descriptors"), give_up();
+      fail(DIVERGENCE, place, nullptr, "the threads of a warpgroup give wgmma different descriptors");
     product.registers[t] = part.d;
     if (shape.from_registers) std::copy_n(part.words, 4, product.words[t]);
     Thread &thread = block->threads[size_t(index * WARPGROUP + t)];

@@ -54,6 +54,13 @@ def test_memory_that_is_not_named_is_out_of_bounds() -> None:
         emulator.build(SOURCE).launch("scale", (1,), (64,), 0, [given, np.float64(2)], buffers=[y])
 
 
+def test_a_buffer_is_named_by_its_number() -> None:
+    x, y = np.zeros(64, np.float32), emulator.guarded(np.zeros(63, np.float32))
+    given = Parameters(x.ctypes.data, y.ctypes.data, 64)
+    with pytest.raises(EmulatorError, match=r"a write of 4 bytes at buffer 1 \+252, which has 252 bytes"):
+        emulator.build(SOURCE).launch("scale", (1,), (64,), 0, [given, np.float64(2)], buffers=[x, y])
+
+
 def test_seeds_change_the_order_of_threads() -> None:
     def order(seed: int) -> list[int]:
         y = np.zeros(65, np.int32)

@@ -121,8 +121,8 @@ def test_every_width_of_wgmma_compiles(tmp_path: Path) -> None:
     widths = range(8, 257, 8)
     calls = "".join(f"float d{n}[{n // 2}] = {{}}; ptx::wgmma_m64k16_bf16<0, 0>(d{n}, a, a, 1);\n" for n in widths)
     sums = "".join(f"for (float x : d{n}) sum += x;\n" for n in widths)
-    body = f"{{ ptx::wgmma_fence();\n{calls}ptx::wgmma_commit(); ptx::wgmma_wait<0>(); float sum = 0;\n{sums}*out = sum; }}"
-    text = f"KERNEL(widths, 128)(uint64_t a, float *out) {body}"
+    body = f"ptx::wgmma_fence();\n{calls}ptx::wgmma_commit(); ptx::wgmma_wait<0>(); float sum = 0;\n{sums}*out = sum;"
+    text = f"KERNEL(widths, 128)(uint64_t a, float *out) {{ {body} }}"
     assert cubin(header(widths) + text, "sm_90a", tmp_path).stat().st_size > 0
 
 
