@@ -32,7 +32,14 @@ FLAGS = (
     "-ftls-model=initial-exec",
 )
 KERNEL_FLAGS = ("-O2", "-g1", "-w", "-DIRC_EMULATOR", f"-I{HERE}", "-Wl,--no-as-needed")
-CHECKED_FLAGS = ("-fsanitize=thread", "-nodefaultlibs", "-lm", "-lc", "-lgcc_s")  # the emulator has the hooks
+CHECKED_FLAGS = (  # the emulator has the sanitizer's hooks, and knows the pattern of variables without a value
+    "-fsanitize=thread",
+    "-ftrivial-auto-var-init=pattern",
+    "-nodefaultlibs",
+    "-lm",
+    "-lc",
+    "-lgcc_s",
+)
 MAX_THREADS, MAX_SHARED = 1024, 227 << 10  # of a block
 MAX_GRID = (2**31 - 1, 65535, 65535)
 GUARD = 64 << 10  # bytes

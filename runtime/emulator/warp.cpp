@@ -67,6 +67,9 @@ template <int ELEMENT> static float widened(uint32_t bits) {
   return __builtin_bit_cast(float, sign | (magnitude < 0x400u ? __builtin_bit_cast(uint32_t, subnormal) : normal));
 }
 
+// What a checked build fills local variables with that are declared without a value.
+static bool unset(uint32_t word) { return word == 0xfefefefeu; }
+
 struct Mma {
   emu_floats d;
   emu_words a;
@@ -208,6 +211,11 @@ emu_words emu_ldmatrix_x4(const void *row, int transposed) {
 
 emu_floats emu_mma(int element, emu_floats d, emu_words a, uint32_t b0, uint32_t b1) {
   static const char *const names[] = {"mma of bf16", "mma of f16", "mma of tf32"};
+  if (block->clocks) {
+    bool any = unset(b0) || unset(b1);
+    for (int n = 0; n < 4; n++) any = any || unset(a.x[n]) || unset(__builtin_bit_cast(uint32_t, d.x[n]));
+    if (any) found(UNWRITTEN, EMU_PLACE, nullptr, "%s with a fragment that lane %d never set", names[element], current->lane);
+  }
   Mma part = {d, a, b0, b1};
   together(names[element], ALL, &part, EMU_PLACE, [&](const Warp &warp) {
     if (element == EMU_TF32)

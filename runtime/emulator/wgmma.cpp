@@ -167,7 +167,11 @@ static void issue(Warpgroup &group, int index, const emu_wgmma_shape &shape, con
     if (part.b != first.b || (!shape.from_registers && part.a != first.a))
       fail(DIVERGENCE, place, nullptr, "the threads of a warpgroup give wgmma different descriptors");
     product.registers[t] = part.d;
-    if (shape.from_registers) std::copy_n(part.words, 4, product.words[t]);
+    if (shape.from_registers) {
+      std::copy_n(part.words, 4, product.words[t]);
+      if (block->clocks && std::any_of(part.words, part.words + 4, unset))
+        found(UNWRITTEN, place, nullptr, "wgmma with a fragment that was never set");
+    }
     Thread &thread = block->threads[size_t(index * WARPGROUP + t)];
     if (fresh) thread.in_flight.push_back({(uintptr_t)part.d, (uintptr_t)(part.d + shape.columns / 2), true, 0, place});
     if (shape.from_registers)
@@ -177,6 +181,8 @@ static void issue(Warpgroup &group, int index, const emu_wgmma_shape &shape, con
     for (int row = 0; row < 64; row++)
       for (int column = 0; column < shape.columns; column++) {
         float &held = product.registers[thread_of(row, column)][register_of(row, column)];
+        if (block->clocks && shape.accumulate && unset(__builtin_bit_cast(uint32_t, held)))
+          found(UNWRITTEN, place, nullptr, "wgmma adds to registers that were never set");
         accumulator.values[size_t(row * shape.columns + column)] = held;
         held = __builtin_nanf("");
       }

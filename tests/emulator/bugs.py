@@ -37,7 +37,7 @@ PIPELINE = """
 """
 MATRICES = """
   if (t >= 32) return;
-  uint32_t a[4] = {}, b[4] = {};
+  uint32_t a[4], b[4];
   float d[4] = {};
   // spec: product.attn:3: y[i,j] = sum over k: a[i,k] b[j,k]
   for (int n = lane; n < 32; n += 32) ptx::store(halves + 24 * n, ptx::load<Four>(half + 16 * n));
@@ -198,6 +198,11 @@ BUGS = (
     Bug("matrices", "no_syncwarp", "__syncwarp();", "", "race", "ptx::ldmatrix_x4"),
     Bug("matrices", "row_stride", "24 * (16 + lane % 8", "32 * (16 + lane % 8", "never written", "32 * (16"),
     Bug("matrices", "half_a_warp_multiplies", "ptx::mma", "if (lane < 16) ptx::mma", "divergence", "lane < 16"),
+    Bug("matrices", "sums_without_a_value", "float d[4] = {};", "float d[4];", "never written", "ptx::mma"),
+    Bug("matrices", "fragment_not_loaded", "ptx::ldmatrix_x4(a, halves", "uint32_t c[4];\n  ptx::ldmatrix_x4(c, halves",
+        "never written", "ptx::mma"),
+    Bug("matrices", "half_a_fragment", "ptx::ldmatrix_x4(b, ", "uint32_t c[4];\n  ptx::ldmatrix_x4(c, ",
+        "never written", "ptx::mma"),
     Bug("matrices", "elements_differ", "ptx::mma_m16n8k16_bf16(d, a, b[0], b[1]);",
         "if (lane < 4) ptx::mma_m16n8k16_f16(d, a, b[0], b[1]);\n  else ptx::mma_m16n8k16_bf16(d, a, b[0], b[1]);",
         "divergence", "ptx::mma"),
@@ -234,6 +239,8 @@ BUGS = (
         "d[0] *= 2"),
     Bug("staged", "stage_freed_too_early", "ptx::wgmma_wait<0>();\n      ptx::mbarrier_arrive(empty + n % 2);",
         "ptx::mbarrier_arrive(empty + n % 2);\n      ptx::wgmma_wait<0>();", "race", "ptx::tensor_load(right"),
+    Bug("staged", "registers_without_a_value", "float d[32] = {};", "float d[32];", "never written",
+        "ptx::wgmma_m64k16"),
     Bug("staged", "registers_not_fenced", "ptx::wgmma_fence();", "", "missing fence", "ptx::wgmma_m64k16"),
     Bug("staged", "other_stage", "right + n % 2 * 8192);\n      ptx::wgmma", "right + (n + 1) % 2 * 8192);\n      "
         "ptx::wgmma", "race", "ptx::wgmma_m64k16"),

@@ -18,13 +18,15 @@ SWIZZLES = {0: "NONE", 32: "32B", 64: "64B", 128: "128B"}
 K = 64
 SHARED = 64 << 10
 
-# An operand of `rows` rows along m or n and 64 along k lies in boxes of SWIZZLE bytes (16 without one) times the other direction.
+# An operand of `rows` rows along m or n and 64 along k lies in boxes of SWIZZLE bytes (16 without one) times the other
+# direction.
 SOURCE = """
 typedef const uint16_t *Halves;
 constexpr int K = 64, A_AT = 1024, B_AT = A_AT + 64 * K * 2;
 
 // The thread that loads: all boxes of one operand, one below the other.
-template <int SWIZZLE, int TRANSPOSED> DEVICE void load(unsigned char *to, const ptx::TensorMap &map, uint64_t *barrier, int rows) {
+template <int SWIZZLE, int TRANSPOSED>
+DEVICE void load(unsigned char *to, const ptx::TensorMap &map, uint64_t *barrier, int rows) {
   const int width = (SWIZZLE ? SWIZZLE : 16) / 2, across = TRANSPOSED ? rows : K, along = TRANSPOSED ? K : rows;
   for (int x = 0; x < across; x += width) ptx::tensor_load(to + x * along * 2, map, barrier, x, 0);
 }
@@ -48,7 +50,8 @@ template <int N> DEVICE void store(float *out, const float (&d)[N / 2]) {
 }
 """
 BODY = """
-KERNEL({name}, 128)(GRID_CONSTANT const ptx::TensorMap a, GRID_CONSTANT const ptx::TensorMap b, Halves a_memory, float *out) {{
+KERNEL({name}, 128)(
+    GRID_CONSTANT const ptx::TensorMap a, GRID_CONSTANT const ptx::TensorMap b, Halves a_memory, float *out) {{
   SHARED_MEMORY(memory);
   uint64_t *barrier = (uint64_t *)memory;
   if (threadIdx.x == 0) ptx::mbarrier_init(barrier, 1), ptx::mbarrier_fence_init();
