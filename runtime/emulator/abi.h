@@ -6,6 +6,7 @@
 
 #define EMU_CONST __attribute__((const))  // the same all through a thread's life
 
+#pragma GCC visibility push(default)
 extern "C" {
 struct emu_index {
   unsigned x, y, z;
@@ -74,3 +75,4 @@ uint64_t emu_atomic(int operation, int type, void *address, uint64_t value);  //
 // One launch: `run` calls the kernel with the parameters behind `context`. Answers the number of findings.
 int emu_launch(void (*run)(void *), void *context, const unsigned *grid_and_block, uint32_t shared_bytes);
 }
+#pragma GCC visibility pop

@@ -28,9 +28,21 @@ void Clocks::start() {
   actors = block->count + MBARRIERS + int(block->warps.size()) + 1;
   rows.assign(size_t(actors) * size_t(block->count), 0);
   for (int t = 0; t < block->count; t++) now(t) = 1;
-  if (!sets.empty() && sets[0].size() != size_t(actors)) sets.clear();
-  free_sets.resize(sets.size());
-  for (size_t n = 0; n < sets.size(); n++) free_sets[n] = uint16_t(n + 1);
+  words_read_pitch = block->launch.shared_bytes / 128 + 1;
+  words_read.assign(words_read_pitch * size_t(block->count), WordsRead());
+  set_count = 0;
+  free_sets.clear();
+}
+
+inline bool Clocks::reads_again(int thread, uint32_t offset, unsigned size) {
+  const uint32_t first = offset / 4 % 32, count = size / 4;
+  if ((offset | size) % 4 || first + count > 32) return false;
+  WordsRead &read = words_read[size_t(thread) * words_read_pitch + offset / 128];
+  const uint32_t words = ((1u << count) - 1) << first;
+  if (read.now != now(thread)) read = {now(thread), 0};
+  if ((read.words & words) == words) return true;
+  read.words |= words;
+  return false;
 }
 
 static std::string actor_name(int actor) {
@@ -69,7 +81,7 @@ void Clocks::reset(Cell &cell, const Access &access, Space &space, size_t offset
 }
 
 // Whether the access is in order; if not, that is reported.
-bool Clocks::check(Space &space, Cell &cell, size_t offset, const Access &access) {
+inline bool Clocks::check(Space &space, Cell &cell, size_t offset, const Access &access) {
   if (cell.block != block->serial) reset(cell, access, space, offset);
   if (cell.pending) {
     found(ASYNC, access.place, unpack(cell.write_place), "%s of %s, where cp.async by thread %d is under way",
@@ -91,9 +103,8 @@ bool Clocks::check(Space &space, Cell &cell, size_t offset, const Access &access
   }
   if (access.kind == Access::READ) return true;
   if (cell.readers) {
-    const std::vector<uint32_t> &reads = sets[cell.readers - 1];
     for (int k = 0; k < actors; k++)
-      if (reads[size_t(k)] > access.seen[k] && k != access.actor) {
+      if (last_read(cell.readers, k) > access.seen[k] && k != access.actor) {
         race(space, offset, access, k, "a read", cell.read_place);
         return false;
       }
@@ -104,7 +115,7 @@ bool Clocks::check(Space &space, Cell &cell, size_t offset, const Access &access
   return true;
 }
 
-void Clocks::record(Cell &cell, const Access &access) {
+inline void Clocks::record(Cell &cell, const Access &access) {
   if (access.kind != Access::READ) {
     if (cell.readers) free_sets.push_back(cell.readers);
     cell.readers = 0, cell.read_clock = 0;
@@ -115,15 +126,16 @@ void Clocks::record(Cell &cell, const Access &access) {
   }
   if (!cell.readers && !reads_seen(cell, access)) {
     cell.readers = new_set();
-    if (cell.readers) std::fill_n(&sets[cell.readers - 1][cell.reader], cell.read_actors, cell.read_clock);
+    for (int k = 0; cell.readers && k < cell.read_actors; k++)
+      last_read(cell.readers, cell.reader + k) = cell.read_clock;
   }
-  if (cell.readers) std::fill_n(&sets[cell.readers - 1][size_t(access.actor)], access.actors, access.now);
+  for (int k = 0; cell.readers && k < access.actors; k++) last_read(cell.readers, access.actor + k) = access.now;
   cell.reader = uint16_t(access.actor), cell.read_actors = access.actors;
   cell.read_clock = access.now, cell.read_place = pack(access.place);
 }
 
 // Whether the reads that the cell tells of, apart from sets, are the access's own or before it.
-bool Clocks::reads_seen(const Cell &cell, const Access &access) const {
+inline bool Clocks::reads_seen(const Cell &cell, const Access &access) const {
   if (!cell.read_clock || (cell.reader == access.actor && cell.read_actors == access.actors)) return true;
   for (int k = cell.reader; k < cell.reader + cell.read_actors; k++)
     if (cell.read_clock > access.seen[k] && k != access.actor) return false;
@@ -132,15 +144,28 @@ bool Clocks::reads_seen(const Cell &cell, const Access &access) const {
 
 // An empty one; 0 where there are too many, and then some reads are forgotten.
 uint16_t Clocks::new_set() {
+  uint16_t set;
   if (!free_sets.empty()) {
-    const uint16_t set = free_sets.back();
+    set = free_sets.back();
     free_sets.pop_back();
-    std::fill(sets[set - 1].begin(), sets[set - 1].end(), 0);
-    return set;
+  } else {
+    if (set_count == 0xffff) return 0;
+    set = ++set_count;
+    const size_t needed = size_t(actors) * SETS * ((set - 1) / SETS + 1);
+    if (sets.size() < needed) sets.resize(needed);
   }
-  if (sets.size() == 0xffff) return 0;
-  sets.emplace_back(size_t(actors), 0);
-  return uint16_t(sets.size());
+  for (int k = 0; k < actors; k++) last_read(set, k) = 0;
+  return set;
+}
+
+// Whether the cell has this very access already, at the same moment: most accesses of loops over a tile.
+inline bool Clocks::again(const Cell &cell, const Access &access) {
+  if (cell.block != block->serial || cell.parts || cell.pending || access.asynchronous || access.pending) return false;
+  if (access.kind == Access::READ)
+    return (cell.reader == access.actor && cell.read_clock == access.now && cell.read_actors == 1) ||
+           (cell.readers && last_read(cell.readers, access.actor) == access.now);
+  return access.kind == Access::WRITE && cell.writer == access.actor && cell.write_clock == access.now &&
+         !cell.atomic && !cell.read_clock && !cell.readers;
 }
 
 // An access of a whole word is kept with the word, any other with its bytes; each is checked against both.
@@ -155,6 +180,7 @@ void Clocks::touch(Space &space, size_t offset, unsigned size, const Access &acc
   for (size_t word = offset / 4; word * 4 < end; word++) {
     Cell &cell = space.words[word];
     const size_t first = std::max(word * 4, offset), last = std::min(word * 4 + 4, end);
+    if (again(cell, access)) continue;
     if (!check(space, cell, first, access)) return;
     const bool written = is_written(cell);
     if (cell.parts)
@@ -230,7 +256,8 @@ static void touch_global(uintptr_t address, unsigned size, const Access &access)
 
 void touch(const void *address, unsigned size, Access::Kind kind, const char *name, const void *place, bool pending) {
   Thread &me = *current;
-  if (!block->clocks) return;
+  Clocks *clocks = block->clocks;
+  if (!clocks) return;
   if (size_t((const char *)address - me.stack) < Stacks::SIZE) {
     for (const Registers &r : me.in_flight)
       if ((uintptr_t)address < r.end && (uintptr_t)address + size > r.begin && (r.written || kind != Access::READ))
@@ -238,18 +265,23 @@ void touch(const void *address, unsigned size, Access::Kind kind, const char *na
                      r.written ? "writes" : "reads");
     return;
   }
-  const uint32_t *seen = block->clocks->row(me.id);
-  const Access access = {kind, name, place, me.id, seen, seen[me.id], false, pending, 1};
-  if (!in_shared(address)) return touch_global((uintptr_t)address, size, access);
-  if (shared_offset(address) + size > block->launch.shared_bytes) {
+  const uint32_t offset = shared_offset(address);
+  const bool shared = in_shared(address);
+  if (shared && offset + size > block->launch.shared_bytes)
     fail(BOUNDS, place, nullptr, "%s of %u bytes at shared memory + %u, of which there are %u bytes", name, size,
-         shared_offset(address), block->launch.shared_bytes);
-  }
-  block->clocks->touch(block->clocks->shared, shared_offset(address), size, access);
+         offset, block->launch.shared_bytes);
+  if (shared && kind == Access::READ && clocks->reads_again(me.id, offset, size)) return;
+  const uint32_t *seen = clocks->row(me.id);
+  const Access access = {kind, name, place, me.id, seen, seen[me.id], false, pending, 1};
+  if (shared)
+    clocks->touch(clocks->shared, offset, size, access);
+  else
+    touch_global((uintptr_t)address, size, access);
 }
 
 }  // namespace emu
 
+#pragma GCC visibility push(default)
 // Kernels are compiled with -fsanitize=thread, which calls these before each load and store.
 #define EMU_HOOK(kind, size, what)                                                   \
   extern "C" void __tsan_##what##size(void *p) {                                     \
@@ -276,3 +308,4 @@ void __tsan_write_range(void *p, size_t n) {
   if (emu::current) emu::touch(p, unsigned(n), emu::Access::WRITE, "a write", EMU_PLACE);
 }
 }
+#pragma GCC visibility pop

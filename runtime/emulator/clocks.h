@@ -47,14 +47,28 @@ struct Space {
   Space(const Space &) = delete;
 };
 
+// The words among 32 of shared memory that a thread has read at its moment `now`. To read one again tells nothing new:
+// a store between the two would not be ordered after the first.
+struct WordsRead {
+  uint32_t now, words;
+};
+
 struct Clocks {
   int actors = 0;
   std::vector<uint32_t> rows;
   Space shared{SHARED_ROOM, true};
-  std::vector<std::vector<uint32_t>> sets;  // for each actor its last read
   std::vector<uint16_t> free_sets;
 
+  // For each actor its last read of a cell. SETS such lie together, ordered by actors: a thread that reads cell after
+  // cell, which is what threads do most, stays in a cache line.
+  static constexpr size_t SETS = 16;
+  std::vector<uint32_t> sets;
+  uint16_t set_count = 0;
+  std::vector<WordsRead> words_read;  // a row of them for each thread
+  size_t words_read_pitch = 0;
+
   void start();
+  bool reads_again(int thread, uint32_t offset, unsigned size);  // false for the first time, which it notes
   uint32_t *row(int thread) { return &rows[size_t(thread) * size_t(actors)]; }
   uint32_t &now(int thread) { return row(thread)[thread]; }
   void join(uint32_t *into, const uint32_t *other) const {
@@ -74,7 +88,12 @@ struct Clocks {
   bool check(Space &space, Cell &cell, size_t offset, const Access &access);
   void record(Cell &cell, const Access &access);
   void forget(Cell &cell);
+  uint32_t &last_read(uint16_t set, int actor) {
+    const size_t n = size_t(set - 1);
+    return sets[(n / SETS * size_t(actors) + size_t(actor)) * SETS + n % SETS];
+  }
   uint16_t new_set();
+  bool again(const Cell &cell, const Access &access);
   bool reads_seen(const Cell &cell, const Access &access) const;
   void reset(Cell &cell, const Access &access, Space &space, size_t offset);
 };

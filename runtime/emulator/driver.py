@@ -55,7 +55,7 @@ def _runtime() -> tuple[str, Path]:
     compiler = toolchain.find()
     # what runtime.cpp includes is found beside it, so all files are part of the key
     files = [path.read_text(encoding="utf-8") for path in sorted(HERE.iterdir()) if path.suffix in (".h", ".cpp")]
-    flags = (*FLAGS, "-O3", f"-I{HERE}", "-pthread")
+    flags = (*FLAGS, "-O3", "-fvisibility=hidden", f"-I{HERE}", "-pthread")
     key = cache.key(files, flags, compiler.version)
     text = (HERE / "runtime.cpp").read_text(encoding="utf-8")
 

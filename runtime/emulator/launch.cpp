@@ -70,6 +70,7 @@ static void write_report(const Findings &findings) {
 
 using namespace emu;
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 // order: Schedule::Order, copies: Schedule::Copies.
@@ -113,3 +114,4 @@ int emu_launch(void (*run)(void *), void *context, const unsigned *grid_and_bloc
 
 const char *emu_findings() { return report.c_str(); }
 }
+#pragma GCC visibility pop

@@ -214,7 +214,8 @@ emu_floats emu_mma(int element, emu_floats d, emu_words a, uint32_t b0, uint32_t
   if (block->clocks) {
     bool any = unset(b0) || unset(b1);
     for (int n = 0; n < 4; n++) any = any || unset(a.x[n]) || unset(__builtin_bit_cast(uint32_t, d.x[n]));
-    if (any) found(UNWRITTEN, EMU_PLACE, nullptr, "%s with a fragment that lane %d never set", names[element], current->lane);
+    if (any)
+      found(UNWRITTEN, EMU_PLACE, nullptr, "%s with a fragment that lane %d never set", names[element], current->lane);
   }
   Mma part = {d, a, b0, b1};
   together(names[element], ALL, &part, EMU_PLACE, [&](const Warp &warp) {
