@@ -25,7 +25,7 @@ from irc.ir import Graph, Input, cotangent_name
 from irc.proof.verdict import Verdict
 from irc.runtime import cpu
 from irc.runtime.arrays import DTYPE, give, take
-from irc.runtime.execute import run
+from irc.runtime.execute import Library, run
 from irc.runtime.sizes import infer
 from irc.specialise import feature_sizes, specialise
 
@@ -40,7 +40,7 @@ class Built:
     """Kernels for one choice of feature sizes, loaded."""
 
     compiled: Compiled
-    library: cpu.Library | None  # None: the interpreter
+    library: Library | None  # None: the interpreter
     directory: Path | None
     kernels: Mapping[str, Kernel]
 
@@ -99,11 +99,21 @@ class Program:
 
         if self.target == "reference":
             return Built(compiled(None), None, None, {})
+        if self.target == "emulator":
+            return self._emulated(compiled(Schedule()))
         schedule = self.schedule(sizes)
         found, library, directory = stored.kernels(self.text, sizes, self.precision, with_text, schedule)
         assert isinstance(found, Compiled)
-        fused = [f for f in (found.forward, found.backward) if f is not None]
-        return Built(found, library, directory, {k.name: k for f in fused for k in f.kernels})
+        return Built(found, library, directory, {k.name: k for k in found.kernels})
+
+    def _emulated(self, found: Compiled) -> Built:
+        """The same kernels as CUDA, for the emulator."""
+        from irc.codegen import cuda
+        from irc.runtime import emulated
+
+        kernels = found.kernels
+        source = cuda.render(kernels, self.graph.name, self.text.text)
+        return Built(replace(found, source=source), emulated.Library(source), None, {k.name: k for k in kernels})
 
     def schedule(self, sizes: Mapping[str, int]) -> Schedule:
         """The tiles of kernels compiled for these sizes: as given, else as `irc tune` has stored them."""
@@ -122,7 +132,7 @@ class Program:
         """Those that the kernels hold as constants whatever else is fixed."""
         return {name: sizes[name] for name in feature_sizes(specialise(self.graph, {})) if name in sizes}
 
-    def measured_through(self, sizes: Mapping[str, int], library: cpu.Library) -> None:
+    def measured_through(self, sizes: Mapping[str, int], library: Library) -> None:
         """From now on, calls of these sizes run the same kernels in another loaded library, which watches them."""
         key = tuple(sizes[name] for name in self.features)
         self._built[key] = replace(self.built(sizes), library=library)
