@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from irc.codegen import loops
 from irc.codegen.cpu import ARITHMETIC, STORAGE
-from irc.codegen.expr import FALSE, TRUE, Axis, Expr, Kind, Size, integer, op
+from irc.codegen.expr import FALSE, TRUE, Axis, Expr, Kind, Load, Size, integer, loads, op, rebuild
 from irc.codegen.kernel import (
     Accumulate,
     ColumnProduct,
@@ -124,7 +124,30 @@ def launches(kernel: Kernel) -> tuple[Launch, ...]:
         return _loop_launches(kernel)
     if kernel.order == "elements":
         return (_tile_launch(kernel, kernel.name),)
-    return tuple(_tile_launch(k, f"{kernel.name}_{side}") for side, k in _by_side(kernel))
+    return tuple(_tile_launch(k, f"{kernel.name}_{side}") for side, k in _by_side(_from_copies(kernel)))
+
+
+def copied(kernel: Kernel) -> tuple[str, ...]:
+    """Results of a kernel that it also reads, in panels, and that one launch writes before another reads them: launches
+    are given a copy of each from before, after the tensors."""
+    if isinstance(kernel, LoopKernel) or kernel.order == "elements" or len(_by_side(kernel)) == 1:
+        return ()
+    read = {load.tensor for panel in kernel.panels for load in loads(panel.value)}
+    return tuple(t.name for t in kernel.tensors if t.written and t.name in read)
+
+
+def _from_copies(kernel: TileKernel) -> TileKernel:
+    """The kernel with panels read from such copies."""
+    names = copied(kernel)
+
+    def fn(part: Expr) -> Expr | None:
+        return (
+            replace(part, tensor=f"before.{part.tensor}") if isinstance(part, Load) and part.tensor in names else None
+        )
+
+    copies = tuple(replace(t, name=f"before.{t.name}", written=False) for t in kernel.tensors if t.name in names)
+    panels = tuple(replace(p, value=rebuild(p.value, fn)) for p in kernel.panels)
+    return replace(kernel, tensors=kernel.tensors + copies, panels=panels)
 
 
 def render(kernels: Sequence[Kernel], name: str, spec: str) -> str:
@@ -238,9 +261,7 @@ def _steps(kernel: TileKernel) -> tuple[StepText, ...]:
             case Value(name, value, _):
                 found.append(StepText("value", identifier(name), TYPE[value.kind], print_scalar(value)))
             case InnerSum(name, over, value, _):
-                found.append(
-                    StepText("sum", identifier(name), value=print_scalar(value), over=loops.counters(over))
-                )
+                found.append(StepText("sum", identifier(name), value=print_scalar(value), over=loops.counters(over)))
             case OnlineSoftmax(score, weight):
                 found.append(StepText("softmax", identifier(weight), value=print_scalar(score)))
             case Accumulate(over, value, target):
@@ -285,13 +306,13 @@ def _tile_launch(kernel: TileKernel, name: str) -> Launch:
     used = {x for s in steps for x in (s.row, s.column)} | {r.panel for r in results}
     panels: dict[Side, list[PanelText]] = {"row": [], "column": []}
     for panel in kernel.panels:
-        text = PanelText(
+        packed = PanelText(
             f"panel_{identifier(panel.name)}", width(panel), unflatten(panel.features, "feature_at"),
             print_scalar(panel.value),
         )  # fmt: skip
-        if text.name in used:
-            panels[panel.side].append(text)
-            shared.add("T", text.name, (ROWS if panel.side == "row" else COLUMNS) * (text.width + 1), number)
+        if packed.name in used:
+            panels[panel.side].append(packed)
+            shared.add("T", packed.name, (ROWS if panel.side == "row" else COLUMNS) * (packed.width + 1), number)
     kept = sorted({r.tile for r in results if not r.reduce})
     for tile in kept:
         shared.add("T", f"tile_{tile}", warps * COLUMNS, number)
@@ -326,8 +347,7 @@ def _tile_launch(kernel: TileKernel, name: str) -> Launch:
         column=unflatten(kernel.columns, "column_at"),
         summaries=[_summary(s, kernel) for s in kernel.summaries],
         spans=[
-            (print_scalar(s.first), print_scalar(s.last))
-            for s in (kernel.spans or () if not kernel.searches else ())
+            (print_scalar(s.first), print_scalar(s.last)) for s in (kernel.spans or () if not kernel.searches else ())
         ],
         bounded=kernel.spans is not None and not kernel.searches,
         may=print_scalar(verdict.may),

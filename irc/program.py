@@ -18,6 +18,7 @@ from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Precision, arguments
 from irc.contract import check_accesses, check_facts
+from irc.cuda import emulate
 from irc.error import InputError, SpecWarning
 from irc.grammar.source import Source
 from irc.interpret import interpret
@@ -100,20 +101,13 @@ class Program:
         if self.target == "reference":
             return Built(compiled(None), None, None, {})
         if self.target == "emulator":
-            return self._emulated(compiled(Schedule()))
+            found = compiled(Schedule())
+            source, emulated = emulate(found.kernels, self.graph.name, self.text.text)
+            return Built(replace(found, source=source), emulated, None, {k.name: k for k in found.kernels})
         schedule = self.schedule(sizes)
-        found, library, directory = stored.kernels(self.text, sizes, self.precision, with_text, schedule)
-        assert isinstance(found, Compiled)
-        return Built(found, library, directory, {k.name: k for k in found.kernels})
-
-    def _emulated(self, found: Compiled) -> Built:
-        """The same kernels as CUDA, for the emulator."""
-        from irc.codegen import cuda
-        from irc.runtime import emulated
-
-        kernels = found.kernels
-        source = cuda.render(kernels, self.graph.name, self.text.text)
-        return Built(replace(found, source=source), emulated.Library(source), None, {k.name: k for k in kernels})
+        stored_one, library, directory = stored.kernels(self.text, sizes, self.precision, with_text, schedule)
+        assert isinstance(stored_one, Compiled)
+        return Built(stored_one, library, directory, {k.name: k for k in stored_one.kernels})
 
     def schedule(self, sizes: Mapping[str, int]) -> Schedule:
         """The tiles of kernels compiled for these sizes: as given, else as `irc tune` has stored them."""

@@ -28,7 +28,7 @@ class Library:
         known = self._launches.get(kernel.name)
         if known is None or known[0] is not kernel:
             known = self._launches[kernel.name] = kernel, cuda.launches(kernel)
-        arrays = [tensors[t.name] for t in kernel.tensors]
+        arrays = [tensors[t.name] for t in kernel.tensors] + [tensors[name].copy() for name in cuda.copied(kernel)]
         words: list[int] = []
         for array in arrays:
             words += [array.ctypes.data, *(s // array.itemsize for s in array.strides)]
