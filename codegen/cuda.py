@@ -33,6 +33,9 @@ from irc.codegen.ptx import header
 from irc.codegen.render import TEMPLATES, environment
 from irc.codegen.tiles import weighted_values, width
 
+REGISTERS = 128  # of a thread, at most
+FLAGS = ("-std=c++17", "--expt-relaxed-constexpr")  # for nvcc
+
 COLUMNS = 32  # of a tile: one a lane
 ROWS = 16
 WARPS = 4
@@ -159,6 +162,7 @@ def render(kernels: Sequence[Kernel], name: str, spec: str) -> str:
             name=name,
             spec=spec,
             head=header(),
+            resident=65536 // REGISTERS,
             scalar=_on_device((TEMPLATES / "cpu" / "scalar.h").read_text(encoding="utf-8")),
             kernels=[(kernel, launches(kernel)) for kernel in kernels],
         )
