@@ -11,7 +11,7 @@ static Cell *cells(size_t n) {
 }
 
 Space::Space(size_t n, bool shared_memory) : size(n), is_shared(shared_memory) {
-  words = cells(n / 4 + 1), bytes = cells(n + 4);
+  words = cells(n / 4 + 1), bytes = words ? cells(n + 4) : nullptr;
 }
 
 Space::~Space() {

@@ -45,7 +45,7 @@ struct Space {
   bool is_shared;
   int argument = 0;
 
-  Space(size_t n, bool shared_memory);
+  Space(size_t n, bool shared_memory);  // `bytes` is null where there is no memory for it
   ~Space();
   Space(const Space &) = delete;
 };
