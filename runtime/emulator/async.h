@@ -30,9 +30,7 @@ struct Product {  // one wgmma
   bool done = false;
 };
 
-struct Accumulator {  // what a product makes, until it is waited for: 64 rows
-  std::vector<float> values;
-};
+typedef std::vector<float> Accumulator;  // what products make until they are waited for: 64 rows
 
 struct Warpgroup {
   uint32_t arrived[4] = {};

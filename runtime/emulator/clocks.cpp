@@ -11,7 +11,7 @@ static Cell *cells(size_t n) {
 }
 
 Space::Space(size_t n, bool shared_memory) : size(n), is_shared(shared_memory) {
-  words = cells(n / 4 + 1), bytes = cells(n + 4);
+  words = cells(n / 4 + 1), bytes = words ? cells(n + 4) : nullptr;
 }
 
 Space::~Space() {
@@ -102,44 +102,49 @@ inline bool Clocks::check(Space &space, Cell &cell, size_t offset, const Access 
     return false;
   }
   if (access.kind == Access::READ) return true;
-  if (cell.readers) {
-    for (int k = 0; k < actors; k++)
-      if (last_read(cell.readers, k) > access.seen[k] && k != access.actor) {
-        race(space, offset, access, k, "a read", cell.read_place);
-        return false;
-      }
-  } else if (!reads_seen(cell, access)) {
-    race(space, offset, access, cell.reader, "a read", cell.read_place);
-    return false;
-  }
-  return true;
+  const int reader = unseen_reader(cell, access);
+  if (reader >= 0) race(space, offset, access, reader, "a read", cell.read_place);
+  return reader < 0;
+}
+
+// One that has read, and whose read the access has not seen; -1 where there is none.
+inline int Clocks::unseen_reader(const Cell &cell, const Access &access) {
+  for (int n = 0; n < cell.reader_count; n++)
+    if (cell.read_clock > access.seen[cell.readers[n]] && cell.readers[n] != access.actor) return cell.readers[n];
+  for (int k = 0; cell.set && k < actors; k++)
+    if (last_read(cell.set, k) > access.seen[k] && k != access.actor) return k;
+  return -1;
 }
 
 inline void Clocks::record(Cell &cell, const Access &access) {
   if (access.kind != Access::READ) {
-    if (cell.readers) free_sets.push_back(cell.readers);
-    cell.readers = 0, cell.read_clock = 0;
+    if (cell.set) free_sets.push_back(cell.set);
+    cell.set = 0, cell.reader_count = 0, cell.read_clock = 0;
     cell.writer = uint16_t(access.actor), cell.write_clock = access.now, cell.write_place = pack(access.place);
     cell.atomic = access.kind == Access::ATOMIC;
     cell.pending = access.pending ? uint16_t(access.actor + 1) : 0;
     return;
   }
-  if (!cell.readers && !reads_seen(cell, access)) {
-    cell.readers = new_set();
-    for (int k = 0; cell.readers && k < cell.read_actors; k++)
-      last_read(cell.readers, cell.reader + k) = cell.read_clock;
-  }
-  for (int k = 0; cell.readers && k < access.actors; k++) last_read(cell.readers, access.actor + k) = access.now;
-  cell.reader = uint16_t(access.actor), cell.read_actors = access.actors;
-  cell.read_clock = access.now, cell.read_place = pack(access.place);
+  if (!cell.set && cell.read_clock != access.now && unseen_reader(cell, access) < 0) cell.reader_count = 0;
+  for (int k = 0; k < access.actors; k++) add_reader(cell, access, access.actor + k);
+  cell.read_place = pack(access.place);
 }
 
-// Whether the reads that the cell tells of, apart from sets, are the access's own or before it.
-inline bool Clocks::reads_seen(const Cell &cell, const Access &access) const {
-  if (!cell.read_clock || (cell.reader == access.actor && cell.read_actors == access.actors)) return true;
-  for (int k = cell.reader; k < cell.reader + cell.read_actors; k++)
-    if (cell.read_clock > access.seen[k] && k != access.actor) return false;
-  return true;
+inline void Clocks::add_reader(Cell &cell, const Access &access, int reader) {
+  if (!cell.set) {
+    const bool same = cell.reader_count == 0 || cell.read_clock == access.now;
+    for (int n = 0; same && n < cell.reader_count; n++)
+      if (cell.readers[n] == reader) return;
+    if (same && cell.reader_count < READERS) {
+      cell.readers[cell.reader_count++] = uint16_t(reader);
+      cell.read_clock = access.now;
+      return;
+    }
+    cell.set = new_set();
+    for (int n = 0; cell.set && n < cell.reader_count; n++) last_read(cell.set, cell.readers[n]) = cell.read_clock;
+    cell.reader_count = 0;
+  }
+  if (cell.set) last_read(cell.set, reader) = access.now;
 }
 
 // An empty one; 0 where there are too many, and then some reads are forgotten.
@@ -161,11 +166,9 @@ uint16_t Clocks::new_set() {
 // Whether the cell has this very access already, at the same moment: most accesses of loops over a tile.
 inline bool Clocks::again(const Cell &cell, const Access &access) {
   if (cell.block != block->serial || cell.parts || cell.pending || access.asynchronous || access.pending) return false;
-  if (access.kind == Access::READ)
-    return (cell.reader == access.actor && cell.read_clock == access.now && cell.read_actors == 1) ||
-           (cell.readers && last_read(cell.readers, access.actor) == access.now);
+  if (access.kind == Access::READ) return cell.set && last_read(cell.set, access.actor) == access.now;
   return access.kind == Access::WRITE && cell.writer == access.actor && cell.write_clock == access.now &&
-         !cell.atomic && !cell.read_clock && !cell.readers;
+         !cell.atomic && !cell.reader_count && !cell.set;
 }
 
 // An access of a whole word is kept with the word, any other with its bytes; each is checked against both.
@@ -206,7 +209,7 @@ void Clocks::touch(Space &space, size_t offset, unsigned size, const Access &acc
 }
 
 void Clocks::forget(Cell &cell) {
-  if (cell.readers && cell.block == block->serial) free_sets.push_back(cell.readers);
+  if (cell.set && cell.block == block->serial) free_sets.push_back(cell.set);
   cell = Cell();
 }
 

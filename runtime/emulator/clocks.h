@@ -23,16 +23,19 @@ struct Access {
   uint8_t actors = 1;         // it is one of this many from `actor` on, all at the same moment of theirs
 };
 
+constexpr int READERS = 4;
+
 // What is known of a word (or, where parts of it were touched, of a byte).
 struct Cell {
   uint32_t block;                    // the serial number of the block that the rest tells of
   uint32_t write_clock, read_clock;  // 0: none
-  int32_t write_place, read_place;   // from the kernel's code
-  uint16_t writer, reader;
-  uint16_t readers;     // 1 + index of a set, where several read that have not seen each other
-  uint16_t pending;     // 1 + the thread whose cp.async to it is under way
-  uint8_t read_actors;  // how many from `reader` on
-  bool atomic, parts;   // written by an atomic; its bytes have been touched apart
+  int32_t write_place, read_place;   // from the kernel's code; of reads the latest
+  uint16_t writer;
+  uint16_t readers[READERS];  // who has read at read_clock, each at that moment of its own
+  uint16_t set;               // the number of a set, where more have read or at different moments; 0: none
+  uint16_t pending;           // 1 + the thread whose cp.async to it is under way
+  uint8_t reader_count;
+  bool atomic, parts;  // written by an atomic; its bytes have been touched apart
 };
 
 // The shadow of some memory: a cell a word and, used where needed, a cell a byte. The system hands it out page by page.
@@ -42,7 +45,7 @@ struct Space {
   bool is_shared;
   int argument = 0;
 
-  Space(size_t n, bool shared_memory);
+  Space(size_t n, bool shared_memory);  // `bytes` is null where there is no memory for it
   ~Space();
   Space(const Space &) = delete;
 };
@@ -94,7 +97,8 @@ struct Clocks {
   }
   uint16_t new_set();
   bool again(const Cell &cell, const Access &access);
-  bool reads_seen(const Cell &cell, const Access &access) const;
+  int unseen_reader(const Cell &cell, const Access &access);
+  void add_reader(Cell &cell, const Access &access, int reader);
   void reset(Cell &cell, const Access &access, Space &space, size_t offset);
 };
 

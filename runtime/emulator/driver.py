@@ -42,6 +42,7 @@ CHECKED_FLAGS = (  # the emulator has the sanitizer's hooks, and knows the patte
 )
 MAX_THREADS, MAX_SHARED = 1024, 227 << 10  # of a block
 MAX_GRID = (2**31 - 1, 65535, 65535)
+MAX_BLOCKS = 1 << 24  # of a launch: more would not end in hours
 GUARD = 64 << 10  # bytes
 ALIGNMENT = 64  # bytes, of the widest parameter: a tensor map
 
@@ -127,6 +128,8 @@ class Module:
         grid, block = _three(kernel, "grid", grid, MAX_GRID), _three(kernel, "block", block, (MAX_THREADS,) * 3)
         if block[0] * block[1] * block[2] > MAX_THREADS:
             raise ValueError(f"kernel {kernel}: a block of {block} has more than {MAX_THREADS} threads")
+        if grid[0] * grid[1] * grid[2] > MAX_BLOCKS:
+            raise ValueError(f"kernel {kernel}: a grid of {grid} has more blocks than the emulator runs, {MAX_BLOCKS}")
         if not 0 <= shared_bytes <= MAX_SHARED:
             raise ValueError(f"kernel {kernel}: {shared_bytes} bytes of shared memory: expected 0 to {MAX_SHARED}")
         values = self._parameters(kernel, args)

@@ -32,6 +32,11 @@ struct Queue {
   }
 };
 
+static bool has_shadows(const Launch &launch, const Clocks &clocks) {
+  auto lacks = [](const Range &range) { return range.shadow && !range.shadow->bytes; };
+  return clocks.shared.bytes && std::none_of(launch.ranges.begin(), launch.ranges.end(), lacks);
+}
+
 static void work(Launch &launch, Queue &queue) {
   Block here(launch);
   Async async;
@@ -40,13 +45,16 @@ static void work(Launch &launch, Queue &queue) {
   here.clocks = clocks.get();
   const emu_index size = launch.block_size;
   block = &here;
-  if (!here.stacks.reserve(size.x * size.y * size.z)) {
+  here.dead = true;
+  if (!here.stacks.reserve(size.x * size.y * size.z))
     found(MISUSE, nullptr, nullptr, "no memory for the stacks of %u threads", size.x * size.y * size.z);
-  } else {
-    for (size_t n; !here.dead && (n = queue.next++) < queue.order.size();)
-      here.run(nth_block(launch.grid, queue.order[n]), uint32_t(n) + 1);
-    if (here.dead) queue.next = queue.order.size();
-  }
+  else if (launch.checked && !has_shadows(launch, *clocks))
+    found(MISUSE, nullptr, nullptr, "no memory to check accesses in: about 50 times that of what a kernel may write");
+  else
+    here.dead = false;
+  for (size_t n; !here.dead && (n = queue.next++) < queue.order.size();)
+    here.run(nth_block(launch.grid, queue.order[n]), uint32_t(n) + 1);
+  if (here.dead) queue.next = queue.order.size();
   block = nullptr;
 }
 

@@ -78,7 +78,7 @@ static void multiply(Product &product, Accumulator &accumulator) {
   for (int k = 0; k < 16; k++)
     for (int column = 0; column < shape.columns; column++) b[k][column] = at(product, second.element(column, k));
   for (int row = 0; row < 64; row++) {
-    float *d = &accumulator.values[size_t(row * shape.columns)];
+    float *d = &accumulator[size_t(row * shape.columns)];
     if (!shape.accumulate) std::fill_n(d, shape.columns, 0.0f);
     for (int k = 0; k < 16; k++)
       for (int column = 0; column < shape.columns; column++) d[column] += a[row][k] * b[k][column];
@@ -158,10 +158,9 @@ static void issue(Warpgroup &group, int index, const emu_wgmma_shape &shape, con
   product.moment = ++group.moment;
   const size_t values = size_t(64 * shape.columns);
   Accumulator &accumulator = group.accumulators[first.d];
-  const bool fresh = accumulator.values.empty();
-  if (fresh) accumulator.values.resize(values);
-  if (accumulator.values.size() != values)
-    fail(MISUSE, place, nullptr, "wgmma of another shape on registers under way");
+  const bool fresh = accumulator.empty();
+  if (fresh) accumulator.resize(values);
+  if (accumulator.size() != values) fail(MISUSE, place, nullptr, "wgmma of another shape on registers under way");
   for (int t = 0; t < WARPGROUP; t++) {
     const Issue &part = *(const Issue *)group.slot[t];
     if (part.b != first.b || (!shape.from_registers && part.a != first.a))
@@ -183,7 +182,7 @@ static void issue(Warpgroup &group, int index, const emu_wgmma_shape &shape, con
         float &held = product.registers[thread_of(row, column)][register_of(row, column)];
         if (block->clocks && shape.accumulate && unset(__builtin_bit_cast(uint32_t, held)))
           found(UNWRITTEN, place, nullptr, "wgmma adds to registers that were never set");
-        accumulator.values[size_t(row * shape.columns + column)] = held;
+        accumulator[size_t(row * shape.columns + column)] = held;
         held = __builtin_nanf("");
       }
   const std::vector<uint32_t> seen = seen_by_all(index);
@@ -214,7 +213,7 @@ static void retire(Warpgroup &group, int index, const std::vector<Product> &prod
     for (int row = 0; row < 64; row++)
       for (int column = 0; column < product.shape.columns; column++)
         product.registers[thread_of(row, column)][register_of(row, column)] =
-            found_at->second.values[size_t(row * product.shape.columns + column)];
+            found_at->second[size_t(row * product.shape.columns + column)];
     group.accumulators.erase(found_at);
   }
   for (const Product &product : products)

@@ -101,6 +101,7 @@ def test_the_emulator_goes_on_after_a_finding() -> None:
         ("ordered", (1,), (64,), 0, [3], "argument 0: expected an array, a numpy scalar or a structure, got 3"),
         ("ordered", (1,), (64,), 0, [np.int32(3)], "argument 0: expected 8 bytes, got 4"),
         ("ordered", (0,), (64,), 0, [np.zeros(65, np.int32)], "a grid of .0,.: expected"),
+        ("ordered", (1 << 20, 64), (64,), 0, [np.zeros(65, np.int32)], "more blocks than the emulator runs"),
         ("ordered", (1,), (64, 32), 0, [np.zeros(65, np.int32)], "more than 1024 threads"),
         ("ordered", (1,), (64,), 1 << 20, [np.zeros(65, np.int32)], "1048576 bytes of shared memory"),
         ("disordered", (1,), (64,), 0, [], "no kernel 'disordered': there are scale, ordered, waits"),

@@ -100,7 +100,7 @@ def wrappers(header: str) -> set[str]:
     )
 
 
-@pytest.mark.parametrize("architecture", ("sm_80", "sm_90a"))
+@pytest.mark.parametrize("architecture", ("sm_80", "sm_90a", "sm_100"))
 def test_every_wrapper_of_sm_80_compiles(architecture: str, tmp_path: Path) -> None:
     assert cubin(HEADER + SM_80, architecture, tmp_path).stat().st_size > 0
 
