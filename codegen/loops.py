@@ -76,11 +76,11 @@ def _runs_down_columns(loop: Loop) -> bool:
     return loop.axes[-1].index in fastest and not any(reduced & indices(e) for e in fastest)
 
 
-def nest(loop: Loop) -> Nest:
-    outer, inner = _order(loop)
-    lanes = loop.axes[-1:] if _runs_down_columns(loop) else ()
+def nest(loop: Loop, plain: bool = False) -> Nest:
+    outer, inner = (loop.axes, ()) if plain else _order(loop)
+    lanes = loop.axes[-1:] if not plain and _runs_down_columns(loop) else ()
     outer = tuple(axis for axis in outer if axis not in lanes)
-    outside = Lookups(outer)
+    outside = Lookups(() if plain else outer)
 
     def printed(expr: Expr) -> str:
         return print_scalar(outside.replaced(expr))
@@ -101,19 +101,28 @@ def nest(loop: Loop) -> Nest:
     )
 
 
+def plain_nest(loop: Loop) -> Nest:
+    """The loop where each point of its axes is on its own: nothing is shared by points that follow each other."""
+    return nest(loop, plain=True)
+
+
+def cleared(kernel: LoopKernel) -> Loop:
+    """What clears the kernel's target as a loop of its own."""
+    tensor = next(t for t in kernel.tensors if t.name == kernel.zero)
+    if tensor.shape is None:
+        raise ValueError(f"loops: kernel {kernel.name} clears {kernel.zero}, whose shape is not given")
+    axes = tuple(Axis(f"zero_{d}", size) for d, size in enumerate(tensor.shape))
+    target = Target(tensor.name, tuple(axis.index for axis in axes))
+    zero = Const(0.0, Kind.FLOAT)
+    return Loop(axes, (), "", zero, None, None, target, False, tuple(axis.name for axis in axes))
+
+
 def context(kernel: LoopKernel) -> dict[str, object]:
-    zero: Target | None = None
-    zero_axes: tuple[Axis, ...] = ()
-    if kernel.zero is not None:
-        shape = next(t for t in kernel.tensors if t.name == kernel.zero).shape
-        if shape is None:
-            raise ValueError(f"loops: kernel {kernel.name} clears {kernel.zero}, whose shape is not given")
-        zero_axes = tuple(Axis(f"zero_{d}", size) for d, size in enumerate(shape))
-        zero = Target(kernel.zero, tuple(axis.index for axis in zero_axes))
+    zero = cleared(kernel) if kernel.zero is not None else None
     return {
         "kernel": kernel,
         "prologue": prologue(kernel),
         "nests": tuple(nest(loop) for loop in kernel.loops),
-        "zero": None if zero is None else lvalue(zero),
-        "zero_axes": counters(zero_axes),
+        "zero": None if zero is None else lvalue(zero.target),
+        "zero_axes": () if zero is None else counters(zero.axes),
     }

@@ -19,7 +19,7 @@ PARTS = 2
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, autoescape=False
     )
@@ -43,10 +43,10 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
             from irc.codegen import stream, tiles
 
             few = stream.context(kernel)
-            second = "" if few is None else _environment().get_template("cpu/stream.cpp.j2").render(**few)
+            second = "" if few is None else environment().get_template("cpu/stream.cpp.j2").render(**few)
             condition = None if few is None else few["few"]
             template, context = "tiles", {**tiles.context(kernel, schedule), "second_form": second, "few": condition}
-    return _environment().get_template(f"cpu/{template}.cpp.j2").render(**context)
+    return environment().get_template(f"cpu/{template}.cpp.j2").render(**context)
 
 
 def render(
@@ -57,7 +57,7 @@ def render(
     texts = [render_kernel(kernel, schedule) for kernel in kernels]
     parts = PARTS if library is None and len(texts) >= PARTS else 1
     return (
-        _environment()
+        environment()
         .get_template("cpu/program.cpp.j2")
         .render(
             name=name,
@@ -75,7 +75,7 @@ def render_peak(pairs: bool, arithmetic: Arithmetic) -> str:
     of tiles do them, and `int irc_peak_operations()`, those of one thread in one step."""
     headers = [(TEMPLATES / "cpu" / name).read_text() for name in HEADERS + TILE_HEADERS]
     form = "irc::Pair" if pairs else f"irc::Single<{ARITHMETIC[arithmetic]}>"
-    return _environment().get_template("cpu/peak.cpp.j2").render(headers=headers, form=form)
+    return environment().get_template("cpu/peak.cpp.j2").render(headers=headers, form=form)
 
 
 def _shared_out(lengths: list[int], parts: int) -> list[int]:
@@ -93,4 +93,4 @@ def render_header(library: Library) -> str:
 
 
 def _render(library: Library, template: str) -> str:
-    return _environment().get_template(f"cpu/{template}.j2").render(**entries.context(library))
+    return environment().get_template(f"cpu/{template}.j2").render(**entries.context(library))

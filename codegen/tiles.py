@@ -238,7 +238,7 @@ def _tiles_of(expr: Expr) -> set[str]:
     return {e.name for e in walk(expr) if isinstance(e, Local)}
 
 
-def _weighted(body: tuple[TileOp, ...]) -> set[str]:
+def weighted_values(body: tuple[TileOp, ...]) -> set[str]:
     """Tile values that scale with the softmax weight."""
     found: set[str] = set()
     for step in body:
@@ -293,7 +293,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
 
     products = [s for s in body if isinstance(s, RowProduct | ColumnProduct | RowReduce | ColumnReduce)]
     kept = _kept(products, late_reads | late_names, softmax.weight if softmax else None)
-    weighted = _weighted(body)
+    weighted = weighted_values(body)
     panels = {p.name: p for p in kernel.panels}
 
     stages: list[Stage] = []

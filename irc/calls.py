@@ -19,7 +19,7 @@ from irc.interpret import interpret
 from irc.ir import Graph
 from irc.runtime import cpu
 from irc.runtime.arrays import Array, address, signature, take
-from irc.runtime.execute import Prepared, direct
+from irc.runtime.execute import Library, Prepared, direct
 
 BACKWARD_KEPT = 16  # layouts of cotangents
 
@@ -29,7 +29,7 @@ class Built:
     """Kernels for one choice of feature sizes, loaded."""
 
     compiled: Compiled
-    library: cpu.Library | None  # None: the interpreter
+    library: Library | None  # None: the interpreter
     directory: Path | None
     kernels: Mapping[str, Kernel]
 
@@ -56,8 +56,9 @@ class PreparedCall:
         self._tables = any(name in read and array.ndim for name, array in taken.items())
         self._scalars = tuple(name for name, array in taken.items() if name in read and not array.ndim)
         self._checked = self._values(taken)
-        whole = set(taken) if built.library is None else {n for n in read if taken[n].ndim}
-        for fused in (compiled.forward, compiled.backward) if built.library is not None else ():
+        by_address = isinstance(built.library, cpu.Library)  # others look at arrays
+        whole = {n for n in read if taken[n].ndim} if by_address else set(taken)
+        for fused in (compiled.forward, compiled.backward) if by_address else ():
             whole |= set(taken) - direct(fused.plan) if fused is not None else set()
         viewed = [name for name in taken if signature(given[name]) is not None]  # others come as arrays of our own
         moved = [name for name in viewed if taken[name].size and address(given[name]) != address(taken[name])]

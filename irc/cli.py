@@ -98,7 +98,8 @@ def set_option(command: Command) -> Command:
 def compile_options(command: Command) -> Command:
     kinds = click.Choice(["f32", "f64", "bf16", "f16"])
     command = click.option("--dtype", type=kinds, default="f32", help="How floating tensors are stored.")(command)
-    return click.option("--target", default="cpu", help="cpu, or reference (the float64 interpreter).")(command)
+    text = "cpu, emulator (CUDA without a device), or reference (the float64 interpreter)."
+    return click.option("--target", default="cpu", help=text)(command)
 
 
 def accept_option(command: Command) -> Command:

@@ -43,6 +43,11 @@ class Compiled:
     source: str
 
     @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Those of both runs."""
+        return self.forward.kernels + (self.backward.kernels if self.backward is not None else ())
+
+    @property
     def used_up(self) -> tuple[str, ...]:
         """Of what the forward run saves, what a backward run frees on its way."""
         if self.backward is None:

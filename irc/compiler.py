@@ -22,7 +22,7 @@ PRECISIONS: dict[str, Precision] = {
     "bf16": Precision("bf16", "f32"),
     "f16": Precision("f16", "f32"),
 }
-TARGETS = ("cpu", "reference")
+TARGETS = ("cpu", "emulator", "reference")
 
 
 def compile(
@@ -37,8 +37,9 @@ def compile(
     """Compile an attention program.
 
     program: a path, or the text itself. sizes: sizes to fix now; the others are inferred by each call.
-    dtype: storage of floating tensors; arithmetic is f32 (f64 for f64). target: "cpu", or "reference" (the float64
-    interpreter). accept: properties under `ensure` that may stay unproved, each as it is written: `window(w)`.
+    dtype: storage of floating tensors; arithmetic is f32 (f64 for f64). target: "cpu", "emulator" (CUDA kernels run
+    without a device, to see that they are right, not fast), or "reference" (the float64 interpreter). accept:
+    properties under `ensure` that may stay unproved, each as it is written: `window(w)`.
     schedule: sizes of tiles, which change speed alone; None: those that `irc tune` has stored for this machine, else a
     model's.
     Raises SpecError for a wrong program and for an `ensure` that is neither proved nor accepted, ToolchainError

@@ -5,20 +5,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from irc import stored
 from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
 from irc.compiled import Derived
+from irc.cuda import emulate
 from irc.differentiate import differentiable
 from irc.error import InputError
 from irc.interpret import interpret
 from irc.ir import cotangent_name, shape
 from irc.runtime import cpu, machine
 from irc.runtime.arrays import Array, take
-from irc.runtime.execute import run
+from irc.runtime.execute import Library, run
 from irc.runtime.memory import allocate
 from irc.runtime.sizes import evaluate
 from irc.tangent import tangent_name
@@ -32,7 +33,7 @@ class _Kernels:
     """A derived graph, and its kernels loaded."""
 
     derived: Derived
-    library: cpu.Library | None  # None: the interpreter
+    library: Library | None  # None: the interpreter
     kernels: Mapping[str, Kernel]
 
 
@@ -119,6 +120,12 @@ class Derivatives:
         with self._lock:
             if key not in self._made and program.target == "reference":
                 self._made[key] = _Kernels(derived(None), None, {})
+            elif key not in self._made and program.target == "emulator":
+                made = derived(Schedule())
+                assert made.fused is not None
+                kernels = made.fused.kernels
+                source, emulated = emulate(kernels, self.graph.name, program.text.text)
+                self._made[key] = _Kernels(replace(made, source=source), emulated, {k.name: k for k in kernels})
             elif key not in self._made:
                 what = " ".join(("hvp" if second_order else "jvp", *along))
                 found, library, _ = stored.kernels(program.text, known, program.precision, with_text, schedule, what)

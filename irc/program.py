@@ -19,12 +19,14 @@ from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Precision, arguments
 from irc.contract import check_accesses, check_facts
+from irc.cuda import emulate
 from irc.error import InputError, SpecWarning
 from irc.grammar.source import Source
 from irc.ir import Graph, Input, cotangent_name
 from irc.proof.verdict import Verdict
 from irc.runtime import cpu
 from irc.runtime.arrays import DTYPE, give, signature, take
+from irc.runtime.execute import Library
 from irc.runtime.sizes import infer
 from irc.specialise import feature_sizes, specialise
 
@@ -92,11 +94,14 @@ class Program:
 
         if self.target == "reference":
             return Built(compiled(None), None, None, {})
+        if self.target == "emulator":
+            found = compiled(Schedule())
+            source, emulated = emulate(found.kernels, self.graph.name, self.text.text)
+            return Built(replace(found, source=source), emulated, None, {k.name: k for k in found.kernels})
         schedule = self.schedule(sizes)
-        found, library, directory = stored.kernels(self.text, sizes, self.precision, with_text, schedule)
-        assert isinstance(found, Compiled)
-        fused = [f for f in (found.forward, found.backward) if f is not None]
-        return Built(found, library, directory, {k.name: k for f in fused for k in f.kernels})
+        stored_one, library, directory = stored.kernels(self.text, sizes, self.precision, with_text, schedule)
+        assert isinstance(stored_one, Compiled)
+        return Built(stored_one, library, directory, {k.name: k for k in stored_one.kernels})
 
     def schedule(self, sizes: Mapping[str, int]) -> Schedule:
         """The tiles of kernels compiled for these sizes: as given, else as `irc tune` has stored them."""
@@ -115,7 +120,7 @@ class Program:
         """Those that the kernels hold as constants whatever else is fixed."""
         return {name: sizes[name] for name in feature_sizes(specialise(self.graph, {})) if name in sizes}
 
-    def measured_through(self, sizes: Mapping[str, int], library: cpu.Library) -> None:
+    def measured_through(self, sizes: Mapping[str, int], library: Library) -> None:
         """From now on, calls of these sizes run the same kernels in another loaded library, which watches them."""
         key = tuple(sizes[name] for name in self.features)
         self._built[key] = replace(self.built(sizes), library=library)

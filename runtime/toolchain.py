@@ -35,6 +35,7 @@ FLAGS = (
 PROBES = {  # flags that a compiler may lack, each with source that needs it
     "-fopenmp": "#include <omp.h>\nint irc_probe() { return omp_get_max_threads(); }\n",
     "-march=native": "int irc_probe() { return 0; }\n",
+    "-ftrivial-auto-var-init=pattern": "int irc_probe() { return 0; }\n",
 }
 ERRORS_SHOWN = 5
 MISSING = (

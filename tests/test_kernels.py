@@ -50,10 +50,11 @@ def widened(inputs: Arrays) -> Arrays:
 
 
 def both(
-    name_or_text: str, inputs: Arrays, dtype: str, rng: np.random.Generator, sizes: dict[str, int] | None = None
-) -> None:
+    name_or_text: str, inputs: Arrays, dtype: str, rng: np.random.Generator, sizes: dict[str, int] | None = None,
+    target: str = "cpu",
+) -> None:  # fmt: skip
     """Assert that kernels and interpreter agree on outputs and gradients."""
-    program = irc.compile(name_or_text, dtype=dtype, sizes=sizes)
+    program = irc.compile(name_or_text, dtype=dtype, sizes=sizes, target=target)
     reference = irc.compile(name_or_text, target="reference", sizes=sizes)
     run = program.forward(**inputs)
     expected = reference.forward(**widened(inputs))

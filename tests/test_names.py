@@ -24,7 +24,7 @@ FILES = sorted(
     path
     for folder in ("irc", "codegen", "runtime", "grammar")
     for path in (ROOT / folder).rglob("*")
-    if path.suffix in (".py", ".j2", ".h", ".lark") and "__pycache__" not in path.parts
+    if path.suffix in (".py", ".j2", ".h", ".cpp", ".cuh", ".lark") and "__pycache__" not in path.parts
 )
 
 

@@ -1,0 +1,77 @@
+"""The CUDA dialect: kernels as device functions and their launches. Meaning first: every kernel in one plain form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from irc.codegen import loops
+from irc.codegen.cpu import ARITHMETIC
+from irc.codegen.cuda_launch import Launch, members, product, rendered
+from irc.codegen.cuda_tiles import copied, tile_launches
+from irc.codegen.kernel import (
+    Kernel,
+    Loop,
+    LoopKernel,
+)
+from irc.codegen.positions import extent, unflatten
+from irc.codegen.ptx import header
+from irc.codegen.render import TEMPLATES, environment
+
+__all__ = ["FLAGS", "REGISTERS", "Launch", "copied", "launches", "render"]
+
+REGISTERS = 128  # of a thread, at most
+FLAGS = ("-std=c++17", "--expt-relaxed-constexpr")  # for nvcc
+
+LOOP_THREADS = 128
+
+
+def launches(kernel: Kernel) -> tuple[Launch, ...]:
+    """The device functions that make one kernel, to be run one after another."""
+    if isinstance(kernel, LoopKernel):
+        return _loop_launches(kernel)
+    return tile_launches(kernel)
+
+
+def render(kernels: Sequence[Kernel], name: str, spec: str) -> str:
+    """A CUDA source that needs no file of ours, with every launch of the kernels."""
+    return (
+        environment()
+        .get_template("cuda/program.cu.j2")
+        .render(
+            name=name,
+            spec=spec,
+            head=header(),
+            resident=65536 // REGISTERS,
+            scalar=_on_device((TEMPLATES / "cpu" / "scalar.h").read_text(encoding="utf-8")),
+            kernels=[(kernel, launches(kernel)) for kernel in kernels],
+        )
+    )
+
+
+def _on_device(text: str) -> str:
+    """The scalar functions of the C++ dialect as device functions."""
+    return text.replace("inline ", "DEVICE ").replace("> constexpr T", "> DEVICE constexpr T")
+
+
+def _loop_launches(kernel: LoopKernel) -> tuple[Launch, ...]:
+    nests = list(kernel.loops)
+    if kernel.zero is not None:
+        nests.insert(0, loops.cleared(kernel))
+    return tuple(_loop_launch(kernel, nest, f"{kernel.name}_{n}") for n, nest in enumerate(nests))
+
+
+def _loop_launch(kernel: LoopKernel, loop: Loop, name: str) -> Launch:
+    outer = tuple(axis for axis in loop.axes if axis.name in loop.parallel)
+    text = rendered(
+        "loop",
+        name=name,
+        kernel=kernel,
+        arithmetic=ARITHMETIC[kernel.arithmetic],
+        members=members(kernel),
+        threads=LOOP_THREADS,
+        points=extent(outer) if outer else "1",
+        indices=unflatten(outer, "point_at") if outer else (),
+        inner=loops.counters(tuple(axis for axis in loop.axes if axis not in outer)),
+        nest=loops.plain_nest(loop),
+    )
+    return Launch(name, product(outer), LOOP_THREADS, LOOP_THREADS, 0, text)

@@ -1,0 +1,57 @@
+"""The kernels of a plan as CUDA, run by the emulator: on any machine, checked where that is asked for."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping
+
+from irc.codegen import cuda
+from irc.codegen.kernel import Kernel
+from irc.runtime import emulator
+from irc.runtime.arrays import Array
+from irc.runtime.sizes import evaluate
+
+
+class Library:
+    """Kernels of one CUDA source; `check`: every access, race and barrier is watched, and `seed` draws a schedule.
+
+    What a check finds is an `EmulatorError`: a defect of the compiler, not of the call.
+    """
+
+    def __init__(self, source: str, check: bool = False, seed: int = 0) -> None:
+        self._module = emulator.build(source, check)
+        self.seed = seed
+        self._launches: dict[str, tuple[Kernel, tuple[cuda.Launch, ...]]] = {}
+
+    def bound(
+        self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
+    ) -> Callable[[Mapping[str, Array]], None]:
+        """The kernel for sizes and threads, as a function of tensors."""
+        return lambda tensors: self.call(kernel, tensors, sizes, threads)
+
+    def call(self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int) -> None:
+        """Run one kernel over the tensors and sizes that its declaration names."""
+        known = self._launches.get(kernel.name)
+        if known is None or known[0] is not kernel:
+            known = self._launches[kernel.name] = kernel, cuda.launches(kernel)
+        arrays = [tensors[t.name] for t in kernel.tensors] + [tensors[name].copy() for name in cuda.copied(kernel)]
+        words: list[int] = []
+        for array in arrays:
+            words += [array.ctypes.data, *(s // array.itemsize for s in array.strides)]
+        words += [sizes[s] for s in kernel.sizes]
+        given = _structure(words)
+        for launch in known[1]:
+            blocks = -(-evaluate(launch.tasks, sizes) // launch.share)
+            if blocks:
+                self._module.launch(
+                    launch.name, (blocks,), (launch.threads,), launch.shared_bytes, [given], buffers=arrays,
+                    seed=self.seed, threads=threads,
+                )  # fmt: skip
+
+
+def _structure(words: list[int]) -> ctypes.Structure:
+    """A structure of eight-byte members, as `codegen.cuda.members` lists them."""
+    kind = type("Arguments", (ctypes.Structure,), {"_fields_": [("words", ctypes.c_int64 * len(words))]})
+    made = kind((ctypes.c_int64 * len(words))(*words))
+    assert isinstance(made, ctypes.Structure)
+    return made

@@ -1,0 +1,10 @@
+// The emulator as one translation unit.
+#include "block.cpp"
+#include "clocks.cpp"
+#include "warp.cpp"
+#include "barrier.cpp"
+#include "memory.cpp"
+#include "mbarrier.cpp"
+#include "tensor.cpp"
+#include "wgmma.cpp"
+#include "launch.cpp"

@@ -1,0 +1,86 @@
+"""CUDA kernels in the emulator against the interpreter, forward and backward; and watched, under drawn schedules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import irc
+from irc.runtime.emulated import Library
+from irc.runtime.emulator import EmulatorError
+from tests.cases import text
+from tests.test_examples import EXAMPLES, FOLDER, arguments, fixed
+from tests.test_kernels import SIZES, arrays, both
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_every_example_agrees_with_the_interpreter(path: Path) -> None:
+    rng = np.random.default_rng(11)
+    both(str(path), arguments(path, rng), "f32", rng, fixed(path), target="emulator")
+
+
+@pytest.mark.parametrize("dtype", ["f64", "bf16", "f16"])
+@pytest.mark.parametrize("name", ["causal", "table", "sink"])
+def test_element_types(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    sizes = {**SIZES[1], "Sq": 40, "Sk": 67}
+    program = irc.compile(text(name), target="reference")
+    both(text(name), arrays(program, sizes, rng, dtype), dtype, rng, target="emulator")
+
+
+@pytest.mark.parametrize("number", (2, 3, 4))
+@pytest.mark.parametrize("name", ["causal", "table"])
+def test_sides_of_one_position_and_of_none(name: str, number: int) -> None:
+    rng = np.random.default_rng(number)
+    program = irc.compile(text(name), target="reference")
+    both(text(name), arrays(program, SIZES[number], rng), "f32", rng, target="emulator")
+
+
+@pytest.mark.parametrize("name", ["causal", "documents", "relative_bias"])
+def test_no_schedule_changes_a_bit_and_no_check_finds_anything(name: str) -> None:
+    """Races, accesses outside, memory read before it is written: the emulator would raise EmulatorError."""
+    path = FOLDER / f"{name}.attn"
+    given = arguments(path, np.random.default_rng(5), {"B": 1, "H": 2, "S": 37, "Sq": 37, "Sk": 37, "D": 8, "R": 5})
+    program = irc.compile(path, target="emulator")
+    run = program.forward(**given)
+    sizes = {n: 8 for n in program.features}
+    found = []
+    for seed in (0, 1, 2):
+        program.measured_through(sizes, Library(program.source, check=True, seed=seed))
+        run = program.forward(**given)
+        cotangents = {n: np.ones_like(o) for n, o in run.outputs.items()}
+        found.append([a.tobytes() for a in (*run.outputs.values(), *run.backward(**cotangents).values())])
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_barrier_that_is_missing_is_found() -> None:
+    given = arguments(FOLDER / "causal.attn", np.random.default_rng(5))
+    program = irc.compile(FOLDER / "causal.attn", target="emulator")
+    program(**given)
+    broken = program.source.replace("__syncthreads();", "")
+    program.measured_through({n: 8 for n in program.features}, Library(broken, check=True))
+    with pytest.raises(EmulatorError, match="causal"):
+        program(**given)
+
+
+def test_what_a_blocked_pair_holds_reaches_nothing() -> None:
+    """NaN and infinity in keys and values that the mask hides from every row but the last."""
+    rng = np.random.default_rng(6)
+    q, k, v = (rng.standard_normal((1, 2, 37, 8)).astype(np.float32) for _ in range(3))
+    program = irc.compile(FOLDER / "causal.attn", target="emulator")
+    clean = program.forward(q=q, k=k, v=v).outputs["o"]
+    k[:, :, -1], v[:, :, -1] = np.nan, np.inf
+    spoilt = program.forward(q=q, k=k, v=v).outputs["o"]
+    assert np.array_equal(spoilt[:, :, :-1], clean[:, :, :-1])
+    assert np.isnan(spoilt[:, :, -1]).all()
+
+
+def test_forward_mode() -> None:
+    rng = np.random.default_rng(7)
+    given = {n: rng.standard_normal((1, 2, 21, 8)).astype(np.float32) for n in "qkv"}
+    along = {"q": rng.standard_normal((1, 2, 21, 8)).astype(np.float32)}
+    got, cpu = (irc.compile(FOLDER / "causal.attn", target=t).jvp(given, along)[1] for t in ("emulator", "cpu"))
+    for name, moved in cpu.items():
+        np.testing.assert_allclose(got[name], moved, rtol=2e-5, atol=2e-6)
