@@ -17,18 +17,11 @@ ARITHMETIC: dict[Arithmetic, str] = {"f32": "float", "f64": "double"}
 
 HEADERS = ("float_math.h", "scalar.h")
 MASK_HEADERS = ("ranges.h",)
-TILE_HEADERS = (
-    "phases.h",
-    "vector.h",
-    "tile_forms.h",
-    "tile_vector_math.h",
-    "tile_panels.h",
-    "tile_products.h",
-    "stream.h",
-)
+TILE_HEADERS = ("phases.h", "vector.h", "tile_forms.h", "tile_vector_math.h", "tile_panels.h", "tile_products.h")
+STREAM_HEADERS = ("stream.h",)
 ENTRY_HEADERS = ("products.h", "entry.h")
 """Inlined in this order, the second where there is a kernel of tiles, the third where one has vector tiles, the fourth
-for whole programs."""
+where one has a form for few rows, the fifth for whole programs."""
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from irc.codegen import loops
-from irc.codegen.cpu import ARITHMETIC
-from irc.codegen.cuda_launch import Launch, members, product, rendered
+from irc.codegen.cuda_launch import Launch, rendered
 from irc.codegen.cuda_tiles import copied, tile_launches
-from irc.codegen.kernel import (
-    Kernel,
-    Loop,
-    LoopKernel,
-)
-from irc.codegen.positions import extent, unflatten
+from irc.codegen.kernel import Kernel, Loop, LoopKernel
+from irc.codegen.positions import extent, size, unflatten
 from irc.codegen.ptx import header
 from irc.codegen.render import TEMPLATES, environment
 
@@ -25,8 +21,10 @@ FLAGS = ("-std=c++17", "--expt-relaxed-constexpr")  # for nvcc
 LOOP_THREADS = 128
 
 
+@lru_cache(maxsize=256)
 def launches(kernel: Kernel) -> tuple[Launch, ...]:
-    """The device functions that make one kernel, to be run one after another."""
+    """The device functions that make one kernel, to be run one after another. Rendered once: the source and every
+    run of it ask."""
     if isinstance(kernel, LoopKernel):
         return _loop_launches(kernel)
     return tile_launches(kernel)
@@ -64,14 +62,12 @@ def _loop_launch(kernel: LoopKernel, loop: Loop, name: str) -> Launch:
     outer = tuple(axis for axis in loop.axes if axis.name in loop.parallel)
     text = rendered(
         "loop",
-        name=name,
-        kernel=kernel,
-        arithmetic=ARITHMETIC[kernel.arithmetic],
-        members=members(kernel),
+        name,
+        kernel,
         threads=LOOP_THREADS,
         points=extent(outer) if outer else "1",
         indices=unflatten(outer, "point_at") if outer else (),
         inner=loops.counters(tuple(axis for axis in loop.axes if axis not in outer)),
         nest=loops.plain_nest(loop),
     )
-    return Launch(name, product(outer), LOOP_THREADS, LOOP_THREADS, 0, text)
+    return Launch(name, size(outer), LOOP_THREADS, LOOP_THREADS, 0, text)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from irc.codegen.cpu import STORAGE
-from irc.codegen.expr import Axis, Expr, integer, op
-from irc.codegen.kernel import (
-    Kernel,
-)
+from irc.codegen.cpu import ARITHMETIC, STORAGE
+from irc.codegen.expr import Expr
+from irc.codegen.kernel import Kernel
 from irc.codegen.printer import pointer_name, size_name, stride_name
 from irc.codegen.render import environment
 
@@ -37,14 +34,8 @@ def members(kernel: Kernel) -> tuple[tuple[str, str], ...]:
     return (*found, *(("int64_t ", size_name(s)) for s in kernel.sizes))
 
 
-def rendered(template: str, **context: object) -> str:
+def rendered(template: str, name: str, kernel: Kernel, **context: object) -> str:
     """A template of one device function, filled in."""
-    return environment().get_template(f"cuda/{template}.cu.j2").render(**context)
-
-
-def product(axes: Sequence[Axis]) -> Expr:
-    """How many points the axes have."""
-    size: Expr = integer(1)
-    for axis in axes:
-        size = op("mul", size, axis.size)
-    return size
+    arithmetic = ARITHMETIC[kernel.arithmetic]
+    given = {"name": name, "kernel": kernel, "arithmetic": arithmetic, "members": members(kernel), **context}
+    return environment().get_template(f"cuda/{template}.cu.j2").render(**given)

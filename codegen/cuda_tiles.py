@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from irc.codegen import loops
-from irc.codegen.cpu import ARITHMETIC
-from irc.codegen.cuda_launch import Launch, members, product, rendered
+from irc.codegen.cuda_launch import Launch, rendered
 from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Load, Size, integer, loads, op, rebuild
 from irc.codegen.kernel import (
     Accumulate,
@@ -26,7 +25,7 @@ from irc.codegen.kernel import (
     Verdict,
 )
 from irc.codegen.mirror import mirror
-from irc.codegen.positions import extent, unflatten
+from irc.codegen.positions import extent, size, unflatten
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.tiles import weighted_values, width
 
@@ -235,14 +234,12 @@ def _tile_launch(kernel: TileKernel, name: str) -> Launch:
             shared.add("T", row_value, ROWS, number)
         shared.add("int32_t", "row_has_key", ROWS, 4)
     verdict = kernel.verdict or Verdict(TRUE, FALSE if kernel.support is not None else TRUE)
-    row_tiles = op("floordiv", op("add", product(kernel.rows), integer(ROWS - 1)), integer(ROWS))
+    row_tiles = op("floordiv", op("add", size(kernel.rows), integer(ROWS - 1)), integer(ROWS))
     chunks = Size("chunks") if "chunks" in kernel.sizes else row_tiles
     text = rendered(
         "tile",
-        name=name,
-        kernel=kernel,
-        arithmetic=ARITHMETIC[kernel.arithmetic],
-        members=members(kernel),
+        name,
+        kernel,
         shared=shared.arrays,
         ROWS=ROWS,
         COLUMNS=COLUMNS,
@@ -275,5 +272,5 @@ def _tile_launch(kernel: TileKernel, name: str) -> Launch:
             "max": loops.lvalue(softmax.max) if softmax.max is not None else "",
         },
     )
-    tasks = op("mul", product(kernel.batch), chunks if elements else row_tiles)
+    tasks = op("mul", size(kernel.batch), chunks if elements else row_tiles)
     return Launch(name, tasks, 1, 32 * warps, shared.bytes, text)

@@ -7,10 +7,11 @@ position `j` the key side; a *tile value* has one number for each (i, j) and is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Literal, TypeGuard
 
-from irc.codegen.expr import Axis, Expr
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Local, Op, Size
 
 Storage = Literal["f32", "f64", "bf16", "f16", "i32", "bool"]
 Arithmetic = Literal["f32", "f64"]
@@ -263,6 +264,21 @@ class TileKernel:
     cuts: tuple[Cut, ...] = ()
     pairs: bool = False
     source: tuple[str, ...] = ()  # the spec's lines, for the comment above the code
+
+
+def is_expression(item: object) -> TypeGuard[Expr]:
+    return isinstance(item, Const | Index | Size | Load | Local | Op)
+
+
+def pieces(data: object) -> Iterator[object]:
+    """Every dataclass in kernel data, and every expression, as a whole."""
+    if isinstance(data, tuple):
+        for item in data:
+            yield from pieces(item)
+    elif is_dataclass(data):
+        yield data
+        for f in fields(data) if not is_expression(data) else ():
+            yield from pieces(getattr(data, f.name))
 
 
 Kernel = LoopKernel | TileKernel

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jinja2
 
-from irc.codegen import elements, entries, loops
-from irc.codegen.cpu import ARITHMETIC, ENTRY_HEADERS, HEADERS, MASK_HEADERS, TILE_HEADERS
+from irc.codegen import elements, entries, loops, stream, tiles
+from irc.codegen.cpu import ARITHMETIC, ENTRY_HEADERS, HEADERS, MASK_HEADERS, STREAM_HEADERS, TILE_HEADERS
 from irc.codegen.kernel import Arithmetic, Kernel, LoopKernel, TileKernel
 from irc.codegen.library import Library
 from irc.codegen.schedule import Schedule
@@ -26,8 +26,10 @@ def environment() -> jinja2.Environment:
 
 
 def _headers(kernels: tuple[Kernel, ...], whole: bool) -> list[str]:
-    orders = {kernel.order for kernel in kernels if isinstance(kernel, TileKernel)}
+    tiled = [kernel for kernel in kernels if isinstance(kernel, TileKernel)]
+    orders = {kernel.order for kernel in tiled}
     names = HEADERS + (MASK_HEADERS if orders else ()) + (TILE_HEADERS if whole or orders - {"elements"} else ())
+    names += STREAM_HEADERS if any(stream.has_form(kernel) for kernel in tiled) else ()
     names += ENTRY_HEADERS if whole else ()
     return [(TEMPLATES / "cpu" / name).read_text() for name in names]
 
@@ -40,9 +42,7 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
         case TileKernel(order="elements"):
             template, context = "elements", elements.context(kernel)
         case TileKernel():
-            from irc.codegen import stream, tiles
-
-            few = stream.context(kernel)
+            few = stream.context(kernel) if stream.has_form(kernel) else None
             second = "" if few is None else environment().get_template("cpu/stream.cpp.j2").render(**few)
             condition = None if few is None else few["few"]
             template, context = "tiles", {**tiles.context(kernel, schedule), "second_form": second, "few": condition}

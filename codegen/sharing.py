@@ -6,20 +6,17 @@ at all. It becomes an axis of groups and, outermost, one of rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from irc.codegen.expr import (
     TRUE,
     Axis,
-    Const,
     Expr,
     Index,
     Load,
     Local,
     Op,
-    Size,
     indices,
     integer,
     op,
@@ -27,7 +24,7 @@ from irc.codegen.expr import (
     substitute,
     walk,
 )  # fmt: skip
-from irc.codegen.kernel import TileKernel
+from irc.codegen.kernel import TileKernel, is_expression, pieces
 
 T = TypeVar("T")
 
@@ -45,7 +42,7 @@ class Shared:
 def share(kernel: TileKernel) -> Shared:
     """The kernel with the last batch axis that its columns share, if there is one, and if the mask does not read it."""
     masked = (kernel.verdict, kernel.spans, kernel.summaries, kernel.searches, kernel.cuts)
-    read_by_mask = frozenset().union(*(indices(e) for e in expressions(masked)))
+    read_by_mask = frozenset().union(*(indices(p) for p in pieces(masked) if is_expression(p)))
     for axis in reversed(kernel.batch):
         members = _members(axis, [p.value for p in kernel.panels if p.side == "column"])
         if members is not None and axis.name not in read_by_mask:
@@ -100,26 +97,10 @@ def _reads(expr: Expr) -> bool:
     return any(isinstance(e, Load | Local) for e in walk(expr))
 
 
-def _is_expression(item: object) -> bool:
-    return isinstance(item, Const | Index | Size | Load | Local | Op)
-
-
-def expressions(item: Any) -> Iterable[Expr]:
-    """Every expression in kernel data."""
-    if _is_expression(item):
-        yield item
-    elif isinstance(item, tuple):
-        for part in item:
-            yield from expressions(part)
-    elif is_dataclass(item):
-        for f in fields(item):
-            yield from expressions(getattr(item, f.name))
-
-
 def _substituted(item: T, changed: dict[Expr, Expr]) -> T:
     """Kernel data, its expressions with these replaced."""
-    if _is_expression(item):
-        return substitute(item, changed)  # type: ignore[arg-type, return-value]
+    if is_expression(item):
+        return substitute(item, changed)  # type: ignore[return-value]
     if isinstance(item, tuple):
         return tuple(_substituted(part, changed) for part in item)  # type: ignore[return-value]
     if is_dataclass(item) and not isinstance(item, type):

@@ -8,9 +8,9 @@ chooses by the sizes of a call.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
-from irc.codegen.cpu import ARITHMETIC, STORAGE, prologue
+from irc.codegen.cpu import ARITHMETIC, STORAGE
 from irc.codegen.expr import Const, Expr, Load, Local, Op, integer, op, walk
 from irc.codegen.hoist import STREAM_PLACES
 from irc.codegen.kernel import (
@@ -21,12 +21,14 @@ from irc.codegen.kernel import (
     Panel,
     RowReduce,
     TileKernel,
+    is_expression,
+    pieces,
 )
 from irc.codegen.masks import mask_context
-from irc.codegen.positions import extent, size, unflatten
+from irc.codegen.positions import extent, size
 from irc.codegen.printer import print_scalar
-from irc.codegen.sharing import Shared, expressions, share
-from irc.codegen.tiles import tile_text
+from irc.codegen.sharing import Shared, share
+from irc.codegen.tiles import text_context, tile_text
 
 COLUMNS = 64  # of a tile: their keys and values in the first or second cache
 TILES_OF_A_PART = 8
@@ -34,30 +36,26 @@ MOST_ROWS = 16  # of the kernel
 MOST_QUERIES = 128  # rows of a task, those of all its heads: beyond, packing pays
 
 
-def context(kernel: TileKernel) -> dict[str, object] | None:
-    """The names that the template reads; None where the kernel has the tile form alone: where it makes sums of columns,
-    where its rows are as many as its columns, or known to be many, and where bits matter."""
-    rows, columns = size(kernel.rows), size(kernel.columns)
-    if kernel.order != "rows" or rows == columns or (isinstance(rows, Const) and rows.value > MOST_ROWS):
-        return None
-    if any(isinstance(step, ColumnProduct | ColumnReduce | Accumulate) for step in kernel.body) or _by_bits(kernel):
-        return None
-    shared = share(kernel)
+def has_form(kernel: TileKernel) -> bool:
+    """Whether the kernel has this form beside tiles: not where it makes sums of columns, where its rows are as many as
+    its columns, or known to be many, and where bits matter."""
+    rows = size(kernel.rows)
+    if kernel.order != "rows" or rows == size(kernel.columns) or (isinstance(rows, Const) and rows.value > MOST_ROWS):
+        return False
+    if any(isinstance(step, ColumnProduct | ColumnReduce | Accumulate) for step in kernel.body):
+        return False
+    return not _by_bits(kernel)
+
+
+def context(kernel: TileKernel) -> dict[str, object]:
+    """The names that the template reads. The kernel has this form."""
+    rows, shared = size(kernel.rows), share(kernel)
     text = tile_text(shared.kernel, STREAM_PLACES)
-    hoists = text.hoists
     return {
-        **{f.name: getattr(text, f.name) for f in fields(text)},
+        **text_context(text, shared.kernel),
+        **mask_context(replace(shared.kernel, rows=kernel.rows)),
         "lines": tuple(line for stage in text.stages for line in stage.lines),
         "dots": tuple(dot for stage in text.stages for dot in stage.dots),
-        "hoists": {
-            "batch": tuple(hoists.batch.values()),
-            "row": tuple(hoists.row.values()),
-            "column": tuple(hoists.column.values()),
-            "gathers": tuple(hoists.gathers.values()),
-        },
-        **mask_context(replace(shared.kernel, rows=kernel.rows)),
-        "kernel": kernel,
-        "prologue": prologue(kernel),
         "elements": {f"panel_{p.name}": _element(p, kernel) for p in kernel.panels},
         "columns_of_a_tile": COLUMNS,
         "tiles_of_a_part": TILES_OF_A_PART,
@@ -66,11 +64,6 @@ def context(kernel: TileKernel) -> dict[str, object] | None:
         ),
         "row_extent": print_scalar(rows),
         "query_extent": extent(shared.kernel.rows),
-        "column_extent": extent(kernel.columns),
-        "batch_extent": extent(shared.kernel.batch) if shared.kernel.batch else "1",
-        "row_indices": unflatten(shared.kernel.rows, "row_at"),
-        "column_indices": unflatten(kernel.columns, "column_at"),
-        "batch_indices": unflatten(shared.kernel.batch, "batch_at") if shared.kernel.batch else (),
     }
 
 
@@ -82,7 +75,13 @@ def _by_bits(kernel: TileKernel) -> bool:
         or (isinstance(step, RowReduce) and step.reduce == "max")
         for step in kernel.body
     )
-    compared = (e for e in expressions(kernel.body) for e in walk(e) if isinstance(e, Op) and e.name in ("eq", "ne"))
+    compared = (
+        e
+        for p in pieces(kernel.body)
+        if is_expression(p)
+        for e in walk(p)
+        if isinstance(e, Op) and e.name in ("eq", "ne")
+    )
     return stored or any(isinstance(part, Local) for e in compared for part in walk(e))
 
 

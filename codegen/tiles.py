@@ -152,6 +152,17 @@ def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
     if kernel.order == "columns":
         kernel = mirror(kernel)
     text = tile_text(kernel)
+    return {
+        **text_context(text, kernel),
+        **mask_context(kernel),
+        "vectors": VECTORS,
+        "tiles": schedule.tiles(kernel.name, _footprint(text, kernel)),
+        "form": "irc::Pair" if kernel.pairs else "irc::Single<T>",
+    }
+
+
+def text_context(text: TileText, kernel: TileKernel) -> dict[str, object]:
+    """What templates of every form read: the printed parts, arguments, and the indices and extents of the sides."""
     hoists = text.hoists
     return {
         **{f.name: getattr(text, f.name) for f in fields(text)},
@@ -161,12 +172,8 @@ def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
             "column": tuple(hoists.column.values()),
             "gathers": tuple(hoists.gathers.values()),
         },
-        **mask_context(kernel),
         "kernel": kernel,
         "prologue": prologue(kernel),
-        "vectors": VECTORS,
-        "tiles": schedule.tiles(kernel.name, _footprint(text, kernel)),
-        "form": "irc::Pair" if kernel.pairs else "irc::Single<T>",
         "row_extent": extent(kernel.rows),
         "column_extent": extent(kernel.columns),
         "batch_extent": extent(kernel.batch) if kernel.batch else "1",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from irc.codegen.kernel import Kernel
 from irc.error import DeviceError
 from irc.runtime.execute import Library
@@ -15,7 +17,7 @@ def emulate(kernels: tuple[Kernel, ...], name: str, spec: str) -> tuple[str, Lib
     from irc.codegen import cuda  # not needed, nor its imports, by other targets
     from irc.runtime import emulated
 
-    for launch in (launch for kernel in kernels for launch in cuda.launches(kernel)):
+    for launch in chain.from_iterable(map(cuda.launches, kernels)):
         if launch.shared_bytes > SHARED_BYTES:
             raise DeviceError(
                 f"{name}: {launch.name} needs {launch.shared_bytes} bytes of shared memory, a block of sm_80 has "

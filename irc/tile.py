@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from irc.codegen.expr import Axis, Expr, Index, Load, Local, Op, Size, indices, loads, rebuild, walk
+from irc.codegen.expr import Axis, Expr, Load, Local, Size, indices, loads, rebuild, walk
 from irc.codegen.kernel import (
     Accumulate,
     Arithmetic,
@@ -22,6 +22,8 @@ from irc.codegen.kernel import (
     TileKernel,
     TileOp,
     Value,
+    is_expression,
+    pieces,
 )
 from irc.ir import Graph, Map, Reduce, is_tile, own_element, position
 from irc.mask.analyse import analyse
@@ -270,23 +272,12 @@ def mentioned(obj: object) -> tuple[set[str], set[str], list[str]]:
     read: set[str] = set()
     written: set[str] = set()
     sizes: set[str] = set()
-
-    def visit(item: object) -> None:
-        if isinstance(item, Load | Op | Size | Index | Local):
-            for e in walk(item):
-                if isinstance(e, Load):
-                    read.add(e.tensor)
-                elif isinstance(e, Size):
-                    sizes.add(e.name)
-            return
-        if isinstance(item, Target):
-            written.add(item.tensor)
-        if isinstance(item, tuple):
-            for child in item:
-                visit(child)
-        elif hasattr(item, "__dataclass_fields__"):
-            for key in item.__dataclass_fields__:
-                visit(getattr(item, key))
-
-    visit(obj)
+    for piece in pieces(obj):
+        if isinstance(piece, Target):
+            written.add(piece.tensor)
+        for e in walk(piece) if is_expression(piece) else ():
+            if isinstance(e, Load):
+                read.add(e.tensor)
+            elif isinstance(e, Size):
+                sizes.add(e.name)
     return read, written, sorted(sizes)

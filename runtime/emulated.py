@@ -21,32 +21,29 @@ class Library:
     def __init__(self, source: str, check: bool = False, seed: int = 0) -> None:
         self._module = emulator.build(source, check)
         self.seed = seed
-        self._launches: dict[str, tuple[Kernel, tuple[cuda.Launch, ...]]] = {}
 
     def bound(
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
     ) -> Callable[[Mapping[str, Array]], None]:
-        """The kernel for sizes and threads, as a function of tensors."""
-        return lambda tensors: self.call(kernel, tensors, sizes, threads)
+        """The kernel for sizes and threads, as a function of the tensors that its declaration names."""
+        launches, copies = cuda.launches(kernel), cuda.copied(kernel)
+        counts = [sizes[name] for name in kernel.sizes]
 
-    def call(self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int) -> None:
-        """Run one kernel over the tensors and sizes that its declaration names."""
-        known = self._launches.get(kernel.name)
-        if known is None or known[0] is not kernel:
-            known = self._launches[kernel.name] = kernel, cuda.launches(kernel)
-        arrays = [tensors[t.name] for t in kernel.tensors] + [tensors[name].copy() for name in cuda.copied(kernel)]
-        words: list[int] = []
-        for array in arrays:
-            words += [array.ctypes.data, *(s // array.itemsize for s in array.strides)]
-        words += [sizes[s] for s in kernel.sizes]
-        given = _structure(words)
-        for launch in known[1]:
-            blocks = -(-evaluate(launch.tasks, sizes) // launch.share)
-            if blocks:
-                self._module.launch(
-                    launch.name, (blocks,), (launch.threads,), launch.shared_bytes, [given], buffers=arrays,
-                    seed=self.seed, threads=threads,
-                )  # fmt: skip
+        def call(tensors: Mapping[str, Array]) -> None:
+            arrays = [tensors[t.name] for t in kernel.tensors] + [tensors[name].copy() for name in copies]
+            words: list[int] = []
+            for array in arrays:
+                words += [array.ctypes.data, *(s // array.itemsize for s in array.strides)]
+            given = _structure(words + counts)
+            for launch in launches:
+                blocks = -(-evaluate(launch.tasks, sizes) // launch.share)
+                if blocks:
+                    self._module.launch(
+                        launch.name, (blocks,), (launch.threads,), launch.shared_bytes, [given], buffers=arrays,
+                        seed=self.seed, threads=threads,
+                    )  # fmt: skip
+
+        return call
 
 
 def _structure(words: list[int]) -> ctypes.Structure:
