@@ -33,8 +33,9 @@ def test_few_rows_agree_with_the_interpreter(name: str, rows: int) -> None:
         both(text(name), arrays(irc.compile(text(name)), of, rng), "f32", rng)
 
 
-@pytest.mark.parametrize("heads, groups", [(1, 1), (3, 3), (6, 2), (8, 1), (12, 2), (64, 1)])
-@pytest.mark.parametrize("width", [1, 16, 40, 64])
+@pytest.mark.parametrize(
+    "heads, groups, width", [(1, 1, 16), (3, 3, 16), (6, 2, 1), (6, 2, 40), (8, 1, 64), (12, 2, 16), (64, 1, 16)]
+)
 def test_heads_of_a_group_are_walked_together(heads: int, groups: int, width: int) -> None:
     rng = np.random.default_rng(heads)
     program = irc.compile(text("sink"), target="reference")
