@@ -2,6 +2,9 @@
 // with NaN is NaN; nothing traps.
 namespace irc {
 
+// Not inlined: what takes many instructions and would be compiled again for each of its uses.
+#define IRC_APART __attribute__((noinline))
+
 // Threads for so many tasks: waking one that has none takes longer than a small kernel. `POINTS` of a loop are a task.
 constexpr int64_t POINTS = 4096;
 inline int team(int threads, int64_t tasks) { return (int)std::max<int64_t>(1, std::min<int64_t>(threads, tasks)); }
@@ -154,17 +157,23 @@ template <class F> inline std::enable_if_t<std::is_floating_point<F>::value, int
   return int64_t(std::floor(x));
 }
 
-// 24 bits for (seed, i, j, k) as a number in [0, 1): the first word of Philox4x32-10 (Salmon et al. 2011), the seed its
-// key and (k, j, i) its counter.
+// The first words of Philox4x32-10 (Salmon et al. 2011) for counters (c0, c1, c2, 0), in place of c0.
+template <int LANES> IRC_APART void philox(uint64_t seed, uint32_t *c0, uint32_t *c1, uint32_t *c2) {
+  uint32_t c3[LANES] = {}, k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
+  for (int round = 0; round < 10; round++, k0 += 0x9e3779b9u, k1 += 0xbb67ae85u) {
+    for (int lane = 0; lane < LANES; lane++) {
+      uint64_t first = uint64_t(0xd2511f53u) * c0[lane], second = uint64_t(0xcd9e8d57u) * c2[lane];
+      c0[lane] = uint32_t(second >> 32) ^ c1[lane] ^ k0, c1[lane] = uint32_t(second);
+      c2[lane] = uint32_t(first >> 32) ^ c3[lane] ^ k1, c3[lane] = uint32_t(first);
+    }
+  }
+}
+
+// 24 bits for (seed, i, j, k) as a number in [0, 1): the seed is the key and (k, j, i) the counter.
 template <class T, class A, class B, class C, class D, class = if_integer<A, B>, class = if_integer<C, D>>
 inline T random(A seed, B i, C j, D k) {
-  uint32_t c0 = uint32_t(k), c1 = uint32_t(j), c2 = uint32_t(i), c3 = 0;
-  uint32_t k0 = uint32_t(seed), k1 = uint32_t(uint64_t(int64_t(seed)) >> 32);
-  for (int round = 0; round < 10; round++, k0 += 0x9e3779b9u, k1 += 0xbb67ae85u) {
-    uint64_t first = uint64_t(0xd2511f53u) * c0, second = uint64_t(0xcd9e8d57u) * c2;
-    c0 = uint32_t(second >> 32) ^ c1 ^ k0, c1 = uint32_t(second);
-    c2 = uint32_t(first >> 32) ^ c3 ^ k1, c3 = uint32_t(first);
-  }
+  uint32_t c0 = uint32_t(k), c1 = uint32_t(j), c2 = uint32_t(i);
+  philox<1>(uint64_t(int64_t(seed)), &c0, &c1, &c2);
   return T(c0 >> 8) * T(0x1p-24);
 }
 

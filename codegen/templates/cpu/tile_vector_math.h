@@ -104,7 +104,7 @@ IRC_INLINE VecF reciprocal(VecF x) {
 }
 
 // A function of the standard library, lane by lane.
-template <class V, class F> IRC_INLINE V each_lane(V x, F function) {
+template <class V, class F> IRC_APART V each_lane(V x, F function) {
   V result;
   for (unsigned lane = 0; lane < sizeof(V) / sizeof(x[0]); lane++) result[lane] = function(x[lane]);
   return result;
@@ -144,13 +144,18 @@ template <class V, class = if_real_vector<V>> IRC_INLINE V cos(V x) {
   return each_lane(x, [](auto value) { return std::cos(value); });
 }
 template <class V, class = if_real_vector<V>> IRC_INLINE V sqrt(V x) {
-  return each_lane(x, [](auto value) { return std::sqrt(value); });
+  V result;
+  for (unsigned lane = 0; lane < sizeof(V) / sizeof(x[0]); lane++) result[lane] = std::sqrt(x[lane]);
+  return result;
 }
 template <class V, class = if_real_vector<V>> IRC_INLINE V rsqrt(V x) { return 1 / irc::sqrt(x); }
-template <class A, class B, class V = either<A, B>, class = if_real_vector<V>> IRC_INLINE V pow(A a, B b) {
-  V x = splat<V>(a), y = splat<V>(b), result;
+template <class V> IRC_APART V pow_lanes(V x, V y) {
+  V result;
   for (unsigned lane = 0; lane < sizeof(V) / sizeof(x[0]); lane++) result[lane] = std::pow(x[lane], y[lane]);
   return result;
+}
+template <class A, class B, class V = either<A, B>, class = if_real_vector<V>> IRC_INLINE V pow(A a, B b) {
+  return irc::pow_lanes(splat<V>(a), splat<V>(b));
 }
 
 // Only exp of what is not positive, so that nothing overflows.
@@ -181,20 +186,21 @@ IRC_INLINE VecD tanh(VecD x) {
   return select(size < splat<VecD>(0.5), x * above / below, select(x < 0, -far, far));
 }
 
-// One lane's value: a vector's own, a scalar's in all.
-template <class A> IRC_INLINE int64_t lane_of(A x, unsigned lane) {
-  if constexpr (is_vector<A>) {
-    return x[lane];
-  } else {
-    return x;
-  }
+template <class T, class I = typename Vectors<T>::ivec>
+IRC_APART typename Vectors<T>::vec random_lanes(uint64_t seed, I i, I j, I k) {
+  constexpr int LANES = VECTOR_BYTES / sizeof(T);
+  uint32_t c0[LANES], c1[LANES], c2[LANES];
+  for (int lane = 0; lane < LANES; lane++)
+    c0[lane] = uint32_t(k[lane]), c1[lane] = uint32_t(j[lane]), c2[lane] = uint32_t(i[lane]);
+  irc::philox<LANES>(seed, c0, c1, c2);
+  typename Vectors<T>::vec result;
+  for (int lane = 0; lane < LANES; lane++) result[lane] = T(int32_t(c0[lane] >> 8)) * T(0x1p-24);
+  return result;
 }
 template <class T, class A, class B, class C, class D, class = std::enable_if_t<is_vector<B> || is_vector<C> || is_vector<D>>>
 IRC_INLINE typename Vectors<T>::vec random(A seed, B i, C j, D k) {
-  typename Vectors<T>::vec result;
-  for (unsigned lane = 0; lane < VECTOR_BYTES / sizeof(T); lane++)
-    result[lane] = irc::random<T>(seed, lane_of(i, lane), lane_of(j, lane), lane_of(k, lane));
-  return result;
+  typedef typename Vectors<T>::ivec ivec;
+  return irc::random_lanes<T>(uint64_t(int64_t(seed)), splat<ivec>(i), splat<ivec>(j), splat<ivec>(k));
 }
 
 }  // namespace irc
