@@ -105,7 +105,7 @@ def compile(source: str, output: Path, toolchain: Toolchain | None = None) -> No
     headers = _headers(source)
 
     def build() -> subprocess.CompletedProcess[str]:
-        read = _precompiled(chosen.command, chosen.version, flags, headers) if headers else ()
+        read = _precompiled(chosen, flags, headers)
         return _build((*chosen.command, *flags, *read), text, output, parts)
 
     done = build()
@@ -143,19 +143,21 @@ def _headers(source: str) -> str:
     return "".join(takewhile(lambda line: not line.strip() or line.startswith(("#include <", "#if ", "#endif")), lines))
 
 
-@lru_cache(maxsize=8)
-def _precompiled(command: tuple[str, ...], version: str, flags: tuple[str, ...], headers: str) -> tuple[str, ...]:
-    """Flags that put headers, compiled before, in front of a source; none where the compiler cannot make them."""
+def _precompiled(chosen: Toolchain, flags: tuple[str, ...], headers: str) -> tuple[str, ...]:
+    """Flags that put headers, compiled before, in front of a source; none where the compiler cannot make them, or, as
+    clang, would read them only in the folder where they were made."""
+    if not headers or "clang" in chosen.version:
+        return ()
 
     def write(folder: Path) -> None:
         text = folder / HEADERS
         text.write_text(headers, encoding="utf-8")
-        done = _start((*command, *flags, "-x", "c++-header", str(text), "-o", f"{text}.gch"))
+        done = _start((*chosen.command, *flags, "-x", "c++-header", str(text), "-o", f"{text}.gch"))
         if done.returncode != 0:
             raise ToolchainError(done.stderr)
 
     try:
-        folder = cache.get_or_build(cache.key(("headers", headers), flags, " ".join((*command, version))), write)
+        folder = cache.get_or_build(cache.key(("headers", headers), flags, chosen.version), write)
     except ToolchainError:
         return ()
     return "-include", str(folder / HEADERS)

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from irc.codegen.cpu import FLAGS
 from irc.codegen.kernel import Kernel
 from irc.codegen.render import render
-
-_FOLDER = Path(tempfile.mkdtemp(prefix="irc-kernels-"))
-_COMPILER = shutil.which("g++")
+from irc.runtime import cache, toolchain
 
 
 def _library(source: str) -> ctypes.CDLL:
-    assert _COMPILER is not None, "these tests need g++"
-    stem = _FOLDER / hashlib.sha256(source.encode()).hexdigest()[:16]
-    library = stem.with_suffix(".so")
-    if not library.exists():
-        stem.with_suffix(".cpp").write_text(source)
-        command = [_COMPILER, *FLAGS, "-o", str(library), str(stem.with_suffix(".cpp"))]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr + source
-    return ctypes.CDLL(str(library))
+    tools = toolchain.find()
+
+    def build(folder: Path) -> None:
+        toolchain.compile(source, folder / "kernel.so", tools)
+
+    key = cache.key(("a kernel made by hand", source), tools.flags, tools.version)
+    return ctypes.CDLL(str(cache.get_or_build(key, build) / "kernel.so"))
 
 
 def call(kernel: Kernel, arrays: dict[str, np.ndarray], sizes: dict[str, int], threads: int = 2) -> None:

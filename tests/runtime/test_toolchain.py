@@ -76,3 +76,21 @@ def test_parts_of_a_source_become_one_library_and_errors_of_either_are_shown(tmp
     assert {p.name for p in tmp_path.iterdir()} == {"kernels.so", "kernels.cpp"}
     with pytest.raises(ToolchainError, match="nonsense"):
         toolchain.compile(source.replace("return 2", "return nonsense"), tmp_path / "broken.so")
+
+
+def test_headers_of_the_system_are_compiled_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("IRC_CACHE_DIR", str(tmp_path / "cache"))
+    found = []
+    for number in (1, 2):
+        source = f"// a program\n#include <cmath>\n\n#include <vector>\nint answer() {{ return std::abs(-{number}); }}\n"
+        toolchain.compile(source, tmp_path / f"{number}.so")
+        found.append(sorted((tmp_path / "cache").glob("entries/*/*/headers.h*")))
+    assert found[0] == found[1]
+    if "clang" not in toolchain.find().version:
+        assert [path.name for path in found[0]] == ["headers.h", "headers.h.gch"]
+        assert found[0][0].read_text() == "#include <cmath>\n\n#include <vector>\n"
+
+
+def test_headers_that_cannot_be_compiled_alone_are_left_in_their_place(tmp_path):
+    toolchain.compile("#include <cstdint>\n#if 1\n#include <cmath>\nint half;\n#endif\n", tmp_path / "a.so")
+    ctypes.CDLL(str(tmp_path / "a.so"))
