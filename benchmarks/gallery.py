@@ -5,8 +5,8 @@ gradients from the interpreter (of a gradient, to a tenth of the largest gradien
 compiling takes in a new process: wall time, and processor time of the process and the C++ compiler together, with the
 compiler's part. The system's headers have been compiled before, as they are once on a machine; the first line says what
 a program takes that finds an empty cache. `warm` is processor time in another process, with the cache that the first
-left: of importing what is needed of irc (numpy is there), and of compiling. `pairs` names tensors of the plans that have both a
-query and a key index: only gradients of arguments may. Every program has a width of 64.
+left: of importing what is needed of irc (numpy is there), and of compiling. `pairs` names tensors of the plans that
+have both a query and a key index: only gradients of arguments may. Every program has a width of 64.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PARAM = WIDTH["D"] ** -0.5  # the usual deviation of weights
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gallery", description=__doc__)
     parser.add_argument("programs", nargs="*", type=Path, help="files; all of examples/ without")
-    parser.add_argument("--dtype", action="append", choices=["f32", "bf16"], help="both without")
+    parser.add_argument("--dtype", action="append", choices=["f32", "f64", "bf16", "f16"], help="f32 and bf16 without")
     parser.add_argument("--child", metavar="JSON", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:

@@ -23,8 +23,6 @@ ENTRY_HEADERS = ("products.h", "entry.h")
 """Inlined in this order, the second where there is a kernel of tiles, the third where one has vector tiles, the fourth
 where one has a form for few rows, the fifth for whole programs."""
 
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
-
 
 def prologue(kernel: Kernel) -> tuple[str, ...]:
     """Declarations of `T`, of `NAME_ptr` and `NAME_s0` … for each tensor, and of `size_NAME` for each size."""

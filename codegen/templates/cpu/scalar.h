@@ -2,9 +2,6 @@
 // with NaN is NaN; nothing traps.
 namespace irc {
 
-// Not inlined: what takes many instructions and would be compiled again for each of its uses.
-#define IRC_APART __attribute__((noinline))
-
 // Threads for so many tasks: waking one that has none takes longer than a small kernel. `POINTS` of a loop are a task.
 constexpr int64_t POINTS = 4096;
 inline int team(int threads, int64_t tasks) { return (int)std::max<int64_t>(1, std::min<int64_t>(threads, tasks)); }
@@ -158,7 +155,7 @@ template <class F> inline std::enable_if_t<std::is_floating_point<F>::value, int
 }
 
 // The first words of Philox4x32-10 (Salmon et al. 2011) for counters (c0, c1, c2, 0), in place of c0.
-template <int LANES> IRC_APART void philox(uint64_t seed, uint32_t *c0, uint32_t *c1, uint32_t *c2) {
+template <int LANES> inline void philox(uint64_t seed, uint32_t *c0, uint32_t *c1, uint32_t *c2) {
   uint32_t c3[LANES] = {}, k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
   for (int round = 0; round < 10; round++, k0 += 0x9e3779b9u, k1 += 0xbb67ae85u) {
     for (int lane = 0; lane < LANES; lane++) {

@@ -1,6 +1,5 @@
 // Panels: rows of numbers brought from where they lie, of any element type, into the layouts that products read; tiles
-// that products read; and results brought back. `rows[n]` points to row n, whose features follow each other. Packing is
-// compiled once for all operands of a width and element type.
+// that products read; and results brought back. `row(n)` points to row n, whose features follow each other.
 namespace irc {
 
 // Memory of one task, aligned, uninitialised.
@@ -18,29 +17,27 @@ template <class T> class Buffer {
 
 // Rows in the lanes, the features' units one after another: to[unit][lane], `lanes` a multiple of the vector. Lanes from
 // `count` on are 0.
-template <class Form, class E>
-IRC_APART void pack_across(typename Form::unit *to, int lanes, int count, int width, const E *const *rows) {
+template <class Form, class Row> void pack_across(typename Form::unit *to, int lanes, int count, int width, Row row) {
   typedef typename Vectors<typename Form::unit>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit);
   for (int first = 0; first < lanes; first += LANES)
     for (int unit = 0; unit < units<Form>(width); unit += LANES) {
       V square[LANES];
       for (int n = 0; n < LANES; n++)
-        square[n] = first + n < count ? load_units<Form>(rows[first + n], unit, width) : V{};
+        square[n] = first + n < count ? load_units<Form>(row(first + n), unit, width) : V{};
       transpose(square);
       const int end = std::min(LANES, units<Form>(width) - unit);
       for (int n = 0; n < end; n++) store_vector(to + (unit + n) * lanes + first, square[n]);
     }
 }
 
-// Row by row, a row's units one after another: to[row][unit]. Rows from `count` to `most` are 0.
-template <class Form, class E>
-IRC_APART void pack_rows(typename Form::unit *to, int most, int count, int width, const E *const *rows) {
+// Row by row, a row's units one after another: to[row][unit]. Rows from `count` to `rows` are 0.
+template <class Form, class Row> void pack_rows(typename Form::unit *to, int rows, int count, int width, Row row) {
   typedef typename Vectors<typename Form::unit>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit);
   const int row_units = units<Form>(width);
   for (int n = 0; n < count; n++, to += row_units) {
-    const E *from = rows[n];
+    const auto *from = row(n);
     int unit = 0;
     for (; unit + LANES <= row_units; unit += LANES) store_vector(to + unit, load_units<Form>(from, unit, width));
     if (unit < row_units) {
@@ -48,25 +45,25 @@ IRC_APART void pack_rows(typename Form::unit *to, int most, int count, int width
       std::memcpy(to + unit, &rest, (row_units - unit) * sizeof *to);
     }
   }
-  std::fill_n(to, (most - count) * row_units, 0);
+  std::fill_n(to, (rows - count) * row_units, 0);
 }
 
 // Features in the lanes, units along the rows: to[row / DEPTH][feature], `features` of them of which those from `width`
 // on are 0, and so are rows from `count` on.
-template <class Form, class E>
-IRC_APART void pack_along(typename Form::unit *to, int most, int count, int features, int width, const E *const *rows) {
+template <class Form, class Row>
+void pack_along(typename Form::unit *to, int rows, int count, int features, int width, Row row) {
   typedef typename Vectors<typename Form::unit>::vec V;
   typedef Single<typename Form::unit> Numbers;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit), DEPTH = Form::DEPTH;
-  for (int n = 0; n < most; n += DEPTH, to += features) {
+  for (int n = 0; n < rows; n += DEPTH, to += features) {
     if (n >= count) {
       std::fill_n(to, features, 0);
       continue;
     }
-    const E *first = rows[n], *second = n + 1 < count ? rows[n + 1] : nullptr;
+    const auto *first = row(n), *second = n + 1 < count ? row(n + 1) : nullptr;
     int f = 0;
 #if defined(__AVX512BF16__)
-    if constexpr (DEPTH == 2 && std::is_same<E, bf16>::value)
+    if constexpr (DEPTH == 2 && std::is_same<decltype(first), const bf16 *>::value)
       for (; second && f + 2 * LANES <= width; f += 2 * LANES) interleave(to + f, first + f, second + f);
 #endif
     for (; f < features; f += LANES) {
@@ -82,7 +79,7 @@ IRC_APART void pack_along(typename Form::unit *to, int most, int count, int feat
 }
 
 // Which of `tokens` tokens are finite, in a panel whose units run along the tokens, `step` units apart; whether all are.
-template <class Form, class T> IRC_APART bool finite_tokens(char *finite, const T *panel, int64_t step, int width, int tokens) {
+template <class Form, class T> bool finite_tokens(char *finite, const T *panel, int64_t step, int width, int tokens) {
   typedef typename Vectors<T>::vec V;
   typedef typename Vectors<T>::ivec I;
   constexpr int LANES = sizeof(V) / sizeof(T);
@@ -115,19 +112,21 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
 
   RowPanel() : across_(DOTTED ? ROWS * units<Form>(WIDTH) : 0), along_(SUMMED ? ROWS / Form::DEPTH * FEATURES : 0) {}
 
-  // row(n) points to row n.
   template <class Row> void read(int count, Row row) {
-    decltype(row(0)) rows[ROWS];
-    for (int n = 0; n < count; n++) rows[n] = row(n);
-    pack(count, rows);
+    for (int first = 0; first < count; first += PANEL) {
+      const int rows = std::min(PANEL, count - first);
+      auto of_panel = [&](int n) { return row(first + n); };
+      if constexpr (DOTTED) pack_across<Form>((T *)dotted(first), PANEL, rows, WIDTH, of_panel);
+      if constexpr (SUMMED) pack_along<Form>((T *)summed(first), PANEL, rows, FEATURES, WIDTH, of_panel);
+    }
+    std::fill_n(known_, PANELS, -1);
   }
 
   // The same of numbers that are computed: value(n, to) writes those of row n.
   template <class Value> void evaluate(int count, Value value) {
     values_.resize(ROWS * WIDTH);
-    const T *rows[ROWS];
-    for (int n = 0; n < count; n++) value(n, values_.data() + n * WIDTH), rows[n] = values_.data() + n * WIDTH;
-    pack(count, rows);
+    for (int n = 0; n < count; n++) value(n, values_.data() + n * WIDTH);
+    read(count, [&](int n) -> const T * { return values_.data() + n * WIDTH; });
   }
 
   const T *dotted(int row) const { return across_ + row * units<Form>(WIDTH); }
@@ -140,15 +139,6 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
   const char *finite(int row) const { return finite_ + row; }
 
  private:
-  template <class E> void pack(int count, const E *const *rows) {
-    for (int first = 0; first < count; first += PANEL) {
-      const int some = std::min(PANEL, count - first);
-      if constexpr (DOTTED) pack_across<Form>((T *)dotted(first), PANEL, some, WIDTH, rows + first);
-      if constexpr (SUMMED) pack_along<Form>((T *)summed(first), PANEL, some, FEATURES, WIDTH, rows + first);
-    }
-    std::fill_n(known_, PANELS, -1);
-  }
-
   Buffer<T> across_, along_;
   std::vector<T> values_;
   int known_[PANELS];
@@ -167,18 +157,28 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
   ColumnPanel()
       : by_column_(BY_COLUMN ? COLUMNS * units<Form>(WIDTH) : 0), along_(!ONE && SUMMED ? COLUMNS / Form::DEPTH * WIDTH : 0) {}
 
-  // row(n) points to column n; `step`: elements from column to column, 0 where they are not evenly spaced.
+  // `step`: elements from column to column, 0 where they are not evenly spaced.
   template <class Row> void read(int count, Row row, int64_t step = 0) {
-    decltype(row(0)) rows[COLUMNS];
-    for (int n = 0; n < count; n++) rows[n] = row(n);
-    pack(count, rows, step);
+    typedef std::remove_const_t<std::remove_pointer_t<decltype(row(0))>> E;
+    dotted_ = by_column_;
+    dotted_step = units<Form>(WIDTH);
+    if (std::is_same<E, typename Form::element>::value && WIDTH % Form::DEPTH == 0 && count == COLUMNS && step > 0 &&
+        step % Form::DEPTH == 0) {
+      dotted_ = (const T *)row(0);
+      dotted_step = step / Form::DEPTH;
+    } else if constexpr (BY_COLUMN) {
+      pack_rows<Form>((T *)by_column_, COLUMNS, count, WIDTH, row);
+    }
+    if constexpr (!ONE && SUMMED) pack_along<Form>((T *)along_, COLUMNS, count, WIDTH, WIDTH, row);
+    summed_step = ONE ? dotted_step : WIDTH;
+    count_ = count;
+    known_ = -1;
   }
 
   template <class Value> void evaluate(int count, Value value) {
     values_.resize(COLUMNS * WIDTH);
-    const T *rows[COLUMNS];
-    for (int n = 0; n < count; n++) value(n, values_.data() + n * WIDTH), rows[n] = values_.data() + n * WIDTH;
-    pack(count, rows, WIDTH);
+    for (int n = 0; n < count; n++) value(n, values_.data() + n * WIDTH);
+    read(count, [&](int n) -> const T * { return values_.data() + n * WIDTH; }, WIDTH);
   }
 
   const T *dotted(int column) const { return dotted_ + column * dotted_step; }
@@ -190,22 +190,6 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
   const char *finite(int column) const { return finite_ + column; }
 
  private:
-  template <class E> void pack(int count, const E *const *rows, int64_t step) {
-    dotted_ = by_column_;
-    dotted_step = units<Form>(WIDTH);
-    if (std::is_same<E, typename Form::element>::value && WIDTH % Form::DEPTH == 0 && count == COLUMNS && step > 0 &&
-        step % Form::DEPTH == 0) {
-      dotted_ = (const T *)rows[0];
-      dotted_step = step / Form::DEPTH;
-    } else if constexpr (BY_COLUMN) {
-      pack_rows<Form>((T *)by_column_, COLUMNS, count, WIDTH, rows);
-    }
-    if constexpr (!ONE && SUMMED) pack_along<Form>((T *)along_, COLUMNS, count, WIDTH, WIDTH, rows);
-    summed_step = ONE ? dotted_step : WIDTH;
-    count_ = count;
-    known_ = -1;
-  }
-
   Buffer<T> by_column_, along_;
   const T *dotted_;
   std::vector<T> values_;
@@ -279,8 +263,8 @@ enum Growth { UNKNOWN, STEADY, RISING };
 
 // Sums that lie feature by feature with rows in the lanes, from[feature][lane], each lane times its factor if it has one,
 // to rows whose features follow each other.
-template <class T, class E>
-IRC_APART void unpack_across(const T *from, int lanes, int count, int width, const T *factor, E *const *rows) {
+template <class T, class Row>
+void unpack_across(const T *from, int lanes, int count, int width, const T *factor, Row row) {
   typedef typename Vectors<T>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(T);
   for (int first = 0; first < count; first += LANES) {
@@ -292,20 +276,13 @@ IRC_APART void unpack_across(const T *from, int lanes, int count, int width, con
         square[n] = n < end ? load_vector<V>(from + (f + n) * lanes + first) * scale : V{};
       transpose(square);
       for (int n = 0; n < LANES && first + n < count; n++) {
-        E *to = rows[first + n] + f;
+        auto *to = row(first + n) + f;
         if (end == LANES) store_as(to, square[n]);
         else
           for (int lane = 0; lane < end; lane++) store(to[lane], square[n][lane]);
       }
     }
   }
-}
-
-// The same to where row(n) points.
-template <int LANES, class T, class Row> void unpack_panel(const T *from, int count, int width, const T *factor, Row row) {
-  decltype(row(0)) rows[LANES];
-  for (int n = 0; n < count; n++) rows[n] = row(n);
-  unpack_across(from, LANES, count, width, factor, rows);
 }
 
 // A row of results.

@@ -103,6 +103,9 @@ IRC_INLINE VecF reciprocal(VecF x) {
 #endif
 }
 
+// Not inlined: what takes many instructions. A tile's block has a copy of each expression for each of its registers.
+#define IRC_APART __attribute__((noinline))
+
 // A function of the standard library, lane by lane.
 template <class V, class F> IRC_APART V each_lane(V x, F function) {
   V result;
