@@ -10,11 +10,9 @@ import argparse
 import ctypes
 import os
 import re
-import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ import numpy as np
 import irc
 from benchmarks.measure import interleaved
 from irc.program import Run
-from irc.runtime import cpu, execute, toolchain
+from irc.runtime import execute, libraries
 
 SPEC = """
 attention core {{
@@ -156,15 +154,12 @@ def verdicts(shape: tuple[int, int, int, int], rounds: int) -> None:
         _, _, run = masks(shape[2])[name].run(shape)
         built = run._call.built
         compiled = built.compiled
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "asked.so"
-            asked = VERDICT.sub(repeated, compiled.source)
-            toolchain.compile(f'extern "C" {{ __attribute__((weak)) int irc_repeats = 1; }}\n{asked}', path)
-            run._call.built = built = replace(built, library=cpu.Library(path))
-            run._call._forward.clear()
-            run._call._backward.clear()
-            assert built.library is not None
-            repeats = ctypes.c_int.in_dll(built.library._library, "irc_repeats")
+        asked = VERDICT.sub(repeated, compiled.source)
+        library = libraries.compiled(f'extern "C" {{ __attribute__((weak)) int irc_repeats = 1; }}\n{asked}')
+        repeats = ctypes.c_int.in_dll(library.code, "irc_repeats")
+        run._call.built = replace(built, library=library)
+        run._call._forward.clear()
+        run._call._backward.clear()
         shares = []
         for way in ("forward", "backward"):
             least: dict[int, float] = {}
@@ -172,7 +167,7 @@ def verdicts(shape: tuple[int, int, int, int], rounds: int) -> None:
                 repeats.value = times
                 start = time.process_time()
                 if way == "forward":
-                    execute.run(compiled.forward.plan, built.library, built.kernels, run._inputs, run._call.sizes, 1)
+                    execute.run(compiled.forward.plan, library, built.kernels, run._inputs, run._call.sizes, 1)
                 else:
                     run.backward(o=cotangent)
                 least[times] = min(time.process_time() - start, least.get(times, np.inf))

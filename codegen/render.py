@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import jinja2
@@ -15,7 +17,7 @@ from irc.codegen.schedule import Schedule
 
 MODEL = Schedule()
 TEMPLATES = Path(__file__).parent / "templates"
-PARTS = 2
+PARTS = 2  # of a run's kernels, compiled side by side
 
 
 @cache
@@ -52,10 +54,27 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
 def render(
     kernels: tuple[Kernel, ...], name: str, spec: str, library: Library | None = None, schedule: Schedule = MODEL
 ) -> str:
-    """A C++17 source that needs no file of ours: every kernel with the ABI of `kernel.py`, and entries. Without entries
-    it may be compiled in PARTS side by side, with IRC_PART defined as the number of each."""
-    texts = [render_kernel(kernel, schedule) for kernel in kernels]
-    parts = PARTS if library is None and len(texts) >= PARTS else 1
+    """A C++17 source that needs no file of ours: every kernel with the ABI of `kernel.py`, and entries."""
+    return _program(kernels, name, spec, [(None, render_kernel(kernel, schedule)) for kernel in kernels], library)
+
+
+def render_runs(
+    runs: tuple[tuple[Kernel, ...], ...], name: str, spec: str, schedule: Schedule = MODEL
+) -> tuple[str, tuple[tuple[int, ...], ...]]:
+    """A source as `render` makes it, of the kernels of several runs, and the parts that hold those of each run: with
+    IRC_PART defined as the number of one, that part alone is compiled."""
+    texts, parts = [], []
+    for number, kernels in enumerate(runs):
+        rendered = [render_kernel(kernel, schedule) for kernel in kernels]
+        numbers = [number * PARTS + part for part in _shared_out([len(text) for text in rendered])]
+        texts += list(zip(numbers, rendered, strict=True))
+        parts.append(tuple(sorted(set(numbers))))
+    return _program(tuple(chain.from_iterable(runs)), name, spec, texts, None), tuple(parts)
+
+
+def _program(
+    kernels: tuple[Kernel, ...], name: str, spec: str, texts: Sequence[tuple[int | None, str]], library: Library | None
+) -> str:
     return (
         environment()
         .get_template("cpu/program.cpp.j2")
@@ -63,8 +82,7 @@ def render(
             name=name,
             spec=spec,
             headers=_headers(kernels, library is not None),
-            parts=parts,
-            kernels=list(zip(_shared_out([len(text) for text in texts], parts), texts, strict=True)),
+            kernels=texts,
             entries="" if library is None else _render(library, "entries.cpp"),
         )
     )
@@ -78,9 +96,9 @@ def render_peak(pairs: bool, arithmetic: Arithmetic) -> str:
     return environment().get_template("cpu/peak.cpp.j2").render(headers=headers, form=form)
 
 
-def _shared_out(lengths: list[int], parts: int) -> list[int]:
+def _shared_out(lengths: list[int]) -> list[int]:
     """The part of each kernel: the longest first, each to the part that has least so far."""
-    load, chosen = [0] * parts, [0] * len(lengths)
+    load, chosen = [0] * PARTS, [0] * len(lengths)
     for kernel in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
         chosen[kernel] = load.index(min(load))
         load[chosen[kernel]] += lengths[kernel]

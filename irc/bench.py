@@ -15,12 +15,10 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from irc import stored
 from irc.codegen.expr import indices, loads
 from irc.codegen.kernel import ColumnProduct, Dot, Kernel, RowProduct, TileKernel
 from irc.codegen.tiles import width
@@ -28,6 +26,7 @@ from irc.compiled import Fused
 from irc.interpret import DTYPES, evaluate, grid
 from irc.measure import Timed, cotangents, threads_of_kernels, timed
 from irc.program import Program, Run
+from irc.runtime import cpu, libraries
 from irc.runtime.arrays import Array
 from irc.runtime.peak import Peak
 from irc.runtime.plan import Product
@@ -74,9 +73,9 @@ class Report:
 class Watched(Timed):
     """A library compiled with IRC_PROFILE, and what was counted: seconds of threads in each phase, and work."""
 
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        super().__init__(path, clock)
-        self._phases: Callable[..., None] = self._library.irc_phases
+    def __init__(self, library: cpu.Library, clock: Callable[[], float]) -> None:
+        super().__init__(library, clock)
+        self._phases: Callable[..., None] = library.code.irc_phases
         self._counted = (ctypes.c_double * len(PHASES))()
         self.phases = dict.fromkeys(PHASES, 0.0)
         self.idle = 0.0
@@ -144,13 +143,9 @@ def bench(
     plain = program.scheduled(schedule, known)
     library = timed(plain, sizes, clock)
     built = plain.built(sizes)
-    source = f"#define IRC_PROFILE\n{built.compiled.source}"
     compiled = built.compiled
-    _, _, directory = stored.kernels(
-        plain.text, known, plain.precision, lambda: (compiled, source), schedule, "profile"
-    )
     clocked = program.scheduled(schedule, known)
-    watched = Watched(directory / stored.LIBRARY, clock)
+    watched = Watched(libraries.compiled(f"#define IRC_PROFILE\n{compiled.source}"), clock)
     clocked.measured_through(sizes, watched)
 
     tiles = [k for k in built.kernels.values() if isinstance(k, TileKernel)]

@@ -7,31 +7,19 @@ kernel is called. What depends on entries is checked at every call: see contract
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, MutableMapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from irc.built import Built
 from irc.codegen.expr import loads
-from irc.codegen.kernel import Kernel, Storage
+from irc.codegen.kernel import Storage
 from irc.compiled import Compiled
 from irc.contract import check_accesses, check_facts
 from irc.interpret import interpret
 from irc.ir import Graph
-from irc.runtime import cpu
 from irc.runtime.arrays import Array, address, signature, take
-from irc.runtime.execute import Library, Prepared, direct
+from irc.runtime.execute import Prepared, direct
 
 BACKWARD_KEPT = 16  # layouts of cotangents
-
-
-@dataclass(frozen=True)
-class Built:
-    """Kernels for one choice of feature sizes, loaded."""
-
-    compiled: Compiled
-    library: Library | None  # None: the interpreter
-    directory: Path | None
-    kernels: Mapping[str, Kernel]
 
 
 class PreparedCall:
@@ -42,7 +30,7 @@ class PreparedCall:
     """
 
     def __init__(
-        self, graph: Graph, built: Built, storages: Mapping[str, Storage], given: Mapping[str, Any],
+        self, graph: Graph, built: Built[Compiled], storages: Mapping[str, Storage], given: Mapping[str, Any],
         taken: Mapping[str, Array], sizes: Mapping[str, int], threads: int,
     ) -> None:  # fmt: skip
         self.graph, self.built, self.sizes, self.threads = graph, built, dict(sizes), threads
@@ -56,7 +44,7 @@ class PreparedCall:
         self._tables = any(name in read and array.ndim for name, array in taken.items())
         self._scalars = tuple(name for name, array in taken.items() if name in read and not array.ndim)
         self._checked = self._values(taken)
-        by_address = isinstance(built.library, cpu.Library)  # others look at arrays
+        by_address = built.library is not None and built.library.by_address
         whole = {n for n in read if taken[n].ndim} if by_address else set(taken)
         for fused in (compiled.forward, compiled.backward) if by_address else ():
             whole |= set(taken) - direct(fused.plan) if fused is not None else set()
@@ -91,10 +79,12 @@ class PreparedCall:
         library, compiled = self.built.library, self.built.compiled
         if library is None:
             return interpret(compiled.forward_graph, arguments, self.sizes)
-        keep = keep and self.keeps
+        follows, keep = keep, keep and self.keeps
         prepared = self._forward.get(keep)
         if prepared is not None:
             return prepared.run(arguments)
+        if follows:  # kernels of the backward run may be compiled at the same time
+            library.load()
         plan, kernels = compiled.forward.plan, self.built.kernels
         arguments = self._arrays(arguments)
         prepared = Prepared(plan, library, kernels, arguments, self.sizes, self.threads, {}, keep)

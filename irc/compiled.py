@@ -9,6 +9,8 @@ from irc.ir import Graph, Input
 from irc.recompute import Choice
 from irc.runtime.plan import Plan, Release
 
+Parts = tuple[tuple[int, ...], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Precision:
@@ -33,7 +35,8 @@ class Fused:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Graphs, steps and the C++ of the kernels, forward and backward; `choice`: what a backward run computes again."""
+    """Graphs, steps and the C++ of the kernels, forward and backward; `choice`: what a backward run computes again;
+    `parts`: of the source, those that hold each run's kernels."""
 
     forward_graph: Graph
     backward_graph: Graph | None
@@ -41,11 +44,16 @@ class Compiled:
     backward: Fused | None
     choice: Choice | None
     source: str
+    parts: Parts
 
     @property
-    def kernels(self) -> tuple[Kernel, ...]:
-        """Those of both runs."""
-        return self.forward.kernels + (self.backward.kernels if self.backward is not None else ())
+    def name(self) -> str:
+        """The program's."""
+        return self.forward_graph.name
+
+    @property
+    def runs(self) -> tuple[Fused, ...]:
+        return (self.forward,) if self.backward is None else (self.forward, self.backward)
 
     @property
     def used_up(self) -> tuple[str, ...]:
@@ -58,11 +66,21 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A tangent graph, its steps (none for the interpreter) and the C++ of their kernels."""
+    """A tangent graph, its steps (none for the interpreter) and the C++ of their kernels; `parts` as of `Compiled`."""
 
     graph: Graph
     fused: Fused | None
     source: str
+    parts: Parts
+
+    @property
+    def name(self) -> str:
+        """The graph's."""
+        return self.graph.name
+
+    @property
+    def runs(self) -> tuple[Fused, ...]:
+        return () if self.fused is None else (self.fused,)
 
 
 def arguments(graph: Graph) -> tuple[Input, ...]:

@@ -5,36 +5,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from irc import stored
-from irc.codegen.kernel import Kernel, Storage
+from irc.built import Built, built
+from irc.codegen.kernel import Storage
 from irc.codegen.schedule import Schedule
 from irc.compiled import Derived
-from irc.cuda import emulate
 from irc.differentiate import differentiable
 from irc.error import InputError
 from irc.interpret import interpret
 from irc.ir import cotangent_name, shape
 from irc.runtime import cpu, machine
 from irc.runtime.arrays import Array, take
-from irc.runtime.execute import Library, run
+from irc.runtime.execute import run
 from irc.runtime.memory import allocate
 from irc.runtime.sizes import evaluate
 from irc.tangent import tangent_name
 
 if TYPE_CHECKING:
     from irc.program import Program
-
-
-@dataclass(frozen=True)
-class _Kernels:
-    """A derived graph, and its kernels loaded."""
-
-    derived: Derived
-    library: Library | None  # None: the interpreter
-    kernels: Mapping[str, Kernel]
 
 
 class Derivatives:
@@ -44,7 +33,7 @@ class Derivatives:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.graph = program.graph
-        self._made: dict[tuple[object, ...], _Kernels] = {}
+        self._made: dict[tuple[object, ...], Built[Derived]] = {}
         self._lock = threading.Lock()
 
     def jvp(
@@ -54,7 +43,7 @@ class Derivatives:
         moves = self._moves("tangent", tangents, inputs)
         made = self._kernels(False, moves, sizes)
         values = self._run(made, {**inputs, **moves}, sizes)
-        names = dict(made.derived.graph.outputs)
+        names = dict(made.compiled.graph.outputs)
         outputs = {n: values[names[n]] for n, _ in self.graph.outputs}
         return outputs, {n: values[names[tangent_name(n)]] for n in outputs if tangent_name(n) in names}
 
@@ -66,7 +55,7 @@ class Derivatives:
         moves = self._moves("vector", vectors, inputs)
         made = self._kernels(True, moves, sizes)
         values = self._run(made, {**inputs, **moves, **self._cotangents(made, cotangents, sizes)}, sizes)
-        return {public: values[name] for public, name in made.derived.graph.outputs}
+        return {public: values[name] for public, name in made.compiled.graph.outputs}
 
     def _moves(self, what: str, given: Mapping[str, Any], inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The tangents of inputs, by their names in the graph."""
@@ -81,17 +70,17 @@ class Derivatives:
                 found[tangent_name(name)] = _like(f"{what} of {name}", given[name], storage, inputs[name].shape)
         return found
 
-    def _cotangents(self, made: _Kernels, given: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Array]:
+    def _cotangents(self, made: Built[Derived], given: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Array]:
         """The cotangents that the graph takes; one missing is zero."""
         public = dict(self.graph.outputs)
         for name in given:
             if name not in public:
                 raise InputError(f"{name}: no output of that name; the outputs are {', '.join(public)}")
-        fused = made.derived.fused
+        fused = made.compiled.fused
         stored = {t.name: t.storage for t in fused.plan.tensors} if fused else {}
         found = {}
         for name, node in public.items():
-            if (own := cotangent_name(name)) in made.derived.graph.by_name:
+            if (own := cotangent_name(name)) in made.compiled.graph.by_name:
                 storage = stored.get(own, self.program.precision.storage)
                 dims = tuple(evaluate(e, sizes) for e in shape(self.graph[node]))
                 if given.get(name) is None:
@@ -100,44 +89,30 @@ class Derivatives:
                     found[own] = _like(f"cotangent of {name}", given[name], storage, dims)
         return found
 
-    def _kernels(self, second_order: bool, moves: Mapping[str, Array], sizes: Mapping[str, int]) -> _Kernels:
+    def _kernels(self, second_order: bool, moves: Mapping[str, Array], sizes: Mapping[str, int]) -> Built[Derived]:
         """Those for a choice of inputs that move, compiled if they are new."""
         program = self.program
         along = tuple(n for n in differentiable(self.graph) if tangent_name(n) in moves)
         known = {**program.fixed, **{name: sizes[name] for name in program.features}}
         key = (second_order, along, tuple(known.items()))
-        schedule = Schedule(machine.caches())
+        what = " ".join(("hvp" if second_order else "jvp", *along))
 
-        def derived(schedule: Schedule | None) -> Derived:
-            from irc.pipeline import tangents  # not needed, nor its imports, for kernels that are stored
+        def build(schedule: Schedule | None) -> Derived:
+            from irc.pipeline import tangents  # not needed, nor its imports, for what is stored
 
             return tangents(self.graph, program.text, known, program.precision, along, second_order, schedule)
 
-        def with_text() -> tuple[Derived, str]:
-            made = derived(schedule)
-            return made, made.source
-
         with self._lock:
-            if key not in self._made and program.target == "reference":
-                self._made[key] = _Kernels(derived(None), None, {})
-            elif key not in self._made and program.target == "emulator":
-                made = derived(Schedule())
-                assert made.fused is not None
-                kernels = made.fused.kernels
-                source, emulated = emulate(kernels, self.graph.name, program.text.text)
-                self._made[key] = _Kernels(replace(made, source=source), emulated, {k.name: k for k in kernels})
-            elif key not in self._made:
-                what = " ".join(("hvp" if second_order else "jvp", *along))
-                found, library, _ = stored.kernels(program.text, known, program.precision, with_text, schedule, what)
-                assert isinstance(found, Derived) and found.fused is not None
-                self._made[key] = _Kernels(found, library, {k.name: k for k in found.fused.kernels})
+            if key not in self._made:
+                schedule = Schedule(machine.caches())
+                self._made[key] = built(program.target, program.text, known, program.precision, schedule, what, build)
             return self._made[key]
 
-    def _run(self, made: _Kernels, tensors: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
+    def _run(self, made: Built[Derived], tensors: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         """The outputs, by the names of the graph."""
-        if made.library is None or made.derived.fused is None:
-            return interpret(made.derived.graph, tensors, sizes)
-        return run(made.derived.fused.plan, made.library, made.kernels, tensors, sizes, cpu.threads())
+        if made.library is None or made.compiled.fused is None:
+            return interpret(made.compiled.graph, tensors, sizes)
+        return run(made.compiled.fused.plan, made.library, made.kernels, tensors, sizes, cpu.threads())
 
 
 def _like(what: str, value: object, storage: Storage, dims: tuple[int, ...]) -> Array:

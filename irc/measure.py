@@ -5,34 +5,35 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from irc import stored
 from irc.codegen.expr import Kind
 from irc.codegen.kernel import Kernel
 from irc.compiled import arguments
 from irc.error import InputError
 from irc.interpret import complete_sizes, size_value
 from irc.program import Program
-from irc.runtime import cpu
 from irc.runtime.arrays import DTYPE, Array
+from irc.runtime.execute import Library
 
 
-class Timed(cpu.Library):
-    """A library that adds up the seconds in each kernel, on a clock of choice, until they are taken."""
+class Timed:
+    """A library through which calls go to another: it adds up the seconds in each kernel, on a clock of choice, until
+    they are taken."""
 
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        super().__init__(path)
+    def __init__(self, library: Library, clock: Callable[[], float]) -> None:
+        self.by_address = library.by_address
+        self.load = library.load
         self.clock = clock
+        self._bound = library.bound
         self._seconds: dict[str, float] = {}
 
     def bound(
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
     ) -> Callable[[Mapping[str, Any]], None]:
-        run = super().bound(kernel, tensors, sizes, threads)
+        run = self._bound(kernel, tensors, sizes, threads)
 
         def call(tensors: Mapping[str, Any]) -> None:
             start = self.clock()
@@ -49,10 +50,10 @@ class Timed(cpu.Library):
 
 def timed(program: Program, sizes: Mapping[str, int], clock: Callable[[], float]) -> Timed:
     """Let the program's calls of these sizes go through a timed library. Raises InputError for the interpreter."""
-    directory = program.built(sizes).directory
-    if directory is None:
+    watched = program.built(sizes).library
+    if watched is None:
         raise InputError(f"target {program.target!r} has no kernels to measure")
-    library = Timed(directory / stored.LIBRARY, clock)
+    library = Timed(watched, clock)
     program.measured_through(sizes, library)
     return library
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from irc.arrange import arrange, arrange_both
 from irc.build import build
 from irc.codegen.kernel import Storage
-from irc.codegen.render import render
+from irc.codegen.render import render_runs
 from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Derived, Fused, Precision
 from irc.differentiate import differentiable, differentiate
@@ -57,7 +57,7 @@ def back(
         backward_graph = traced("differentiate", lambda: differentiate(forward_graph))
         verify(backward_graph)
     if schedule is None:
-        return Compiled(forward_graph, backward_graph, NO_STEPS, NO_STEPS if backward_graph else None, None, "")
+        return Compiled(forward_graph, backward_graph, NO_STEPS, NO_STEPS if backward_graph else None, None, "", ())
     try:
         return _steps(forward_graph, backward_graph, source, precision, schedule)
     except NotFusible as reason:
@@ -88,9 +88,9 @@ def _steps(
         backward = traced("fuse backward", partial(fuse, backward_graph, precision, (), made))
         both = partial(arrange_both, forward, backward, forward_graph, backward_graph)
         forward, backward, choice = traced("arrange", both)
-    kernels = forward.kernels + (backward.kernels if backward else ())
-    text = traced("render", lambda: render(kernels, forward_graph.name, source.text, schedule=schedule))
-    return Compiled(forward_graph, backward_graph, forward, backward, choice, text)
+    runs = (forward.kernels,) if backward is None else (forward.kernels, backward.kernels)
+    text, parts = traced("render", lambda: render_runs(runs, forward_graph.name, source.text, schedule))
+    return Compiled(forward_graph, backward_graph, forward, backward, choice, text, parts)
 
 
 def tangents(
@@ -103,7 +103,7 @@ def tangents(
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)
     if schedule is None:
-        return Derived(made, None, "")
+        return Derived(made, None, "", ())
     known: dict[str, Storage] = {}  # cotangents and tangents have the element types of their outputs
     try:
         stored = {t.name: t.storage for t in fuse(forward, precision).plan.tensors}
@@ -112,9 +112,8 @@ def tangents(
         steps = arrange(traced("fuse", lambda: fuse(made, precision, (), known)))
     except NotFusible as reason:
         raise _unfused(graph, "second derivatives" if second_order else "tangents", reason) from reason
-    return Derived(
-        made, steps, traced("render", lambda: render(steps.kernels, made.name, source.text, schedule=schedule))
-    )
+    text, parts = traced("render", lambda: render_runs((steps.kernels,), made.name, source.text, schedule))
+    return Derived(made, steps, text, parts)
 
 
 def traced(name: str, run: Callable[[], T]) -> T:

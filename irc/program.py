@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from irc import stored, tuned
-from irc.calls import Built, PreparedCall
+from irc import tuned
+from irc.built import Built, built
+from irc.calls import PreparedCall
 from irc.codegen.expr import Kind
 from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Precision, arguments
 from irc.contract import check_accesses, check_facts
-from irc.cuda import emulate
 from irc.error import InputError, SpecWarning
 from irc.grammar.source import Source
 from irc.ir import Graph, Input, cotangent_name
@@ -64,7 +64,7 @@ class Program:
         for finding in graph.warnings:
             warnings.warn(finding.render(), SpecWarning, stacklevel=3)  # at the caller of `compile`
         self.features = feature_sizes(specialise(graph, sizes))
-        self._built: dict[tuple[int, ...], Built] = {}
+        self._built: dict[tuple[int, ...], Built[Compiled]] = {}
         self._lock = threading.Lock()
         self._arguments = [(n.name, self.storage(n)) for n in arguments(graph)]
         self._prepared: OrderedDict[Hashable, PreparedCall] = OrderedDict()
@@ -74,7 +74,7 @@ class Program:
 
     # what was compiled
 
-    def built(self, sizes: Mapping[str, int]) -> Built:
+    def built(self, sizes: Mapping[str, int]) -> Built[Compiled]:
         """The kernels for these sizes, compiled if they are new."""
         key = tuple(sizes[name] for name in self.features)
         with self._lock:
@@ -82,26 +82,13 @@ class Program:
                 self._built[key] = self._build({**self.fixed, **dict(zip(self.features, key, strict=True))})
             return self._built[key]
 
-    def _build(self, sizes: Mapping[str, int]) -> Built:
-        def compiled(schedule: Schedule | None) -> Compiled:
-            from irc.pipeline import back  # not needed, nor its imports, for kernels that are stored
+    def _build(self, sizes: Mapping[str, int]) -> Built[Compiled]:
+        def build(schedule: Schedule | None) -> Compiled:
+            from irc.pipeline import back  # not needed, nor its imports, for what is stored
 
             return back(self.graph, self.text, sizes, self.precision, schedule)
 
-        def with_text() -> tuple[Compiled, str]:
-            made = compiled(schedule)
-            return made, made.source
-
-        if self.target == "reference":
-            return Built(compiled(None), None, None, {})
-        if self.target == "emulator":
-            found = compiled(Schedule())
-            source, emulated = emulate(found.kernels, self.graph.name, self.text.text)
-            return Built(replace(found, source=source), emulated, None, {k.name: k for k in found.kernels})
-        schedule = self.schedule(sizes)
-        stored_one, library, directory = stored.kernels(self.text, sizes, self.precision, with_text, schedule)
-        assert isinstance(stored_one, Compiled)
-        return Built(stored_one, library, directory, {k.name: k for k in stored_one.kernels})
+        return built(self.target, self.text, sizes, self.precision, self.schedule(sizes), "runs", build)
 
     def schedule(self, sizes: Mapping[str, int]) -> Schedule:
         """The tiles of kernels compiled for these sizes: as given, else as `irc tune` has stored them."""
@@ -127,7 +114,7 @@ class Program:
         with self._lock:
             self._prepared.clear()
 
-    def _latest(self) -> Built:
+    def _latest(self) -> Built[Compiled]:
         if not self._built:
             names = ", ".join(self.features)
             raise InputError(f"the kernels depend on {names}: give sizes to compile for, or call the program first")

@@ -1,6 +1,7 @@
-"""Results of the compiler kept across processes: graphs and verdicts by text, kernels by sizes and precision too.
+"""Results of our passes kept across processes: graphs and verdicts by text, steps and sources by sizes and precision
+too. What the C++ compiler makes of a source is kept by `runtime/libraries.py`.
 
-An entry is only as good as the compiler that made it, so the key holds a fingerprint of the compiler's own files.
+An entry is only as good as the passes that made it, so the key holds a fingerprint of their files.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from irc.codegen.schedule import Schedule
 from irc.compiled import Precision
@@ -16,10 +18,10 @@ from irc.grammar.source import Source
 from irc.ir import Graph
 from irc.proof.verdict import Verdict
 from irc.runtime import cache as store
-from irc.runtime import cpu, toolchain
 
 Proved = tuple[Graph, tuple[Verdict, ...]]
-GRAPH, COMPILED, LIBRARY = "graph.pickle", "compiled.pickle", "kernels.so"
+Result = TypeVar("Result")
+GRAPH, COMPILED = "graph.pickle", "compiled.pickle"
 
 
 @cache
@@ -43,21 +45,14 @@ def front(source: Source, build: Callable[[], Proved]) -> Proved:
     return graph, verdicts
 
 
-def kernels(
-    source: Source, sizes: Mapping[str, int], precision: Precision, build: Callable[[], tuple[object, str]],
-    schedule: Schedule, what: str = "kernels",
-) -> tuple[object, cpu.Library, Path]:  # fmt: skip
-    """What `build` makes (a result, and the C++ of its kernels) with the loaded library, and where they lie. `what`
-    tells apart the results for one text."""
-    tools = toolchain.find()
+def compiled(
+    source: Source, sizes: Mapping[str, int], precision: Precision, schedule: Schedule, what: str,
+    build: Callable[[Schedule], Result],
+) -> Result:  # fmt: skip
+    """What `build` makes for a schedule. `what` tells apart the results for one text."""
 
     def write(directory: Path) -> None:
-        from rich.console import Console
-
-        with Console(stderr=True).status(f"compiling the kernels of {source.name}"):  # on a terminal alone
-            compiled, text = build()
-            toolchain.compile(text, directory / LIBRARY, tools)
-        (directory / COMPILED).write_bytes(pickle.dumps(compiled))
+        (directory / COMPILED).write_bytes(pickle.dumps(build(schedule)))
 
     parts = (
         what,
@@ -68,6 +63,5 @@ def kernels(
         repr(schedule),
         fingerprint(),
     )
-    directory = store.get_or_build(store.key(parts, tools.flags, tools.version), write)
-    compiled = pickle.loads((directory / COMPILED).read_bytes())
-    return compiled, cpu.Library(directory / LIBRARY), directory
+    found: Result = pickle.loads((store.get_or_build(store.key(parts), write) / COMPILED).read_bytes())
+    return found

@@ -35,13 +35,18 @@ def threads() -> int:
 
 
 class Library:
-    """A loaded shared library. Safe to call from many threads at once: nothing that a call changes is shared."""
+    """A shared library, loaded as `code`. Safe to call from many threads at once: no call changes what is shared."""
+
+    by_address = True
 
     def __init__(self, path: Path) -> None:
         try:
-            self._library = ctypes.CDLL(str(path))
+            self.code = ctypes.CDLL(str(path))
         except OSError as error:
             raise ToolchainError(f"the compiled library cannot be loaded: {error}") from error
+
+    def load(self) -> None:
+        """It is."""
 
     def call(self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int) -> None:
         """Run one kernel over the tensors and sizes that its declaration names, on at most `threads` threads."""
@@ -53,7 +58,7 @@ class Library:
         """The kernel for sizes, threads and the layouts of these tensors: a function of tensors in just those layouts,
         which are not checked again. They may be of any library whose addresses `arrays.address` tells."""
         try:
-            code: Callable[..., None] = getattr(self._library, kernel.name)
+            code: Callable[..., None] = getattr(self.code, kernel.name)
         except AttributeError as error:
             raise ValueError(f"kernel {kernel.name} is not in the compiled library") from error
         code.argtypes = (ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)  # type: ignore[attr-defined]

@@ -16,7 +16,15 @@ from irc.runtime.sizes import evaluate
 
 
 class Library(Protocol):
-    """What a plan needs of compiled kernels; `runtime.cpu.Library` is one."""
+    """What a plan needs of compiled kernels; `runtime.cpu.Library` is one.
+
+    by_address: of a tensor that kernels alone read, it needs no more than something that has its address.
+    """
+
+    by_address: bool
+
+    def load(self) -> None:
+        """Get ready for every kernel at once, rather than for each as it is bound."""
 
     def bound(
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int

@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +25,6 @@ from pathlib import Path
 from irc.runtime import cache
 from irc.runtime.errors import ToolchainError
 
-PARTS = 2  # as the source has them
 CANDIDATES = ("g++", "c++", "clang++")
 FLAGS = (
     "-std=c++17",
@@ -90,9 +90,9 @@ def _version(command: tuple[str, ...]) -> str:
     return next(iter(done.stdout.splitlines()), "unknown").strip()
 
 
-def compile(source: str, output: Path, toolchain: Toolchain | None = None) -> None:
+def compile(source: str, output: Path, toolchain: Toolchain | None = None, parts: Sequence[int] = ()) -> None:
     """Compile C++ source to a shared library. The source stays beside it, under the name of the library with `.cpp`.
-    Source that asks for IRC_PART is compiled in PARTS at the same time, where there are processors for them.
+    parts: compile these alone, each with IRC_PART defined as its number, and at the same time; else the whole.
 
     Raises ToolchainError with the compiler's first errors and the place of the source, which is then kept
     in the cache directory under `failed`.
@@ -101,7 +101,6 @@ def compile(source: str, output: Path, toolchain: Toolchain | None = None) -> No
     text = output.with_suffix(".cpp")
     text.write_text(source, encoding="utf-8")
     flags = chosen.flags
-    parts = PARTS if "IRC_PART" in source and (os.cpu_count() or 1) >= PARTS else 1
     headers = _headers(source)
 
     def build() -> subprocess.CompletedProcess[str]:
@@ -119,20 +118,22 @@ def compile(source: str, output: Path, toolchain: Toolchain | None = None) -> No
         raise ToolchainError(f"the C++ compiler refused the generated source, kept in {kept}\n{said}\n  run: {command}")
 
 
-def _build(command: tuple[str, ...], text: Path, output: Path, parts: int) -> subprocess.CompletedProcess[str]:
+def _build(
+    command: tuple[str, ...], text: Path, output: Path, parts: Sequence[int]
+) -> subprocess.CompletedProcess[str]:
     """A library of the source: what the first step that fails says, or the last."""
-    if parts == 1:
-        return _start((*command, str(text), "-o", str(output)))
-    objects = [output.with_suffix(f".{part}.o") for part in range(parts)]
+    if len(parts) < 2:
+        return _start((*command, *[f"-DIRC_PART={part}" for part in parts], str(text), "-o", str(output)))
+    objects = {part: output.with_suffix(f".{part}.o") for part in parts}
 
     def compiled(part: int) -> subprocess.CompletedProcess[str]:
         return _start((*command, f"-DIRC_PART={part}", "-c", str(text), "-o", str(objects[part])))
 
-    with ThreadPoolExecutor(parts) as pool:
-        done = list(pool.map(compiled, range(parts)))
+    with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
+        done = list(pool.map(compiled, parts))
     failed = next((d for d in done if d.returncode != 0), None)
-    linked = failed or _start((*command, *map(str, objects), "-o", str(output)))
-    for path in objects:
+    linked = failed or _start((*command, *map(str, objects.values()), "-o", str(output)))
+    for path in objects.values():
         path.unlink(missing_ok=True)
     return linked
 

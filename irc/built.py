@@ -1,0 +1,46 @@
+"""What a compilation yields with its kernels loaded, on each target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from irc import stored
+from irc.codegen.kernel import Kernel
+from irc.codegen.schedule import Schedule
+from irc.compiled import Compiled, Derived, Precision
+from irc.cuda import emulate
+from irc.grammar.source import Source
+from irc.runtime.execute import Library
+from irc.runtime.libraries import Libraries
+
+Result = TypeVar("Result", Compiled, Derived)
+
+
+@dataclass(frozen=True)
+class Built(Generic[Result]):
+    """A result for one choice of feature sizes, and its kernels by name."""
+
+    compiled: Result
+    library: Library | None  # None: the interpreter
+    kernels: Mapping[str, Kernel]
+
+
+def built(
+    target: str, source: Source, sizes: Mapping[str, int], precision: Precision, schedule: Schedule, what: str,
+    build: Callable[[Schedule | None], Result],
+) -> Built[Result]:  # fmt: skip
+    """What `build` makes in tiles of a schedule (None: for the interpreter), and a library of its kernels. `what` tells
+    apart the results for one text. Raises ToolchainError, or what `build` and `emulate` do."""
+    if target == "reference":
+        return Built(build(None), None, {})
+    if target == "emulator":
+        made = build(Schedule())
+        kernels = tuple(kernel for run in made.runs for kernel in run.kernels)
+        text, library = emulate(kernels, made.name, source.text)
+        return Built(replace(made, source=text), library, {k.name: k for k in kernels})
+    found = stored.compiled(source, sizes, precision, schedule, what, build)
+    runs = [(run.kernels, parts) for run, parts in zip(found.runs, found.parts, strict=True)]
+    libraries = Libraries(source.name, found.source, runs)
+    return Built(found, libraries, {k.name: k for run in found.runs for k in run.kernels})
