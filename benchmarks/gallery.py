@@ -2,11 +2,12 @@
 
 Prints a line a program and element type. `forward` and `backward` are the largest relative L2 distance of outputs and
 gradients from the interpreter (of a gradient, to a tenth of the largest gradient's norm at least). `cold` is what
-compiling takes in a new process: wall time, and processor time of the process and the C++ compiler together, with the
-compiler's part. The system's headers have been compiled before, as they are once on a machine; the first line says what
-a program takes that finds an empty cache. `warm` is processor time in another process, with the cache that the first
-left: of importing what is needed of irc (numpy is there), and of compiling. `pairs` names tensors of the plans that
-have both a query and a key index: only gradients of arguments may. Every program has a width of 64.
+compiling takes in a new process: wall time for a call without gradients, wall time for both runs one after another, and
+for these the processor time of the process and the C++ compiler together, with the compiler's part. The system's
+headers have been compiled before, as they are once on a machine; the first line says what a program takes that finds an
+empty cache. `warm` is processor time in another process, with the cache that the first left: of importing what is
+needed of irc (numpy is there), and of compiling. `pairs` names tensors of the plans that have both a query and a key
+index: only gradients of arguments may. Every program has a width of 64.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def main() -> None:
         print(json.dumps(measured(given.programs[0], given.dtype[0], **json.loads(given.child))))
         return
     programs = given.programs or [p for part in FOLDERS for p in sorted((FOLDER / part).glob("*.attn"))]
-    print(f"{'program':30} dtype  forward backward  cold: wall s, cpu s, C++ s  warm: import ms, compile ms  pairs")
+    print(
+        f"{'program':30} dtype  forward backward  cold: forward s, both s, cpu s, C++ s  warm: import ms, compile ms  pairs"
+    )
     with tempfile.TemporaryDirectory() as cache:
         print(line(FOLDER / "causal.attn", "f64", cache), flush=True)
         for path in programs:
@@ -61,7 +64,7 @@ def line(path: Path, dtype: str, cache: str) -> str:
     name = f"{path.parent.name}/{path.stem}".removeprefix("examples/")
     return (
         f"{name:30} {dtype:5} {cold['forward']:8.1e} {cold['backward']:8.1e}"
-        f"        {cold['wall']:5.1f}  {cold['cpu']:5.2f}  {cold['compiler']:5.2f}"
+        f"           {cold['first']:5.1f}   {cold['wall']:5.1f}  {cold['cpu']:5.2f}  {cold['compiler']:5.2f}"
         f"           {1e3 * warm['imports']:5.0f} {1e3 * warm['cpu']:5.0f}         {', '.join(cold['pairs']) or '-'}"
     )
 
@@ -84,8 +87,11 @@ def measured(path: Path, dtype: str, untold: dict[str, int], sizes: dict[str, in
     before = used()
     program = irc.compile(path, sizes=untold, dtype=dtype)
     built = program.built({name: sizes[name] for name in program.features})
+    built.library.load((0,))
+    first = time.perf_counter() - before["wall"]
+    built.library.load()
     after = used()
-    found: dict[str, Any] = {key: after[key] - before[key] for key in before}
+    found: dict[str, Any] = {"first": first} | {key: after[key] - before[key] for key in before}
     found["imports"] = before["cpu"] - start["cpu"]
     if cold:
         reference = irc.compile(path, sizes=untold, target="reference")

@@ -47,14 +47,15 @@ def in_source(pattern: str, replacement: str) -> Plant:
     """The generated C++, a regular expression replaced wherever it matches, before it is compiled."""
 
     def plant(monkeypatch: pytest.MonkeyPatch, hits: list[str]) -> None:
-        honest = pipeline.render
+        honest = pipeline.render_runs
 
-        def broken(*given: Any, **named: Any) -> str:
-            text, count = re.subn(pattern, replacement, honest(*given, **named))
+        def broken(*given: Any, **named: Any) -> Any:
+            text, parts = honest(*given, **named)
+            text, count = re.subn(pattern, replacement, text)
             hits.extend([pattern] * count)
-            return text
+            return text, parts
 
-        monkeypatch.setattr(pipeline, "render", broken)
+        monkeypatch.setattr(pipeline, "render_runs", broken)
 
     return plant
 
