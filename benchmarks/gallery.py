@@ -43,7 +43,8 @@ def main() -> None:
         return
     programs = given.programs or [p for part in FOLDERS for p in sorted((FOLDER / part).glob("*.attn"))]
     print(
-        f"{'program':30} dtype  forward backward  cold: forward s, both s, cpu s, C++ s  warm: import ms, compile ms  pairs"
+        f"{'program':30} dtype  forward backward  "
+        "cold: forward s, both s, cpu s, C++ s  warm: import ms, compile ms  pairs"
     )
     with tempfile.TemporaryDirectory() as cache:
         print(line(FOLDER / "causal.attn", "f64", cache), flush=True)

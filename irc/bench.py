@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,8 @@ def bench(
     built = plain.built(sizes)
     compiled = built.compiled
     clocked = program.scheduled(schedule, known)
-    watched = Watched(libraries.compiled(f"#define IRC_PROFILE\n{compiled.source}"), clock)
+    source, parts = f"#define IRC_PROFILE\n{compiled.source}", tuple(chain.from_iterable(compiled.parts))
+    watched = Watched(libraries.compiled(source, parts), clock)
     clocked.measured_through(sizes, watched)
 
     tiles = [k for k in built.kernels.values() if isinstance(k, TileKernel)]

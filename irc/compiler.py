@@ -34,8 +34,8 @@ def compile(
     accept: str | Iterable[str] = (),
     schedule: Schedule | None = None,
 ) -> Program:
-    """Compile an attention program. Its C++ is compiled when it is first wanted, and kept on disk: by a call the forward
-    kernels, by `Program.forward` those of both runs.
+    """Compile an attention program. Its C++ is compiled when it is first wanted, and kept on disk: the forward kernels
+    by a call, those of both runs by `Program.forward`.
 
     program: a path, or the text itself. sizes: sizes to fix now; the others are inferred by each call.
     dtype: storage of floating tensors; arithmetic is f32 (f64 for f64). target: "cpu", "emulator" (CUDA kernels run
