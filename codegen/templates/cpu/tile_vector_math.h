@@ -167,10 +167,11 @@ template <class V, class = if_real_vector<V>> IRC_INLINE V sigmoid(V x) {
   return select(x < 0, small, splat<V>(1)) / (1 + small);
 }
 
-// A quotient of polynomials of least relative error (2e-8) up to 9, beyond which a float of tanh is 1; doubles away from
-// zero by exp, near it by the continued fraction of Lambert, which keeps the relative precision.
+// A quotient of polynomials of least relative error (2e-8) up to 9, beyond which a float of tanh is 1: the quotient has
+// passed 1 before 9.5, and is cut there. It has to be 1 exactly, because a derivative, 1 - tanh^2, may be multiplied by x.
+// Doubles away from zero by exp, near it by the continued fraction of Lambert, which keeps the relative precision.
 IRC_INLINE VecF tanh(VecF x) {
-  x = fast_max(fast_min(x, splat<VecF>(9.0f)), splat<VecF>(-9.0f));
+  x = fast_max(fast_min(x, splat<VecF>(9.5f)), splat<VecF>(-9.5f));
   const VecF y = x * x;
   VecF above = 2.06090008e-5f + y * 1.33543505e-8f;
   above = 0.00349558308f + y * above;
@@ -180,7 +181,7 @@ IRC_INLINE VecF tanh(VecF x) {
   below = 0.0258769635f + y * below;
   below = 0.467143357f + y * below;
   below = 1.0f + y * below;
-  return x * above * reciprocal(below);
+  return fast_max(fast_min(x * above * reciprocal(below), splat<VecF>(1.0f)), splat<VecF>(-1.0f));
 }
 IRC_INLINE VecD tanh(VecD x) {
   VecD size = irc::abs(x), decay = irc::exp(-2 * size), far = (1 - decay) / (1 + decay), y = x * x;
