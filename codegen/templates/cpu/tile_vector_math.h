@@ -106,6 +106,13 @@ IRC_INLINE VecF reciprocal(VecF x) {
 // Not inlined: what takes many instructions. A tile's block has a copy of each expression for each of its registers.
 #define IRC_APART __attribute__((noinline))
 
+// shift / log2(e) + log_total is a logsumexp: what `lse`, its float, lacks where a logit in powers of two has lse log2(e)
+// subtracted, as a float too. That product is rounded apart: fused with the sum it would be another.
+template <class V> IRC_APART V rounded_product(V x, V y) { return x * y; }
+template <class V> IRC_INLINE V remainder(V shift, V log_total, V lse) {
+  return (shift - rounded_product(lse, V{} + 1.44269504f)) * 0.693147181f + log_total;
+}
+
 // A function of the standard library, lane by lane.
 template <class V, class F> IRC_APART V each_lane(V x, F function) {
   V result;
