@@ -36,7 +36,7 @@ def test_few_rows_agree_with_the_interpreter(name: str, rows: int) -> None:
 @pytest.mark.parametrize("rows", [1, 2, 5, 16, 17])
 @pytest.mark.parametrize("name", ["soft cap", "slopes"])
 def test_gradients_of_small_caps_and_of_steep_slopes(name: str, rows: int) -> None:
-    """Scores of some hundreds, and caps of 0.01: the bound of other programs holds, which PyTorch in f32 attains too."""
+    """Scores of some hundreds, and caps of 0.01: the bound of other programs, which PyTorch in f32 keeps too."""
     rng = np.random.default_rng(rows)
     program = irc.compile(text(name), target="reference")
     for keys in (1, 63, 64, 203):
