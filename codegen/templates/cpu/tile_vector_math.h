@@ -175,10 +175,10 @@ template <class V, class = if_real_vector<V>> IRC_INLINE V sigmoid(V x) {
 }
 
 // A quotient of polynomials of least relative error (2e-8) up to 9, beyond which a float of tanh is 1: the quotient has
-// passed 1 before 9.5, and is cut there. It has to be 1 exactly, because a derivative, 1 - tanh^2, may be multiplied by x.
+// passed 1 before 9.6, and is cut there. It has to be 1 exactly, because a derivative, 1 - tanh^2, may be multiplied by x.
 // Doubles away from zero by exp, near it by the continued fraction of Lambert, which keeps the relative precision.
 IRC_INLINE VecF tanh(VecF x) {
-  x = fast_max(fast_min(x, splat<VecF>(9.5f)), splat<VecF>(-9.5f));
+  x = fast_max(fast_min(x, splat<VecF>(9.6f)), splat<VecF>(-9.6f));
   const VecF y = x * x;
   VecF above = 2.06090008e-5f + y * 1.33543505e-8f;
   above = 0.00349558308f + y * above;
