@@ -270,6 +270,7 @@ def _tile_launch(kernel: TileKernel, name: str) -> Launch:
             "init": print_scalar(softmax.init) if softmax.init is not None else "",
             "lse": loops.lvalue(softmax.lse) if softmax.lse is not None else "",
             "max": loops.lvalue(softmax.max) if softmax.max is not None else "",
+            "remainder": loops.lvalue(softmax.remainder) if softmax.remainder is not None else "",
         },
     )
     tasks = op("mul", size(kernel.batch), chunks if elements else row_tiles)

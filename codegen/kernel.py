@@ -116,13 +116,16 @@ class InnerSum:
 class OnlineSoftmax:
     """weight[i, j] = exp(score - lse_i) over the supported j, running (Milakov & Gimelshein 2018). `init`: one more
     logit a row (not a key). Row products and row sums that follow and use `weight` are rescaled as the maximum moves.
-    A row with no supported j and no init: weights 0, lse -inf, max -inf. Row order only. At most one a kernel."""
+    A row with no supported j and no init: weights 0, lse -inf, max -inf. Row order only. At most one a kernel.
+    `remainder` is what lse, once rounded, lacks where kernels of the same target compute weights from it again, as
+    exp((score - lse) - remainder)."""
 
     score: Expr
     weight: str
     init: Expr | None
     lse: Target | None
     max: Target | None
+    remainder: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ class SoftmaxText:
     init: str | None
     lse: str | None
     max: str | None
+    remainder: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,4 +396,5 @@ def _softmax_text(step: OnlineSoftmax, logit: str, hoists: Hoists) -> SoftmaxTex
         init=print_scalar(step.init) if step.init is not None else None,
         lse=_target(step.lse) if step.lse is not None else None,
         max=_target(step.max) if step.max is not None else None,
+        remainder=_target(step.remainder) if step.remainder is not None else None,
     )

@@ -37,8 +37,9 @@ def _defined_again(graph: Graph, backward_graph: Graph) -> tuple[str, ...]:
 
 def _is_large(graph: Graph, name: str) -> bool:
     """Whether a saved tensor is the run's own and more than a number a row."""
-    node = graph[name]
-    return name not in dict(graph.outputs).values() and not (isinstance(node, Reduce) and node.op != "sum")
+    node = graph.by_name.get(name)  # none: the remainder of a logsumexp
+    statistic = node is None or (isinstance(node, Reduce) and node.op != "sum")
+    return name not in dict(graph.outputs).values() and not statistic
 
 
 def _in_memory(fused: Fused, used_up: Collection[str], whole: Collection[str]) -> Fused:

@@ -30,6 +30,7 @@ from irc.ir import (
     position,
     shape,
 )
+from irc.remainder import remainder_name
 from irc.runtime.plan import Allocate, Call, Operand, Plan, PlanTensor, Product, Step, SumChunks, View
 from irc.simplify import factors, times_all
 from irc.size import equal
@@ -351,7 +352,10 @@ class _Fuser:
         maximum = None
         if first.op == "logsumexp":
             maximum = next((n for n in group if n.op == "max" and n.body == first.body), None)
-            builder.softmax(first, online or f"{first.name}.unused", maximum)
+            remainder = next((n for n in self.saved if n == remainder_name(first.name)), None)
+            if remainder:
+                self.declare(remainder, shape(first), self.precision.arithmetic)
+            builder.softmax(first, online or f"{first.name}.unused", maximum, remainder)
         for node in group:
             if (node is not first and node is not maximum) or node.op == "sum":
                 builder.sink(node)

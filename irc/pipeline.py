@@ -22,6 +22,7 @@ from irc.grammar.diagnostic import SyntaxErrors
 from irc.grammar.parser import parse
 from irc.grammar.source import Source
 from irc.ir import Graph, cotangent_name
+from irc.remainder import with_remainders
 from irc.runtime.plan import Plan
 from irc.simplify import simplify
 from irc.specialise import specialise
@@ -74,6 +75,9 @@ def _unfused(graph: Graph, what: str, reason: NotFusible) -> Error:
 def _steps(
     forward_graph: Graph, backward_graph: Graph | None, source: Source, precision: Precision, schedule: Schedule
 ) -> Compiled:
+    if backward_graph and precision.storage == "f32":  # fewer bits round more than this is about
+        backward_graph = traced("remainder", partial(with_remainders, backward_graph, forward_graph))
+        verify(backward_graph)
     saved = tuple(n.name for n in backward_graph.inputs if n.role == "saved") if backward_graph else ()
     forward = traced("fuse", lambda: fuse(forward_graph, precision, saved))
     backward, choice = None, None

@@ -208,12 +208,14 @@ class Builder:
         self.body.append(Value(name, self.local(whole), self.frame.support is not None))
         return name
 
-    def softmax(self, node: Reduce, weight: str, maximum: Reduce | None) -> None:
-        """Add the running softmax whose logsumexp the node is."""
+    def softmax(self, node: Reduce, weight: str, maximum: Reduce | None, remainder: str | None) -> None:
+        """Add the running softmax whose logsumexp the node is; `remainder` names the tensor of what it leaves out."""
         self.need(node.body)
         self.done.add(weight)
-        where = [Target(n.name, position(n.axes, n.groups)) if n else None for n in (node, maximum)]
-        self.body.append(OnlineSoftmax(self.local(node.body), self.name(weight), node.init, where[0], where[1]))
+        at = position(node.axes, node.groups)
+        lse, rest = Target(node.name, at), Target(remainder, at) if remainder else None
+        most = Target(maximum.name, position(maximum.axes, maximum.groups)) if maximum else None
+        self.body.append(OnlineSoftmax(self.local(node.body), self.name(weight), node.init, lse, most, rest))
 
     def accumulate(self, name: str, over: tuple[Axis, ...], at: tuple[Expr, ...], body: Expr) -> None:
         """Add a sum into elements that depend on both sides."""

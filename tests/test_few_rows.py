@@ -33,6 +33,17 @@ def test_few_rows_agree_with_the_interpreter(name: str, rows: int) -> None:
         both(text(name), arrays(irc.compile(text(name)), of, rng), "f32", rng)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5, 16, 17])
+@pytest.mark.parametrize("name", ["soft cap", "slopes"])
+def test_gradients_of_small_caps_and_of_steep_slopes(name: str, rows: int) -> None:
+    """Scores of some hundreds, and caps of 0.01: the bound of other programs, which PyTorch in f32 keeps too."""
+    rng = np.random.default_rng(rows)
+    program = irc.compile(text(name), target="reference")
+    for keys in (1, 63, 64, 203):
+        of = sizes(rows, max(keys, rows)) | {"V": 40}
+        both(text(name), arrays(program, of, rng), "f32", rng)
+
+
 @pytest.mark.parametrize(
     "heads, groups, width", [(1, 1, 16), (3, 3, 16), (6, 2, 1), (6, 2, 40), (8, 1, 64), (12, 2, 16), (64, 1, 16)]
 )

@@ -78,6 +78,15 @@ def test_function(name: str, storage: str) -> None:
     np.testing.assert_allclose(_apply(op(name, X), x, storage), expected, rtol=tolerance, atol=1e-37)
 
 
+def test_tanh_is_one_where_a_float_of_it_is() -> None:
+    """A derivative, 1 - tanh^2, may be multiplied by an argument in the hundreds."""
+    x = np.concatenate([np.linspace(9.6, 12, 1001), [20, 1e3, 1e30, np.inf]]).astype(np.float32)
+    assert np.all(_apply(op("tanh", X), x, "f32") == 1) and np.all(_apply(op("tanh", X), -x, "f32") == -1)
+    between = np.linspace(-9.6, 9.6, 10001).astype(np.float32)
+    assert np.abs(_apply(op("tanh", X), between, "f32")).max() <= 1
+    assert np.isnan(_apply(op("tanh", X), np.array([np.nan], np.float32), "f32")).all()
+
+
 def test_special_values_of_exp() -> None:
     x = np.array([-np.inf, np.inf, np.nan, 0, -104, 89], np.float32)
     result = _apply(op("exp", X), x, "f32")

@@ -106,6 +106,13 @@ IRC_INLINE VecF reciprocal(VecF x) {
 // Not inlined: what takes many instructions. A tile's block has a copy of each expression for each of its registers.
 #define IRC_APART __attribute__((noinline))
 
+// shift / log2(e) + log_total is a logsumexp: what `lse`, its float, lacks where a logit in powers of two has lse log2(e)
+// subtracted, as a float too. That product is rounded apart: fused with the sum it would be another.
+template <class V> IRC_APART V rounded_product(V x, V y) { return x * y; }
+template <class V> IRC_INLINE V remainder(V shift, V log_total, V lse) {
+  return (shift - rounded_product(lse, V{} + 1.44269504f)) * 0.693147181f + log_total;
+}
+
 // A function of the standard library, lane by lane.
 template <class V, class F> IRC_APART V each_lane(V x, F function) {
   V result;
@@ -167,10 +174,11 @@ template <class V, class = if_real_vector<V>> IRC_INLINE V sigmoid(V x) {
   return select(x < 0, small, splat<V>(1)) / (1 + small);
 }
 
-// A quotient of polynomials of least relative error (2e-8) up to 9, beyond which a float of tanh is 1; doubles away from
-// zero by exp, near it by the continued fraction of Lambert, which keeps the relative precision.
+// A quotient of polynomials of least relative error (2e-8) up to 9, beyond which a float of tanh is 1: the quotient has
+// passed 1 before 9.6, and is cut there. It has to be 1 exactly, because a derivative, 1 - tanh^2, may be multiplied by x.
+// Doubles away from zero by exp, near it by the continued fraction of Lambert, which keeps the relative precision.
 IRC_INLINE VecF tanh(VecF x) {
-  x = fast_max(fast_min(x, splat<VecF>(9.0f)), splat<VecF>(-9.0f));
+  x = fast_max(fast_min(x, splat<VecF>(9.6f)), splat<VecF>(-9.6f));
   const VecF y = x * x;
   VecF above = 2.06090008e-5f + y * 1.33543505e-8f;
   above = 0.00349558308f + y * above;
@@ -180,7 +188,7 @@ IRC_INLINE VecF tanh(VecF x) {
   below = 0.0258769635f + y * below;
   below = 0.467143357f + y * below;
   below = 1.0f + y * below;
-  return x * above * reciprocal(below);
+  return fast_max(fast_min(x * above * reciprocal(below), splat<VecF>(1.0f)), splat<VecF>(-1.0f));
 }
 IRC_INLINE VecD tanh(VecD x) {
   VecD size = irc::abs(x), decay = irc::exp(-2 * size), far = (1 - decay) / (1 + decay), y = x * x;

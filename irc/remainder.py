@@ -1,0 +1,66 @@
+"""What a float of a logsumexp leaves out, kept beside it for the backward run.
+
+That run computes weights again, as exp(score - lse). Where scores are in the hundreds, a float of lse and its product
+with log2(e) (codegen/powers.py) are off by some 1e-5, and all weights of the row, and its gradients, by that factor.
+The kernel that makes the logsumexp therefore makes its remainder too, one number a row, and weights become
+exp((score - lse) - remainder). The first difference is small where the weight is not, and loses nothing there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from irc.codegen.expr import Axis, Expr, Load, Op, op, rebuild
+from irc.ir import Graph, Input, Map, Node, Reduce, Scatter
+from irc.simplify import rewrite
+from irc.split import reads_tiles
+
+
+def remainder_name(lse: str) -> str:
+    """The tensor that goes with the logsumexp of that name."""
+    return f"{lse}.remainder"
+
+
+def with_remainders(backward: Graph, forward: Graph) -> Graph:
+    """The backward graph with the remainders of the logsumexps that tile kernels of the forward run save for it."""
+    nodes: list[Node] = []
+    found: set[str] = set()
+    for node in backward:
+        nodes.append(node)
+        if isinstance(node, Input) and node.role == "saved" and _is_of_tiles(forward[node.name], forward):
+            nodes.append(replace(node, name=remainder_name(node.name)))
+            found.add(node.name)
+
+    def whole(expr: Expr) -> Expr | None:
+        """A weight, computed from the whole logsumexp."""
+        match expr:
+            case Op("exp", (Op("sub", (score, Load(lse, at) as rounded)),)) if lse in found:
+                near = op("sub", rebuild(score, whole), rounded)
+                return op("exp", op("sub", near, Load(remainder_name(lse), at)))
+        return None
+
+    return replace(
+        backward, nodes=tuple(rewrite(n, lambda e: rebuild(e, whole)) if _is_of_pairs(n) else n for n in nodes)
+    )
+
+
+def _is_of_tiles(node: Node, graph: Graph) -> bool:
+    return isinstance(node, Reduce) and node.op == "logsumexp" and reads_tiles(node, graph)
+
+
+def _is_of_pairs(node: Node) -> bool:
+    """Whether the node computes something for every pair of a query and a key."""
+    return any({"row", "column"} <= {axis.role for axis in axes} for axes in _points(node))
+
+
+def _points(node: Node) -> tuple[tuple[Axis, ...], ...]:
+    """The axes of the points at which the node evaluates something."""
+    match node:
+        case Input():
+            return ()
+        case Map():
+            return (node.axes,)
+        case Reduce():
+            return (node.axes + node.over,)
+        case Scatter():
+            return tuple(update.over for update in node.updates)
