@@ -16,7 +16,7 @@ LONG = 2 * 64 * stream.TILES_OF_A_PART + 37  # keys of three parts, which end in
 
 
 def sizes(rows: int, keys: int, heads: int = 4, groups: int = 2, width: int = 16) -> dict[str, int]:
-    return {"B": 2, "H": heads, "G": groups, "Sq": rows, "Sk": keys, "D": width, "V": width + 3}
+    return {"B": 2, "H": heads, "G": groups, "Sq": rows, "Sk": keys, "D": width, "V": width + 24}
 
 
 def forms(program: irc.Program) -> list[str]:
@@ -27,21 +27,11 @@ def forms(program: irc.Program) -> list[str]:
 @pytest.mark.parametrize("rows", [1, 2, 5, 16, 17])
 @pytest.mark.parametrize("name", CASES)
 def test_few_rows_agree_with_the_interpreter(name: str, rows: int) -> None:
+    """Caps of 0.01 and scores of some hundreds by steep slopes are among what is drawn: f32 PyTorch keeps the bound."""
     rng = np.random.default_rng(rows)
     for keys in (1, 63, 64, 203):
         of = sizes(rows, max(keys, rows))
-        both(text(name), arrays(irc.compile(text(name)), of, rng), "f32", rng)
-
-
-@pytest.mark.parametrize("rows", [1, 2, 5, 16, 17])
-@pytest.mark.parametrize("name", ["soft cap", "slopes"])
-def test_gradients_of_small_caps_and_of_steep_slopes(name: str, rows: int) -> None:
-    """Scores of some hundreds, and caps of 0.01: the bound of other programs, which PyTorch in f32 keeps too."""
-    rng = np.random.default_rng(rows)
-    program = irc.compile(text(name), target="reference")
-    for keys in (1, 63, 64, 203):
-        of = sizes(rows, max(keys, rows)) | {"V": 40}
-        both(text(name), arrays(program, of, rng), "f32", rng)
+        both(text(name), arrays(irc.compile(text(name), target="reference"), of, rng), "f32", rng)
 
 
 @pytest.mark.parametrize(
