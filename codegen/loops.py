@@ -11,7 +11,6 @@ from irc.codegen.kernel import Loop, LoopKernel, Target
 from irc.codegen.outside import Constant, Outside, calls
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf
 
-
 BLOCK = 256  # points of an axis of which threads share out blocks
 UNROLLED = 16  # points of a reduction that is unrolled
 
@@ -27,17 +26,19 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A printed loop, and what is named inside of it: it stays the same all through the loops inside."""
+    """A printed loop, and what is named inside of it: it stays the same all through the loops inside. `vector`: its
+    points lie in the lanes of vectors, as the loops inside are unrolled, and the compiler has to be told."""
 
     counter: Counter
     constants: tuple[Constant, ...]
+    vector: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Nest:
-    """A printed Loop. `constants` come first. Threads share out blocks of the axis `blocks`, then `outer`, then `lanes`
-    block by block; `inner` runs inside, then `over`, and inside of that the lanes of a block, each with its own sum: for
-    sums down the columns of a matrix. `short`: `over` is unrolled."""
+    """A printed Loop. `constants` come first. Threads share out blocks of the axis `blocks`, which is the first inner
+    one, then `outer`, then `lanes` block by block; `inner` runs inside, then `over`, and inside of that the lanes of a
+    block, each with its own sum: for sums down the columns of a matrix. `short`: `over` is unrolled."""
 
     points: str
     constants: tuple[Constant, ...]
@@ -64,19 +65,31 @@ def lvalue(target: Target) -> str:
     return element(target.tensor, target.indices, scalar_leaf, lazy=True)
 
 
-def _is_short(loop: Loop) -> bool:
-    """Whether what is reduced is a few points, a number that is known."""
-    sizes = [axis.size.value for axis in loop.over if isinstance(axis.size, Const)]
-    return len(sizes) == len(loop.over) and math.prod(sizes) <= UNROLLED
+def _are_few(axes: tuple[Axis, ...]) -> bool:
+    """Whether the axes have a few points, a number that is known."""
+    sizes = [axis.size.value for axis in axes if isinstance(axis.size, Const)]
+    return len(sizes) == len(axes) and math.prod(sizes) <= UNROLLED
+
+
+def _vector(loop: Loop, order: tuple[Axis, ...], shared: int) -> int | None:
+    """Of points that are each by itself: the number of the innermost axis with more of them than a few, if there are
+    loops inside of it."""
+    inside = len(order)
+    while inside > shared and _are_few(order[inside - 1 :]):
+        inside -= 1
+    return None if loop.reduce or loop.add or inside in (shared, len(order)) else inside - 1
 
 
 def _order(loop: Loop) -> tuple[tuple[Axis, ...], int, bool]:
     """Axes from the outermost to the innermost, how many of them threads share out, and whether blocks of the next too.
-    The last axis stays innermost, where the compiler vectorises it, unless nothing else can be shared out or a long
-    reduction is inside of it."""
-    outer = _shared(loop)
-    if len(outer) > 1 and _is_short(loop) and outer[-1] == loop.axes[-1]:
+    The last axis stays innermost, where the compiler vectorises it, and before it axes of few points, unless nothing
+    else can be shared out or a long reduction is inside of it."""
+    outer, few = _shared(loop), 0
+    if len(outer) > 1 and _are_few(loop.over) and outer[-1] == loop.axes[-1]:
         outer = outer[:-1]
+        while few < len(outer) - 1 and _are_few(outer[-few - 1 :]):
+            few += 1
+        outer = outer[: len(outer) - few]
     order = (*outer, *(axis for axis in loop.axes if axis not in outer))
     return (order, len(outer), False) if loop.add else _by_calls(loop, order, len(outer))
 
@@ -103,7 +116,7 @@ def _last(index: Expr) -> Expr:
 
 def _runs_down_columns(loop: Loop) -> bool:
     """Whether the last axis, and no axis that is reduced, runs along the neighbouring elements of what is read."""
-    if loop.reduce != "sum" or not loop.axes or loop.axes[-1].name not in loop.parallel or _is_short(loop):
+    if loop.reduce != "sum" or not loop.axes or loop.axes[-1].name not in loop.parallel or _are_few(loop.over):
         return False
     fastest = [_last(load.indices[-1]) for load in loads(loop.body) if load.indices]
     reduced = {axis.name for axis in loop.over}
@@ -131,7 +144,8 @@ def nest(loop: Loop, plain: bool = False) -> Nest:
     if blocks is not None:
         end = f"std::min<int64_t>(block + {BLOCK}, {blocks.bound})"
         loops[shared] = Counter(blocks.name, end, "block")
-    levels = tuple(Level(counter, outside.constants(depth)) for depth, counter in enumerate(loops, 1))
+    vector = _vector(loop, order, shared)
+    levels = tuple(Level(c, outside.constants(number + 1), number == vector) for number, c in enumerate(loops))
     return Nest(
         points=" * ".join(f"({print_scalar(axis.size)})" for axis in (*loop.axes, *loop.over)),
         constants=outside.constants(0),
@@ -140,7 +154,7 @@ def nest(loop: Loop, plain: bool = False) -> Nest:
         inner=levels[shared:],
         lanes=counters(lanes)[0] if lanes else None,
         over=counters(loop.over),
-        short=_is_short(loop),
+        short=_are_few(loop.over),
         reduce=loop.reduce,
         body=body,
         where=where,

@@ -182,8 +182,8 @@ def _print(expr: Expr, leaf: Leaf, lazy: bool) -> tuple[str, int]:
 
 
 def in_double(expr: Op) -> bool:
-    """Whether scalar code computes it in double, and rounds once: a sine or cosine. An angle is long for a far position,
-    and a float of it keeps no digits of where in its turn it stands."""
+    """Whether scalar code computes it in double, and rounds once: a sine or a cosine. An angle is long for a far
+    position, and a float of it keeps no digits of where in its turn it stands."""
     return expr.name in ("sin", "cos") and not any(_is_rounded(part) for part in walk(expr))
 
 
