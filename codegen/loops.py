@@ -12,7 +12,7 @@ from irc.codegen.outside import Constant, Outside, calls
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf
 
 BLOCK = 256  # points of an axis of which threads share out blocks
-UNROLLED = 16  # points of a reduction that is unrolled
+UNROLLED = 16  # points of loops that the compiler unrolls
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Counter:
 @dataclass(frozen=True, slots=True)
 class Level:
     """A printed loop, and what is named inside of it: it stays the same all through the loops inside. `vector`: its
-    points lie in the lanes of vectors, as the loops inside are unrolled, and the compiler has to be told."""
+    points lie in the lanes of vectors, for the loops inside are unrolled: the compiler does not find that by itself."""
 
     counter: Counter
     constants: tuple[Constant, ...]
@@ -82,14 +82,11 @@ def _vector(loop: Loop, order: tuple[Axis, ...], shared: int) -> int | None:
 
 def _order(loop: Loop) -> tuple[tuple[Axis, ...], int, bool]:
     """Axes from the outermost to the innermost, how many of them threads share out, and whether blocks of the next too.
-    The last axis stays innermost, where the compiler vectorises it, and before it axes of few points, unless nothing
-    else can be shared out or a long reduction is inside of it."""
-    outer, few = _shared(loop), 0
+    The last axis stays innermost, where the compiler vectorises it, unless nothing else can be shared out or a long
+    reduction is inside of it."""
+    outer = _shared(loop)
     if len(outer) > 1 and _are_few(loop.over) and outer[-1] == loop.axes[-1]:
         outer = outer[:-1]
-        while few < len(outer) - 1 and _are_few(outer[-few - 1 :]):
-            few += 1
-        outer = outer[: len(outer) - few]
     order = (*outer, *(axis for axis in loop.axes if axis not in outer))
     return (order, len(outer), False) if loop.add else _by_calls(loop, order, len(outer))
 

@@ -53,9 +53,10 @@ class Outside:
         self.found: dict[tuple[Expr, bool], tuple[Local, Constant]] = {}
 
     def depth(self, expr: Expr) -> int:
-        """How many of the loops an expression is in; one more than there are if it depends on others."""
+        """How many of the loops an expression is in; one more than there are if it depends on others. Nothing is read
+        where the shared loops are empty."""
         depth = max((self.place.get(name, len(self.place) + 1) for name in indices(expr)), default=0)
-        return max(depth, self.shared) if depth else 0
+        return max(depth, self.shared) if depth or not is_free(expr) else 0
 
     def replaced(self, expr: Expr, inside: int, wide: bool = False) -> Expr:
         """The expression, evaluated in so many of the loops, with names for what is known in fewer; `wide`: as a part
