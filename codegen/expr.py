@@ -59,10 +59,12 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """A value that a kernel has computed for the present point: a tile value, a weight, a tile bound."""
+    """A value that a kernel has computed for the present point: a tile value, a weight, a tile bound. `wide`: a float
+    that is kept in double, for what is computed in double."""
 
     name: str
     kind: Kind = Kind.FLOAT
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from irc.codegen.cpu import prologue
 from irc.codegen.expr import Axis, Const, Expr, Kind, Op, indices, loads
 from irc.codegen.kernel import Loop, LoopKernel, Target
+from irc.codegen.outside import Constant, Outside, calls
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf
-from irc.codegen.segments import Lookup, Lookups
+
+BLOCK = 256  # points of an axis of which threads share out blocks
+UNROLLED = 16  # points of loops that the compiler unrolls
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """A printed loop: its variable and its bound."""
+    """A printed loop: its variable, and where it begins and ends."""
 
     name: str
     bound: str
+    first: str = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A printed loop, and what is named inside of it: it stays the same all through the loops inside. `vector`: its
+    points lie in the lanes of vectors, for the loops inside are unrolled: the compiler does not find that by itself."""
+
+    counter: Counter
+    constants: tuple[Constant, ...]
+    vector: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Nest:
-    """A printed Loop. Threads share out `outer`, then `lanes` block by block; `inner` runs inside, then `over`, and
-    inside of that the lanes of a block, each with its own sum: for sums down the columns of a matrix. `segments` are
-    those that are the same all through the inner loops."""
+    """A printed Loop. `constants` come first. Threads share out blocks of the axis `blocks`, which is the first inner
+    one, then `outer`, then `lanes` block by block; `inner` runs inside, then `over`, and inside of that the lanes of a
+    block, each with its own sum: for sums down the columns of a matrix. `short`: `over` is unrolled."""
 
-    outer: tuple[Counter, ...]
-    segments: tuple[Lookup, ...]
-    inner: tuple[Counter, ...]
+    points: str
+    constants: tuple[Constant, ...]
+    blocks: Counter | None
+    outer: tuple[Level, ...]
+    inner: tuple[Level, ...]
     lanes: Counter | None
     over: tuple[Counter, ...]
+    short: bool
     reduce: str
     body: str
     where: str | None
@@ -37,12 +55,6 @@ class Nest:
     target: str
     zero: str
     add: bool
-
-    @property
-    def points(self) -> str:
-        """How many there are."""
-        lanes = () if self.lanes is None else (self.lanes,)
-        return " * ".join(f"({c.bound})" for c in (*self.outer, *lanes, *self.inner, *self.over))
 
 
 def counters(axes: tuple[Axis, ...]) -> tuple[Counter, ...]:
@@ -53,13 +65,45 @@ def lvalue(target: Target) -> str:
     return element(target.tensor, target.indices, scalar_leaf, lazy=True)
 
 
-def _order(loop: Loop) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
-    """Axes shared out by threads, and the others. The last axis stays innermost, where the compiler vectorises it,
-    unless nothing else can be shared out."""
-    outer = tuple(axis for axis in loop.axes if axis.name in loop.parallel)
-    if len(outer) > 1 and not loop.reduce and outer[-1] == loop.axes[-1]:
+def _are_few(axes: tuple[Axis, ...]) -> bool:
+    """Whether the axes have a few points, a number that is known."""
+    sizes = [axis.size.value for axis in axes if isinstance(axis.size, Const)]
+    return len(sizes) == len(axes) and math.prod(sizes) <= UNROLLED
+
+
+def _vector(loop: Loop, order: tuple[Axis, ...], shared: int) -> int | None:
+    """Of points that are each by itself: the number of the innermost axis with more of them than a few, if there are
+    loops inside of it."""
+    inside = len(order)
+    while inside > shared and _are_few(order[inside - 1 :]):
+        inside -= 1
+    return None if loop.reduce or loop.add or inside in (shared, len(order)) else inside - 1
+
+
+def _order(loop: Loop) -> tuple[tuple[Axis, ...], int, bool]:
+    """Axes from the outermost to the innermost, how many of them threads share out, and whether blocks of the next too.
+    The last axis stays innermost, where the compiler vectorises it, unless nothing else can be shared out or a long
+    reduction is inside of it."""
+    outer = _shared(loop)
+    if len(outer) > 1 and _are_few(loop.over) and outer[-1] == loop.axes[-1]:
         outer = outer[:-1]
-    return outer, tuple(axis for axis in loop.axes if axis not in outer)
+    order = (*outer, *(axis for axis in loop.axes if axis not in outer))
+    return (order, len(outer), False) if loop.add else _by_calls(loop, order, len(outer))
+
+
+def _shared(loop: Loop) -> tuple[Axis, ...]:
+    return tuple(axis for axis in loop.axes if axis.name in loop.parallel)
+
+
+def _by_calls(loop: Loop, order: tuple[Axis, ...], shared: int) -> tuple[tuple[Axis, ...], int, bool]:
+    """The same with the axes of long calls outermost, those of the most calls first. What is shared out ends where the
+    first calls are known."""
+    read = {indices(call) for expr in (loop.body, loop.where) if expr is not None for call in calls(expr)}
+    read = {names for names in read if names and names < {axis.name for axis in (*order, *loop.over)}}
+    order = tuple(sorted(order, key=lambda axis: -sum(axis.name in names for names in read)))
+    places = {axis.name: number for number, axis in enumerate(order, 1)}
+    known = min((max(places.get(name, len(order)) for name in names) for names in read), default=shared)
+    return order, min(shared, known), known < shared
 
 
 def _last(index: Expr) -> Expr:
@@ -69,7 +113,7 @@ def _last(index: Expr) -> Expr:
 
 def _runs_down_columns(loop: Loop) -> bool:
     """Whether the last axis, and no axis that is reduced, runs along the neighbouring elements of what is read."""
-    if loop.reduce != "sum" or not loop.axes or loop.axes[-1].name not in loop.parallel:
+    if loop.reduce != "sum" or not loop.axes or loop.axes[-1].name not in loop.parallel or _are_few(loop.over):
         return False
     fastest = [_last(load.indices[-1]) for load in loads(loop.body) if load.indices]
     reduced = {axis.name for axis in loop.over}
@@ -77,25 +121,42 @@ def _runs_down_columns(loop: Loop) -> bool:
 
 
 def nest(loop: Loop, plain: bool = False) -> Nest:
-    outer, inner = (loop.axes, ()) if plain else _order(loop)
-    lanes = loop.axes[-1:] if not plain and _runs_down_columns(loop) else ()
-    outer = tuple(axis for axis in outer if axis not in lanes)
-    outside = Lookups(() if plain else outer)
+    order, shared, cut = (loop.axes, 0, False) if plain else _order(loop)
+    lanes = () if plain or not _runs_down_columns(loop) else loop.axes[-1:]
+    if lanes:
+        outer = _shared(loop)[:-1]
+        order, shared, cut = (*outer, *(a for a in loop.axes[:-1] if a not in outer)), len(outer), False
+    outside = Outside(order, shared)
+    inside = 0 if plain else len(order) + (1 if loop.over else 0)
 
     def printed(expr: Expr) -> str:
-        return print_scalar(outside.replaced(expr))
+        return print_scalar(outside.replaced(expr, inside))
 
+    body = printed(loop.body)
+    where = None if loop.where is None else printed(loop.where)
+    init = None if loop.init is None else printed(loop.init)
+    target = lvalue(outside.target(loop.target, inside))
+    loops = list(counters(order))
+    blocks = loops[shared] if cut else None
+    if blocks is not None:
+        end = f"std::min<int64_t>(block + {BLOCK}, {blocks.bound})"
+        loops[shared] = Counter(blocks.name, end, "block")
+    vector = _vector(loop, order, shared)
+    levels = tuple(Level(c, outside.constants(number + 1), number == vector) for number, c in enumerate(loops))
     return Nest(
-        outer=counters(outer),
-        inner=counters(inner),
+        points=" * ".join(f"({print_scalar(axis.size)})" for axis in (*loop.axes, *loop.over)),
+        constants=outside.constants(0),
+        blocks=blocks,
+        outer=levels[:shared],
+        inner=levels[shared:],
         lanes=counters(lanes)[0] if lanes else None,
         over=counters(loop.over),
+        short=_are_few(loop.over),
         reduce=loop.reduce,
-        body=printed(loop.body),
-        where=None if loop.where is None else printed(loop.where),
-        init=None if loop.init is None else printed(loop.init),
-        target=lvalue(outside.target(loop.target)),
-        segments=outside.texts,  # of all that has been printed
+        body=body,
+        where=where,
+        init=init,
+        target=target,
         zero=print_scalar(Const({Kind.BOOL: False, Kind.INT: 0, Kind.FLOAT: 0.0}[loop.body.kind], loop.body.kind)),
         add=loop.add,
     )
@@ -122,6 +183,7 @@ def context(kernel: LoopKernel) -> dict[str, object]:
     return {
         "kernel": kernel,
         "prologue": prologue(kernel),
+        "block": BLOCK,
         "nests": tuple(nest(loop) for loop in kernel.loops),
         "zero": None if zero is None else lvalue(zero.target),
         "zero_axes": () if zero is None else counters(zero.axes),

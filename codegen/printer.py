@@ -163,8 +163,7 @@ def _print(expr: Expr, leaf: Leaf, lazy: bool) -> tuple[str, int]:
             return f"{sub(condition, 1)} ? {sub(x, 1)} : {sub(y, 0)}", _TERNARY
         case "float", (x,):
             return f"irc::to_float<T>({sub(x, 0)})", _ATOM
-        case "sin" | "cos", (x,) if lazy and not any(_is_rounded(part) for part in walk(x)):
-            # An angle is long for a far position, and a float of it keeps no digits of where in its turn it stands.
+        case "sin" | "cos", (x,) if lazy and in_double(expr):
             return f"T([&] {{ using T = double; return irc::{expr.name}({sub(x, 0)}); }}())", _ATOM
         case "exp2", (x,):  # of tile values alone: see powers.py
             return f"irc::exp2<Form>({sub(x, 0)})", _ATOM
@@ -182,9 +181,15 @@ def _print(expr: Expr, leaf: Leaf, lazy: bool) -> tuple[str, int]:
             return f"irc::{name}({', '.join(sub(a, 0) for a in args)})", _ATOM
 
 
+def in_double(expr: Op) -> bool:
+    """Whether scalar code computes it in double, and rounds once: a sine or a cosine. An angle is long for a far
+    position, and a float of it keeps no digits of where in its turn it stands."""
+    return expr.name in ("sin", "cos") and not any(_is_rounded(part) for part in walk(expr))
+
+
 def _is_rounded(expr: Expr) -> bool:
     """Whether it is a value that a kernel has computed in `T`."""
-    return isinstance(expr, Local) and expr.kind is Kind.FLOAT
+    return isinstance(expr, Local) and expr.kind is Kind.FLOAT and not expr.wide
 
 
 def _flat(parts: tuple[Expr, ...], leaf: Leaf, lazy: bool) -> tuple[str, int]:

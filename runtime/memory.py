@@ -34,6 +34,6 @@ def _small(count: int, zero: bool) -> tuple[Array, int]:
 def _mapped(count: int) -> tuple[mmap.mmap, int]:
     """Bytes of whole pages, which the system clears when they are first touched."""
     pages = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE") and count >= 2 * LARGE:
+    if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
     return pages, 0

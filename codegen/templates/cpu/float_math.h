@@ -67,4 +67,16 @@ inline float erf(float x) {
   return size < 1.0f ? near : far;
 }
 
+// Sines and cosines of the C library, which has vectors of them too.
+#if defined(__GLIBC__) && defined(__x86_64__) && !defined(__clang__)
+extern "C" {
+#pragma omp declare simd notinbranch
+double irc_sin(double) __asm__("sin") __attribute__((const));
+#pragma omp declare simd notinbranch
+double irc_cos(double) __asm__("cos") __attribute__((const));
+}
+inline double sin(double x) { return irc_sin(x); }
+inline double cos(double x) { return irc_cos(x); }
+#endif
+
 }  // namespace irc
