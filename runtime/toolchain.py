@@ -36,7 +36,18 @@ FLAGS = (
     "-fopenmp",
     "-shared",
     "-fPIC",
+)
+# Of GCC alone: it compiles in less time to kernels that are as fast (benchmarks/NOTES.md).
+GCC_FLAGS = (
     "--param=ggc-min-heapsize=1000000",  # kB: less is never worth a collection while the compiler runs
+    "-fno-tree-pre",
+    "-fno-gcse",
+    "-fno-tree-vrp",
+    "-fno-code-hoisting",
+    "-fno-tree-tail-merge",
+    "-fno-crossjumping",
+    "-fno-rerun-cse-after-loop",
+    "-fno-cse-follow-jumps",
 )
 HEADERS = "headers.h"
 PROBES = {  # flags that a compiler may lack, each with source that needs it
@@ -57,7 +68,7 @@ class Toolchain:
 
     command: tuple[str, ...]
     version: str
-    flags: tuple[str, ...] = FLAGS
+    flags: tuple[str, ...]
 
 
 def find() -> Toolchain:
@@ -72,15 +83,19 @@ def _find(chosen: str, path: str) -> Toolchain:
         program = shutil.which(words[0], path=path)
         if program is None:
             raise ToolchainError(f"IRC_CXX names {words[0]!r}, which is not a program that can be run")
-        version = _version((program, *words[1:]))
-        return Toolchain(
-            (program, *words[1:]), " ".join((version, *words[1:]))
-        )  # words change what is made: a cache asks
+        command = (program, *words[1:])
+        version = " ".join((_version(command), *words[1:]))  # words change what is made: a cache asks
+        return Toolchain(command, version, _flags(version))
     for name in CANDIDATES:
         program = shutil.which(name, path=path)
         if program is not None:
-            return Toolchain((program,), _version((program,)))
+            version = _version((program,))
+            return Toolchain((program,), version, _flags(version))
     raise ToolchainError(MISSING)
+
+
+def _flags(version: str) -> tuple[str, ...]:
+    return FLAGS if "clang" in version else FLAGS + GCC_FLAGS
 
 
 def _version(command: tuple[str, ...]) -> str:
