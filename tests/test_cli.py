@@ -352,7 +352,7 @@ def test_a_plot_of_weights_needs_what_is_no_floating_tensor() -> None:
 
 
 def test_the_weights_drawn_are_those_of_the_formula() -> None:
-    from irc.cli import graphs, read
+    from irc.cli.common import graphs, read
     from irc.plot import pictures, sizes_for
 
     (graph,) = graphs(read(str(EXAMPLES / "variants" / "retention.attn")))
@@ -366,7 +366,7 @@ def test_the_weights_drawn_are_those_of_the_formula() -> None:
 
 
 def test_the_bias_drawn_is_the_one_computed_with() -> None:
-    from irc.cli import graphs, read
+    from irc.cli.common import graphs, read
     from irc.plot import pictures, sizes_for
 
     (graph,) = graphs(read(str(EXAMPLES / "alibi.attn")))

@@ -1,0 +1,73 @@
+"""`irc check`: what a program means, proved."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from irc.cli.common import BAD_SPEC, failures, read
+from irc.cli.options import accept_option, spec_argument
+from irc.grammar.diagnostic import Diagnostic
+
+
+@click.command()
+@spec_argument
+@accept_option
+@click.option("--strict", is_flag=True, help="A warning fails its program too.")
+@click.option("--json", "as_json", is_flag=True, help="Findings and verdicts as JSON on standard output.")
+@click.option(
+    "--smt2", "queries", type=click.Path(path_type=Path, file_okay=False), help="Write the solver's queries here."
+)
+def check(spec: str, accept: tuple[str, ...], strict: bool, as_json: bool, queries: Path | None) -> None:
+    """Check names, indices, sizes and types, and prove what the program ensures.
+
+    SPEC may be a folder: every .attn file below it is checked, and a table sums up.
+
+    Each property under `ensure` is decided for all sizes, scalars and tables that keep the program's `assume`:
+
+    \b
+    proved       it always holds
+    refuted      it does not; the smallest counterexample is drawn, a fix offered
+    not decided  neither a proof nor a counterexample up to the sizes named
+
+    A program with a property that is not proved does not compile, unless the property is accepted by name.
+
+    \b
+    Examples:  irc check examples/softcap_window.attn
+               irc check examples
+               irc check spec.attn --accept causal --accept 'window(w)'
+               irc check spec.attn --json
+               irc check spec.attn --smt2 queries   # then, for example: z3 queries/*.smt2
+    Exit:      0 well typed and proved or accepted, 1 not
+    """
+    from irc import check as checking
+
+    folder = Path(spec) if spec != "-" and Path(spec).is_dir() else None
+    files = sorted(folder.rglob("*.attn")) if folder is not None else [spec]
+    if not files:
+        raise click.BadParameter(f"there is no .attn file below {spec}", param_hint="SPEC")
+    with failures():
+        found = checking.check([read(str(file)) for file in files], accept, strict)
+        written = checking.write_queries(found, queries) if queries is not None else ()
+    if as_json:
+        click.echo(json.dumps(checking.plain(found), indent=2))
+    elif folder is not None:
+        click.echo(checking.table(folder, found))
+    else:
+        for checked in found:
+            _say(checking.text(checked), checked.findings)
+    if written and not as_json:
+        click.echo(f"{len(written)} queries in {queries}")
+    if not all(checked.ok for checked in found):
+        sys.exit(BAD_SPEC)
+
+
+def _say(text: str, findings: Sequence[Diagnostic]) -> None:
+    if text:
+        click.echo(text)
+    for diagnostic in findings:
+        click.echo(("\n" if text else "") + diagnostic.render(), err=True)

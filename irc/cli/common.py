@@ -1,0 +1,116 @@
+"""What commands share: failures as exit codes, programs by file, arrays from files and options."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from irc.error import DeviceError, Error, InputError, SpecError, SpecWarning, ToolchainError
+from irc.grammar.diagnostic import SyntaxErrors
+from irc.grammar.source import Source
+
+if TYPE_CHECKING:
+    from irc.ir import Graph
+    from irc.program import Program
+
+BAD_SPEC, BAD_USAGE, MISSING, STOPPED = 1, 2, 3, 130
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """What the compiler raises on purpose, as a message on stderr and the exit code."""
+    try:
+        yield
+    except (SpecError, SyntaxErrors) as error:
+        fail("\n".join(d.render() for d in error.diagnostics), BAD_SPEC)
+    except InputError as error:
+        fail(f"error: {error}", BAD_USAGE)
+    except (ToolchainError, DeviceError) as error:
+        fail(f"error: {error}", MISSING)
+    except Error as error:
+        fail(f"error: {error}", BAD_SPEC)
+    except OSError as error:
+        fail(f"error: {error.filename or 'file'}: {error.strerror or error}", BAD_USAGE)
+
+
+def fail(message: str, code: int) -> None:
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+def read(spec: str) -> Source:
+    """The text of SPEC, of standard input for `-`."""
+    if spec == "-":
+        return Source("<stdin>", sys.stdin.read())
+    try:
+        return Source(spec, Path(spec).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise click.BadParameter(f"cannot read {spec}: {error.strerror}", param_hint="SPEC") from error
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(f"{spec} is no UTF-8 text", param_hint="SPEC") from error
+
+
+def graphs(source: Source) -> list[Graph]:
+    """The graph of each program of the text."""
+    from irc.build import build
+    from irc.grammar.parser import parse
+
+    return [build(attention) for attention in parse(source)]
+
+
+def compiled(source: Source, sizes: dict[str, int], dtype: Any, target: str, accept: Iterable[str] = ()) -> Program:
+    """The program, its diagnostics naming the file that it came from."""
+    from irc.compiler import compile
+
+    program = f"{source.text}\n" if source.name == "<stdin>" else Path(source.name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SpecWarning)  # they are shown below, as `check` shows them
+        made = compile(program, sizes=sizes, dtype=dtype, target=target, accept=accept)
+    for finding in made.graph.warnings:
+        click.echo(finding.render(), err=True)
+    return made
+
+
+def load_arrays(path: str | None) -> dict[str, Any]:
+    import zipfile
+
+    import numpy as np
+
+    if path is None:
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file) if isinstance(file, np.lib.npyio.NpzFile) else {}
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        raise click.BadParameter(f"{path} is no .npz file: {error}", param_hint="--inputs") from error
+
+
+def argument(value: Any, floating: Any) -> Any:
+    """A list given with --set as an array; floating arrays in the element type that the program stores."""
+    import numpy as np
+
+    if not isinstance(value, list | np.ndarray):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind in "biu":
+        return array.astype(np.int32) if isinstance(value, list) and array.dtype.kind == "i" else array
+    return array.astype(floating, copy=False)
+
+
+def drawn(
+    program: Program, sizes: dict[str, int], given: dict[str, Any], formulas: tuple[str, ...]
+) -> tuple[dict[str, int], dict[str, Any]]:
+    """All sizes of the program, and arguments of a call."""
+    from irc.fill import complete
+    from irc.measure import all_sizes, random_arguments
+    from irc.runtime.arrays import DTYPE
+
+    known = all_sizes(program, sizes)
+    arrays = {name: argument(value, DTYPE[program.precision.storage]) for name, value in given.items()}
+    return known, random_arguments(program, known, complete(program.graph, known, arrays, formulas, whole=False))

@@ -1,0 +1,33 @@
+"""`irc compile`: a program as a library for other languages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from irc.cli.common import compiled, failures, read
+from irc.cli.options import accept_option, compile_options, sizes_option, spec_argument
+
+
+@click.command("compile")
+@spec_argument
+@click.option("-o", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where to.")
+@accept_option
+@sizes_option
+@compile_options
+def compile_command(
+    spec: str, folder: Path, accept: tuple[str, ...], sizes: dict[str, int], dtype: str, target: str
+) -> None:
+    """Write a program as a library for other languages, with C header, source and manifest.json.
+
+    \b
+    Example:  irc compile examples/causal.attn --size D=64 -o out/causal
+    """
+    from irc.export import export
+
+    source = read(spec)
+    with failures():
+        written = export(compiled(source, sizes, dtype, target, accept), folder)
+    for path in written:
+        click.echo(path)

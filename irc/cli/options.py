@@ -1,0 +1,78 @@
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def assignments(form: str, whole: bool) -> Callable[[Any, Any, tuple[str, ...]], dict[str, Any]]:
+    """A callback that reads `A=1,B=2` (whole numbers) or `A=<JSON>`, given any number of times."""
+
+    def parse(context: Any, parameter: Any, given: tuple[str, ...]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for item in (part for text in given for part in (text.split(",") if whole else [text])):
+            key, equals, value = item.partition("=")
+            try:
+                found[key.strip()] = int(value) if whole else json.loads(value)
+            except ValueError:
+                equals = ""
+            if not equals:
+                raise click.BadParameter(f"{item!r} is not {form}", ctx=context, param=parameter)
+        return found
+
+    return parse
+
+
+def sizes_option(command: Command) -> Command:
+    text = "Fix a size; several with commas, or given again."
+    callback = assignments("NAME=NUMBER", whole=True)
+    return click.option("--size", "sizes", multiple=True, metavar="D=64", callback=callback, help=text)(command)
+
+
+def set_option(command: Command) -> Command:
+    text = "A scalar, or a small tensor as JSON: window=256, 'len=[3,5]'."
+    callback = assignments("NAME=VALUE, where VALUE is a number, true, false or a JSON list", whole=False)
+    return click.option("--set", "values", multiple=True, metavar="NAME=VALUE", callback=callback, help=text)(command)
+
+
+def dtype_option(command: Command) -> Command:
+    kinds = click.Choice(["f32", "f64", "bf16", "f16"])
+    return click.option("--dtype", type=kinds, default="f32", help="How floating tensors are stored.")(command)
+
+
+def compile_options(command: Command) -> Command:
+    text = "cpu, emulator (CUDA without a device), or reference (the float64 interpreter)."
+    return click.option("--target", default="cpu", help=text)(dtype_option(command))
+
+
+def accept_option(command: Command) -> Command:
+    text = "A property, as written under `ensure`, that may stay unproved; may be given again."
+    return click.option("--accept", multiple=True, metavar="NAME", help=text)(command)
+
+
+def spec_argument(command: Command) -> Command:
+    return click.argument("spec")(command)
+
+
+def measuring_options(command: Command) -> Command:
+    """Sizes, inputs, threads and rounds of a command that measures."""
+    threads = "Threads of the kernels; by default as IRC_THREADS says, else one for each processor."
+    inputs = "An .npz file with tensors that are not to be made at random."
+    fill = "A tensor by a formula of indices and sizes: 'doc[b,s] = s // 300'."
+    for option in (
+        click.option("--threads", type=click.IntRange(1), help=threads),
+        click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="The median of so many."),
+        click.option("--inputs", type=click.Path(exists=True, dir_okay=False), help=inputs),
+        click.option("--fill", "formulas", multiple=True, metavar="FORMULA", help=fill),
+        set_option,
+        accept_option,
+        sizes_option,
+    ):
+        command = option(command)
+    return dtype_option(command)

@@ -1,0 +1,62 @@
+"""`irc run`: a program on arrays from a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from irc.cli.common import argument, compiled, failures, load_arrays, read
+from irc.cli.options import accept_option, compile_options, set_option, sizes_option, spec_argument
+
+
+@click.command()
+@spec_argument
+@click.option("--inputs", type=click.Path(exists=True, dir_okay=False), help="An .npz file with the tensors.")
+@set_option
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the outputs to this .npz file.")
+@click.option("--grad", is_flag=True, help="Gradients too; cotangents d_OUTPUT from --inputs, else ones for the first.")
+@accept_option
+@sizes_option
+@compile_options
+def run(
+    spec: str,
+    inputs: str | None,
+    values: dict[str, Any],
+    out: str | None,
+    grad: bool,
+    accept: tuple[str, ...],
+    sizes: dict[str, int],
+    dtype: str,
+    target: str,
+) -> None:
+    """Run a program on arrays.
+
+    \b
+    Example:  irc run examples/softcap_window.attn --inputs qkv.npz --set window=256 --set cap=30.0 --out o.npz --grad
+
+    In the file for --out, outputs have their own names and gradients the name d_INPUT.
+    """
+    import numpy as np
+
+    from irc.runtime.arrays import DTYPE
+
+    source = read(spec)
+    arrays = load_arrays(inputs) | values
+    with failures():
+        program = compiled(source, sizes, dtype, target, accept)
+        names = [n.name for n in program.graph.inputs]
+        outputs = [name for name, _ in program.graph.outputs]
+        cotangents = {n: arrays.pop(f"d_{n}") for n in outputs if f"d_{n}" in arrays and f"d_{n}" not in names}
+        floating = DTYPE[program.precision.storage]
+        done = program.forward(**{name: argument(value, floating) for name, value in arrays.items()})
+        results = {name: np.asarray(value) for name, value in done.outputs.items()}
+        if grad:
+            cotangents = {name: argument(value, floating) for name, value in cotangents.items()}
+            cotangents = cotangents or {outputs[0]: np.ones_like(results[outputs[0]])}
+            results |= {f"d_{name}": np.asarray(value) for name, value in done.backward(**cotangents).items()}
+    for name, value in results.items():
+        mean = float(np.mean(value, dtype=np.float64)) if value.size else 0.0
+        click.echo(f"{name}{list(value.shape)}  {value.dtype}  mean {mean:.6g}")
+    if out:
+        np.savez(out, allow_pickle=False, **results)
