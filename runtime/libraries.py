@@ -42,8 +42,8 @@ class Libraries:
         self._runs = {n: tuple(parts) for n, (_, parts) in enumerate(runs) if parts}
         self._of = {kernel.name: n for n, (kernels, _) in enumerate(runs) for kernel in kernels}
         self._loaded: dict[int, cpu.Library] = {}
-        toolchain.find()
         self._lock = threading.Lock()
+        toolchain.find()  # the place to learn that there is none
 
     def bound(
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
