@@ -2,12 +2,12 @@
 
 Prints a line a program and element type. `forward` and `backward` are the largest relative L2 distance of outputs and
 gradients from the interpreter (of a gradient, to a tenth of the largest gradient's norm at least). `cold` is what
-compiling takes in a new process: wall time for a call without gradients (the passes, and the forward kernels), wall time
-for both runs, and for these the processor time of the process and the C++ compiler together, with the compiler's part.
-The system's headers have been compiled before, as they are once on a machine; the first line says what a program takes
-that finds an empty cache. `warm` is processor time in another process, with the cache that the first left: of importing
-what is needed of irc (numpy is there), and of compiling. `pairs` names tensors of the plans that have both a query and
-a key index: only gradients of arguments may. Every program has a width of 64.
+compiling takes in a new process: wall time for a call without gradients (the passes, and the forward kernels), wall
+time for both runs, and for these the processor time of the process and the C++ compiler together, with the compiler's
+part. The system's headers have been compiled before, as they are once on a machine; the first line says what a program
+takes that finds an empty cache. `warm` is processor time in another process, with the cache that the first left: of
+importing what is needed of irc (numpy is there), and of compiling. `pairs` names tensors of the plans that have both a
+query and a key index: only gradients of arguments may. Every program has a width of 64.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from irc.runtime.arrays import Array
 LIBRARY = "kernels.so"
 
 
-def compiled(source: str, parts: Sequence[int] = (), begins: Callable[[], object] = lambda: None) -> cpu.Library:
+def compiled(
+    source: str, parts: Sequence[int] = (), workers: Executor | None = None, begins: Callable[[], object] = lambda: None
+) -> cpu.Library:
     """The library of these parts of a source, or of all: from the cache, or compiled, which calls `begins` first.
     Raises ToolchainError."""
     tools = toolchain.find()
 
     def build(directory: Path) -> None:
         begins()
-        toolchain.compile(source, directory / LIBRARY, tools, parts)
+        toolchain.compile(source, directory / LIBRARY, tools, parts, workers)
 
     key = cache.key(("library", source, *map(str, parts)), tools.flags, tools.version)
     return cpu.Library(cache.get_or_build(key, build) / LIBRARY)
@@ -56,11 +59,16 @@ class Libraries:
     def load(self, runs: Collection[int] | None = None) -> None:
         """Load the libraries of some runs, or of all, compiling those that are new at the same time."""
         with self._lock:
-            missing = [n for n in runs or self._runs if n not in self._loaded]
+            # The last run first: gradients take longest, and what is begun last should be short.
+            missing = sorted((n for n in runs or self._runs if n not in self._loaded), reverse=True)
             if not missing:
                 return
-            with _Status(f"compiling the kernels of {self.name}") as status, ThreadPoolExecutor(len(missing)) as pool:
-                made = pool.map(lambda n: compiled(self.source, self._runs[n], status.show), missing)
+            with (
+                _Status(f"compiling the kernels of {self.name}") as status,
+                ThreadPoolExecutor(os.cpu_count()) as workers,
+                ThreadPoolExecutor(len(missing)) as pool,
+            ):
+                made = pool.map(lambda n: compiled(self.source, self._runs[n], workers, status.show), missing)
                 self._loaded.update(zip(missing, made, strict=True))
 
 

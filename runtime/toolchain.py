@@ -16,7 +16,8 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import dropwhile, takewhile
@@ -105,9 +106,13 @@ def _version(command: tuple[str, ...]) -> str:
     return next(iter(done.stdout.splitlines()), "unknown").strip()
 
 
-def compile(source: str, output: Path, toolchain: Toolchain | None = None, parts: Sequence[int] = ()) -> None:
+def compile(
+    source: str, output: Path, toolchain: Toolchain | None = None, parts: Sequence[int] = (),
+    workers: Executor | None = None,
+) -> None:  # fmt: skip
     """Compile C++ source to a shared library. The source stays beside it, under the name of the library with `.cpp`.
-    parts: compile these alone, each with IRC_PART defined as its number, and at the same time; else the whole.
+    parts: compile these alone, each with IRC_PART defined as its number; else the whole. They are compiled at the same
+    time, by the workers, which other libraries may share, or by as many as there are processors.
 
     Raises ToolchainError with the compiler's first errors and the place of the source, which is then kept
     in the cache directory under `failed`.
@@ -120,7 +125,9 @@ def compile(source: str, output: Path, toolchain: Toolchain | None = None, parts
 
     def build() -> subprocess.CompletedProcess[str]:
         read = _precompiled(chosen, flags, headers)
-        return _build((*chosen.command, *flags, *read), text, output, parts)
+        command = (*chosen.command, *flags, *read)
+        with nullcontext(workers) if workers else ThreadPoolExecutor(os.cpu_count()) as pool:
+            return _build(command, text, output, parts, pool)
 
     done = build()
     if done.returncode != 0 and (lacking := _lacking(chosen.command, flags)):
@@ -134,7 +141,7 @@ def compile(source: str, output: Path, toolchain: Toolchain | None = None, parts
 
 
 def _build(
-    command: tuple[str, ...], text: Path, output: Path, parts: Sequence[int]
+    command: tuple[str, ...], text: Path, output: Path, parts: Sequence[int], workers: Executor
 ) -> subprocess.CompletedProcess[str]:
     """A library of the source: what the first step that fails says, or the last."""
     if len(parts) < 2:
@@ -144,8 +151,7 @@ def _build(
     def compiled(part: int) -> subprocess.CompletedProcess[str]:
         return _start((*command, f"-DIRC_PART={part}", "-c", str(text), "-o", str(objects[part])))
 
-    with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
-        done = list(pool.map(compiled, parts))
+    done = list(workers.map(compiled, parts))
     failed = next((d for d in done if d.returncode != 0), None)
     linked = failed or _start((*command, *map(str, objects.values()), "-o", str(output)))
     for path in objects.values():

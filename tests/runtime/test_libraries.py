@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,9 +33,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     found: Made = []
     honest = libraries.compiled
 
-    def noted(source: str, parts: tuple[int, ...], begins: Callable[[], object]) -> Any:
+    def noted(source: str, parts: tuple[int, ...], *given: Any) -> Any:
         found.append(parts)
-        return honest(source, parts, begins)
+        return honest(source, parts, *given)
 
     monkeypatch.setattr(libraries, "compiled", noted)
     return found
