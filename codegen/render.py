@@ -17,7 +17,7 @@ from irc.codegen.schedule import Schedule
 
 MODEL = Schedule()
 TEMPLATES = Path(__file__).parent / "templates"
-PARTS = 2  # of a run's kernels, compiled side by side
+PARTS = 2  # of the functions of a run's kernels, compiled side by side
 
 
 @cache
@@ -36,18 +36,22 @@ def _headers(kernels: tuple[Kernel, ...], whole: bool) -> list[str]:
     return [(TEMPLATES / "cpu" / name).read_text() for name in names]
 
 
-def render_kernel(kernel: Kernel, schedule: Schedule) -> str:
-    """One kernel as an `extern "C"` function."""
+def render_kernel(kernel: Kernel, schedule: Schedule) -> tuple[str, ...]:
+    """One kernel as an `extern "C"` function, and its form for few rows as another."""
     match kernel:
         case LoopKernel():
-            template, context = "loops", loops.context(kernel)
+            return (_filled("loops", loops.context(kernel)),)
         case TileKernel(order="elements"):
-            template, context = "elements", elements.context(kernel)
+            return (_filled("elements", elements.context(kernel)),)
         case TileKernel():
-            few = stream.context(kernel) if stream.has_form(kernel) else None
-            second = "" if few is None else environment().get_template("cpu/stream.cpp.j2").render(**few)
-            condition = None if few is None else few["few"]
-            template, context = "tiles", {**tiles.context(kernel, schedule), "second_form": second, "few": condition}
+            tiled = tiles.context(kernel, schedule)
+            if not stream.has_form(kernel):
+                return (_filled("tiles", {**tiled, "few": None}),)
+            few = stream.context(kernel)
+            return _filled("tiles", {**tiled, "few": few["few"]}), _filled("stream", few)
+
+
+def _filled(template: str, context: dict[str, object]) -> str:
     return environment().get_template(f"cpu/{template}.cpp.j2").render(**context)
 
 
@@ -55,7 +59,8 @@ def render(
     kernels: tuple[Kernel, ...], name: str, spec: str, library: Library | None = None, schedule: Schedule = MODEL
 ) -> str:
     """A C++17 source that needs no file of ours: every kernel with the ABI of `kernel.py`, and entries."""
-    return _program(kernels, name, spec, [(None, render_kernel(kernel, schedule)) for kernel in kernels], library)
+    texts = chain.from_iterable(render_kernel(kernel, schedule) for kernel in kernels)
+    return _program(kernels, name, spec, [(None, text) for text in texts], library)
 
 
 def render_runs(
@@ -65,7 +70,7 @@ def render_runs(
     IRC_PART defined as the number of one, that part alone is compiled."""
     texts, parts = [], []
     for number, kernels in enumerate(runs):
-        rendered = [render_kernel(kernel, schedule) for kernel in kernels]
+        rendered = list(chain.from_iterable(render_kernel(kernel, schedule) for kernel in kernels))
         numbers = [number * PARTS + part for part in _shared_out([len(text) for text in rendered])]
         texts += list(zip(numbers, rendered, strict=True))
         parts.append(tuple(sorted(set(numbers))))
@@ -82,7 +87,7 @@ def _program(
             name=name,
             spec=spec,
             headers=_headers(kernels, library is not None),
-            kernels=texts,
+            functions=texts,
             entries="" if library is None else _render(library, "entries.cpp"),
         )
     )
@@ -97,11 +102,11 @@ def render_peak(pairs: bool, arithmetic: Arithmetic) -> str:
 
 
 def _shared_out(lengths: list[int]) -> list[int]:
-    """The part of each kernel: the longest first, each to the part that has least so far."""
+    """The part of each function: the longest first, each to the part that has least so far."""
     load, chosen = [0] * PARTS, [0] * len(lengths)
-    for kernel in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
-        chosen[kernel] = load.index(min(load))
-        load[chosen[kernel]] += lengths[kernel]
+    for function in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
+        chosen[function] = load.index(min(load))
+        load[chosen[function]] += lengths[function]
     return chosen
 
 
