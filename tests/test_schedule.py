@@ -157,11 +157,13 @@ def test_tiles_that_templates_cannot_make_are_refused() -> None:
             Tiles(panels, columns)
 
 
-SWEEP = json.loads((Path(__file__).parents[1] / "benchmarks/results/2026-11-25-sweep.json").read_text())
+RESULTS = Path(__file__).parents[1] / "benchmarks/results"
+SWEEPS = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*-sweep.json"))}
+SWEPT = [(name, case) for name, sweep in SWEEPS.items() for case in sweep["cases"]]
 
 
-@pytest.mark.parametrize("case", SWEEP["cases"], ids=lambda case: case["name"])
-def test_the_models_choice_is_within_a_twentieth_of_the_best_of_the_sweep(case: dict[str, Any]) -> None:
-    tiles = best(Footprint(**case["footprint"]), Caches(**SWEEP["caches"]))
+@pytest.mark.parametrize(("sweep", "case"), SWEPT, ids=[f"{name} {case['name']}" for name, case in SWEPT])
+def test_the_models_choice_is_within_a_twentieth_of_the_best_of_a_sweep(sweep: str, case: dict[str, Any]) -> None:
+    tiles = best(Footprint(**case["footprint"]), Caches(**SWEEPS[sweep]["caches"]))
     seconds = case["seconds"]
     assert seconds[f"{tiles.panels} x {tiles.columns}"] <= 1.05 * min(seconds.values())
