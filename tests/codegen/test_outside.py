@@ -44,7 +44,7 @@ def run(k: LoopKernel, y: np.ndarray, sizes: dict[str, int], threads: int = 2, *
 
 
 def test_calls_are_made_where_their_arguments_are_known() -> None:
-    lines = [line.strip() for line in render_kernel(turns(), MODEL).splitlines()]
+    lines = [line.strip() for line in "".join(render_kernel(turns(), MODEL)).splitlines()]
     seen = [n for n, line in enumerate(lines) for name in ("pow", "cos", "sin") if f"irc::{name}(" in line]
     loops = {name: n for n, line in enumerate(lines) for name in "sftu" if line.startswith(f"for (int64_t {name} ")}
     assert len(seen) == 3
@@ -108,7 +108,7 @@ def test_short_reductions_inside_of_the_last_axis(reduce: str) -> None:
     target = Target("y", tuple(axis.index for axis in axes))
     loop = Loop(axes, (u,), reduce, body, None, None, target, False, ("s", "t", "f"))  # type: ignore[arg-type]
     k = kernel(loop, {"x": 2, "turn": 4, "y": 3})
-    assert "collapse(2)" in render_kernel(k, MODEL)
+    assert "collapse(2)" in "".join(render_kernel(k, MODEL))
     random = np.random.default_rng(0)
     x, turn = (random.standard_normal(shape).astype(np.float32) for shape in ((2, 70), (11, 70, 2, 2)))
     terms = (x.T[None, :, None, :] * turn).transpose(0, 2, 1, 3)
