@@ -133,6 +133,16 @@ def test_blocked_non_finite_values_change_no_bit(poison: float) -> None:
         assert np.array_equal(gradient, b.backward(o=full)[name]), name
 
 
+def test_no_bit_of_a_row_depends_on_the_scores_of_another() -> None:
+    """Rows share a panel of registers; only those whose scores rise far take a new maximum with them."""
+    program, inputs = causal(np.random.default_rng(0), length=400)
+    steep = inputs["q"].copy()
+    steep[:, :, 1::2] *= 100
+    a, b = (program.forward(**inputs | {"q": q}).outputs for q in (inputs["q"], steep))
+    for name in ("o", "lse"):
+        assert np.array_equal(a[name][:, :, ::2], b[name][:, :, ::2]), name
+
+
 def test_rows_without_keys_are_zero_and_pass_no_gradient() -> None:
     rng = np.random.default_rng(1)
     program = irc.compile(CAUSAL.replace("j <= i", "j < i"))
