@@ -35,12 +35,11 @@ def built(
     apart the results for one text. Raises ToolchainError, or what `build` and `emulate` do."""
     if target == "reference":
         return Built(build(None), None, {})
-    if target == "emulator":
-        made = build(Schedule())
-        kernels = tuple(kernel for run in made.runs for kernel in run.kernels)
-        text, library = emulate(kernels, made.name, source.text)
-        return Built(replace(made, source=text), library, {k.name: k for k in kernels})
-    found = stored.compiled(source, sizes, precision, schedule, what, build)
-    runs = [(run.kernels, parts) for run, parts in zip(found.runs, found.parts, strict=True)]
-    libraries = Libraries(source.name, found.source, runs)
-    return Built(found, libraries, {k.name: k for run in found.runs for k in run.kernels})
+    emulated = target == "emulator"
+    made = build(Schedule()) if emulated else stored.compiled(source, sizes, precision, schedule, what, build)
+    kernels = {kernel.name: kernel for run in made.runs for kernel in run.kernels}
+    if emulated:
+        text, library = emulate(tuple(kernels.values()), made.name, source.text)
+        return Built(replace(made, source=text), library, kernels)
+    runs = [(run.kernels, parts) for run, parts in zip(made.runs, made.parts, strict=True)]
+    return Built(made, Libraries(source.name, made.source, runs), kernels)

@@ -352,7 +352,7 @@ class _Fuser:
         maximum = None
         if first.op == "logsumexp":
             maximum = next((n for n in group if n.op == "max" and n.body == first.body), None)
-            remainder = next((n for n in self.saved if n == remainder_name(first.name)), None)
+            remainder = remainder_name(first.name) if remainder_name(first.name) in self.saved else None
             if remainder:
                 self.declare(remainder, shape(first), self.precision.arithmetic)
             builder.softmax(first, online or f"{first.name}.unused", maximum, remainder)
