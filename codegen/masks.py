@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Load, Local, Op, children, flat, indices, integer, rebuild, walk
 from irc.codegen.kernel import Side, Summary, TileKernel, Verdict
 from irc.codegen.positions import extent, unflatten
 from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.repeated import Repeated
 
 SIDES: tuple[Side, ...] = ("row", "column")
 UNITS: dict[str, dict[Side, tuple[str, str]]] = {
@@ -51,8 +52,9 @@ class SearchText:
 
 @dataclass(frozen=True, slots=True)
 class PartText:
-    """What a verdict reads of a part of one side, beside its ends."""
+    """A number or truth with a name: what verdicts read of a part of one side beside its ends, or several spans."""
 
+    type: str
     name: str
     text: str
 
@@ -67,14 +69,15 @@ def mask_context(kernel: TileKernel) -> dict[str, object]:
     return {
         "may": print_scalar(verdict.may),
         "must": print_scalar(verdict.must),
-        "spans": _spans(kernel),
+        **_spans(kernel),
         "summaries": summaries,
         "searches": tuple(
             SearchText(s.name, identifier(s.summary), s.up_to, points[s.summary], print_scalar(s.value))
             for s in kernel.searches
         ),
         **{f"{s}_cuts": tuple(print_scalar(c.every) for c in kernel.cuts if c.side == s) for s in SIDES},
-        **{f"{s}_values": _part_texts(parts[s]) for s in SIDES},
+        **{f"{s}_values": tuple(identifier(name.name) for name in parts[s].values()) for s in SIDES},
+        **{f"{s}_parts": _part_texts(f"{s}_shared", parts[s]) for s in SIDES},
     }
 
 
@@ -84,8 +87,20 @@ def _parts(side: Side, summaries: Sequence[Summary]) -> dict[Expr, Local]:
     return {end: end for end in ends}
 
 
-def _part_texts(parts: dict[Expr, Local]) -> tuple[PartText, ...]:
-    return tuple(PartText(identifier(name.name), print_scalar(value)) for value, name in parts.items())
+def _part_texts(name: str, parts: dict[Expr, Local]) -> tuple[PartText, ...]:
+    """The parts that have no names yet, each after what it shares with others."""
+    shared = _shared(name, list(parts))
+    texts = [(local, shared.replaced(value)) for value, local in parts.items() if local is not value]
+    return _texts((*shared.parts.items(), *texts))
+
+
+def _shared(name: str, exprs: Sequence[Expr]) -> Repeated:
+    return Repeated(exprs, name, eager=lambda e: not _reads_elements(e))
+
+
+def _texts(parts: Iterable[tuple[Local, Expr]]) -> tuple[PartText, ...]:
+    types = {Kind.INT: "int64_t", Kind.BOOL: "bool"}
+    return tuple(PartText(types[name.kind], identifier(name.name), print_scalar(value)) for name, value in parts)
 
 
 def _hoist(verdict: Expr, parts: dict[Side, dict[Expr, Local]]) -> Expr:
@@ -113,18 +128,23 @@ def _reads_elements(expr: Expr) -> bool:
     """Whether the value depends on an element at a place of its own: a segment is told from its whole table."""
     match expr:
         case Load():
-            return True
+            return bool(expr.indices)
         case Op("segment", (_, *others), _):
             return any(_reads_elements(e) for e in others)
         case _:
             return any(_reads_elements(e) for e in children(expr))
 
 
-def _spans(kernel: TileKernel) -> tuple[SpanText, ...]:
-    """The spans of the walked side; one around everything where the mask bounds nothing."""
+def _spans(kernel: TileKernel) -> dict[str, object]:
+    """The spans of the walked side, and what they have in common; one around everything where the mask bounds nothing."""
     if kernel.spans is None:
-        return (SpanText("0", f"{extent(kernel.columns)} - 1"),)
-    return tuple(SpanText(print_scalar(s.first), print_scalar(s.last)) for s in kernel.spans)
+        return {"spans": (SpanText("0", f"{extent(kernel.columns)} - 1"),), "span_parts": ()}
+    shared = _shared("span_part", [end for span in kernel.spans for end in (span.first, span.last)])
+    spans = tuple(
+        SpanText(print_scalar(shared.replaced(span.first)), print_scalar(shared.replaced(span.last)))
+        for span in kernel.spans
+    )
+    return {"spans": spans, "span_parts": _texts(shared.parts.items())}
 
 
 def _summary(summary: Summary, kernel: TileKernel) -> SummaryText:

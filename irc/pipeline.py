@@ -28,6 +28,7 @@ from irc.simplify import simplify
 from irc.specialise import specialise
 from irc.tangent import second, tangent, tangent_name
 from irc.tile import NotFusible
+from irc.unrounded import with_unrounded
 from irc.verify import verify
 
 T = TypeVar("T")
@@ -75,6 +76,10 @@ def _unfused(graph: Graph, what: str, reason: NotFusible) -> Error:
 def _steps(
     forward_graph: Graph, backward_graph: Graph | None, source: Source, precision: Precision, schedule: Schedule
 ) -> Compiled:
+    if backward_graph and precision.storage != precision.arithmetic:
+        forward_graph, backward_graph = traced("unrounded", partial(with_unrounded, forward_graph, backward_graph))
+        verify(forward_graph)
+        verify(backward_graph)
     if backward_graph and precision.storage == "f32":  # fewer bits round more than this is about
         backward_graph = traced("remainder", partial(with_remainders, backward_graph, forward_graph))
         verify(backward_graph)

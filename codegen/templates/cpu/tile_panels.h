@@ -1,5 +1,5 @@
 // Panels: rows of numbers brought from where they lie, of any element type, into the layouts that products read; tiles
-// that products read; and results brought back. `row(n)` points to row n, whose features follow each other.
+// that products read; and results brought back. `rows[n]` points to row n, whose features follow each other.
 namespace irc {
 
 // Memory of one task, aligned, uninitialised.
@@ -15,29 +15,39 @@ template <class T> class Buffer {
   T *memory_;
 };
 
+// Where the rows lie, one by one: vectors of addresses take the compiler long and save nothing.
+template <class E, class Row> IRC_INLINE void point_to(E **rows, int count, Row row) {
+  for (int n = 0; n < count; n++) {
+    asm("" : "+r"(n));
+    rows[n] = row(n);
+  }
+}
+
 // Rows in the lanes, the features' units one after another: to[unit][lane], `lanes` a multiple of the vector. Lanes from
 // `count` on are 0.
-template <class Form, class Row> void pack_across(typename Form::unit *to, int lanes, int count, int width, Row row) {
+template <class Form, class E>
+IRC_ONCE void pack_across(typename Form::unit *to, int lanes, int count, int width, const E *const *rows) {
   typedef typename Vectors<typename Form::unit>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit);
   for (int first = 0; first < lanes; first += LANES)
     for (int unit = 0; unit < units<Form>(width); unit += LANES) {
       V square[LANES];
       for (int n = 0; n < LANES; n++)
-        square[n] = first + n < count ? load_units<Form>(row(first + n), unit, width) : V{};
+        square[n] = first + n < count ? load_units<Form>(rows[first + n], unit, width) : V{};
       transpose(square);
       const int end = std::min(LANES, units<Form>(width) - unit);
       for (int n = 0; n < end; n++) store_vector(to + (unit + n) * lanes + first, square[n]);
     }
 }
 
-// Row by row, a row's units one after another: to[row][unit]. Rows from `count` to `rows` are 0.
-template <class Form, class Row> void pack_rows(typename Form::unit *to, int rows, int count, int width, Row row) {
+// Row by row, a row's units one after another: to[row][unit]. Rows from `count` to `end` are 0.
+template <class Form, class E>
+IRC_ONCE void pack_rows(typename Form::unit *to, int end, int count, int width, const E *const *rows) {
   typedef typename Vectors<typename Form::unit>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit);
   const int row_units = units<Form>(width);
   for (int n = 0; n < count; n++, to += row_units) {
-    const auto *from = row(n);
+    const E *from = rows[n];
     int unit = 0;
     for (; unit + LANES <= row_units; unit += LANES) store_vector(to + unit, load_units<Form>(from, unit, width));
     if (unit < row_units) {
@@ -45,25 +55,25 @@ template <class Form, class Row> void pack_rows(typename Form::unit *to, int row
       std::memcpy(to + unit, &rest, (row_units - unit) * sizeof *to);
     }
   }
-  std::fill_n(to, (rows - count) * row_units, 0);
+  std::fill_n(to, (end - count) * row_units, 0);
 }
 
 // Features in the lanes, units along the rows: to[row / DEPTH][feature], `features` of them of which those from `width`
 // on are 0, and so are rows from `count` on.
-template <class Form, class Row>
-void pack_along(typename Form::unit *to, int rows, int count, int features, int width, Row row) {
+template <class Form, class E>
+IRC_ONCE void pack_along(typename Form::unit *to, int end, int count, int features, int width, const E *const *rows) {
   typedef typename Vectors<typename Form::unit>::vec V;
   typedef Single<typename Form::unit> Numbers;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit), DEPTH = Form::DEPTH;
-  for (int n = 0; n < rows; n += DEPTH, to += features) {
+  for (int n = 0; n < end; n += DEPTH, to += features) {
     if (n >= count) {
       std::fill_n(to, features, 0);
       continue;
     }
-    const auto *first = row(n), *second = n + 1 < count ? row(n + 1) : nullptr;
+    const E *first = rows[n], *second = n + 1 < count ? rows[n + 1] : nullptr;
     int f = 0;
 #if defined(__AVX512BF16__)
-    if constexpr (DEPTH == 2 && std::is_same<decltype(first), const bf16 *>::value)
+    if constexpr (DEPTH == 2 && std::is_same<E, bf16>::value)
       for (; second && f + 2 * LANES <= width; f += 2 * LANES) interleave(to + f, first + f, second + f);
 #endif
     for (; f < features; f += LANES) {
@@ -78,8 +88,13 @@ void pack_along(typename Form::unit *to, int rows, int count, int features, int 
   }
 }
 
+// Number `f` of token `n` in a panel whose units run along the tokens, `step` units apart.
+template <class Form, class T> IRC_INLINE typename Form::element &number(T *panel, int64_t step, int n, int f) {
+  return ((typename Form::element *)panel)[place<Form>(n, f, step)];
+}
+
 // Which of `tokens` tokens are finite, in a panel whose units run along the tokens, `step` units apart; whether all are.
-template <class Form, class T> bool finite_tokens(char *finite, const T *panel, int64_t step, int width, int tokens) {
+template <class Form, class T> IRC_ONCE bool finite_tokens(char *finite, const T *panel, int64_t step, int width, int tokens) {
   typedef typename Vectors<T>::vec V;
   typedef typename Vectors<T>::ivec I;
   constexpr int LANES = sizeof(V) / sizeof(T);
@@ -101,6 +116,16 @@ template <class Form, class T> bool finite_tokens(char *finite, const T *panel, 
   return all;
 }
 
+// The panel's tokens one after another, those that are not finite as 0.
+template <class Form, class T>
+IRC_ONCE const T *cleaned_tokens(std::vector<T> &copy, const T *panel, int64_t step, int width, int tokens, const char *finite) {
+  copy.resize(units<Form>(tokens) * width);
+  for (int n = 0; n < units<Form>(tokens); n++) std::memcpy(copy.data() + n * width, panel + n * step, width * sizeof(T));
+  for (int n = 0; n < tokens; n++)
+    for (int f = 0; f < width && !finite[n]; f++) number<Form>(copy.data(), width, n, f) = {};
+  return copy.data();
+}
+
 // A matrix operand of the rows, one tile of rows at a time. Dots read it [panel][unit][row], products that sum over rows
 // [row / DEPTH][feature], the features filled up to whole vectors.
 template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED> class RowPanel {
@@ -112,12 +137,14 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
 
   RowPanel() : across_(DOTTED ? ROWS * units<Form>(WIDTH) : 0), along_(SUMMED ? ROWS / Form::DEPTH * FEATURES : 0) {}
 
+  // `row(n)` points to row n.
   template <class Row> void read(int count, Row row) {
     for (int first = 0; first < count; first += PANEL) {
-      const int rows = std::min(PANEL, count - first);
-      auto of_panel = [&](int n) { return row(first + n); };
-      if constexpr (DOTTED) pack_across<Form>((T *)dotted(first), PANEL, rows, WIDTH, of_panel);
-      if constexpr (SUMMED) pack_along<Form>((T *)summed(first), PANEL, rows, FEATURES, WIDTH, of_panel);
+      decltype(row(0)) rows[PANEL];
+      const int end = std::min(PANEL, count - first);
+      point_to(rows, end, [&](int n) { return row(first + n); });
+      if constexpr (DOTTED) pack_across<Form>((T *)dotted(first), PANEL, end, WIDTH, rows);
+      if constexpr (SUMMED) pack_along<Form>((T *)summed(first), PANEL, end, FEATURES, WIDTH, rows);
     }
     std::fill_n(known_, PANELS, -1);
   }
@@ -137,10 +164,13 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
     return known_[panel] != 0;
   }
   const char *finite(int row) const { return finite_ + row; }
+  const T *cleaned(int row, int count) {
+    return cleaned_tokens<Form>(cleaned_, summed(row), FEATURES, FEATURES, count, finite(row));
+  }
 
  private:
   Buffer<T> across_, along_;
-  std::vector<T> values_;
+  std::vector<T> values_, cleaned_;
   int known_[PANELS];
   char finite_[ROWS];
 };
@@ -157,19 +187,21 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
   ColumnPanel()
       : by_column_(BY_COLUMN ? COLUMNS * units<Form>(WIDTH) : 0), along_(!ONE && SUMMED ? COLUMNS / Form::DEPTH * WIDTH : 0) {}
 
-  // `step`: elements from column to column, 0 where they are not evenly spaced.
+  // `row(n)` points to column n; `step`: elements from column to column, 0 where they are not evenly spaced.
   template <class Row> void read(int count, Row row, int64_t step = 0) {
     typedef std::remove_const_t<std::remove_pointer_t<decltype(row(0))>> E;
+    const E *rows[COLUMNS];
+    point_to(rows, count, row);
     dotted_ = by_column_;
     dotted_step = units<Form>(WIDTH);
     if (std::is_same<E, typename Form::element>::value && WIDTH % Form::DEPTH == 0 && count == COLUMNS && step > 0 &&
         step % Form::DEPTH == 0) {
-      dotted_ = (const T *)row(0);
+      dotted_ = (const T *)rows[0];
       dotted_step = step / Form::DEPTH;
     } else if constexpr (BY_COLUMN) {
-      pack_rows<Form>((T *)by_column_, COLUMNS, count, WIDTH, row);
+      pack_rows<Form>((T *)by_column_, COLUMNS, count, WIDTH, rows);
     }
-    if constexpr (!ONE && SUMMED) pack_along<Form>((T *)along_, COLUMNS, count, WIDTH, WIDTH, row);
+    if constexpr (!ONE && SUMMED) pack_along<Form>((T *)along_, COLUMNS, count, WIDTH, WIDTH, rows);
     summed_step = ONE ? dotted_step : WIDTH;
     count_ = count;
     known_ = -1;
@@ -188,11 +220,14 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
     return known_ != 0;
   }
   const char *finite(int column) const { return finite_ + column; }
+  const T *cleaned(int column, int count) {
+    return cleaned_tokens<Form>(cleaned_, summed(column), summed_step, WIDTH, count, finite(column));
+  }
 
  private:
   Buffer<T> by_column_, along_;
   const T *dotted_;
-  std::vector<T> values_;
+  std::vector<T> values_, cleaned_;
   int count_, known_;
   char finite_[COLUMNS];
 };
@@ -263,8 +298,8 @@ enum Growth { UNKNOWN, STEADY, RISING };
 
 // Sums that lie feature by feature with rows in the lanes, from[feature][lane], each lane times its factor if it has one,
 // to rows whose features follow each other.
-template <class T, class Row>
-void unpack_across(const T *from, int lanes, int count, int width, const T *factor, Row row) {
+template <class T, class E>
+IRC_ONCE void unpack_across(const T *from, int lanes, int count, int width, const T *factor, E *const *rows) {
   typedef typename Vectors<T>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(T);
   for (int first = 0; first < count; first += LANES) {
@@ -276,7 +311,7 @@ void unpack_across(const T *from, int lanes, int count, int width, const T *fact
         square[n] = n < end ? load_vector<V>(from + (f + n) * lanes + first) * scale : V{};
       transpose(square);
       for (int n = 0; n < LANES && first + n < count; n++) {
-        auto *to = row(first + n) + f;
+        E *to = rows[first + n] + f;
         if (end == LANES) store_as(to, square[n]);
         else
           for (int lane = 0; lane < end; lane++) store(to[lane], square[n][lane]);
@@ -285,8 +320,16 @@ void unpack_across(const T *from, int lanes, int count, int width, const T *fact
   }
 }
 
+// The same of the first `count` rows of a panel, `row(n)` points to row n.
+template <int PANEL, class T, class Row>
+IRC_INLINE void unpack_panel(const T *from, int count, int width, const T *factor, Row row) {
+  decltype(row(0)) rows[PANEL];
+  point_to(rows, count, row);
+  unpack_across(from, PANEL, count, width, factor, rows);
+}
+
 // A row of results.
-template <class E, class T> void unpack_row(E *to, const T *from, int width) {
+template <class E, class T> IRC_ONCE void unpack_row(E *to, const T *from, int width) {
   typedef typename Vectors<T>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(T);
   int f = 0;

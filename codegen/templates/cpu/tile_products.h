@@ -130,27 +130,12 @@ IRC_INLINE void column_product(T *sums, int columns, const T *tile, int64_t tile
     column_product_strip<Form, VECTORS, REST, V>(sums, columns, tile, tile_row, panel, depth, VECTORS - REST);
 }
 
-// Number `f` of token `n` in a panel whose units run along the tokens, `step` units apart; and the panel's copy in which
-// the tokens that are not finite are 0.
-template <class Form, class T> IRC_INLINE typename Form::element &number(T *panel, int64_t step, int n, int f) {
-  return ((typename Form::element *)panel)[place<Form>(n, f, step)];
-}
-template <class Form, class T>
-void without_non_finite(T *copy, int width, const T *panel, int64_t step, int tokens, const char *finite) {
-  for (int n = 0; n < units<Form>(tokens); n++) std::memcpy(copy + n * width, panel + n * step, width * sizeof(T));
-  for (int n = 0; n < tokens; n++)
-    for (int f = 0; f < width && !finite[n]; f++) number<Form>(copy, width, n, f) = {};
-}
-
-// The same products where the panel holds NaN or infinity and pairs are blocked: 0*NaN must not enter. What is finite goes
-// the usual way, in the same order, so that no bit changes; the other tokens' products are selected and added after.
-template <class Form, int F, int M, int N, class V, class T, class Supported>
-__attribute__((noinline)) void guarded_row_product(T *sums, const V *rescale, const T *panel, int64_t panel_step,
-                                                   const T *tile, int columns, const char *finite, Supported supported) {
+// Where the panel holds NaN or infinity and pairs are blocked: 0*NaN must not enter. Its copy, in which those tokens are 0,
+// goes the usual way, in the same order, so that no bit changes; here their own products are selected and added after.
+template <class Form, int F, int N, class V, class T, class Supported>
+__attribute__((noinline)) void add_non_finite_to_rows(T *sums, const T *panel, int64_t panel_step, const T *tile, int columns,
+                                                      const char *finite, Supported supported) {
   constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = N * LANES;
-  Buffer<T> copy(units<Form>(columns) * F);
-  without_non_finite<Form>((T *)copy, F, panel, panel_step, columns, finite);
-  row_product<Form, F, M, N>(sums, rescale, (const T *)copy, F, tile, units<Form>(columns));
   for (int k = 0; k < columns; k++)
     for (int n = 0; n < N && !finite[k]; n++) {
       const auto wanted = supported(k, n);
@@ -165,12 +150,9 @@ __attribute__((noinline)) void guarded_row_product(T *sums, const V *rescale, co
 }
 
 template <class Form, int VECTORS, class V, class T, class Supported>
-__attribute__((noinline)) void guarded_column_product(T *sums, int columns, const T *tile, int64_t tile_row,
-                                                      const T *panel, int rows, const char *finite, Supported supported) {
+__attribute__((noinline)) void add_non_finite_to_columns(T *sums, int columns, const T *tile, int64_t tile_row,
+                                                         const T *panel, int rows, const char *finite, Supported supported) {
   constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = VECTORS * LANES;
-  Buffer<T> copy(units<Form>(rows) * WIDTH);
-  without_non_finite<Form>((T *)copy, WIDTH, panel, WIDTH, rows, finite);
-  column_product<Form, VECTORS, V>(sums, (columns + 3) / 4 * 4, tile, tile_row, (const T *)copy, units<Form>(rows));
   for (int j = 0; j < columns; j++)
     for (int k = 0; k < rows; k++) {
       if (finite[k] || !supported(j, k / LANES)[k % LANES]) continue;
