@@ -40,8 +40,6 @@ FLAGS = (
 )
 # Of GCC alone: it compiles in less time to kernels that are as fast (benchmarks/NOTES.md).
 GCC_FLAGS = (
-    "-O2",  # without what -O3 adds to it, but vectors for every loop that they speed up
-    "-fvect-cost-model=dynamic",
     "--param=ggc-min-heapsize=1000000",  # kB: less is never worth a collection while the compiler runs
     "-fno-tree-pre",
     "-fno-gcse",

@@ -25,65 +25,65 @@ template <class E, class Row> IRC_INLINE void point_to(E **rows, int count, Row 
 
 // Rows in the lanes, the features' units one after another: to[unit][lane], `lanes` a multiple of the vector. Lanes from
 // `count` on are 0.
-template <class Form, class E>
-IRC_ONCE void pack_across(typename Form::unit *to, int lanes, int count, int width, const E *const *rows) {
+template <class Form, int WIDTH, class E>
+IRC_ONCE void pack_across(typename Form::unit *to, int lanes, int count, const E *const *rows) {
   typedef typename Vectors<typename Form::unit>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit);
   for (int first = 0; first < lanes; first += LANES)
-    for (int unit = 0; unit < units<Form>(width); unit += LANES) {
+    for (int unit = 0; unit < units<Form>(WIDTH); unit += LANES) {
       V square[LANES];
       for (int n = 0; n < LANES; n++)
-        square[n] = first + n < count ? load_units<Form>(rows[first + n], unit, width) : V{};
+        square[n] = first + n < count ? load_units<Form>(rows[first + n], unit, WIDTH) : V{};
       transpose(square);
-      const int end = std::min(LANES, units<Form>(width) - unit);
+      const int end = std::min(LANES, units<Form>(WIDTH) - unit);
       for (int n = 0; n < end; n++) store_vector(to + (unit + n) * lanes + first, square[n]);
     }
 }
 
 // Row by row, a row's units one after another: to[row][unit]. Rows from `count` to `end` are 0.
-template <class Form, class E>
-IRC_ONCE void pack_rows(typename Form::unit *to, int end, int count, int width, const E *const *rows) {
+template <class Form, int WIDTH, class E>
+IRC_ONCE void pack_rows(typename Form::unit *to, int end, int count, const E *const *rows) {
   typedef typename Vectors<typename Form::unit>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit);
-  const int row_units = units<Form>(width);
+  const int row_units = units<Form>(WIDTH);
   for (int n = 0; n < count; n++, to += row_units) {
     const E *from = rows[n];
     int unit = 0;
-    for (; unit + LANES <= row_units; unit += LANES) store_vector(to + unit, load_units<Form>(from, unit, width));
+    for (; unit + LANES <= row_units; unit += LANES) store_vector(to + unit, load_units<Form>(from, unit, WIDTH));
     if (unit < row_units) {
-      const V rest = load_units<Form>(from, unit, width);
+      const V rest = load_units<Form>(from, unit, WIDTH);
       std::memcpy(to + unit, &rest, (row_units - unit) * sizeof *to);
     }
   }
   std::fill_n(to, (end - count) * row_units, 0);
 }
 
-// Features in the lanes, units along the rows: to[row / DEPTH][feature], `features` of them of which those from `width`
+// Features in the lanes, units along the rows: to[row / DEPTH][feature], `FEATURES` of them of which those from `WIDTH`
 // on are 0, and so are rows from `count` on.
-template <class Form, class E>
-IRC_ONCE void pack_along(typename Form::unit *to, int end, int count, int features, int width, const E *const *rows) {
+template <class Form, int FEATURES, int WIDTH, class E>
+IRC_ONCE void pack_along(typename Form::unit *to, int end, int count, const E *const *rows) {
   typedef typename Vectors<typename Form::unit>::vec V;
   typedef Single<typename Form::unit> Numbers;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit), DEPTH = Form::DEPTH;
-  for (int n = 0; n < end; n += DEPTH, to += features) {
+  for (int n = 0; n < end; n += DEPTH, to += FEATURES) {
     if (n >= count) {
-      std::fill_n(to, features, 0);
+      std::fill_n(to, FEATURES, 0);
       continue;
     }
     const E *first = rows[n], *second = n + 1 < count ? rows[n + 1] : nullptr;
     int f = 0;
 #if defined(__AVX512BF16__)
     if constexpr (DEPTH == 2 && std::is_same<E, bf16>::value)
-      for (; second && f + 2 * LANES <= width; f += 2 * LANES) interleave(to + f, first + f, second + f);
+      for (; second && f + 2 * LANES <= WIDTH; f += 2 * LANES) interleave(to + f, first + f, second + f);
 #endif
-    for (; f < features; f += LANES) {
-      V unit = load_units<Numbers>(first, f, width);
+    for (; f < FEATURES; f += LANES) {
+      V unit = load_units<Numbers>(first, f, WIDTH);
 #if defined(__AVX512BF16__)
-      if constexpr (DEPTH == 2) unit = pair_of(unit, second ? load_units<Numbers>(second, f, width) : V{});
+      if constexpr (DEPTH == 2) unit = pair_of(unit, second ? load_units<Numbers>(second, f, WIDTH) : V{});
 #endif
       (void)second;
-      if (f + LANES <= features) store_vector(to + f, unit);
-      else std::memcpy(to + f, &unit, (features - f) * sizeof *to);
+      if (f + LANES <= FEATURES) store_vector(to + f, unit);
+      else std::memcpy(to + f, &unit, (FEATURES - f) * sizeof *to);
     }
   }
 }
@@ -143,8 +143,8 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
       decltype(row(0)) rows[PANEL];
       const int end = std::min(PANEL, count - first);
       point_to(rows, end, [&](int n) { return row(first + n); });
-      if constexpr (DOTTED) pack_across<Form>((T *)dotted(first), PANEL, end, WIDTH, rows);
-      if constexpr (SUMMED) pack_along<Form>((T *)summed(first), PANEL, end, FEATURES, WIDTH, rows);
+      if constexpr (DOTTED) pack_across<Form, WIDTH>((T *)dotted(first), PANEL, end, rows);
+      if constexpr (SUMMED) pack_along<Form, FEATURES, WIDTH>((T *)summed(first), PANEL, end, rows);
     }
     std::fill_n(known_, PANELS, -1);
   }
@@ -199,9 +199,9 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
       dotted_ = (const T *)rows[0];
       dotted_step = step / Form::DEPTH;
     } else if constexpr (BY_COLUMN) {
-      pack_rows<Form>((T *)by_column_, COLUMNS, count, WIDTH, rows);
+      pack_rows<Form, WIDTH>((T *)by_column_, COLUMNS, count, rows);
     }
-    if constexpr (!ONE && SUMMED) pack_along<Form>((T *)along_, COLUMNS, count, WIDTH, WIDTH, rows);
+    if constexpr (!ONE && SUMMED) pack_along<Form, WIDTH, WIDTH>((T *)along_, COLUMNS, count, rows);
     summed_step = ONE ? dotted_step : WIDTH;
     count_ = count;
     known_ = -1;
