@@ -82,7 +82,7 @@ IRC_INLINE void row_product_block(T *sums, const V *rescale, const T *panel, int
 
 // All F features of one row panel, M at a time.
 template <class Form, int F, int M, int N, class V, class T>
-IRC_INLINE void row_product(T *sums, const V *rescale, const T *panel, int64_t panel_step, const T *tile, int depth) {
+IRC_ONCE void row_product(T *sums, const V *rescale, const T *panel, int64_t panel_step, const T *tile, int depth) {
   constexpr int WIDTH = N * (sizeof(V) / sizeof(T));
   int f = 0;
 #pragma GCC unroll 1
@@ -121,7 +121,7 @@ IRC_INLINE void column_product_strip(T *sums, int columns, const T *tile, int64_
 
 // A panel padded to VECTORS vectors of features, and `columns` columns, a multiple of 4.
 template <class Form, int VECTORS, class V, class T>
-IRC_INLINE void column_product(T *sums, int columns, const T *tile, int64_t tile_row, const T *panel, int depth) {
+IRC_ONCE void column_product(T *sums, int columns, const T *tile, int64_t tile_row, const T *panel, int depth) {
   constexpr int REST = VECTORS % FEATURE_VECTORS;
 #pragma GCC unroll 1
   for (int first = 0; first + FEATURE_VECTORS <= VECTORS; first += FEATURE_VECTORS)
