@@ -136,7 +136,7 @@ def _reads_elements(expr: Expr) -> bool:
 
 
 def _spans(kernel: TileKernel) -> dict[str, object]:
-    """The spans of the walked side, and what they have in common; one around everything where the mask bounds nothing."""
+    """The spans of the walked side and their common parts; one around everything where the mask bounds nothing."""
     if kernel.spans is None:
         return {"spans": (SpanText("0", f"{extent(kernel.columns)} - 1"),), "span_parts": ()}
     shared = _shared("span_part", [end for span in kernel.spans for end in (span.first, span.last)])
