@@ -180,4 +180,32 @@ where(bool condition, A x, B y) {
   return condition ? x : y;
 }
 
+// While one lives, what its thread computes is 0 where it would be subnormal. Weights of far keys pass through such
+// numbers on their way to 0, and processors take a hundred times as long for each.
+#if defined(__SSE2__)
+class FlushToZero {
+ public:
+  FlushToZero() : before_(__builtin_ia32_stmxcsr()) { __builtin_ia32_ldmxcsr(before_ | 0x8000u); }
+  ~FlushToZero() { __builtin_ia32_ldmxcsr(before_); }
+
+ private:
+  const unsigned before_;
+};
+#elif defined(__aarch64__)
+class FlushToZero {
+ public:
+  FlushToZero() {
+    asm volatile("mrs %0, fpcr" : "=r"(before_));
+    set(before_ | 1u << 24);
+  }
+  ~FlushToZero() { set(before_); }
+
+ private:
+  static void set(uint64_t value) { asm volatile("msr fpcr, %0" ::"r"(value) : "memory"); }
+  uint64_t before_;
+};
+#else
+struct FlushToZero {};
+#endif
+
 }  // namespace irc
