@@ -4,6 +4,7 @@ keeps them for later holds two or three times what a run needs at a time."""
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -17,23 +18,36 @@ LARGE = 2 << 20  # bytes from which a tensor is mapped
 
 def allocate(shape: tuple[int, ...], storage: Storage, zero: bool = False, order: tuple[int, ...] = ()) -> Array:
     """A contiguous array that starts on a cache line, its dimensions in the order given; undefined unless `zero`."""
+    return allocator(shape, storage, zero, order)()[0]
+
+
+def allocator(
+    shape: tuple[int, ...], storage: Storage, zero: bool = False, order: tuple[int, ...] = ()
+) -> Callable[[], tuple[Array, int]]:
+    """A function that allocates such arrays: each with its address."""
     dtype = DTYPE[storage]
     count = prod(shape) * dtype.itemsize
-    memory, start = _mapped(count) if count >= LARGE else _small(count, zero)
-    if not order:
-        return np.ndarray(shape, dtype, memory, start)
-    array: Array = np.ndarray([shape[d] for d in order], dtype, memory, start)
-    return array.transpose([order.index(d) for d in range(len(order))])
+    ordered = tuple(shape[d] for d in order or range(len(shape)))
+    declared = tuple(order.index(d) for d in range(len(order)))
+    fill = np.zeros if zero else np.empty
+
+    def small() -> tuple[Array, int]:
+        memory = fill(count + ALIGNMENT, np.uint8)
+        start = address(memory)
+        skipped = -start % ALIGNMENT
+        array: Array = np.ndarray(ordered, dtype, memory, skipped)
+        return array.transpose(declared) if order else array, start + skipped
+
+    def large() -> tuple[Array, int]:
+        array: Array = np.ndarray(ordered, dtype, _mapped(count))
+        return array.transpose(declared) if order else array, address(array)
+
+    return large if count >= LARGE else small
 
 
-def _small(count: int, zero: bool) -> tuple[Array, int]:
-    memory = (np.zeros if zero else np.empty)(count + ALIGNMENT, np.uint8)
-    return memory, -address(memory) % ALIGNMENT
-
-
-def _mapped(count: int) -> tuple[mmap.mmap, int]:
+def _mapped(count: int) -> mmap.mmap:
     """Bytes of whole pages, which the system clears when they are first touched."""
     pages = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
-    return pages, 0
+    return pages
