@@ -78,6 +78,7 @@ class PreparedCall:
         self._checked = self._values(taken)
         whole = {name for name in read if taken[name].ndim} | self._whole(taken, compiled.forward, compiled.backward)
         self.taking = Taking(storages, given, looked, taken, whole)
+        self.checks = self.taking.takes or self._tables or bool(self._scalars)
         self._forward: dict[bool, Prepared] = {}
         self._backward: dict[Hashable, Backward] = {}
         backward = compiled.backward_graph
@@ -120,20 +121,19 @@ class PreparedCall:
     def forward(self, tensors: Tensors, keep: bool) -> None:
         """Add to the arguments, by the names of the graph: outputs, what `backward` needs, with `keep` what it would
         else compute again where that costs much."""
+        prepared = self._forward.get(keep and self.keeps)
+        if prepared is not None:
+            prepared.run(tensors)
+            return
         library, compiled = self.built.library, self.built.compiled
         if library is None:
             tensors.arrays |= interpret(compiled.forward_graph, tensors.arrays, self.sizes)
             return
-        follows, keep = keep, keep and self.keeps
-        prepared = self._forward.get(keep)
-        if prepared is not None:
-            prepared.run(tensors)
-            return
-        if follows:  # kernels of the backward run may be compiled at the same time
+        if keep:  # kernels of the backward run may be compiled at the same time
             library.load()
         self.taking.whole(tensors)
-        plan, kernels = compiled.forward.plan, self.built.kernels
-        prepared = Prepared(plan, library, kernels, tensors, self.sizes, self.threads, keep=keep)
+        plan, keep = compiled.forward.plan, keep and self.keeps
+        prepared = Prepared(plan, library, self.built.kernels, tensors, self.sizes, self.threads, keep=keep)
         prepared.run(tensors)
         self._forward[keep] = prepared
 
@@ -147,20 +147,21 @@ class PreparedCall:
         given: cotangents by output. owned: takes what that run left, which is used up. Raises InputError for a
         cotangent that does not fit, before anything is taken.
         """
-        library, graph, fused = self.built.library, self.built.compiled.backward_graph, self.built.compiled.backward
-        assert graph is not None and fused is not None
         backward = self._taken(tensors, given)
         own = owned()
         left = tuple(own)
-        tensors.places |= {name: address(array) for name, array in own.items()}
-        tensors.arrays |= own
+        if left:
+            tensors.places |= {name: address(array) for name, array in own.items()}
+            tensors.arrays |= own
         del own
-        if library is None:
-            tensors.arrays |= interpret(graph, tensors.arrays, self.sizes)
-            return
         prepared = backward.runs.get(left)
         if prepared is not None:
             prepared.run(tensors)
+            return
+        library, graph, fused = self.built.library, self.built.compiled.backward_graph, self.built.compiled.backward
+        assert graph is not None and fused is not None
+        if library is None:
+            tensors.arrays |= interpret(graph, tensors.arrays, self.sizes)
             return
         self.taking.whole(tensors)
         backward.taking.whole(tensors)
@@ -190,7 +191,8 @@ class PreparedCall:
             if len(self._backward) >= BACKWARD_KEPT:
                 self._backward = {}
             self._backward[key] = backward
-        backward.taking.take(tensors)
+        if backward.taking.takes:
+            backward.taking.take(tensors)
         return backward
 
     def _new(self, tensors: Tensors, given: Mapping[str, Any]) -> Backward:

@@ -69,6 +69,7 @@ class Program:
         self._storages = {n.name: self.storage(n) for n in arguments(graph)}
         self._outputs = dict(graph.outputs)
         self._prepared: OrderedDict[Hashable, PreparedCall] = OrderedDict()
+        self._latest_call: tuple[list[Hashable], PreparedCall] | None = None
         self._kind = next((n.name for n in arguments(graph) if n.kind is Kind.FLOAT and n.shape), None)
         if not self.features:
             self.built({})
@@ -114,6 +115,7 @@ class Program:
         self._built[key] = replace(self.built(sizes), library=library)
         with self._lock:
             self._prepared.clear()
+            self._latest_call = None
 
     def _latest(self) -> Built[Compiled]:
         if not self._built:
@@ -182,35 +184,44 @@ class Program:
     def _call(self, arrays: Mapping[str, Any]) -> tuple[PreparedCall, Tensors, Any]:
         """The call prepared for arguments like these; the arguments as it takes them, checked; one whose kind the
         results take."""
-        if arrays.keys() != self._storages.keys():
-            self._names(arrays)
         threads = cpu.threads()
         key: list[Hashable] = [threads]
-        looked = Tensors({}, {})
+        values: dict[str, Any] = {}
+        places: dict[str, int] = {}
         try:
             for name, storage in self._storages.items():
-                layout, looked.arrays[name], looked.places[name] = look(name, arrays[name], storage)
+                layout, values[name], places[name] = look(name, arrays[name], storage)
                 key.append(layout)
-        except InputError:
-            self._taken(arrays)  # it may not be the first that is wrong
+        except (InputError, KeyError):
+            self._taken(arrays)  # names what is wrong, and first what is first
             raise
-        found = tuple(key)
-        with self._lock:
-            call = self._prepared.get(found)
-            if call is not None:
-                self._prepared.move_to_end(found)
-        if call is None:
-            call = self._prepare(arrays, looked, threads)
-            with self._lock:
-                self._prepared[found] = call
-                if len(self._prepared) > PREPARED_KEPT:
-                    self._prepared.popitem(last=False)
-        call.check(looked)
-        return call, looked, None if self._kind is None else arrays[self._kind]
+        if len(arrays) > len(values):
+            self._names(arrays)
+        tensors = Tensors(values, places)
+        latest = self._latest_call
+        if latest is not None and latest[0] == key:
+            call = latest[1]
+        else:
+            call = self._prepared_for(tuple(key), threads, arrays, tensors)
+            self._latest_call = key, call
+        if call.checks:
+            call.check(tensors)
+        return call, tensors, None if self._kind is None else arrays[self._kind]
 
-    def _prepare(self, arrays: Mapping[str, Any], looked: Tensors, threads: int) -> PreparedCall:
+    def _prepared_for(self, key: Hashable, threads: int, arrays: Mapping[str, Any], looked: Tensors) -> PreparedCall:
+        """The call prepared for a key: a number of threads and layouts of arguments, as these have."""
+        with self._lock:
+            call = self._prepared.get(key)
+            if call is not None:
+                self._prepared.move_to_end(key)
+                return call
         taken, sizes, _ = self._taken(arrays)
-        return PreparedCall(self.graph, self.built(sizes), self._storages, arrays, looked, taken, sizes, threads)
+        call = PreparedCall(self.graph, self.built(sizes), self._storages, arrays, looked, taken, sizes, threads)
+        with self._lock:
+            self._prepared[key] = call
+            if len(self._prepared) > PREPARED_KEPT:
+                self._prepared.popitem(last=False)
+        return call
 
     def _taken(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, int], Any]:
         """The arguments of a call, checked; the sizes that follow; an argument whose kind the results take."""

@@ -28,6 +28,7 @@ class Taking:
         moved = [name for name in theirs if taken[name].size and address(taken[name]) != looked.places[name]]
         self._takes = {name: storages[name] for name in theirs if name in whole or name in moved}
         self._direct = {name: storages[name] for name in theirs if name not in self._takes}
+        self.takes = bool(self._takes)
         foreign = [name for name in self._direct if not isinstance(given[name], np.ndarray)]
         self._foreign = {name: look(name, given[name], storages[name])[0] for name in foreign}
 

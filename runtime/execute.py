@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
@@ -11,7 +11,7 @@ import numpy as np
 from irc.codegen.kernel import Kernel, Storage
 from irc.runtime import blas
 from irc.runtime.arrays import DTYPE, Array, address, addressable
-from irc.runtime.memory import allocator
+from irc.runtime.memory import New, allocator
 from irc.runtime.plan import Allocate, Call, Plan, Product, Release, Step, SumChunks, View
 from irc.runtime.sizes import evaluate
 
@@ -107,8 +107,9 @@ class Prepared:
             self._fits(name, array)
         done = frozenset(plan.again) if any(name in left for name in plan.kept) else frozenset()
         held = frozenset(plan.kept) if keep else frozenset()
-        self.steps = [s for s in plan.steps if not (made := self._makes(s)) or not made <= done]
-        self.steps = [s for s in self.steps if not (isinstance(s, Release) and s.tensor in held)]
+        steps = [s for s in plan.steps if not (made := self._makes(s)) or not made <= done]
+        steps = [s for s in steps if not (isinstance(s, Release) and s.tensor in held)]
+        self.units = _units(steps)
         self.wanted = tuple(dict.fromkeys((*plan.saved, *held, *(tensor for _, tensor in plan.outputs))))
         self.outputs = tuple(dict.fromkeys(tensor for _, tensor in plan.outputs))
         self.actions: tuple[Action, ...] | None = None  # what each step does, from the first run on
@@ -126,27 +127,27 @@ class Prepared:
                 action(arrays, places)
         else:
             given = [array for name, array in arrays.items() if name not in self.left]
-            actions = tuple(self._first(step, arrays, places) for step in self.steps)
+            actions = tuple(self._first(unit, arrays, places) for unit in self.units)
             self.shared = tuple(n for n in self.outputs if any(np.may_share_memory(arrays[n], a) for a in given))
             self.actions = actions
         for name in self.shared:  # writing to an output must not change an argument
             arrays[name] = arrays[name].copy()
             places[name] = address(arrays[name])
 
-    def _first(self, step: Step, arrays: dict[str, Any], places: dict[str, int]) -> Action:
-        """Do a step for the first time; answers what it does from now on."""
-        action = self._action(step, arrays)
+    def _first(self, steps: tuple[Step, ...], arrays: dict[str, Any], places: dict[str, int]) -> Action:
+        """Do a step, or allocations at once, for the first time; answers what it does from now on."""
+        action = self._action(steps, arrays)
         action(arrays, places)
-        for name in self._makes(step):
+        for name in (name for step in steps for name in self._makes(step)):
             self._fits(name, arrays[name])
         return action
 
-    def _action(self, step: Step, arrays: dict[str, Any]) -> Action:
-        match step:
+    def _action(self, steps: tuple[Step, ...], arrays: dict[str, Any]) -> Action:
+        match step := steps[0]:
             case Call(kernel):
                 return self._call(self.kernels[kernel], arrays)
-            case Allocate(tensor, zero, order):
-                return _allocated(tensor, allocator(self.shapes[tensor], self.storage[tensor], zero, order))
+            case Allocate():
+                return allocator({s.tensor: self._new(s) for s in steps if isinstance(s, Allocate)})
             case Product(result, _, _, left, right):
                 multiply = blas.multiplier(step, self.sizes, self.storage[result])
                 return _computed(result, lambda a: multiply(a[left.tensor], a[right.tensor]))
@@ -159,6 +160,9 @@ class Prepared:
                 return lambda arrays, places: (arrays.pop(tensor, None), places.pop(tensor, None))
             case _:
                 assert_never(step)
+
+    def _new(self, step: Allocate) -> New:
+        return New(self.shapes[step.tensor], self.storage[step.tensor], step.zero, step.order)
 
     def _makes(self, step: Step) -> frozenset[str]:
         """The tensors that the step makes or fills."""
@@ -200,19 +204,23 @@ class Prepared:
         return copied
 
 
-def _allocated(name: str, allocate: Callable[[], tuple[Array, int]]) -> Action:
-    def action(arrays: dict[str, Any], places: dict[str, int]) -> None:
-        arrays[name], places[name] = allocate()
-
-    return action
-
-
 def _computed(name: str, compute: Callable[[Mapping[str, Any]], Array]) -> Action:
     def action(arrays: dict[str, Any], places: dict[str, int]) -> None:
         arrays[name] = array = compute(arrays)
         places[name] = address(array)
 
     return action
+
+
+def _units(steps: Iterable[Step]) -> tuple[tuple[Step, ...], ...]:
+    """What is done at once: allocations that follow each other, any other step alone."""
+    units: list[tuple[Step, ...]] = []
+    for step in steps:
+        if isinstance(step, Allocate) and units and isinstance(units[-1][0], Allocate):
+            units[-1] += (step,)
+        else:
+            units.append((step,))
+    return tuple(units)
 
 
 def sum_chunks(source: Array, storage: Storage) -> Array:
