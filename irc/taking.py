@@ -41,6 +41,8 @@ class Taking:
     def look_again(self, tensors: Tensors) -> None:
         """Other libraries may give a tensor new memory. Raises InputError where that has another layout."""
         for name, layout in self._foreign.items():
+            if isinstance(tensors.arrays[name], np.ndarray):  # a view, which holds the memory of the forward run
+                continue
             found, _, tensors.places[name] = look(name, tensors.arrays[name], self._direct[name])
             if found != layout:
                 raise InputError(f"{name}: its element type or its layout is not that of the forward run any more")
