@@ -51,7 +51,7 @@ class Cotangent:
 
 @dataclass(frozen=True, slots=True)
 class Backward:
-    """Backward runs for cotangents of certain layouts, by the names of what the forward run has left them."""
+    """Backward runs for cotangents of certain layouts, by the names of what the forward run kept for them alone."""
 
     taking: Taking
     runs: dict[tuple[str, ...], Prepared] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class PreparedCall:
         self._checked = self._values(taken)
         whole = {name for name in read if taken[name].ndim} | self._whole(taken, compiled.forward, compiled.backward)
         self.taking = Taking(storages, given, looked, taken, whole)
-        self.checks = self.taking.takes or self._tables or bool(self._scalars)
+        self.checks = self.taking.needed or self._tables or bool(self._scalars)
         self._forward: dict[bool, Prepared] = {}
         self._backward: dict[Hashable, Backward] = {}
         backward = compiled.backward_graph
@@ -86,10 +86,8 @@ class PreparedCall:
         self.gradients = dict(backward.outputs) if backward is not None else {}
         self.used_up = frozenset(compiled.used_up)
         self._owned = (*compiled.used_up, *compiled.forward.plan.kept)
-        wanted = [
-            output for output in self.outputs if backward is not None and cotangent_name(output) in backward.by_name
-        ]
-        self._cotangents = tuple(self._cotangent(output) for output in wanted)
+        read_again = {n.name for n in backward.inputs} if backward is not None else set()
+        self._cotangents = tuple(self._cotangent(o) for o in self.outputs if cotangent_name(o) in read_again)
 
     def _whole(self, taken: Mapping[str, Array], *runs: Fused | None) -> set[str]:
         """Of what runs read, that of which they need more than the address."""
@@ -131,30 +129,30 @@ class PreparedCall:
             return
         if keep:  # kernels of the backward run may be compiled at the same time
             library.load()
-        self.taking.whole(tensors)
+        self.taking.take_all(tensors)
         plan, keep = compiled.forward.plan, keep and self.keeps
         prepared = Prepared(plan, library, self.built.kernels, tensors, self.sizes, self.threads, keep=keep)
         prepared.run(tensors)
         self._forward[keep] = prepared
 
-    def own(self, tensors: Tensors) -> dict[str, Array]:
-        """Take out of a forward run's tensors what it has kept for one backward run alone."""
+    def owned(self, tensors: Tensors) -> dict[str, Array]:
+        """Take out of what a forward run has made that which it keeps for one backward run alone."""
         return {name: tensors.arrays.pop(name) for name in self._owned if name in tensors.arrays}
 
-    def backward(self, tensors: Tensors, given: Mapping[str, Any], owned: Callable[[], dict[str, Array]]) -> None:
-        """Add to what a forward run took and made the gradients, by the names of the graph.
+    def backward(self, tensors: Tensors, given: Mapping[str, Any], take_owned: Callable[[], dict[str, Array]]) -> None:
+        """Add gradients, by the names of the graph, to what a forward run took and made.
 
-        given: cotangents by output. owned: takes what that run left, which is used up. Raises InputError for a
-        cotangent that does not fit, before anything is taken.
+        given: cotangents by output. take_owned: gives what that run kept for this one, which uses it up. Raises
+        InputError for a cotangent that does not fit, before anything is used up.
         """
-        backward = self._taken(tensors, given)
-        own = owned()
-        left = tuple(own)
-        if left:
-            tensors.places |= {name: address(array) for name, array in own.items()}
-            tensors.arrays |= own
-        del own
-        prepared = backward.runs.get(left)
+        backward = self._take_cotangents(tensors, given)
+        owned = take_owned()
+        names = tuple(owned)
+        if names:
+            tensors.places |= {name: address(array) for name, array in owned.items()}
+            tensors.arrays |= owned
+        del owned
+        prepared = backward.runs.get(names)
         if prepared is not None:
             prepared.run(tensors)
             return
@@ -163,13 +161,13 @@ class PreparedCall:
         if library is None:
             tensors.arrays |= interpret(graph, tensors.arrays, self.sizes)
             return
-        self.taking.whole(tensors)
-        backward.taking.whole(tensors)
-        prepared = Prepared(fused.plan, library, self.built.kernels, tensors, self.sizes, self.threads, left)
+        self.taking.take_all(tensors)
+        backward.taking.take_all(tensors)
+        prepared = Prepared(fused.plan, library, self.built.kernels, tensors, self.sizes, self.threads, names)
         prepared.run(tensors)
-        backward.runs[left] = prepared
+        backward.runs[names] = prepared
 
-    def _taken(self, tensors: Tensors, given: Mapping[str, Any]) -> Backward:
+    def _take_cotangents(self, tensors: Tensors, given: Mapping[str, Any]) -> Backward:
         """The runs for these cotangents, which are added to the tensors."""
         layouts: list[Hashable] = []
         try:
@@ -182,20 +180,20 @@ class PreparedCall:
                 layouts.append(layout)
                 tensors.arrays[cotangent.tensor], tensors.places[cotangent.tensor] = value, place
         except InputError:
-            self._new(tensors, given)  # it may not be the first that is wrong
+            self._backward_of(tensors, given)  # it may not be the first that is wrong
             raise
         key = tuple(layouts)
         backward = self._backward.get(key)
         if backward is None:
-            backward = self._new(tensors, given)
+            backward = self._backward_of(tensors, given)
             if len(self._backward) >= BACKWARD_KEPT:
                 self._backward = {}
             self._backward[key] = backward
-        if backward.taking.takes:
+        if backward.taking.needed:
             backward.taking.take(tensors)
         return backward
 
-    def _new(self, tensors: Tensors, given: Mapping[str, Any]) -> Backward:
+    def _backward_of(self, tensors: Tensors, given: Mapping[str, Any]) -> Backward:
         taken = {c.tensor: c.take(given.get(c.output)) for c in self._cotangents}
         storages = {c.tensor: c.storage for c in self._cotangents}
         named = {c.tensor: given.get(c.output) for c in self._cotangents}

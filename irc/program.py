@@ -259,7 +259,7 @@ class Run:
         call.forward(tensors, keep=True)
         made = tensors.arrays
         self.outputs: dict[str, Any] = {public: give(made[name], like) for public, name in call.outputs.items()}
-        self._own = call.own(tensors)  # what it kept for one backward run alone
+        self._owned = call.owned(tensors)
         self._tensors = tensors
         self._lock = threading.Lock()
 
@@ -278,16 +278,16 @@ class Run:
                 raise InputError(f"{name}: no output of that name; the outputs are {', '.join(call.outputs)}")
         call.taking.look_again(self._tensors)
         tensors = self._tensors.copy()
-        call.backward(tensors, cotangents, self._taken)
+        call.backward(tensors, cotangents, self._take_owned)
         made = tensors.arrays
         return {public: give(made[name], self._like) for public, name in call.gradients.items()}
 
-    def _taken(self) -> dict[str, Array]:
+    def _take_owned(self) -> dict[str, Array]:
         """What the forward run kept for one backward run alone; it is the caller's now."""
         with self._lock:
-            own, self._own = self._own, {}
-        if not own.keys() >= self._call.used_up:
+            owned, self._owned = self._owned, {}
+        if not owned.keys() >= self._call.used_up:
             tensors = self._tensors.copy()
             self._call.forward(tensors, keep=True)
-            own = self._call.own(tensors)
-        return own
+            owned = self._call.owned(tensors)
+        return owned

@@ -28,7 +28,7 @@ class Taking:
         moved = [name for name in theirs if taken[name].size and address(taken[name]) != looked.places[name]]
         self._takes = {name: storages[name] for name in theirs if name in whole or name in moved}
         self._direct = {name: storages[name] for name in theirs if name not in self._takes}
-        self.takes = bool(self._takes)
+        self.needed = bool(self._takes)  # whether `take` has anything to do
         foreign = [name for name in self._direct if not isinstance(given[name], np.ndarray)]
         self._foreign = {name: look(name, given[name], storages[name])[0] for name in foreign}
 
@@ -47,7 +47,7 @@ class Taking:
             if found != layout:
                 raise InputError(f"{name}: its element type or its layout is not that of the forward run any more")
 
-    def whole(self, tensors: Tensors) -> None:
+    def take_all(self, tensors: Tensors) -> None:
         """All become arrays, which the first run of a plan looks at."""
         for name, storage in self._direct.items():
             tensors.arrays[name] = take(name, tensors.arrays[name], storage)

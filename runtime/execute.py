@@ -78,7 +78,7 @@ def run(
 class Prepared:
     """A plan for sizes, threads and the layouts of its arguments: what follows from these is worked out once.
 
-    tensors: the plan's arguments as arrays, in storage types and shapes that the plan gives. left: those among them
+    tensors: the plan's arguments as arrays, in storage types and shapes that the plan gives. owned: those among them
     that are a run's own, to write over and to free; they may be those of `plan.kept`, which are then not computed.
     keep: whether runs keep those. Safe to use from several threads: the first run notes how kernels are called, and
     what it notes is the same whoever is first.
@@ -93,19 +93,20 @@ class Prepared:
         tensors: Tensors,
         sizes: Mapping[str, int],
         threads: int,
-        left: Collection[str] = (),
+        owned: Collection[str] = (),
         keep: bool = False,
     ) -> None:
         self.library = library
         self.kernels = kernels
         self.sizes = {**sizes, "chunks": threads}
         self.threads = threads
-        self.left = frozenset(left)
+        self.owned = frozenset(owned)
         self.storage: dict[str, Storage] = {t.name: t.storage for t in plan.tensors}
         self.shapes = {t.name: tuple(evaluate(e, self.sizes) for e in t.shape) for t in plan.tensors}
-        for name, array in tensors.arrays.items():
-            self._fits(name, array)
-        done = frozenset(plan.again) if any(name in left for name in plan.kept) else frozenset()
+        for t in plan.tensors:
+            if t.name in tensors.arrays and (t.role != "temporary" or t.name in self.owned):
+                self._fits(t.name, tensors.arrays[t.name])
+        done = frozenset(plan.again) if any(name in owned for name in plan.kept) else frozenset()
         held = frozenset(plan.kept) if keep else frozenset()
         steps = [s for s in plan.steps if not (made := self._makes(s)) or not made <= done]
         steps = [s for s in steps if not (isinstance(s, Release) and s.tensor in held)]
@@ -126,7 +127,7 @@ class Prepared:
             for action in self.actions:
                 action(arrays, places)
         else:
-            given = [array for name, array in arrays.items() if name not in self.left]
+            given = [array for name, array in arrays.items() if name not in self.owned]
             actions = tuple(self._first(unit, arrays, places) for unit in self.units)
             self.shared = tuple(n for n in self.outputs if any(np.may_share_memory(arrays[n], a) for a in given))
             self.actions = actions
