@@ -30,7 +30,7 @@ _getenv = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.c_char_p)(("getenv", ctypes.
 
 
 def threads() -> int:
-    """How many threads kernels use: IRC_THREADS, else the processors that this process may run on."""
+    """How many threads kernels use: IRC_THREADS, else the processors that this process might run on when it began."""
     found = _getenv(b"IRC_THREADS")
     chosen = os.fsdecode(found).strip() if found else ""
     if not chosen:
