@@ -151,7 +151,7 @@ def verdicts(shape: tuple[int, int, int, int], rounds: int) -> None:
     print(f"(B,H,S,D) = {shape}; share of verdicts in the processor time of kernels", flush=True)
     cotangent = np.ones(shape, np.float32)
     for name in ASKED:
-        _, _, run = masks(shape[2])[name].run(shape)
+        _, arrays, run = masks(shape[2])[name].run(shape)
         built = run._call.built
         compiled = built.compiled
         asked = VERDICT.sub(repeated, compiled.source)
@@ -167,7 +167,7 @@ def verdicts(shape: tuple[int, int, int, int], rounds: int) -> None:
                 repeats.value = times
                 start = time.process_time()
                 if way == "forward":
-                    execute.run(compiled.forward.plan, library, built.kernels, run._inputs, run._call.sizes, 1)
+                    execute.run(compiled.forward.plan, library, built.kernels, arrays, run._call.sizes, 1)
                 else:
                     run.backward(o=cotangent)
                 least[times] = min(time.process_time() - start, least.get(times, np.inf))

@@ -84,14 +84,14 @@ class Watched(Timed):
 
     def bound(
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
-    ) -> Callable[[Mapping[str, Any]], None]:
+    ) -> Callable[[Mapping[str, Any], Mapping[str, int]], None]:
         run = super().bound(kernel, tensors, sizes, threads)
         if kernel.name not in self.work:
             self.work[kernel.name] = work(kernel, tensors, sizes)
 
-        def call(tensors: Mapping[str, Any]) -> None:
+        def call(tensors: Mapping[str, Any], places: Mapping[str, int]) -> None:
             start = self.clock()
-            run(tensors)
+            run(tensors, places)
             seconds = self.clock() - start
             self._phases(self._counted)
             if any(self._counted):

@@ -1,113 +1,200 @@
 """A call prepared: what follows from the types and layouts of its arguments alone is worked out once.
 
-Calls whose arguments have the same signature share sizes, kernels, the shapes of all that is made, and the way each
+Calls whose arguments have the same layouts share sizes, kernels, the shapes of all that is made, and the way each
 kernel is called. What depends on entries is checked at every call: see contract.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, MutableMapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from irc.built import Built
 from irc.codegen.expr import loads
 from irc.codegen.kernel import Storage
-from irc.compiled import Compiled
+from irc.compiled import Compiled, Fused
 from irc.contract import check_accesses, check_facts
+from irc.error import InputError
 from irc.interpret import interpret
-from irc.ir import Graph
-from irc.runtime.arrays import Array, address, signature, take
-from irc.runtime.execute import Prepared, direct
+from irc.ir import Graph, cotangent_name, shape
+from irc.runtime.arrays import DTYPE, Array, address, look, take
+from irc.runtime.execute import Prepared, Tensors, direct
+from irc.runtime.sizes import evaluate
+from irc.taking import Taking
 
 BACKWARD_KEPT = 16  # layouts of cotangents
 
 
-class PreparedCall:
-    """Forward and backward runs for arguments of one signature.
+@dataclass(frozen=True, slots=True)
+class Cotangent:
+    """What a backward run reads for an output: `zero` where none is given, an array and its address."""
 
-    given: the arguments as they came; taken: the same as arrays, of which the facts have been checked. Safe to call
-    from several threads.
+    output: str
+    tensor: str
+    what: str
+    storage: Storage
+    shape: tuple[int, ...]
+    zero: tuple[Array, int]
+
+    def take(self, value: Any) -> Array:
+        """As an array. Raises InputError."""
+        if value is None:
+            return self.zero[0]
+        array = take(self.what, value, self.storage)
+        if array.shape != self.shape:
+            raise InputError(f"{self.what}: expected shape {list(self.shape)}, got {list(array.shape)}")
+        return array
+
+
+@dataclass(frozen=True, slots=True)
+class Backward:
+    """Backward runs for cotangents of certain layouts, by the names of what the forward run kept for them alone."""
+
+    taking: Taking
+    runs: dict[tuple[str, ...], Prepared] = field(default_factory=dict)
+
+
+class PreparedCall:
+    """Forward and backward runs for arguments of certain layouts.
+
+    given: the arguments as they came; looked: as `look` answered; taken: as arrays, of which the facts have been
+    checked. Safe to call from several threads.
     """
 
     def __init__(
         self, graph: Graph, built: Built[Compiled], storages: Mapping[str, Storage], given: Mapping[str, Any],
-        taken: Mapping[str, Array], sizes: Mapping[str, int], threads: int,
+        looked: Tensors, taken: Mapping[str, Array], sizes: Mapping[str, int], threads: int,
     ) -> None:  # fmt: skip
         self.graph, self.built, self.sizes, self.threads = graph, built, dict(sizes), threads
         compiled = built.compiled
         self.keeps = compiled.choice is not None and compiled.choice.keep(sizes)
         read = {load.tensor for fact in graph.facts for load in loads(fact.predicate)}
         read |= {load.tensor for access, _ in graph.accesses for i in access.indices for load in loads(i)}
-        # What a backward run reads, and the memory it uses up.
-        self.reads = compiled.backward_graph.inputs if compiled.backward_graph is not None else ()
-        self.used_up = compiled.used_up
         self._tables = any(name in read and array.ndim for name, array in taken.items())
         self._scalars = tuple(name for name, array in taken.items() if name in read and not array.ndim)
         self._checked = self._values(taken)
-        by_address = built.library is not None and built.library.by_address
-        whole = {n for n in read if taken[n].ndim} if by_address else set(taken)
-        for fused in (compiled.forward, compiled.backward) if by_address else ():
-            whole |= set(taken) - direct(fused.plan) if fused is not None else set()
-        viewed = [name for name in taken if signature(given[name]) is not None]  # others come as arrays of our own
-        moved = [name for name in viewed if taken[name].size and address(given[name]) != address(taken[name])]
-        self._takes = {name: storages[name] for name in viewed if name in whole or name in moved}
-        self._direct = {name: storages[name] for name in viewed if name not in self._takes}
+        whole = {name for name in read if taken[name].ndim} | self._whole(taken, compiled.forward, compiled.backward)
+        self.taking = Taking(storages, given, looked, taken, whole)
+        self.checks = self.taking.needed or self._tables or bool(self._scalars)
         self._forward: dict[bool, Prepared] = {}
-        self._backward: dict[Hashable, Prepared] = {}
+        self._backward: dict[Hashable, Backward] = {}
+        backward = compiled.backward_graph
+        self.outputs = dict(graph.outputs)
+        self.gradients = dict(backward.outputs) if backward is not None else {}
+        self.used_up = frozenset(compiled.used_up)
+        self._owned = (*compiled.used_up, *compiled.forward.plan.kept)
+        read_again = {n.name for n in backward.inputs} if backward is not None else set()
+        self._cotangents = tuple(self._cotangent(o) for o in self.outputs if cotangent_name(o) in read_again)
 
-    def arguments(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of this signature as runs take them, checked: as arrays, but as they came where kernels alone read
-        them and where they lie. Raises InputError."""
-        for name, storage in self._takes.items():
-            values[name] = take(name, values[name], storage)
-        if self._tables or (self._scalars and self._values(values) != self._checked):
-            check_facts(self.graph, values, self.sizes)
-            check_accesses(self.graph, values, self.sizes)
-            self._checked = self._values(values)
-        return values
+    def _whole(self, taken: Mapping[str, Array], *runs: Fused | None) -> set[str]:
+        """Of what runs read, that of which they need more than the address."""
+        library = self.built.library
+        if library is None or not library.by_address:
+            return set(taken)
+        return {name for run in runs if run is not None for name in taken.keys() - direct(run.plan)}
 
-    def _arrays(self, arguments: Mapping[str, Any]) -> dict[str, Array]:
-        """All of them as arrays, which the first run of a plan looks at."""
-        return {n: take(n, a, self._direct[n]) if n in self._direct else a for n, a in arguments.items()}
+    def _cotangent(self, output: str) -> Cotangent:
+        node = self.outputs[output]
+        stored = {t.name: t.storage for t in self.built.compiled.forward.plan.tensors}
+        storage = "f64" if self.built.library is None else stored[node]
+        dims = tuple(evaluate(e, self.sizes) for e in shape(self.graph[node]))
+        zero = np.broadcast_to(np.zeros(dims[-1:], DTYPE[storage]), dims)
+        return Cotangent(output, cotangent_name(output), f"cotangent of {output}", storage, dims, (zero, address(zero)))
 
-    def _values(self, values: Mapping[str, Array]) -> tuple[bytes, ...]:
-        return tuple([values[name].tobytes() for name in self._scalars])
+    def check(self, tensors: Tensors) -> None:
+        """Make of arguments, as `look` answered, what runs take, and check what depends on entries. Raises
+        InputError."""
+        self.taking.take(tensors)
+        if self._tables or (self._scalars and self._values(tensors.arrays) != self._checked):
+            check_facts(self.graph, tensors.arrays, self.sizes)
+            check_accesses(self.graph, tensors.arrays, self.sizes)
+            self._checked = self._values(tensors.arrays)
 
-    def forward(self, arguments: Mapping[str, Any], keep: bool) -> dict[str, Array]:
-        """Outputs, what `backward` needs, and with `keep` what it would else compute again where that costs much; by
-        the names of the graph."""
+    def _values(self, arrays: Mapping[str, Array]) -> tuple[bytes, ...]:
+        return tuple([arrays[name].tobytes() for name in self._scalars])
+
+    def forward(self, tensors: Tensors, keep: bool) -> None:
+        """Add to the arguments, by the names of the graph: outputs, what `backward` needs, with `keep` what it would
+        else compute again where that costs much."""
+        prepared = self._forward.get(keep and self.keeps)
+        if prepared is not None:
+            prepared.run(tensors)
+            return
         library, compiled = self.built.library, self.built.compiled
         if library is None:
-            return interpret(compiled.forward_graph, arguments, self.sizes)
-        follows, keep = keep, keep and self.keeps
-        prepared = self._forward.get(keep)
-        if prepared is not None:
-            return prepared.run(arguments)
-        if follows:  # kernels of the backward run may be compiled at the same time
+            tensors.arrays |= interpret(compiled.forward_graph, tensors.arrays, self.sizes)
+            return
+        if keep:  # kernels of the backward run may be compiled at the same time
             library.load()
-        plan, kernels = compiled.forward.plan, self.built.kernels
-        arguments = self._arrays(arguments)
-        prepared = Prepared(plan, library, kernels, arguments, self.sizes, self.threads, {}, keep)
-        values = prepared.run(arguments)
+        self.taking.take_all(tensors)
+        plan, keep = compiled.forward.plan, keep and self.keeps
+        prepared = Prepared(plan, library, self.built.kernels, tensors, self.sizes, self.threads, keep=keep)
+        prepared.run(tensors)
         self._forward[keep] = prepared
-        return values
 
-    def backward(self, tensors: Mapping[str, Any], owned: MutableMapping[str, Array]) -> dict[str, Array]:
-        """Gradients, by the names of the graph. `owned` is used up."""
+    def owned(self, tensors: Tensors) -> dict[str, Array]:
+        """Take out of what a forward run has made that which it keeps for one backward run alone."""
+        return {name: tensors.arrays.pop(name) for name in self._owned if name in tensors.arrays}
+
+    def backward(self, tensors: Tensors, given: Mapping[str, Any], take_owned: Callable[[], dict[str, Array]]) -> None:
+        """Add gradients, by the names of the graph, to what a forward run took and made.
+
+        given: cotangents by output. take_owned: gives what that run kept for this one, which uses it up. Raises
+        InputError for a cotangent that does not fit, before anything is used up.
+        """
+        backward = self._take_cotangents(tensors, given)
+        owned = take_owned()
+        names = tuple(owned)
+        if names:
+            tensors.places |= {name: address(array) for name, array in owned.items()}
+            tensors.arrays |= owned
+        del owned
+        prepared = backward.runs.get(names)
+        if prepared is not None:
+            prepared.run(tensors)
+            return
         library, graph, fused = self.built.library, self.built.compiled.backward_graph, self.built.compiled.backward
         assert graph is not None and fused is not None
         if library is None:
-            return interpret(graph, {**tensors, **owned}, self.sizes)
-        cotangents = [tensors[n.name].strides for n in self.reads if n.role == "cotangent"]
-        key = (*cotangents, *owned)
-        prepared = self._backward.get(key)
-        if prepared is not None:
-            return prepared.run(tensors, owned)
-        plan, kernels = fused.plan, self.built.kernels
-        tensors = self._arrays(tensors)
-        prepared = Prepared(plan, library, kernels, tensors, self.sizes, self.threads, owned, False)
-        values = prepared.run(tensors, owned)
-        if len(self._backward) >= BACKWARD_KEPT:
-            self._backward = {}
-        self._backward[key] = prepared
-        return values
+            tensors.arrays |= interpret(graph, tensors.arrays, self.sizes)
+            return
+        self.taking.take_all(tensors)
+        backward.taking.take_all(tensors)
+        prepared = Prepared(fused.plan, library, self.built.kernels, tensors, self.sizes, self.threads, names)
+        prepared.run(tensors)
+        backward.runs[names] = prepared
+
+    def _take_cotangents(self, tensors: Tensors, given: Mapping[str, Any]) -> Backward:
+        """The runs for these cotangents, which are added to the tensors."""
+        layouts: list[Hashable] = []
+        try:
+            for cotangent in self._cotangents:
+                value = given.get(cotangent.output)
+                if value is None:
+                    layout, (value, place) = None, cotangent.zero
+                else:
+                    layout, value, place = look(cotangent.what, value, cotangent.storage)
+                layouts.append(layout)
+                tensors.arrays[cotangent.tensor], tensors.places[cotangent.tensor] = value, place
+        except InputError:
+            self._backward_of(tensors, given)  # it may not be the first that is wrong
+            raise
+        key = tuple(layouts)
+        backward = self._backward.get(key)
+        if backward is None:
+            backward = self._backward_of(tensors, given)
+            if len(self._backward) >= BACKWARD_KEPT:
+                self._backward = {}
+            self._backward[key] = backward
+        if backward.taking.needed:
+            backward.taking.take(tensors)
+        return backward
+
+    def _backward_of(self, tensors: Tensors, given: Mapping[str, Any]) -> Backward:
+        taken = {c.tensor: c.take(given.get(c.output)) for c in self._cotangents}
+        storages = {c.tensor: c.storage for c in self._cotangents}
+        named = {c.tensor: given.get(c.output) for c in self._cotangents}
+        return Backward(Taking(storages, named, tensors, taken, self._whole(taken, self.built.compiled.backward)))

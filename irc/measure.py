@@ -32,12 +32,12 @@ class Timed:
 
     def bound(
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
-    ) -> Callable[[Mapping[str, Any]], None]:
+    ) -> Callable[[Mapping[str, Any], Mapping[str, int]], None]:
         run = self._bound(kernel, tensors, sizes, threads)
 
-        def call(tensors: Mapping[str, Any]) -> None:
+        def call(tensors: Mapping[str, Any], places: Mapping[str, int]) -> None:
             start = self.clock()
-            run(tensors)
+            run(tensors, places)
             self._seconds[kernel.name] = self._seconds.get(kernel.name, 0.0) + self.clock() - start
 
         return call

@@ -22,11 +22,11 @@ from irc.compiled import Compiled, Precision, arguments
 from irc.contract import check_accesses, check_facts
 from irc.error import InputError, SpecWarning
 from irc.grammar.source import Source
-from irc.ir import Graph, Input, cotangent_name
+from irc.ir import Graph, Input
 from irc.proof.verdict import Verdict
 from irc.runtime import cpu
-from irc.runtime.arrays import DTYPE, give, signature, take
-from irc.runtime.execute import Library
+from irc.runtime.arrays import give, look, take
+from irc.runtime.execute import Library, Tensors
 from irc.runtime.sizes import infer
 from irc.specialise import feature_sizes, specialise
 
@@ -66,8 +66,10 @@ class Program:
         self.features = feature_sizes(specialise(graph, sizes))
         self._built: dict[tuple[int, ...], Built[Compiled]] = {}
         self._lock = threading.Lock()
-        self._arguments = [(n.name, self.storage(n)) for n in arguments(graph)]
+        self._storages = {n.name: self.storage(n) for n in arguments(graph)}
+        self._outputs = dict(graph.outputs)
         self._prepared: OrderedDict[Hashable, PreparedCall] = OrderedDict()
+        self._latest_call: tuple[list[Hashable], PreparedCall] | None = None
         self._kind = next((n.name for n in arguments(graph) if n.kind is Kind.FLOAT and n.shape), None)
         if not self.features:
             self.built({})
@@ -113,6 +115,7 @@ class Program:
         self._built[key] = replace(self.built(sizes), library=library)
         with self._lock:
             self._prepared.clear()
+            self._latest_call = None
 
     def _latest(self) -> Built[Compiled]:
         if not self._built:
@@ -137,15 +140,15 @@ class Program:
 
     def __call__(self, **arrays: Any) -> Any:
         """The returned outputs in order; one alone is not a tuple. Arguments by name; results are of their kind."""
-        call, taken, like = self._call(arrays)
-        values = call.forward(taken, keep=False)
-        outputs = tuple([give(values[name], like) for _, name in self.graph.outputs])
+        call, tensors, like = self._call(arrays)
+        call.forward(tensors, keep=False)
+        made = tensors.arrays
+        outputs = tuple([give(made[name], like) for name in self._outputs.values()])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def forward(self, **arrays: Any) -> Run:
         """Run the program and keep what `backward` needs. Raises InputError naming whatever does not fit."""
-        call, taken, like = self._call(arrays)
-        return Run(self, call, taken, like)
+        return Run(self, *self._call(arrays))
 
     def jvp(self, inputs: Mapping[str, Any], tangents: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Outputs, and their derivatives along `tangents` (forward mode), both by name.
@@ -178,49 +181,54 @@ class Program:
 
         return Derivatives(self)
 
-    def _call(self, arrays: Mapping[str, Any]) -> tuple[PreparedCall, dict[str, Any], Any]:
+    def _call(self, arrays: Mapping[str, Any]) -> tuple[PreparedCall, Tensors, Any]:
         """The call prepared for arguments like these; the arguments as it takes them, checked; one whose kind the
         results take."""
-        if len(arrays) != len(self._arguments) or any(name not in arrays for name, _ in self._arguments):
-            self._names(arrays, [name for name, _ in self._arguments])
+        threads = cpu.threads()
+        key: list[Hashable] = [threads]
         values: dict[str, Any] = {}
-        key: list[Hashable] = [cpu.threads()]
-        for name, storage in self._arguments:
-            value = arrays[name]
-            layout = signature(value)
-            if layout is None:
-                try:
-                    value = take(name, value, storage)
-                except InputError:
-                    self._taken(arrays)  # it may not be the first that is wrong
-                    raise
-                layout = value.shape, value.strides
-            values[name] = value
-            key.append(layout)
-        found = tuple(key)
-        with self._lock:
-            call = self._prepared.get(found)
-            if call is not None:
-                self._prepared.move_to_end(found)
-        if call is None:
-            call = self._prepare(arrays, cpu.threads())
-            with self._lock:
-                self._prepared[found] = call
-                if len(self._prepared) > PREPARED_KEPT:
-                    self._prepared.popitem(last=False)
-        return call, call.arguments(values), None if self._kind is None else arrays[self._kind]
+        places: dict[str, int] = {}
+        try:
+            for name, storage in self._storages.items():
+                layout, values[name], places[name] = look(name, arrays[name], storage)
+                key.append(layout)
+        except (InputError, KeyError):
+            self._taken(arrays)  # names what is wrong, and first what is first
+            raise
+        if len(arrays) > len(values):
+            self._names(arrays)
+        tensors = Tensors(values, places)
+        latest = self._latest_call
+        if latest is not None and latest[0] == key:
+            call = latest[1]
+        else:
+            call = self._prepared_for(tuple(key), threads, arrays, tensors)
+            self._latest_call = key, call
+        if call.checks:
+            call.check(tensors)
+        return call, tensors, None if self._kind is None else arrays[self._kind]
 
-    def _prepare(self, arrays: Mapping[str, Any], threads: int) -> PreparedCall:
+    def _prepared_for(self, key: Hashable, threads: int, arrays: Mapping[str, Any], looked: Tensors) -> PreparedCall:
+        """The call prepared for a key: a number of threads and layouts of arguments, as these have."""
+        with self._lock:
+            call = self._prepared.get(key)
+            if call is not None:
+                self._prepared.move_to_end(key)
+                return call
         taken, sizes, _ = self._taken(arrays)
-        return PreparedCall(self.graph, self.built(sizes), dict(self._arguments), arrays, taken, sizes, threads)
+        call = PreparedCall(self.graph, self.built(sizes), self._storages, arrays, looked, taken, sizes, threads)
+        with self._lock:
+            self._prepared[key] = call
+            if len(self._prepared) > PREPARED_KEPT:
+                self._prepared.popitem(last=False)
+        return call
 
     def _taken(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, int], Any]:
         """The arguments of a call, checked; the sizes that follow; an argument whose kind the results take."""
-        inputs = arguments(self.graph)
-        self._names(arrays, [n.name for n in inputs])
-        taken = {n.name: take(n.name, arrays[n.name], self.storage(n)) for n in inputs}
+        self._names(arrays)
+        taken = {name: take(name, arrays[name], storage) for name, storage in self._storages.items()}
         shapes = {name: array.shape for name, array in taken.items()}
-        sizes = infer([(n.name, n.shape) for n in inputs], shapes, self.graph.sizes, self.fixed)
+        sizes = infer([(n.name, n.shape) for n in arguments(self.graph)], shapes, self.graph.sizes, self.fixed)
         check_facts(self.graph, taken, sizes)
         check_accesses(self.graph, taken, sizes)
         return taken, sizes, None if self._kind is None else arrays[self._kind]
@@ -231,7 +239,8 @@ class Program:
             return "i32" if node.kind is Kind.INT else "bool"
         return self.precision.arithmetic if node.role == "scalar" else self.precision.storage
 
-    def _names(self, given: Mapping[str, Any], wanted: list[str]) -> None:
+    def _names(self, given: Mapping[str, Any]) -> None:
+        wanted = self._storages
         for name in wanted:
             if name not in given:
                 raise InputError(f"{name}: missing; {self.graph.name} takes {', '.join(wanted)}")
@@ -243,18 +252,16 @@ class Program:
 class Run:
     """One forward run: `outputs` by name, and `backward`."""
 
-    def __init__(self, program: Program, call: PreparedCall, inputs: Mapping[str, Any], like: Any) -> None:
+    def __init__(self, program: Program, call: PreparedCall, tensors: Tensors, like: Any) -> None:
         self._program = program
         self._call = call
-        self._inputs = inputs
-        self._values = call.forward(inputs, keep=True)
         self._like = like
-        self._raw = {public: self._values[name] for public, name in program.graph.outputs}
+        call.forward(tensors, keep=True)
+        made = tensors.arrays
+        self.outputs: dict[str, Any] = {public: give(made[name], like) for public, name in call.outputs.items()}
+        self._owned = call.owned(tensors)
+        self._tensors = tensors
         self._lock = threading.Lock()
-        self.outputs: dict[str, Any] = {name: self._give(array) for name, array in self._raw.items()}
-
-    def _give(self, array: Array) -> Any:
-        return give(array, self._like)
 
     def backward(self, **cotangents: Any) -> dict[str, Any]:
         """Gradients of every floating `input` and `param`, by name, for cotangents of outputs; a missing one is zero.
@@ -263,42 +270,24 @@ class Run:
         run kept; a further one runs it again. Raises InputError for a cotangent of no output, or of another shape or
         element type than its output's.
         """
-        compiled = self._call.built.compiled
-        graph = compiled.backward_graph
-        if graph is None:
+        call = self._call
+        if not call.gradients:
             raise InputError(f"{self._program.graph.name} has no floating input or param to differentiate")
         for name in cotangents:
-            if name not in self._raw:
-                raise InputError(f"{name}: no output of that name; the outputs are {', '.join(self._raw)}")
-        tensors: dict[str, Array] = {}
-        for node in self._call.reads:
-            if node.role == "saved" and node.name not in self._call.used_up:
-                tensors[node.name] = self._values[node.name]
-            elif node.role not in ("saved", "cotangent"):
-                tensors[node.name] = self._inputs[node.name]
-        for name, output in self._raw.items():
-            node_name = cotangent_name(name)
-            if node_name in graph.by_name:
-                tensors[node_name] = self._cotangent(name, output, cotangents.get(name))
-        values = self._call.backward(tensors, self._own())
-        return {name: self._give(values[gradient]) for name, gradient in graph.outputs}
+            if name not in call.outputs:
+                raise InputError(f"{name}: no output of that name; the outputs are {', '.join(call.outputs)}")
+        call.taking.look_again(self._tensors)
+        tensors = self._tensors.copy()
+        call.backward(tensors, cotangents, self._take_owned)
+        made = tensors.arrays
+        return {public: give(made[name], self._like) for public, name in call.gradients.items()}
 
-    def _own(self) -> dict[str, Array]:
+    def _take_owned(self) -> dict[str, Array]:
         """What the forward run kept for one backward run alone; it is the caller's now."""
-        compiled = self._call.built.compiled
-        names = (*self._call.used_up, *compiled.forward.plan.kept)
         with self._lock:
-            own = {name: self._values.pop(name) for name in names if name in self._values}
-        if any(name not in own for name in self._call.used_up):
-            values = self._call.forward(self._inputs, keep=True)
-            own = {name: values[name] for name in names if name in values}
-        return own
-
-    def _cotangent(self, name: str, output: Array, value: Any) -> Array:
-        if value is None:
-            return np.zeros(output.shape, output.dtype)
-        storage = next(s for s, dtype in DTYPE.items() if dtype == output.dtype)
-        array = take(f"cotangent of {name}", value, storage)
-        if array.shape != output.shape:
-            raise InputError(f"cotangent of {name}: expected shape {list(output.shape)}, got {list(array.shape)}")
-        return array
+            owned, self._owned = self._owned, {}
+        if not owned.keys() >= self._call.used_up:
+            tensors = self._tensors.copy()
+            self._call.forward(tensors, keep=True)
+            owned = self._call.owned(tensors)
+        return owned

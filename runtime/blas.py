@@ -24,25 +24,33 @@ Extents = dict[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How an operand is read for known sizes: what is selected of its array, one dimension an axis, the axes' names."""
+    """How an operand is read for known sizes: what is selected of its array (all: ()), one dimension an axis, the axes'
+    names."""
 
     operand: Operand
     chosen: tuple[Any, ...]
     shape: tuple[int, ...]
     names: tuple[str, ...]
 
-    def __call__(self, array: Array) -> tuple[Array, tuple[str, ...], Extents]:
-        """The operand with one dimension an axis: a view of the array, the names of its axes, their extents."""
+    def split(self, array: Array) -> Array:
+        """A view with one dimension an axis."""
         if array.ndim != len(self.operand.dims):
             raise ValueError(f"operand {self.operand.tensor} has {array.ndim} axes, its plan {len(self.operand.dims)}")
-        split = array[self.chosen].reshape(self.shape)  # splitting a dimension never copies, whatever its stride
+        selected = array[self.chosen] if self.chosen else array
+        # splitting a dimension never copies, whatever its stride
+        return selected if selected.shape == self.shape else selected.reshape(self.shape)
+
+    def __call__(self, array: Array) -> tuple[Array, tuple[str, ...], Extents]:
+        """The operand with one dimension an axis: a view of the array, the names of its axes, their extents."""
+        split = self.split(array)
         if len(set(self.names)) < len(self.names):
             return _diagonal(split, self.names)
         return split, self.names, dict(zip(self.names, self.shape, strict=True))
 
 
 def reader(operand: Operand, sizes: Mapping[str, int]) -> Reader:
-    chosen = (*(dim if isinstance(dim, int) else slice(None) for dim in operand.dims), ...)
+    selects = any(isinstance(dim, int) for dim in operand.dims)
+    chosen = (*(dim if isinstance(dim, int) else slice(None) for dim in operand.dims), ...) if selects else ()
     axes = [axis for dim in operand.dims if not isinstance(dim, int) for axis in dim]
     return Reader(operand, chosen, tuple(evaluate(a.size, sizes) for a in axes), tuple(a.name for a in axes))
 
@@ -58,6 +66,8 @@ def _diagonal(array: Array, names: tuple[str, ...]) -> tuple[Array, tuple[str, .
 def viewer(step: View, sizes: Mapping[str, int]) -> Callable[[Array], Array]:
     """A function of the operand: the same with its axes selected and permuted, no copy."""
     read, wanted = reader(step.operand, sizes), tuple(axis.name for axis in step.axes)
+    if read.names == wanted and len(set(wanted)) == len(wanted):
+        return read.split
 
     def view(array: Array) -> Array:
         split, names, _ = read(array)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from struct import Struct
 from typing import Any, NoReturn
@@ -22,16 +23,21 @@ from irc.runtime.errors import InputError, ToolchainError
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+# os.environ, which sets what this gets, takes five times as long to say that a variable is not there.
+_getenv = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.c_char_p)(("getenv", ctypes.pythonapi))
+
+
 def threads() -> int:
-    """How many threads kernels use: IRC_THREADS, else the processors that this process may run on."""
-    chosen = os.environ.get("IRC_THREADS", "").strip()
-    if chosen:
-        if not chosen.isdecimal() or int(chosen) < 1:
-            raise InputError(f"IRC_THREADS: expected a number of threads, 1 or more, got {chosen!r}")
-        return int(chosen)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many threads kernels use: IRC_THREADS, else the processors that this process might run on when it began."""
+    found = _getenv(b"IRC_THREADS")
+    chosen = os.fsdecode(found).strip() if found else ""
+    if not chosen:
+        return PROCESSORS
+    if not chosen.isdecimal() or int(chosen) < 1:
+        raise InputError(f"IRC_THREADS: expected a number of threads, 1 or more, got {chosen!r}")
+    return int(chosen)
 
 
 class Library:
@@ -50,33 +56,36 @@ class Library:
 
     def call(self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int) -> None:
         """Run one kernel over the tensors and sizes that its declaration names, on at most `threads` threads."""
-        self.bound(kernel, tensors, sizes, threads)(tensors)
+        places = {name: address(array) for name, array in tensors.items()}
+        self.bound(kernel, tensors, sizes, threads)(tensors, places)
 
     def bound(
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
-    ) -> Callable[[Mapping[str, Any]], None]:
+    ) -> Callable[[Mapping[str, Any], Mapping[str, int]], None]:
         """The kernel for sizes, threads and the layouts of these tensors: a function of tensors in just those layouts,
-        which are not checked again. They may be of any library whose addresses `arrays.address` tells."""
+        which are not checked again, and of their addresses, which are all that it looks at."""
         try:
             code: Callable[..., None] = getattr(self.code, kernel.name)
         except AttributeError as error:
             raise ValueError(f"kernel {kernel.name} is not in the compiled library") from error
-        code.argtypes = (ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)  # type: ignore[attr-defined]
         code.restype = None  # type: ignore[attr-defined]
         names = [t.name for t in kernel.tensors]
         arrays = [tensors[name] for name in names]
         _check(kernel, arrays)
-        pack = Struct(f"{len(names)}P").pack
-        strides, counts = (
-            _Strides(arrays),
-            (ctypes.c_int64 * max(1, len(kernel.sizes)))(*[sizes[s] for s in kernel.sizes]),
-        )
-        at_most = max(1, threads)
+        pack, chosen = Struct(f"{len(names)}P").pack, _chooser(names)
+        strides = _Strides(arrays)
+        counts = (ctypes.c_int64 * max(1, len(kernel.sizes)))(*[sizes[s] for s in kernel.sizes])
+        at_most = ctypes.c_int(max(1, threads))
 
-        def call(tensors: Mapping[str, Any]) -> None:
-            code(pack(*[address(tensors[name]) for name in names]), strides.pointers, counts, at_most)
+        def call(_: Mapping[str, Any], places: Mapping[str, int]) -> None:
+            code(pack(*chosen(places)), strides.pointers, counts, at_most)
 
         return call
+
+
+def _chooser(names: Sequence[str]) -> Callable[[Mapping[str, int]], tuple[int, ...]]:
+    """The values of some names in a mapping."""
+    return itemgetter(*names) if len(names) > 1 else lambda values: tuple([values[name] for name in names])
 
 
 def _check(kernel: Kernel, arrays: Sequence[Array]) -> None:

@@ -29,12 +29,12 @@ class Library:
 
     def bound(
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
-    ) -> Callable[[Mapping[str, Array]], None]:
+    ) -> Callable[[Mapping[str, Array], Mapping[str, int]], None]:
         """The kernel for sizes and threads, as a function of the tensors that its declaration names."""
         launches, copies = cuda.launches(kernel), cuda.copied(kernel)
         counts = [sizes[name] for name in kernel.sizes]
 
-        def call(tensors: Mapping[str, Array]) -> None:
+        def call(tensors: Mapping[str, Array], _: Mapping[str, int]) -> None:
             arrays = [tensors[t.name] for t in kernel.tensors] + [tensors[name].copy() for name in copies]
             words: list[int] = []
             for array in arrays:

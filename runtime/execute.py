@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
 import numpy as np
 
 from irc.codegen.kernel import Kernel, Storage
 from irc.runtime import blas
-from irc.runtime.arrays import DTYPE, Array, addressable
-from irc.runtime.memory import allocate
+from irc.runtime.arrays import DTYPE, Array, address, addressable
+from irc.runtime.memory import New, allocator
 from irc.runtime.plan import Allocate, Call, Plan, Product, Release, Step, SumChunks, View
 from irc.runtime.sizes import evaluate
 
@@ -18,7 +19,7 @@ from irc.runtime.sizes import evaluate
 class Library(Protocol):
     """What a plan needs of compiled kernels; `runtime.cpu.Library` is one.
 
-    by_address: of a tensor that kernels alone read, it needs no more than something that has its address.
+    by_address: of a tensor that kernels alone read, it needs no more than the address.
     """
 
     by_address: bool
@@ -28,10 +29,21 @@ class Library(Protocol):
 
     def bound(
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
-    ) -> Callable[[Mapping[str, Any]], None]: ...
+    ) -> Callable[[Mapping[str, Any], Mapping[str, int]], None]: ...
 
 
-Action = Callable[[dict[str, Any]], object]  # does a step on the arrays by name
+Action = Callable[[dict[str, Any], dict[str, int]], object]  # does a step on arrays and addresses by name
+
+
+@dataclass(slots=True)
+class Tensors:
+    """Tensors by name: as arrays, and the addresses of their first elements."""
+
+    arrays: dict[str, Any]
+    places: dict[str, int]
+
+    def copy(self) -> Tensors:
+        return Tensors(dict(self.arrays), dict(self.places))
 
 
 def direct(plan: Plan) -> frozenset[str]:
@@ -52,22 +64,24 @@ def run(
     plan: Plan,
     library: Library,
     kernels: Mapping[str, Kernel],
-    tensors: Mapping[str, Array],
+    arrays: Mapping[str, Array],
     sizes: Mapping[str, int],
     threads: int,
-    owned: MutableMapping[str, Array] | None = None,
-    keep: bool = False,
 ) -> dict[str, Array]:
-    """One run of a plan: see Prepared."""
-    return Prepared(plan, library, kernels, tensors, sizes, threads, owned or {}, keep).run(tensors, owned)
+    """The outputs and saved tensors of one run of a plan: see Prepared."""
+    tensors = Tensors(dict(arrays), {name: address(array) for name, array in arrays.items()})
+    prepared = Prepared(plan, library, kernels, tensors, sizes, threads)
+    prepared.run(tensors)
+    return {name: tensors.arrays[name] for name in prepared.wanted}
 
 
 class Prepared:
     """A plan for sizes, threads and the layouts of its arguments: what follows from these is worked out once.
 
-    tensors: the plan's arguments, in storage types and shapes that the plan gives. owned: those among them that are a
-    run's own. Safe to use from several threads: the first run notes how kernels are called, and what it notes is the
-    same whoever is first.
+    tensors: the plan's arguments as arrays, in storage types and shapes that the plan gives. owned: those among them
+    that are a run's own, to write over and to free; they may be those of `plan.kept`, which are then not computed.
+    keep: whether runs keep those. Safe to use from several threads: the first run notes how kernels are called, and
+    what it notes is the same whoever is first.
     Raises ValueError where an argument or a kernel does not fit the plan: a defect of the compiler, not of the call.
     """
 
@@ -76,79 +90,80 @@ class Prepared:
         plan: Plan,
         library: Library,
         kernels: Mapping[str, Kernel],
-        tensors: Mapping[str, Array],
+        tensors: Tensors,
         sizes: Mapping[str, int],
         threads: int,
-        owned: Mapping[str, Array],
-        keep: bool,
+        owned: Collection[str] = (),
+        keep: bool = False,
     ) -> None:
         self.library = library
         self.kernels = kernels
         self.sizes = {**sizes, "chunks": threads}
         self.threads = threads
+        self.owned = frozenset(owned)
         self.storage: dict[str, Storage] = {t.name: t.storage for t in plan.tensors}
         self.shapes = {t.name: tuple(evaluate(e, self.sizes) for e in t.shape) for t in plan.tensors}
-        for name, array in (*tensors.items(), *owned.items()):
-            self._fits(name, array)
+        for t in plan.tensors:
+            if t.name in tensors.arrays and (t.role != "temporary" or t.name in self.owned):
+                self._fits(t.name, tensors.arrays[t.name])
         done = frozenset(plan.again) if any(name in owned for name in plan.kept) else frozenset()
         held = frozenset(plan.kept) if keep else frozenset()
-        self.steps = [s for s in plan.steps if not (made := self._makes(s)) or not made <= done]
-        self.steps = [s for s in self.steps if not (isinstance(s, Release) and s.tensor in held)]
+        steps = [s for s in plan.steps if not (made := self._makes(s)) or not made <= done]
+        steps = [s for s in steps if not (isinstance(s, Release) and s.tensor in held)]
+        self.units = _units(steps)
         self.wanted = tuple(dict.fromkeys((*plan.saved, *held, *(tensor for _, tensor in plan.outputs))))
         self.outputs = tuple(dict.fromkeys(tensor for _, tensor in plan.outputs))
         self.actions: tuple[Action, ...] | None = None  # what each step does, from the first run on
         self.shared: tuple[str, ...] = ()  # outputs that lie in the memory of an argument
 
-    def run(self, tensors: Mapping[str, Any], owned: MutableMapping[str, Array] | None = None) -> dict[str, Array]:
-        """The plan's outputs and saved tensors, by tensor name, and with `keep` those of `plan.kept`.
+    def run(self, tensors: Tensors) -> None:
+        """Add to the plan's arguments its outputs and saved tensors, and with `keep` those of `plan.kept`.
 
-        tensors: the plan's arguments, in the layouts that this was prepared for; they are not written. From the second
-        run on, those that are `direct` may be anything with an address. owned: the run's own, to write over and to
-        free: it takes them out of the mapping. They may be those of `plan.kept`, which are then not computed.
+        tensors: in the layouts that this was prepared for; from the second run on, of those that are `direct` the
+        address is enough. Those that are the run's own are used up.
         """
-        arrays: dict[str, Any] = dict(tensors)
-        while owned:
-            name, array = owned.popitem()
-            arrays[name] = array
-            del array
+        arrays, places = tensors.arrays, tensors.places
         if self.actions is not None:
             for action in self.actions:
-                action(arrays)
+                action(arrays, places)
         else:
-            self.actions = tuple(self._first(step, arrays) for step in self.steps)
-            given = tuple(tensors.values())
+            given = [array for name, array in arrays.items() if name not in self.owned]
+            actions = tuple(self._first(unit, arrays, places) for unit in self.units)
             self.shared = tuple(n for n in self.outputs if any(np.may_share_memory(arrays[n], a) for a in given))
+            self.actions = actions
         for name in self.shared:  # writing to an output must not change an argument
             arrays[name] = arrays[name].copy()
-        return {name: arrays[name] for name in self.wanted}
+            places[name] = address(arrays[name])
 
-    def _first(self, step: Step, arrays: dict[str, Any]) -> Action:
-        """Do a step for the first time; answers what it does from now on."""
-        action = self._action(step, arrays)
-        action(arrays)
-        for name in self._makes(step):
+    def _first(self, steps: tuple[Step, ...], arrays: dict[str, Any], places: dict[str, int]) -> Action:
+        """Do a step, or allocations at once, for the first time; answers what it does from now on."""
+        action = self._action(steps, arrays)
+        action(arrays, places)
+        for name in (name for step in steps for name in self._makes(step)):
             self._fits(name, arrays[name])
         return action
 
-    def _action(self, step: Step, arrays: dict[str, Any]) -> Action:
-        match step:
+    def _action(self, steps: tuple[Step, ...], arrays: dict[str, Any]) -> Action:
+        match step := steps[0]:
             case Call(kernel):
                 return self._call(self.kernels[kernel], arrays)
-            case Allocate(tensor, zero, order):
-                shape, storage = self.shapes[tensor], self.storage[tensor]
-                return lambda a: a.update({tensor: allocate(shape, storage, zero, order)})
+            case Allocate():
+                return allocator({s.tensor: self._new(s) for s in steps if isinstance(s, Allocate)})
             case Product(result, _, _, left, right):
                 multiply = blas.multiplier(step, self.sizes, self.storage[result])
-                return lambda a: a.update({result: multiply(a[left.tensor], a[right.tensor])})
+                return _computed(result, lambda a: multiply(a[left.tensor], a[right.tensor]))
             case View(result, _, operand):
                 view = blas.viewer(step, self.sizes)
-                return lambda a: a.update({result: view(a[operand.tensor])})
+                return _computed(result, lambda a: view(a[operand.tensor]))
             case SumChunks(result, source):
-                return lambda a: a.update({result: sum_chunks(a[source], self.storage[result])})
+                return _computed(result, lambda a: sum_chunks(a[source], self.storage[result]))
             case Release(tensor):
-                return lambda a: a.pop(tensor, None)
+                return lambda arrays, places: (arrays.pop(tensor, None), places.pop(tensor, None))
             case _:
                 assert_never(step)
+
+    def _new(self, step: Allocate) -> New:
+        return New(self.shapes[step.tensor], self.storage[step.tensor], step.zero, step.order)
 
     def _makes(self, step: Step) -> frozenset[str]:
         """The tensors that the step makes or fills."""
@@ -181,12 +196,32 @@ class Prepared:
         if not copies:
             return call
 
-        def copied(arrays: dict[str, Any]) -> None:
+        def copied(arrays: dict[str, Any], places: dict[str, int]) -> None:
             for name in copies:
                 arrays[name] = addressable(arrays[name])
-            call(arrays)
+                places[name] = address(arrays[name])
+            call(arrays, places)
 
         return copied
+
+
+def _computed(name: str, compute: Callable[[Mapping[str, Any]], Array]) -> Action:
+    def action(arrays: dict[str, Any], places: dict[str, int]) -> None:
+        arrays[name] = array = compute(arrays)
+        places[name] = address(array)
+
+    return action
+
+
+def _units(steps: Iterable[Step]) -> tuple[tuple[Step, ...], ...]:
+    """What is done at once: allocations that follow each other, any other step alone."""
+    units: list[tuple[Step, ...]] = []
+    for step in steps:
+        if isinstance(step, Allocate) and units and isinstance(units[-1][0], Allocate):
+            units[-1] += (step,)
+        else:
+            units.append((step,))
+    return tuple(units)
 
 
 def sum_chunks(source: Array, storage: Storage) -> Array:

@@ -50,7 +50,7 @@ class Libraries:
 
     def bound(
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
-    ) -> Callable[[Mapping[str, Any]], None]:
+    ) -> Callable[[Mapping[str, Any], Mapping[str, int]], None]:
         """As that of `cpu.Library`; compiles the kernel's run if it is new. Raises ToolchainError."""
         run = self._of[kernel.name]
         self.load((run,))

@@ -1,9 +1,13 @@
 """New tensors. Large ones are mapped, so that they go back to the system when they are released: an allocator that
-keeps them for later holds two or three times what a run needs at a time."""
+keeps them for later holds two or three times what a run needs at a time. Small ones that are made at once are pieces of
+one allocation."""
 
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -11,29 +15,82 @@ import numpy as np
 from irc.codegen.kernel import Storage
 from irc.runtime.arrays import DTYPE, Array, address
 
+BYTE = np.dtype(np.uint8)
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 LARGE = 2 << 20  # bytes from which a tensor is mapped
+SMALL = 4 << 10  # bytes up to which tensors are pieces of one allocation, and are freed with the last of them
 
 
-def allocate(shape: tuple[int, ...], storage: Storage, zero: bool = False, order: tuple[int, ...] = ()) -> Array:
-    """A contiguous array that starts on a cache line, its dimensions in the order given; undefined unless `zero`."""
-    dtype = DTYPE[storage]
-    count = prod(shape) * dtype.itemsize
-    memory, start = _mapped(count) if count >= LARGE else _small(count, zero)
-    if not order:
-        return np.ndarray(shape, dtype, memory, start)
-    array: Array = np.ndarray([shape[d] for d in order], dtype, memory, start)
-    return array.transpose([order.index(d) for d in range(len(order))])
+@dataclass(frozen=True, slots=True)
+class New:
+    """A contiguous tensor that starts on a cache line; undefined unless `zero`. `order`: its dimensions from the
+    slowest to the fastest, where that is not the order in which they are declared."""
+
+    shape: tuple[int, ...]
+    storage: Storage
+    zero: bool = False
+    order: tuple[int, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        return prod(self.shape) * DTYPE[self.storage].itemsize
+
+    @property
+    def strides(self) -> tuple[int, ...] | None:
+        """None: those of the order of declaration."""
+        faster = {d: self.order[k + 1 :] for k, d in enumerate(self.order)}
+        size = DTYPE[self.storage].itemsize
+        return tuple(size * prod(self.shape[e] for e in faster[d]) for d in range(len(self.order))) or None
 
 
-def _small(count: int, zero: bool) -> tuple[Array, int]:
-    memory = (np.zeros if zero else np.empty)(count + ALIGNMENT, np.uint8)
-    return memory, -address(memory) % ALIGNMENT
+def allocate(shape: tuple[int, ...], storage: Storage, zero: bool = False) -> Array:
+    made: dict[str, Array] = {}
+    allocator({"": New(shape, storage, zero)})(made, {})
+    return made[""]
 
 
-def _mapped(count: int) -> tuple[mmap.mmap, int]:
+def allocator(tensors: Mapping[str, New]) -> Callable[[dict[str, Array], dict[str, int]], None]:
+    """A function that adds these tensors to arrays and addresses by name."""
+    if len(tensors) == 1 or sum(map(_lines, tensors.values())) <= SMALL:
+        return _block(tensors)
+    blocks = [_block({name: tensor}) for name, tensor in tensors.items()]
+
+    def make(arrays: dict[str, Array], places: dict[str, int]) -> None:
+        for block in blocks:
+            block(arrays, places)
+
+    return make
+
+
+def _lines(tensor: New) -> int:
+    """Its bytes, up to the end of a cache line."""
+    return -(-tensor.bytes // ALIGNMENT) * ALIGNMENT
+
+
+def _block(tensors: Mapping[str, New]) -> Callable[[dict[str, Array], dict[str, int]], None]:
+    """As `allocator`, in one piece of memory."""
+    pieces, total = [], 0
+    for name, tensor in tensors.items():
+        pieces.append((name, tensor.shape, DTYPE[tensor.storage], total, tensor.strides))
+        total += _lines(tensor)
+    fill = np.zeros if any(t.zero for t in tensors.values()) else np.empty
+    new = partial(_mapped, total) if total >= LARGE else partial(fill, total + ALIGNMENT, BYTE)
+
+    def make(arrays: dict[str, Array], places: dict[str, int]) -> None:
+        memory = new()
+        start = address(memory)
+        skipped = -start % ALIGNMENT
+        for name, shape, dtype, begin, strides in pieces:
+            begin += skipped
+            arrays[name] = np.ndarray(shape, dtype, memory, begin, strides)
+            places[name] = start + begin
+
+    return make
+
+
+def _mapped(count: int) -> Array:
     """Bytes of whole pages, which the system clears when they are first touched."""
     pages = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
-    return pages, 0
+    return np.frombuffer(pages, np.uint8)

@@ -133,6 +133,37 @@ def test_mistakes_after_a_good_call_are_named() -> None:
         program(**{"q": arrays["q"].astype(np.float64), "k": 1.0, "v": "no array"})
 
 
+def test_cotangents_of_any_layout_and_none_give_the_same_bits() -> None:
+    program, arrays = irc.compile(CAUSAL), inputs(0)
+    o, lse = (np.random.default_rng(1).standard_normal(a.shape).astype(np.float32) for a in program(**arrays))
+    for given, other in (
+        ({"o": o, "lse": lse}, {"o": np.asfortranarray(o), "lse": lse[:, ::-1].copy()[:, ::-1]}),
+        ({"o": o, "lse": np.zeros_like(lse)}, {"o": o}),
+        ({"o": np.zeros_like(o), "lse": lse}, {"lse": lse}),
+        ({"o": np.zeros_like(o), "lse": np.zeros_like(lse)}, {}),
+    ) * 2:
+        run = program.forward(**arrays)
+        expected, got = list(run.backward(**given).values()), list(run.backward(**other).values())
+        assert same(expected, got)
+        assert all(a.flags.writeable for a in got)
+
+
+def test_a_wrong_cotangent_is_named_and_uses_nothing_up() -> None:
+    program, arrays = irc.compile(CAUSAL), inputs(0)
+    expected = list(program.forward(**arrays).backward(o=arrays["q"]).values())
+    run = program.forward(**arrays)
+    for given, message in (
+        ({"o": arrays["q"][:, :, 1:]}, r"cotangent of o: expected shape \[1, 2, 20, 16\], got \[1, 2, 19, 16\]"),
+        ({"o": arrays["q"].astype(np.float64)}, "cotangent of o: expected f32, got f64"),
+        ({"lse": 1.0, "o": arrays["q"][0]}, r"cotangent of o: expected shape \[1, 2, 20, 16\], got \[2, 20, 16\]"),
+        ({"lse": "no array"}, "cotangent of lse: expected an array, got str"),
+        ({"q": arrays["q"]}, "q: no output of that name; the outputs are o, lse"),
+    ):
+        with pytest.raises(irc.InputError, match=message):
+            run.backward(**given)
+    assert same(list(run.backward(o=arrays["q"]).values()), expected)
+
+
 def test_threads_may_change_between_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     program, arrays = irc.compile(CAUSAL), inputs(0, (1, 3, 150, 16))
     expected = both(program, arrays)

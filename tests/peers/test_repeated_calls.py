@@ -59,6 +59,21 @@ def test_a_tensor_changed_in_place_is_read_again() -> None:
     assert torch.equal(program(**tensors)[0], 2 * before)
 
 
+def test_a_tensor_that_is_given_other_memory_between_the_runs_is_read_there_or_named() -> None:
+    program = irc.compile(CAUSAL)
+    tensors = {n: torch.randn(1, 1, 6, 16) for n in "qkv"}
+    cotangent = torch.randn(1, 1, 6, 16)
+    expected = program.forward(**tensors).backward(o=cotangent)
+    run = program.forward(**tensors)
+    for tensor in tensors.values():
+        tensor.data = tensor.clone()
+    got = run.backward(o=cotangent)
+    assert all(torch.equal(got[n], expected[n]) for n in expected)
+    tensors["k"].data = torch.randn(1, 1, 2, 16)
+    with pytest.raises(irc.InputError, match="k: its element type or its layout is not that of the forward run"):
+        run.backward(o=cotangent)
+
+
 def test_tensors_that_do_not_fit_are_named_after_good_ones() -> None:
     program = irc.compile(CAUSAL)
     tensors = {n: torch.randn(1, 1, 6, 16) for n in "qkv"}

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from irc.runtime.arrays import DTYPE, give, take
+from irc.runtime.arrays import DTYPE, address, give, take
 from irc.runtime.errors import InputError
 
 BF16 = ml_dtypes.bfloat16
@@ -37,6 +37,13 @@ def test_last_axis_that_is_not_contiguous_is_copied(at):
     taken = take("x", x, "f32")
     assert taken.flags.c_contiguous
     assert np.array_equal(taken, x)
+
+
+@pytest.mark.parametrize("at", [np.s_[:], np.s_[1:], np.s_[::-1, 2], np.s_[2, 1], np.s_[:0], np.s_[..., None]])
+def test_address_is_that_of_the_first_element(at):
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)[at]
+    for array in (np.asarray(x), np.asarray(x).view(np.recarray), np.broadcast_to(x, (2, *np.shape(x)))):
+        assert address(array) == array.__array_interface__["data"][0]
 
 
 def test_read_only_arrays_are_taken():

@@ -12,7 +12,8 @@ from irc.codegen.expr import Axis, Size, integer, op
 from irc.codegen.kernel import LoopKernel, Tensor
 from irc.runtime import cpu, toolchain
 from irc.runtime.errors import InputError, ToolchainError
-from irc.runtime.execute import allocate, run, sum_chunks
+from irc.runtime.execute import run, sum_chunks
+from irc.runtime.memory import allocate
 from irc.runtime.plan import Allocate, Call, Operand, Plan, PlanTensor, Product, Release, SumChunks, View
 
 SOURCE = r"""
