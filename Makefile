@@ -24,7 +24,7 @@ help:
 demo: $(STAMPS)/plot
 	$(QUIET) $(BIN)/python examples/charlm/train.py --steps 400 --plot out/charlm.png
 
-test: $(STAMPS)/test
+test: $(STAMPS)/test $(STAMPS)/pycuda
 	$(BIN)/python -m pytest -q -n auto --dist worksteal tests --ignore=tests/peers
 
 test-peers: $(STAMPS)/peers
@@ -55,6 +55,11 @@ $(BIN)/python:
 $(STAMPS)/plot $(STAMPS)/test $(STAMPS)/lint: $(STAMPS)/%: pyproject.toml | $(BIN)/python
 	@mkdir -p $(STAMPS)
 	$(BIN)/python -m pip install --quiet -e '.[$*]'
+	@touch $@
+
+# After everything that might bring another numpy: it is compiled against the one that is there.
+$(STAMPS)/pycuda: tests/cuda/build_pycuda.py | $(STAMPS)/test
+	$(BIN)/python $<
 	@touch $@
 
 # The framework first, at its pinned version, so that nothing else pulls in another one.

@@ -10,13 +10,13 @@ from collections.abc import Hashable, Mapping, MutableMapping
 from typing import Any
 
 from irc.built import Built
-from irc.codegen.expr import loads
 from irc.codegen.kernel import Storage
 from irc.compiled import Compiled
-from irc.contract import check_accesses, check_facts
+from irc.contract import check, tables
 from irc.interpret import interpret
 from irc.ir import Graph
-from irc.runtime.arrays import Array, address, signature, take
+from irc.runtime.arrays import Array, address
+from irc.runtime.device import Device
 from irc.runtime.execute import Prepared, direct
 
 BACKWARD_KEPT = 16  # layouts of cotangents
@@ -31,13 +31,13 @@ class PreparedCall:
 
     def __init__(
         self, graph: Graph, built: Built[Compiled], storages: Mapping[str, Storage], given: Mapping[str, Any],
-        taken: Mapping[str, Array], sizes: Mapping[str, int], threads: int,
+        taken: Mapping[str, Array], sizes: Mapping[str, int], threads: int, device: Device,
     ) -> None:  # fmt: skip
+        self.device = device
         self.graph, self.built, self.sizes, self.threads = graph, built, dict(sizes), threads
         compiled = built.compiled
         self.keeps = compiled.choice is not None and compiled.choice.keep(sizes)
-        read = {load.tensor for fact in graph.facts for load in loads(fact.predicate)}
-        read |= {load.tensor for access, _ in graph.accesses for i in access.indices for load in loads(i)}
+        read = tables(graph)
         # What a backward run reads, and the memory it uses up.
         self.reads = compiled.backward_graph.inputs if compiled.backward_graph is not None else ()
         self.used_up = compiled.used_up
@@ -48,7 +48,9 @@ class PreparedCall:
         whole = {n for n in read if taken[n].ndim} if by_address else set(taken)
         for fused in (compiled.forward, compiled.backward) if by_address else ():
             whole |= set(taken) - direct(fused.plan) if fused is not None else set()
-        viewed = [name for name in taken if signature(given[name]) is not None]  # others come as arrays of our own
+        viewed = [
+            name for name in taken if device.signature(given[name]) is not None
+        ]  # others come as arrays of our own
         moved = [name for name in viewed if taken[name].size and address(given[name]) != address(taken[name])]
         self._takes = {name: storages[name] for name in viewed if name in whole or name in moved}
         self._direct = {name: storages[name] for name in viewed if name not in self._takes}
@@ -59,19 +61,18 @@ class PreparedCall:
         """Arguments of this signature as runs take them, checked: as arrays, but as they came where kernels alone read
         them and where they lie. Raises InputError."""
         for name, storage in self._takes.items():
-            values[name] = take(name, values[name], storage)
+            values[name] = self.device.take(name, values[name], storage)
         if self._tables or (self._scalars and self._values(values) != self._checked):
-            check_facts(self.graph, values, self.sizes)
-            check_accesses(self.graph, values, self.sizes)
+            check(self.graph, values, self.sizes, self.device)
             self._checked = self._values(values)
         return values
 
     def _arrays(self, arguments: Mapping[str, Any]) -> dict[str, Array]:
         """All of them as arrays, which the first run of a plan looks at."""
-        return {n: take(n, a, self._direct[n]) if n in self._direct else a for n, a in arguments.items()}
+        return {n: self.device.take(n, a, self._direct[n]) if n in self._direct else a for n, a in arguments.items()}
 
     def _values(self, values: Mapping[str, Array]) -> tuple[bytes, ...]:
-        return tuple([values[name].tobytes() for name in self._scalars])
+        return tuple([self.device.entries(values[name]).tobytes() for name in self._scalars])
 
     def forward(self, arguments: Mapping[str, Any], keep: bool) -> dict[str, Array]:
         """Outputs, what `backward` needs, and with `keep` what it would else compute again where that costs much; by

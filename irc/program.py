@@ -19,13 +19,13 @@ from irc.codegen.expr import Kind
 from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Precision, arguments
-from irc.contract import check_accesses, check_facts
-from irc.error import InputError, SpecWarning
+from irc.contract import check
+from irc.cuda import device_of
+from irc.error import DeviceError, InputError, SpecWarning
 from irc.grammar.source import Source
 from irc.ir import Graph, Input, cotangent_name
 from irc.proof.verdict import Verdict
-from irc.runtime import cpu
-from irc.runtime.arrays import DTYPE, give, signature, take
+from irc.runtime.arrays import storage_of
 from irc.runtime.execute import Library
 from irc.runtime.sizes import infer
 from irc.specialise import feature_sizes, specialise
@@ -51,6 +51,7 @@ class Program:
         self.graph = graph
         self.text = source
         self.target = target
+        self.device = device_of(target)
         self.precision = precision
         self.fixed = dict(sizes)
         self._schedule = schedule
@@ -130,6 +131,14 @@ class Program:
         return self._latest().compiled.source
 
     @property
+    def cubin(self) -> bytes:
+        """The machine code of a target "cuda:sm_80" or the like. Raises DeviceError for others."""
+        path = getattr(self._latest().library, "path", None)
+        if path is None:
+            raise DeviceError(f'target {self.target!r} has no cubin to show: target="cuda:sm_90a" and the like do')
+        return bytes(path.read_bytes())
+
+    @property
     def kernels(self) -> tuple[Kernel, ...]:
         return tuple(self._latest().kernels.values())
 
@@ -137,15 +146,17 @@ class Program:
 
     def __call__(self, **arrays: Any) -> Any:
         """The returned outputs in order; one alone is not a tuple. Arguments by name; results are of their kind."""
-        call, taken, like = self._call(arrays)
-        values = call.forward(taken, keep=False)
-        outputs = tuple([give(values[name], like) for _, name in self.graph.outputs])
+        with self.device.running(arrays.values()):
+            call, taken, like = self._call(arrays)
+            values = call.forward(taken, keep=False)
+            outputs = tuple([self.device.give(values[name], like) for _, name in self.graph.outputs])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def forward(self, **arrays: Any) -> Run:
         """Run the program and keep what `backward` needs. Raises InputError naming whatever does not fit."""
-        call, taken, like = self._call(arrays)
-        return Run(self, call, taken, like)
+        with self.device.running(arrays.values()):
+            call, taken, like = self._call(arrays)
+            return Run(self, call, taken, like)
 
     def jvp(self, inputs: Mapping[str, Any], tangents: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Outputs, and their derivatives along `tangents` (forward mode), both by name.
@@ -155,9 +166,11 @@ class Program:
         Kernels are compiled at the first call for each choice of tangents given. Raises InputError for a tangent of
         anything else, or of another shape or element type; Error where the tangents do not fuse.
         """
-        taken, sizes, like = self._taken(inputs)
-        outputs, moved = self._derivatives.jvp(taken, tangents, sizes)
-        return {n: give(a, like) for n, a in outputs.items()}, {n: give(a, like) for n, a in moved.items()}
+        with self.device.running(inputs.values()):
+            taken, sizes, like = self._taken(inputs)
+            found = self._derivatives.jvp(taken, tangents, sizes)
+            outputs, moved = ({n: self.device.give(a, like) for n, a in values.items()} for values in found)
+        return outputs, moved
 
     def hvp(
         self, inputs: Mapping[str, Any], vectors: Mapping[str, Any], cotangents: Mapping[str, Any]
@@ -168,9 +181,10 @@ class Program:
         fixed. The result is the derivative of the gradients along the vectors, in the shapes of the inputs. Compiled
         and raises as `jvp`; for a cotangent of no output, or of another shape or element type, InputError.
         """
-        taken, sizes, like = self._taken(inputs)
-        products = self._derivatives.hvp(taken, vectors, cotangents, sizes)
-        return {n: give(a, like) for n, a in products.items()}
+        with self.device.running(inputs.values()):
+            taken, sizes, like = self._taken(inputs)
+            products = self._derivatives.hvp(taken, vectors, cotangents, sizes)
+            return {n: self.device.give(a, like) for n, a in products.items()}
 
     @cached_property
     def _derivatives(self) -> Derivatives:
@@ -184,7 +198,8 @@ class Program:
         if len(arrays) != len(self._arguments) or any(name not in arrays for name, _ in self._arguments):
             self._names(arrays, [name for name, _ in self._arguments])
         values: dict[str, Any] = {}
-        key: list[Hashable] = [cpu.threads()]
+        signature, take, threads = self.device.signature, self.device.take, self.device.threads()
+        key: list[Hashable] = [threads]
         for name, storage in self._arguments:
             value = arrays[name]
             layout = signature(value)
@@ -203,7 +218,7 @@ class Program:
             if call is not None:
                 self._prepared.move_to_end(found)
         if call is None:
-            call = self._prepare(arrays, cpu.threads())
+            call = self._prepare(arrays, threads)
             with self._lock:
                 self._prepared[found] = call
                 if len(self._prepared) > PREPARED_KEPT:
@@ -212,17 +227,17 @@ class Program:
 
     def _prepare(self, arrays: Mapping[str, Any], threads: int) -> PreparedCall:
         taken, sizes, _ = self._taken(arrays)
-        return PreparedCall(self.graph, self.built(sizes), dict(self._arguments), arrays, taken, sizes, threads)
+        storages = dict(self._arguments)
+        return PreparedCall(self.graph, self.built(sizes), storages, arrays, taken, sizes, threads, self.device)
 
     def _taken(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, int], Any]:
         """The arguments of a call, checked; the sizes that follow; an argument whose kind the results take."""
         inputs = arguments(self.graph)
         self._names(arrays, [n.name for n in inputs])
-        taken = {n.name: take(n.name, arrays[n.name], self.storage(n)) for n in inputs}
+        taken = {n.name: self.device.take(n.name, arrays[n.name], self.storage(n)) for n in inputs}
         shapes = {name: array.shape for name, array in taken.items()}
         sizes = infer([(n.name, n.shape) for n in inputs], shapes, self.graph.sizes, self.fixed)
-        check_facts(self.graph, taken, sizes)
-        check_accesses(self.graph, taken, sizes)
+        check(self.graph, taken, sizes, self.device)
         return taken, sizes, None if self._kind is None else arrays[self._kind]
 
     def storage(self, node: Input) -> Storage:
@@ -254,7 +269,7 @@ class Run:
         self.outputs: dict[str, Any] = {name: self._give(array) for name, array in self._raw.items()}
 
     def _give(self, array: Array) -> Any:
-        return give(array, self._like)
+        return self._program.device.give(array, self._like)
 
     def backward(self, **cotangents: Any) -> dict[str, Any]:
         """Gradients of every floating `input` and `param`, by name, for cotangents of outputs; a missing one is zero.
@@ -270,6 +285,10 @@ class Run:
         for name in cotangents:
             if name not in self._raw:
                 raise InputError(f"{name}: no output of that name; the outputs are {', '.join(self._raw)}")
+        with self._program.device.running((self._like, *cotangents.values())):
+            return self._backward(graph, cotangents)
+
+    def _backward(self, graph: Graph, cotangents: Mapping[str, Any]) -> dict[str, Any]:
         tensors: dict[str, Array] = {}
         for node in self._call.reads:
             if node.role == "saved" and node.name not in self._call.used_up:
@@ -295,10 +314,10 @@ class Run:
         return own
 
     def _cotangent(self, name: str, output: Array, value: Any) -> Array:
+        storage = storage_of(output)
         if value is None:
-            return np.zeros(output.shape, output.dtype)
-        storage = next(s for s, dtype in DTYPE.items() if dtype == output.dtype)
-        array = take(f"cotangent of {name}", value, storage)
+            return self._program.device.allocate(output.shape, storage, zero=True)
+        array = self._program.device.take(f"cotangent of {name}", value, storage)
         if array.shape != output.shape:
             raise InputError(f"cotangent of {name}: expected shape {list(output.shape)}, got {list(array.shape)}")
         return array

@@ -15,29 +15,19 @@ from typing import Any, NoReturn
 
 from irc.codegen.kernel import Kernel
 from irc.runtime.arrays import DTYPE, Array, address
-from irc.runtime.errors import InputError, ToolchainError
+from irc.runtime.device import HOST
+from irc.runtime.errors import ToolchainError
 
 # OpenMP's threads sleep between kernels: spinning ones starve the BLAS threads that the products between them use.
 # Only a default, and only where no other library has started OpenMP before.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def threads() -> int:
-    """How many threads kernels use: IRC_THREADS, else the processors that this process may run on."""
-    chosen = os.environ.get("IRC_THREADS", "").strip()
-    if chosen:
-        if not chosen.isdecimal() or int(chosen) < 1:
-            raise InputError(f"IRC_THREADS: expected a number of threads, 1 or more, got {chosen!r}")
-        return int(chosen)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class Library:
     """A shared library, loaded as `code`. Safe to call from many threads at once: no call changes what is shared."""
 
     by_address = True
+    device = HOST
 
     def __init__(self, path: Path) -> None:
         try:
@@ -65,7 +55,7 @@ class Library:
         code.restype = None  # type: ignore[attr-defined]
         names = [t.name for t in kernel.tensors]
         arrays = [tensors[name] for name in names]
-        _check(kernel, arrays)
+        check(kernel, arrays)
         pack = Struct(f"{len(names)}P").pack
         strides, counts = (
             _Strides(arrays),
@@ -79,7 +69,9 @@ class Library:
         return call
 
 
-def _check(kernel: Kernel, arrays: Sequence[Array]) -> None:
+def check(kernel: Kernel, arrays: Sequence[Array]) -> None:
+    """Raises ValueError where a tensor is not what the kernel declares: a defect of the compiler."""
+
     def refuse(what: str) -> NoReturn:
         raise ValueError(f"kernel {kernel.name}: tensor {tensor.name} {what}")
 

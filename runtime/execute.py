@@ -9,8 +9,8 @@ import numpy as np
 
 from irc.codegen.kernel import Kernel, Storage
 from irc.runtime import blas
-from irc.runtime.arrays import DTYPE, Array, addressable
-from irc.runtime.memory import allocate
+from irc.runtime.arrays import Array
+from irc.runtime.device import Device
 from irc.runtime.plan import Allocate, Call, Plan, Product, Release, Step, SumChunks, View
 from irc.runtime.sizes import evaluate
 
@@ -19,9 +19,13 @@ class Library(Protocol):
     """What a plan needs of compiled kernels; `runtime.cpu.Library` is one.
 
     by_address: of a tensor that kernels alone read, it needs no more than something that has its address.
+    device: where tensors lie.
     """
 
     by_address: bool
+
+    @property
+    def device(self) -> Device: ...
 
     def load(self) -> None:
         """Get ready for every kernel at once, rather than for each as it is bound."""
@@ -83,6 +87,7 @@ class Prepared:
         keep: bool,
     ) -> None:
         self.library = library
+        self.device = library.device
         self.kernels = kernels
         self.sizes = {**sizes, "chunks": threads}
         self.threads = threads
@@ -119,7 +124,7 @@ class Prepared:
             given = tuple(tensors.values())
             self.shared = tuple(n for n in self.outputs if any(np.may_share_memory(arrays[n], a) for a in given))
         for name in self.shared:  # writing to an output must not change an argument
-            arrays[name] = arrays[name].copy()
+            arrays[name] = self.device.copy(arrays[name])
         return {name: arrays[name] for name in self.wanted}
 
     def _first(self, step: Step, arrays: dict[str, Any]) -> Action:
@@ -135,16 +140,16 @@ class Prepared:
             case Call(kernel):
                 return self._call(self.kernels[kernel], arrays)
             case Allocate(tensor, zero, order):
-                shape, storage = self.shapes[tensor], self.storage[tensor]
+                shape, storage, allocate = self.shapes[tensor], self.storage[tensor], self.device.allocate
                 return lambda a: a.update({tensor: allocate(shape, storage, zero, order)})
             case Product(result, _, _, left, right):
-                multiply = blas.multiplier(step, self.sizes, self.storage[result])
+                multiply = self.device.multiplier(step, self.sizes, self.storage[result])
                 return lambda a: a.update({result: multiply(a[left.tensor], a[right.tensor])})
             case View(result, _, operand):
                 view = blas.viewer(step, self.sizes)
                 return lambda a: a.update({result: view(a[operand.tensor])})
             case SumChunks(result, source):
-                return lambda a: a.update({result: sum_chunks(a[source], self.storage[result])})
+                return lambda a: a.update({result: self.device.sum_chunks(a[source], self.storage[result])})
             case Release(tensor):
                 return lambda a: a.pop(tensor, None)
             case _:
@@ -169,7 +174,7 @@ class Prepared:
 
     def _call(self, kernel: Kernel, arrays: dict[str, Any]) -> Action:
         """A call. A view may run along a dimension with a stride; kernels want the last axis contiguous."""
-        copies = []
+        copies, addressable = [], self.device.addressable
         for tensor in kernel.tensors:
             if tensor.name not in self.shapes or tensor.name not in arrays:
                 raise ValueError(f"kernel {kernel.name}: the plan has given no tensor {tensor.name}")
@@ -187,12 +192,3 @@ class Prepared:
             call(arrays)
 
         return copied
-
-
-def sum_chunks(source: Array, storage: Storage) -> Array:
-    """The chunks added one after another, in the order of their numbers, and rounded once."""
-    compute = np.dtype(np.float64) if storage == "f64" else np.dtype(np.float32)
-    total = np.zeros(source.shape[1:], compute)
-    for part in source:
-        total += part.astype(compute, copy=False)
-    return total.astype(DTYPE[storage], copy=False)

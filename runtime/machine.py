@@ -1,14 +1,28 @@
-"""The machine's data caches, which tiles are chosen for."""
+"""The machine: its data caches, which tiles are chosen for, and the processors that kernels use."""
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
 from irc.codegen.schedule import Caches
+from irc.runtime.errors import InputError
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 UNITS = {"K": 1 << 10, "M": 1 << 20}
+
+
+def threads() -> int:
+    """How many threads kernels use: IRC_THREADS, else the processors that this process may run on."""
+    chosen = os.environ.get("IRC_THREADS", "").strip()
+    if chosen:
+        if not chosen.isdecimal() or int(chosen) < 1:
+            raise InputError(f"IRC_THREADS: expected a number of threads, 1 or more, got {chosen!r}")
+        return int(chosen)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)

@@ -19,14 +19,14 @@ def doctor() -> None:
     from importlib.metadata import version
 
     from irc import tuned
-    from irc.runtime import cpu, machine, toolchain
+    from irc.runtime import machine, toolchain
 
     click.echo(f"irc        {cache.version()}")
     click.echo(f"python     {platform.python_version()} on {platform.platform()}")
     for name in ("numpy", "lark", "jinja2", "z3-solver"):
         click.echo(f"{name:10} {version(name)}")
     with failures():
-        click.echo(f"threads    {cpu.threads()}")
+        click.echo(f"threads    {machine.threads()}")
         click.echo(f"cache      {cache.directory()}")
         kept = len(list(tuned.directory().glob("*.json")))
         click.echo(f"tuned      {tuned.directory()}: {kept} program{'s' if kept != 1 else ''}")
