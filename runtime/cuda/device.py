@@ -157,6 +157,8 @@ class Cuda:
         if not foreign.on_device(value):
             array = arrays.take(name, value, storage)
             return self._scalar(array) if not array.ndim else self._upload(array)
+        if foreign.is_behind(value):
+            self.driver.Context.synchronize()
         found: Array = foreign.view(name, value, self.number)
         if storage == "bool" and found.dtype == np.bool_:
             found = found.view(np.uint8)

@@ -12,7 +12,8 @@ from irc.runtime.arrays import DTYPE, Array, address
 from irc.runtime.cuda.memory import Tensor, tensor
 from irc.runtime.errors import InputError
 
-DEFAULT_STREAMS = (0, 1, 2)  # handles of the stream that waits for all others, and is waited for
+DEFAULT_STREAM = 1
+DEFAULT_STREAMS = (0, DEFAULT_STREAM, 2)  # handles of streams that wait for each other
 INTERFACE = "__cuda_array_interface__"
 
 
@@ -43,6 +44,12 @@ def signature(value: object) -> Hashable | None:
     return "cuda", given.dtype, given.shape, given.stride(), given.is_neg() or given.is_conj()
 
 
+def is_behind(value: Any) -> bool:
+    """Whether something on a stream that `Current` does not know may still be filling it."""
+    known = torch_of(value) is not None or cupy_of(value) is not None
+    return not known and getattr(value, INTERFACE).get("stream") not in (None, *DEFAULT_STREAMS)
+
+
 def view(name: str, value: Any, device: int) -> Tensor:
     """The array itself, its address and strides. Raises InputError where it lies on another device."""
     owner, dtype = value, None
@@ -69,7 +76,7 @@ class DeviceArray:
     """A result on the device for a caller whose arrays are of no library that irc knows. It has
     `__cuda_array_interface__`, by which other libraries take it without a copy."""
 
-    def __init__(self, array: Array) -> None:
+    def __init__(self, array: Array, stream: int | None = None) -> None:
         self._array = array
         self.shape, self.dtype = array.shape, array.dtype
         self.__cuda_array_interface__ = {
@@ -78,6 +85,7 @@ class DeviceArray:
             "strides": array.strides,
             "typestr": array.dtype.str,
             "version": 3,
+            "stream": stream,
         }
 
     def __repr__(self) -> str:
@@ -94,7 +102,7 @@ def give(array: Array, like: object) -> Any:
     if (cupy := cupy_of(like)) is not None:
         made = cupy.asarray(plain)
         return made.view(like.dtype) if is_bf16 else made  # type: ignore[attr-defined]
-    return DeviceArray(array)
+    return DeviceArray(array, DEFAULT_STREAM)
 
 
 class Current:

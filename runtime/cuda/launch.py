@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,22 +44,32 @@ class Module:
                 self._module = self.device.driver.module_from_buffer(code)
             return self._module
 
-    def function(self, name: str, shared_bytes: int, parameter_bytes: int) -> Any:
-        """A kernel that is given one structure, ready for launches with so much shared memory."""
+    def prepared(
+        self, name: str, grid: tuple[int, int, int], block: tuple[int, int, int], shared_bytes: int, given_bytes: int
+    ) -> Launch:
+        """A launch of a kernel that is given one structure of so many bytes. Raises as `load`."""
         module = self.load()
         with self._lock:
             if name not in self._functions:
-                found = module.get_function(name).prepare([f"{parameter_bytes}s"])
+                found = module.get_function(name).prepare([f"{given_bytes}s"])
                 if shared_bytes > PLAIN_SHARED:
                     kind = self.device.driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
                     found.set_attribute(kind, shared_bytes)
                 self._functions[name] = found
-            return self._functions[name]
+        return Launch(self._functions[name].prepared_async_call, grid, block, shared_bytes)
 
-    def launch(self, name: str, blocks: int, threads: int, shared_bytes: int, given: bytes) -> None:
-        """One launch on the stream of the call that is running."""
-        function = self.function(name, shared_bytes, len(given))
-        function.prepared_async_call((blocks, 1), (threads, 1, 1), self.device.stream, given, shared_size=shared_bytes)
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel with all but its parameters and stream."""
+
+    run: Callable[..., None]
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared_bytes: int
+
+    def __call__(self, stream: Any, given: bytes) -> None:
+        self.run(self.grid, self.block, stream, given, shared_size=self.shared_bytes)
 
 
 class Library:
@@ -89,14 +100,15 @@ class Library:
             if blocks > MOST_BLOCKS:
                 raise DeviceError(f"{launch.name}: {blocks} blocks, a launch has at most {MOST_BLOCKS}")
             if blocks:
-                launches.append((launch.name, blocks, launch.threads, launch.shared_bytes))
-        copy, run = self.device.copy, self._module.launch
+                grid, block = (blocks, 1, 1), (launch.threads, 1, 1)
+                launches.append(self._module.prepared(launch.name, grid, block, launch.shared_bytes, given.bytes))
+        copy, device = self.device.copy, self.device
 
         def call(tensors: Mapping[str, Any]) -> None:
             arrays = [tensors[name] for name in names] + [copy(tensors[name]) for name in copies]
             words = given.at(arrays)
-            for name, blocks, threads, shared in launches:
-                run(name, blocks, threads, shared, words)
+            for launch in launches:
+                launch(device.stream, words)
 
         return call
 
@@ -111,6 +123,7 @@ class _Given:
             self._places.append(len(words))
             words += [0, *row]
         self._words = np.array(words + counts, np.int64)
+        self.bytes = self._words.nbytes
 
     def at(self, arrays: list[Array]) -> bytes:
         words = self._words.copy()

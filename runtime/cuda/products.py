@@ -27,13 +27,17 @@ AXES, THREADS = 16, 256
 Named = tuple[Array, tuple[str, ...], blas.Extents]
 
 
+def strided_source() -> str:
+    """`strided.cu`, with the head of every CUDA source."""
+    return cuda.render((), "strided", "") + (Path(__file__).parent / "strided.cu").read_text(encoding="utf-8")
+
+
 class Strided:
     """The kernel of `strided.cu`, loaded."""
 
     def __init__(self, device: Cuda) -> None:
         self._device = device
-        text = (Path(__file__).parent / "strided.cu").read_text(encoding="utf-8")
-        self._module = Module(device, cuda.render((), "strided", "") + text)
+        self._module = Module(device, strided_source())
 
     def contract(self, left: Array, right: Array | None, outer: int, storage: Storage) -> Tensor:
         """The products of two arrays of one shape (the left alone without a right one), summed in order over the axes
@@ -58,7 +62,8 @@ class Strided:
         words = [address(left), address(second), address(result), *types, outer, left.ndim, points, terms]
         given = np.array([*words, *row(left.shape), *strides(left), *strides(second)], np.int64)
         name = "contract_f64" if wide else "contract_f32"
-        self._module.launch(name, -(-points // THREADS), THREADS, 0, given.tobytes())
+        launch = self._module.prepared(name, (-(-points // THREADS), 1, 1), (THREADS, 1, 1), 0, given.nbytes)
+        launch(self._device.stream, given.tobytes())
         return result
 
 

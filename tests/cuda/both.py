@@ -46,8 +46,8 @@ class Module:
             for arg in args:
                 value, alignment = _value(arg, there)
                 given += bytes(-len(given) % alignment) + value
-            function = self._loaded.function(kernel, shared_bytes, len(given))
-            function.prepared_async_call(_three(grid), _three(block), None, given, shared_size=shared_bytes)
+            prepared = self._loaded.prepared(kernel, _three(grid), _three(block), shared_bytes, len(given))
+            prepared(None, given)
             for n, (at, a) in enumerate(arrays.items()):
                 got = np.empty(a.nbytes, np.uint8)
                 self._cuda.driver.memcpy_dtoh(got, there[at].ctypes.data)
