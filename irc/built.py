@@ -35,7 +35,8 @@ def built(
     if target == "reference":
         return Built(build(None), None, {})
     on_device = cuda.is_target(target)
-    made = build(Schedule()) if on_device else stored.compiled(source, sizes, precision, schedule, what, build)
+    tiles = Schedule() if on_device else schedule  # of which CUDA kernels have none: one entry does for all
+    made = stored.compiled(source, sizes, precision, tiles, what, build)
     kernels = {kernel.name: kernel for run in made.runs for kernel in run.kernels}
     if on_device:
         text, library = cuda.load(target, tuple(kernels.values()), made.name, source.text)

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, lru_cache, partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -218,7 +219,7 @@ class Cuda:
     ) -> Tensor:
         dtype = DTYPE[storage]
         lies = tuple(shape[d] for d in order) if order else shape
-        bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        bytes = prod(shape) * dtype.itemsize
         block = self._pool.allocate(bytes, self._here.handle)
         if zero and bytes:
             self.driver.memset_d8_async(block.address, 0, bytes, self.stream)

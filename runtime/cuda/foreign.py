@@ -1,4 +1,4 @@
-"""Arrays of other libraries on a device: in by `__cuda_array_interface__`, out as the same kind; and their streams."""
+"""Arrays of other libraries on a device, in by `__cuda_array_interface__` or DLPack; out again; and their streams."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from irc.runtime.arrays import DTYPE, Array, address
+from irc.runtime.cuda import dlpack
 from irc.runtime.cuda.memory import Tensor, tensor
 from irc.runtime.errors import InputError
 
@@ -33,7 +34,7 @@ def on_device(value: object) -> bool:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         return bool(value.is_cuda)
-    return hasattr(value, INTERFACE)
+    return hasattr(value, INTERFACE) or dlpack.on_device(value)
 
 
 def signature(value: object) -> Hashable | None:
@@ -46,7 +47,7 @@ def signature(value: object) -> Hashable | None:
 
 def is_behind(value: Any) -> bool:
     """Whether something on a stream that `Current` does not know may still be filling it."""
-    known = torch_of(value) is not None or cupy_of(value) is not None
+    known = torch_of(value) is not None or cupy_of(value) is not None or not hasattr(value, INTERFACE)
     return not known and getattr(value, INTERFACE).get("stream") not in (None, *DEFAULT_STREAMS)
 
 
@@ -61,6 +62,8 @@ def view(name: str, value: Any, device: int) -> Tensor:
             value, dtype = value.view(torch.int16), DTYPE["bf16"]
     elif cupy_of(value) is not None and value.device.id != device:
         raise InputError(f"{name}: expected an array on device {device}, got one on {value.device.id}")
+    if not hasattr(value, INTERFACE):
+        return dlpack.view(name, value, device, DEFAULT_STREAM)
     interface = getattr(value, INTERFACE)
     if interface.get("mask") is not None:
         raise InputError(f"{name}: expected a plain array, got a masked one: its mask would have no effect")

@@ -1,5 +1,7 @@
 // What is done with tensors between kernels, for any element types and strides: copied, converted, summed, multiplied.
 
+namespace strided {
+
 constexpr int AXES = 16;
 
 struct Contraction {
@@ -57,5 +59,7 @@ template <class T> DEVICE void contract(const Contraction &c) {
   set(c.result, c.result_type, point, sum);
 }
 
-KERNEL(contract_f32, 256)(GRID_CONSTANT const Contraction c) { contract<float>(c); }
-KERNEL(contract_f64, 256)(GRID_CONSTANT const Contraction c) { contract<double>(c); }
+}  // namespace strided
+
+KERNEL(contract_f32, 256)(GRID_CONSTANT const strided::Contraction c) { strided::contract<float>(c); }
+KERNEL(contract_f64, 256)(GRID_CONSTANT const strided::Contraction c) { strided::contract<double>(c); }

@@ -4,6 +4,7 @@ A library that stands in for CuPy notes what it is asked."""
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 import irc
-from irc.runtime.arrays import Array
+from irc.runtime.arrays import DTYPE, Array
+from irc.runtime.cuda import dlpack
 from tests.cuda.test_device import Elsewhere, drawn, on_host
 from tests.test_examples import FOLDER
 
@@ -87,3 +89,37 @@ def test_an_array_on_another_device_is_refused(monkeypatch: pytest.MonkeyPatch) 
     arrays["k"].device.id = 1
     with pytest.raises(irc.InputError, match="k: expected an array on device 0, got one on 1"):
         irc.compile(FOLDER / "causal.attn", target="cuda")(**arrays)
+
+
+class Packed:
+    """An array on the device that has DLPack alone."""
+
+    def __init__(self, values: Array, device: int = 0) -> None:
+        self.there, self.asked = Elsewhere(values), []
+        self.shape = (ctypes.c_int64 * values.ndim)(*values.shape)
+        code = {"f": 2, "i": 0, "V": 4}[values.dtype.kind]
+        address = self.there.__cuda_array_interface__["data"][0]
+        bits = values.itemsize * 8
+        none = ctypes.POINTER(ctypes.c_int64)()
+        self.made = dlpack._Tensor(address, dlpack.CUDA, device, values.ndim, code, bits, 1, self.shape, none, 0)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return dlpack.CUDA, self.made.device_id
+
+    def __dlpack__(self, stream: int) -> object:
+        self.asked.append(stream)
+        make = ctypes.pythonapi.PyCapsule_New
+        make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+        return make(ctypes.addressof(self.made), dlpack.NAME, None)
+
+
+@pytest.mark.parametrize("dtype", ("f32", "bf16"))
+def test_arrays_with_dlpack_alone_are_used_in_place(dtype: Any) -> None:
+    program = irc.compile(FOLDER / "causal.attn", dtype=dtype, target="cuda")
+    given = {n: drawn(1, 2, 21, 8).astype(DTYPE[dtype]) for n in "qkv"}
+    expected = program(**given)[0]
+    packed = {n: Packed(a) for n, a in given.items()}
+    assert on_host(program(**packed)[0]).tobytes() == expected.tobytes()
+    assert all(set(p.asked) == {1} for p in packed.values())  # ready on the default stream
+    with pytest.raises(irc.InputError, match="k: expected an array on device 0, got one on 1"):
+        program(**packed | {"k": Packed(given["k"], device=1)})

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <vector>
+
 extern "C" void emulated_begin();
 extern "C" void emulated_end();
 
@@ -41,16 +43,20 @@ template <class T>
 static void multiply(bool ta, bool tb, int m, int n, int k, T alpha, const void *a, int at, int64_t lda, int64_t sa,
                      const void *b, int bt, int64_t ldb, int64_t sb, T beta, void *c, int ct, int64_t ldc, int64_t sc,
                      int batch) {
-  for (int64_t e = 0; e < batch; e++)
+  std::vector<T> left(size_t(m) * k), right(size_t(n) * k);
+  for (int64_t e = 0; e < batch; e++) {
+    for (int64_t i = 0; i < m; i++)
+      for (int64_t l = 0; l < k; l++) left[i * k + l] = T(load(a, at, e * sa + (ta ? i * lda + l : l * lda + i)));
+    for (int64_t j = 0; j < n; j++)
+      for (int64_t l = 0; l < k; l++) right[j * k + l] = T(load(b, bt, e * sb + (tb ? l * ldb + j : j * ldb + l)));
     for (int64_t j = 0; j < n; j++)
       for (int64_t i = 0; i < m; i++) {
         T sum = 0;
-        for (int64_t l = 0; l < k; l++)
-          sum += T(load(a, at, e * sa + (ta ? i * lda + l : l * lda + i))) *
-                 T(load(b, bt, e * sb + (tb ? l * ldb + j : j * ldb + l)));
+        for (int64_t l = 0; l < k; l++) sum += left[i * k + l] * right[j * k + l];
         const int64_t place = e * sc + j * ldc + i;
         store(c, ct, place, alpha * sum + (beta != 0 ? beta * T(load(c, ct, place)) : T(0)));
       }
+  }
 }
 
 API cublasGemmStridedBatchedEx(void *, int ta, int tb, int m, int n, int k, const void *alpha, const void *a, int at,
