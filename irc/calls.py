@@ -48,9 +48,8 @@ class PreparedCall:
         whole = {n for n in read if taken[n].ndim} if by_address else set(taken)
         for fused in (compiled.forward, compiled.backward) if by_address else ():
             whole |= set(taken) - direct(fused.plan) if fused is not None else set()
-        viewed = [
-            name for name in taken if device.signature(given[name]) is not None
-        ]  # others come as arrays of our own
+        # Others come as arrays of our own.
+        viewed = [name for name in taken if device.signature(given[name]) is not None]
         moved = [name for name in viewed if taken[name].size and address(given[name]) != address(taken[name])]
         self._takes = {name: storages[name] for name in viewed if name in whole or name in moved}
         self._direct = {name: storages[name] for name in viewed if name not in self._takes}

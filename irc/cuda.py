@@ -14,23 +14,18 @@ from irc.runtime.execute import Library
 if TYPE_CHECKING:
     from irc.runtime.cuda.device import Cuda
 
-SHARED_BYTES = {"sm_80": 163 << 10, "sm_90a": 227 << 10}  # of a block, at most
-ARCHITECTURE = re.compile(r"cuda:(sm_\d+[af]?)")
+SHARED_KIB = {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}  # of a block at most, by architecture
+SHARED_KIB_ELSEWHERE = 99
+ARCHITECTURE = re.compile(r"cuda:(sm_(\d+)[af]?)")
 LEAST = 80
 
 
 def is_target(target: str) -> bool:
     """Whether kernels are CUDA. Raises DeviceError for an architecture that they are not made for."""
-    architecture = architecture_of(target)
-    if architecture and int(re.sub(r"\D", "", architecture)) < LEAST:
-        raise DeviceError(f"target {target!r}: irc's kernels need sm_{LEAST} or newer")
-    return target in ("cuda", "emulator") or bool(architecture)
-
-
-def architecture_of(target: str) -> str:
-    """Of a target that is compiled for alone; empty for others."""
     found = ARCHITECTURE.fullmatch(target)
-    return found[1] if found else ""
+    if found and int(found[2]) < LEAST:
+        raise DeviceError(f"target {target!r}: irc's kernels need sm_{LEAST} or newer")
+    return target in ("cuda", "emulator") or found is not None
 
 
 def device_of(target: str) -> Device:
@@ -51,16 +46,19 @@ def load(target: str, kernels: tuple[Kernel, ...], name: str, spec: str) -> tupl
     from irc.runtime import emulated
     from irc.runtime.cuda import launch
 
-    architecture = architecture_of(target)
-    most = _cuda().shared_bytes if target == "cuda" else SHARED_BYTES.get(architecture, SHARED_BYTES["sm_80"])
+    alone = ARCHITECTURE.fullmatch(target)
+    if target == "cuda":
+        whose, most = "the device", _cuda().shared_bytes
+    else:
+        number = int(alone[2]) if alone else LEAST
+        whose, most = f"sm_{number}", SHARED_KIB.get(number, SHARED_KIB_ELSEWHERE) << 10
     for each in chain.from_iterable(map(cuda.launches, kernels)):
         if each.shared_bytes > most:
             raise DeviceError(
-                f"{name}: {each.name} needs {each.shared_bytes} bytes of shared memory, a block of "
-                f"{architecture or ('the device' if target == 'cuda' else 'sm_80')} has {most}: give its features "
-                "smaller sizes, or store them in fewer bits"
+                f"{name}: {each.name} needs {each.shared_bytes} bytes of shared memory, a block of {whose} has "
+                f"{most}: give its features smaller sizes, or store them in fewer bits"
             )
     source = cuda.render(kernels, name, spec)
-    if architecture:
-        return source, launch.Cubin(source, architecture)
+    if alone:
+        return source, launch.Cubin(source, alone[1])
     return source, launch.Library(_cuda(), source) if target == "cuda" else emulated.Library(source)

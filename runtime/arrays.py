@@ -48,7 +48,7 @@ class _Interface(ctypes.Structure):
     )
 
 
-_held = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
     ("PyCapsule_GetPointer", ctypes.pythonapi)
 )
 
@@ -57,7 +57,7 @@ def address(value: Any) -> int:
     """Where the first element of a numpy array or of a torch tensor lies; a third of the time of `ctypes.data`."""
     if isinstance(value, np.ndarray):
         capsule = value.__array_struct__
-        return _Interface.from_address(_held(capsule, None)).data or 0
+        return _Interface.from_address(capsule_pointer(capsule, None)).data or 0
     return int(value.data_ptr())
 
 

@@ -34,7 +34,11 @@ NON_BLOCKING = 1  # of a stream: it does not wait for the default one
 def find() -> Cuda:
     """The first device that CUDA_VISIBLE_DEVICES leaves. Raises DeviceError without pycuda, a driver, or a device that
     irc has kernels for."""
-    return Cuda(driver(), 0)
+    found = driver()
+    try:
+        return Cuda(found, 0)
+    except found.Error as error:
+        raise DeviceError(f"the CUDA device cannot be used: {error}") from None
 
 
 def driver() -> Any:
@@ -115,10 +119,13 @@ class Cuda:
         try:
             self._here.handle = 0 if current.is_default else current.handle
             self._here.stream = None if current.is_default else self._stream(current.handle)
-            if self.stream is not None:
-                current.before(self.stream.handle)
-            yield
-            if self.stream is not None:
+            if self.stream is None:
+                yield
+                return
+            current.before(self.stream.handle)
+            try:
+                yield
+            finally:
                 current.after(self.stream.handle)
         except self.driver.Error as error:
             raise DeviceError(f"{self.name} failed: {error}") from error

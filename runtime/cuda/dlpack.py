@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from irc.runtime.arrays import DTYPE
+from irc.runtime.arrays import DTYPE, capsule_pointer
 from irc.runtime.cuda.memory import Tensor, tensor
 from irc.runtime.errors import InputError
 
@@ -34,11 +34,6 @@ class _Tensor(ctypes.Structure):
     )
 
 
-_held = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
-
-
 def on_device(value: Any) -> bool:
     tell = getattr(value, "__dlpack_device__", None)
     return tell is not None and int(tell()[0]) in (CUDA, CUDA_MANAGED)
@@ -48,7 +43,7 @@ def view(name: str, value: Any, device: int, stream: int) -> Tensor:
     """The array itself, once what fills it is done or on the stream. Raises InputError for one on another device, or of
     elements that no program has. The capsule is its owner: it is left unused, and so releases the array in the end."""
     capsule = value.__dlpack__(stream=stream)
-    given = _Tensor.from_address(_held(capsule, NAME))
+    given = _Tensor.from_address(capsule_pointer(capsule, NAME))
     if given.device_id != device:
         raise InputError(f"{name}: expected an array on device {device}, got one on {given.device_id}")
     if given.lanes != 1 or given.bits % 8 or (given.code not in KINDS and (given.code, given.bits) != (BFLOAT, 16)):
