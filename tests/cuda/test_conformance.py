@@ -28,8 +28,6 @@ from tests.emulator.test_wgmma import test_products_in_every_layout  # noqa: F40
 
 KERNELS = source(kernel(name, body) for name, body in RIGHT.items() if name != "staged")
 STAGED = source([kernel("staged", RIGHT["staged"])])
-
-
 MODULES: dict[str, Module] = {}
 
 
