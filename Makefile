@@ -1,4 +1,4 @@
-# One word each: demo, test, test-peers, lint, bench. Each sets up what it needs in .venv, once:
+# One word each: demo, test, test-peers, lint, bench, gpu. Each sets up what it needs in .venv, once:
 # a stamp file in .venv says that a set of dependencies is installed, and is out of date when pyproject.toml changes.
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ TORCH  := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml | sort -
 # while the other computes make it several times slower, above all on a busy machine.
 QUIET := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
-.PHONY: help demo test test-peers lint bench gallery clean
+.PHONY: help demo test test-peers lint bench gpu gallery clean
 
 help:
 	@echo "make demo        train a small language model with irc's forward and backward (under two minutes)"
@@ -19,12 +19,13 @@ help:
 	@echo "make test-peers  the tests against PyTorch and transformers"
 	@echo "make lint        ruff, mypy --strict, import directions, the wheel in an empty environment"
 	@echo "make gallery     docs/examples.md, masks.md, variants.md, pictures, bugzoo.md, from examples"
+	@echo "make gpu         on a machine with a CUDA device: its tests there, and speed beside PyTorch's fused attention"
 	@echo "make bench       speed beside PyTorch, ONNX Runtime, OpenVINO and JAX in the same run; ARGS=--help tells more"
 
 demo: $(STAMPS)/plot
 	$(QUIET) $(BIN)/python examples/charlm/train.py --steps 400 --plot out/charlm.png
 
-test: $(STAMPS)/test
+test: $(STAMPS)/test $(STAMPS)/pycuda
 	$(BIN)/python -m pytest -q -n auto --dist worksteal tests --ignore=tests/peers
 
 test-peers: $(STAMPS)/peers
@@ -39,6 +40,11 @@ lint: $(STAMPS)/lint $(STAMPS)/test
 
 bench: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Exits with 3 where there is no device.
+gpu: $(STAMPS)/bench $(STAMPS)/pycuda
+	$(BIN)/python tests/cuda/real.py
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 gallery: $(STAMPS)/plot
 	$(BIN)/python docs/gallery.py
@@ -55,6 +61,11 @@ $(BIN)/python:
 $(STAMPS)/plot $(STAMPS)/test $(STAMPS)/lint: $(STAMPS)/%: pyproject.toml | $(BIN)/python
 	@mkdir -p $(STAMPS)
 	$(BIN)/python -m pip install --quiet -e '.[$*]'
+	@touch $@
+
+# After everything that might bring another numpy: it is compiled against the one that is there.
+$(STAMPS)/pycuda: tests/cuda/build_pycuda.py | $(STAMPS)/test
+	$(BIN)/python $<
 	@touch $@
 
 # The framework first, at its pinned version, so that nothing else pulls in another one.

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from irc import stored
+from irc import cuda, stored
 from irc.codegen.kernel import Kernel
 from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Derived, Precision
-from irc.cuda import emulate
 from irc.grammar.source import Source
 from irc.runtime.execute import Library
 from irc.runtime.libraries import Libraries
@@ -32,14 +31,15 @@ def built(
     build: Callable[[Schedule | None], Result],
 ) -> Built[Result]:  # fmt: skip
     """What `build` makes in tiles of a schedule (None: for the interpreter), and a library of its kernels. `what` tells
-    apart the results for one text. Raises ToolchainError, or what `build` and `emulate` do."""
+    apart the results for one text. Raises ToolchainError, or what `build` and `cuda.load` do."""
     if target == "reference":
         return Built(build(None), None, {})
-    emulated = target == "emulator"
-    made = build(Schedule()) if emulated else stored.compiled(source, sizes, precision, schedule, what, build)
+    on_device = cuda.is_target(target)
+    tiles = Schedule() if on_device else schedule  # of which CUDA kernels have none: one entry does for all
+    made = stored.compiled(source, sizes, precision, tiles, what, build)
     kernels = {kernel.name: kernel for run in made.runs for kernel in run.kernels}
-    if emulated:
-        text, library = emulate(tuple(kernels.values()), made.name, source.text)
+    if on_device:
+        text, library = cuda.load(target, tuple(kernels.values()), made.name, source.text)
         return Built(replace(made, source=text), library, kernels)
     runs = [(run.kernels, parts) for run, parts in zip(made.runs, made.parts, strict=True)]
     return Built(made, Libraries(source.name, made.source, runs), kernels)

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from irc.built import Built
-from irc.codegen.expr import loads
 from irc.codegen.kernel import Storage
 from irc.compiled import Compiled, Fused
-from irc.contract import check_accesses, check_facts
+from irc.contract import check, tables
 from irc.error import InputError
 from irc.interpret import interpret
 from irc.ir import Graph, cotangent_name, shape
-from irc.runtime.arrays import DTYPE, Array, address, look, take
+from irc.runtime.arrays import Array, address
+from irc.runtime.device import Device
 from irc.runtime.execute import Prepared, Tensors, direct
 from irc.runtime.sizes import evaluate
 from irc.taking import Taking
@@ -28,22 +27,28 @@ from irc.taking import Taking
 BACKWARD_KEPT = 16  # layouts of cotangents
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cotangent:
-    """What a backward run reads for an output: `zero` where none is given, an array and its address."""
+    """What a backward run reads for an output."""
 
     output: str
     tensor: str
     what: str
     storage: Storage
     shape: tuple[int, ...]
-    zero: tuple[Array, int]
+    device: Device
+
+    @cached_property
+    def zero(self) -> tuple[Array, int]:
+        """What is read where none is given: an array and its address."""
+        array = self.device.zeros(self.shape, self.storage)
+        return array, address(array)
 
     def take(self, value: Any) -> Array:
         """As an array. Raises InputError."""
         if value is None:
             return self.zero[0]
-        array = take(self.what, value, self.storage)
+        array = self.device.take(self.what, value, self.storage)
         if array.shape != self.shape:
             raise InputError(f"{self.what}: expected shape {list(self.shape)}, got {list(array.shape)}")
         return array
@@ -66,18 +71,18 @@ class PreparedCall:
 
     def __init__(
         self, graph: Graph, built: Built[Compiled], storages: Mapping[str, Storage], given: Mapping[str, Any],
-        looked: Tensors, taken: Mapping[str, Array], sizes: Mapping[str, int], threads: int,
+        looked: Tensors, taken: Mapping[str, Array], sizes: Mapping[str, int], threads: int, device: Device,
     ) -> None:  # fmt: skip
+        self.device = device
         self.graph, self.built, self.sizes, self.threads = graph, built, dict(sizes), threads
         compiled = built.compiled
         self.keeps = compiled.choice is not None and compiled.choice.keep(sizes)
-        read = {load.tensor for fact in graph.facts for load in loads(fact.predicate)}
-        read |= {load.tensor for access, _ in graph.accesses for i in access.indices for load in loads(i)}
+        read = tables(graph)
         self._tables = any(name in read and array.ndim for name, array in taken.items())
         self._scalars = tuple(name for name, array in taken.items() if name in read and not array.ndim)
         self._checked = self._values(taken)
         whole = {name for name in read if taken[name].ndim} | self._whole(taken, compiled.forward, compiled.backward)
-        self.taking = Taking(storages, given, looked, taken, whole)
+        self.taking = Taking(storages, given, looked, taken, whole, device)
         self.checks = self.taking.needed or self._tables or bool(self._scalars)
         self._forward: dict[bool, Prepared] = {}
         self._backward: dict[Hashable, Backward] = {}
@@ -101,20 +106,18 @@ class PreparedCall:
         stored = {t.name: t.storage for t in self.built.compiled.forward.plan.tensors}
         storage = "f64" if self.built.library is None else stored[node]
         dims = tuple(evaluate(e, self.sizes) for e in shape(self.graph[node]))
-        zero = np.broadcast_to(np.zeros(dims[-1:], DTYPE[storage]), dims)
-        return Cotangent(output, cotangent_name(output), f"cotangent of {output}", storage, dims, (zero, address(zero)))
+        return Cotangent(output, cotangent_name(output), f"cotangent of {output}", storage, dims, self.device)
 
     def check(self, tensors: Tensors) -> None:
         """Make of arguments, as `look` answered, what runs take, and check what depends on entries. Raises
         InputError."""
         self.taking.take(tensors)
         if self._tables or (self._scalars and self._values(tensors.arrays) != self._checked):
-            check_facts(self.graph, tensors.arrays, self.sizes)
-            check_accesses(self.graph, tensors.arrays, self.sizes)
+            check(self.graph, tensors.arrays, self.sizes, self.device)
             self._checked = self._values(tensors.arrays)
 
     def _values(self, arrays: Mapping[str, Array]) -> tuple[bytes, ...]:
-        return tuple([arrays[name].tobytes() for name in self._scalars])
+        return tuple([self.device.entries(arrays[name]).tobytes() for name in self._scalars])
 
     def forward(self, tensors: Tensors, keep: bool) -> None:
         """Add to the arguments, by the names of the graph: outputs, what `backward` needs, with `keep` what it would
@@ -176,7 +179,7 @@ class PreparedCall:
                 if value is None:
                     layout, (value, place) = None, cotangent.zero
                 else:
-                    layout, value, place = look(cotangent.what, value, cotangent.storage)
+                    layout, value, place = self.device.look(cotangent.what, value, cotangent.storage)
                 layouts.append(layout)
                 tensors.arrays[cotangent.tensor], tensors.places[cotangent.tensor] = value, place
         except InputError:
@@ -197,4 +200,5 @@ class PreparedCall:
         taken = {c.tensor: c.take(given.get(c.output)) for c in self._cotangents}
         storages = {c.tensor: c.storage for c in self._cotangents}
         named = {c.tensor: given.get(c.output) for c in self._cotangents}
-        return Backward(Taking(storages, named, tensors, taken, self._whole(taken, self.built.compiled.backward)))
+        whole = self._whole(taken, self.built.compiled.backward)
+        return Backward(Taking(storages, named, tensors, taken, whole, self.device))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from irc import stored
+from irc import cuda, stored
 from irc.codegen.schedule import Schedule
 from irc.compiled import Precision
 from irc.error import DeviceError, Error, InputError
@@ -22,7 +22,7 @@ PRECISIONS: dict[str, Precision] = {
     "bf16": Precision("bf16", "f32"),
     "f16": Precision("f16", "f32"),
 }
-TARGETS = ("cpu", "emulator", "reference")
+TARGETS = ("cpu", "cuda", "emulator", "reference")
 
 
 def compile(
@@ -38,8 +38,9 @@ def compile(
     by a call, those of both runs by `Program.forward`.
 
     program: a path, or the text itself. sizes: sizes to fix now; the others are inferred by each call.
-    dtype: storage of floating tensors; arithmetic is f32 (f64 for f64). target: "cpu", "emulator" (CUDA kernels run
-    without a device, to see that they are right, not fast), or "reference" (the float64 interpreter). accept:
+    dtype: storage of floating tensors; arithmetic is f32 (f64 for f64). target: "cpu"; "cuda" (the device of
+    this machine), "cuda:sm_90a" and the like (compiled alone: `source` and `cubin`), "emulator" (CUDA kernels run
+    without a device, to see that they are right, not fast); or "reference" (the float64 interpreter). accept:
     properties under `ensure` that may stay unproved, each as it is written: `window(w)`.
     schedule: sizes of tiles, which change speed alone; None: those that `irc tune` has stored for this machine, else a
     model's.
@@ -48,8 +49,8 @@ def compile(
     """
     if dtype not in PRECISIONS:
         raise InputError(f"dtype: expected one of {', '.join(PRECISIONS)}, got {dtype!r}")
-    if target not in TARGETS:
-        raise DeviceError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
+    if target not in TARGETS and not cuda.is_target(target):
+        raise DeviceError(f"target: expected one of {', '.join(TARGETS)} or cuda:sm_80 and the like, got {target!r}")
     source = read(program)
     precision = Precision("f64", "f64") if target == "reference" else PRECISIONS[dtype]
 

@@ -11,16 +11,30 @@ from typing import Any
 
 import numpy as np
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size, indices, walk
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size, indices, loads, walk
 from irc.error import InputError
 from irc.interpret import evaluate, grid
 from irc.ir import Fact, Graph, shape
 from irc.printer import expression
+from irc.runtime.device import Device
 from irc.runtime.sizes import evaluate as evaluate_size
 
 Array = np.ndarray[Any, Any]
 Interval = tuple[float, float]
 EVERYTHING: Interval = (-np.inf, np.inf)
+
+
+def tables(graph: Graph) -> set[str]:
+    """The arguments whose entries are looked at."""
+    read = {load.tensor for fact in graph.facts for load in loads(fact.predicate)}
+    return read | {load.tensor for access, _ in graph.accesses for i in access.indices for load in loads(i)}
+
+
+def check(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, int], device: Device) -> None:
+    """Raises InputError naming the assumption that an argument breaks, or the access that could leave its axis."""
+    entries = {name: device.entries(values[name]) for name in tables(graph) if name in values}
+    check_facts(graph, entries, sizes)
+    check_accesses(graph, entries, sizes)
 
 
 def check_facts(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, int]) -> None:

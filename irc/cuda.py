@@ -1,27 +1,64 @@
-"""Kernels as CUDA, loaded: what the targets that run it have in common."""
+"""Kernels as CUDA, loaded: on a device, in the emulator, or compiled alone."""
 
 from __future__ import annotations
 
+import re
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from irc.codegen.kernel import Kernel
 from irc.error import DeviceError
+from irc.runtime.device import HOST, Device
 from irc.runtime.execute import Library
 
-SHARED_BYTES = 163 * 1024  # of a block, at most, on sm_80
+if TYPE_CHECKING:
+    from irc.runtime.cuda.device import Cuda
+
+SHARED_KIB = {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}  # of a block at most, by architecture
+SHARED_KIB_ELSEWHERE = 99
+ARCHITECTURE = re.compile(r"cuda:(sm_(\d+)[af]?)")
+LEAST = 80
 
 
-def emulate(kernels: tuple[Kernel, ...], name: str, spec: str) -> tuple[str, Library]:
-    """The kernels as a CUDA source, and loaded in the emulator. Raises ToolchainError without a C++
-    compiler, DeviceError where a block needs more shared memory than there is."""
-    from irc.codegen import cuda  # not needed, nor its imports, by other targets
+def is_target(target: str) -> bool:
+    """Whether kernels are CUDA. Raises DeviceError for an architecture that they are not made for."""
+    found = ARCHITECTURE.fullmatch(target)
+    if found and int(found[2]) < LEAST:
+        raise DeviceError(f"target {target!r}: irc's kernels need sm_{LEAST} or newer")
+    return target in ("cuda", "emulator") or found is not None
+
+
+def device_of(target: str) -> Device:
+    """Where the tensors of a target lie. Raises DeviceError where "cuda" finds no device."""
+    return _cuda() if target == "cuda" else HOST
+
+
+def _cuda() -> Cuda:
+    from irc.runtime.cuda import device  # not needed, nor its imports, by other targets
+
+    return device.find()
+
+
+def load(target: str, kernels: tuple[Kernel, ...], name: str, spec: str) -> tuple[str, Library]:
+    """The kernels as a CUDA source, and loaded. Raises ToolchainError without a compiler, DeviceError without a device
+    or where a block needs more shared memory than there is."""
+    from irc.codegen import cuda
     from irc.runtime import emulated
+    from irc.runtime.cuda import launch
 
-    for launch in chain.from_iterable(map(cuda.launches, kernels)):
-        if launch.shared_bytes > SHARED_BYTES:
+    alone = ARCHITECTURE.fullmatch(target)
+    if target == "cuda":
+        whose, most = "the device", _cuda().shared_bytes
+    else:
+        number = int(alone[2]) if alone else LEAST
+        whose, most = f"sm_{number}", SHARED_KIB.get(number, SHARED_KIB_ELSEWHERE) << 10
+    for each in chain.from_iterable(map(cuda.launches, kernels)):
+        if each.shared_bytes > most:
             raise DeviceError(
-                f"{name}: {launch.name} needs {launch.shared_bytes} bytes of shared memory, a block of sm_80 has "
-                f"{SHARED_BYTES}: give its features smaller sizes, or store them in fewer bits"
+                f"{name}: {each.name} needs {each.shared_bytes} bytes of shared memory, a block of {whose} has "
+                f"{most}: give its features smaller sizes, or store them in fewer bits"
             )
     source = cuda.render(kernels, name, spec)
-    return source, emulated.Library(source)
+    if alone:
+        return source, launch.Cubin(source, alone[1])
+    return source, launch.Library(_cuda(), source) if target == "cuda" else emulated.Library(source)

@@ -15,10 +15,9 @@ from irc.differentiate import differentiable
 from irc.error import InputError
 from irc.interpret import interpret
 from irc.ir import cotangent_name, shape
-from irc.runtime import cpu, machine
-from irc.runtime.arrays import Array, take
+from irc.runtime import machine
+from irc.runtime.arrays import Array
 from irc.runtime.execute import run
-from irc.runtime.memory import allocate
 from irc.runtime.sizes import evaluate
 from irc.tangent import tangent_name
 
@@ -67,7 +66,7 @@ class Derivatives:
         for name in takes:
             if name in given:
                 storage = self.program.precision.storage
-                found[tangent_name(name)] = _like(f"{what} of {name}", given[name], storage, inputs[name].shape)
+                found[tangent_name(name)] = self._like(f"{what} of {name}", given[name], storage, inputs[name].shape)
         return found
 
     def _cotangents(self, made: Built[Derived], given: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Array]:
@@ -84,9 +83,9 @@ class Derivatives:
                 storage = stored.get(own, self.program.precision.storage)
                 dims = tuple(evaluate(e, sizes) for e in shape(self.graph[node]))
                 if given.get(name) is None:
-                    found[own] = allocate(dims, storage, zero=True)
+                    found[own] = self.program.device.allocate(dims, storage, zero=True)
                 else:
-                    found[own] = _like(f"cotangent of {name}", given[name], storage, dims)
+                    found[own] = self._like(f"cotangent of {name}", given[name], storage, dims)
         return found
 
     def _kernels(self, second_order: bool, moves: Mapping[str, Array], sizes: Mapping[str, int]) -> Built[Derived]:
@@ -112,11 +111,10 @@ class Derivatives:
         """The outputs, by the names of the graph."""
         if made.library is None or made.compiled.fused is None:
             return interpret(made.compiled.graph, tensors, sizes)
-        return run(made.compiled.fused.plan, made.library, made.kernels, tensors, sizes, cpu.threads())
+        return run(made.compiled.fused.plan, made.library, made.kernels, tensors, sizes, self.program.device.threads())
 
-
-def _like(what: str, value: object, storage: Storage, dims: tuple[int, ...]) -> Array:
-    array = take(what, value, storage)
-    if array.shape != dims:
-        raise InputError(f"{what}: expected shape {list(dims)}, got {list(array.shape)}")
-    return array
+    def _like(self, what: str, value: object, storage: Storage, dims: tuple[int, ...]) -> Array:
+        array = self.program.device.take(what, value, storage)
+        if array.shape != dims:
+            raise InputError(f"{what}: expected shape {list(dims)}, got {list(array.shape)}")
+        return array

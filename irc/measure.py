@@ -26,6 +26,7 @@ class Timed:
     def __init__(self, library: Library, clock: Callable[[], float]) -> None:
         self.by_address = library.by_address
         self.load = library.load
+        self.device = library.device
         self.clock = clock
         self._bound = library.bound
         self._seconds: dict[str, float] = {}

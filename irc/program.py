@@ -19,13 +19,12 @@ from irc.codegen.expr import Kind
 from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Precision, arguments
-from irc.contract import check_accesses, check_facts
-from irc.error import InputError, SpecWarning
+from irc.contract import check
+from irc.cuda import device_of
+from irc.error import DeviceError, InputError, SpecWarning
 from irc.grammar.source import Source
 from irc.ir import Graph, Input
 from irc.proof.verdict import Verdict
-from irc.runtime import cpu
-from irc.runtime.arrays import give, look, take
 from irc.runtime.execute import Library, Tensors
 from irc.runtime.sizes import infer
 from irc.specialise import feature_sizes, specialise
@@ -51,6 +50,7 @@ class Program:
         self.graph = graph
         self.text = source
         self.target = target
+        self.device = device_of(target)
         self.precision = precision
         self.fixed = dict(sizes)
         self._schedule = schedule
@@ -133,6 +133,14 @@ class Program:
         return self._latest().compiled.source
 
     @property
+    def cubin(self) -> bytes:
+        """The machine code of a target "cuda:sm_80" or the like. Raises DeviceError for others."""
+        path = getattr(self._latest().library, "path", None)
+        if path is None:
+            raise DeviceError(f'target {self.target!r} has no cubin to show: target="cuda:sm_90a" and the like do')
+        return bytes(path.read_bytes())
+
+    @property
     def kernels(self) -> tuple[Kernel, ...]:
         return tuple(self._latest().kernels.values())
 
@@ -140,15 +148,18 @@ class Program:
 
     def __call__(self, **arrays: Any) -> Any:
         """The returned outputs in order; one alone is not a tuple. Arguments by name; results are of their kind."""
-        call, tensors, like = self._call(arrays)
-        call.forward(tensors, keep=False)
-        made = tensors.arrays
-        outputs = tuple([give(made[name], like) for name in self._outputs.values()])
+        device = self.device
+        with device.running(arrays.values()):
+            call, tensors, like = self._call(arrays)
+            call.forward(tensors, keep=False)
+            made = tensors.arrays
+            outputs = tuple([device.give(made[name], like) for name in self._outputs.values()])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def forward(self, **arrays: Any) -> Run:
         """Run the program and keep what `backward` needs. Raises InputError naming whatever does not fit."""
-        return Run(self, *self._call(arrays))
+        with self.device.running(arrays.values()):
+            return Run(self, *self._call(arrays))
 
     def jvp(self, inputs: Mapping[str, Any], tangents: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Outputs, and their derivatives along `tangents` (forward mode), both by name.
@@ -158,9 +169,11 @@ class Program:
         Kernels are compiled at the first call for each choice of tangents given. Raises InputError for a tangent of
         anything else, or of another shape or element type; Error where the tangents do not fuse.
         """
-        taken, sizes, like = self._taken(inputs)
-        outputs, moved = self._derivatives.jvp(taken, tangents, sizes)
-        return {n: give(a, like) for n, a in outputs.items()}, {n: give(a, like) for n, a in moved.items()}
+        with self.device.running(inputs.values()):
+            taken, sizes, like = self._taken(inputs)
+            found = self._derivatives.jvp(taken, tangents, sizes)
+            outputs, moved = ({n: self.device.give(a, like) for n, a in values.items()} for values in found)
+        return outputs, moved
 
     def hvp(
         self, inputs: Mapping[str, Any], vectors: Mapping[str, Any], cotangents: Mapping[str, Any]
@@ -171,9 +184,10 @@ class Program:
         fixed. The result is the derivative of the gradients along the vectors, in the shapes of the inputs. Compiled
         and raises as `jvp`; for a cotangent of no output, or of another shape or element type, InputError.
         """
-        taken, sizes, like = self._taken(inputs)
-        products = self._derivatives.hvp(taken, vectors, cotangents, sizes)
-        return {n: give(a, like) for n, a in products.items()}
+        with self.device.running(inputs.values()):
+            taken, sizes, like = self._taken(inputs)
+            products = self._derivatives.hvp(taken, vectors, cotangents, sizes)
+            return {n: self.device.give(a, like) for n, a in products.items()}
 
     @cached_property
     def _derivatives(self) -> Derivatives:
@@ -184,7 +198,7 @@ class Program:
     def _call(self, arrays: Mapping[str, Any]) -> tuple[PreparedCall, Tensors, Any]:
         """The call prepared for arguments like these; the arguments as it takes them, checked; one whose kind the
         results take."""
-        threads = cpu.threads()
+        threads, look = self.device.threads(), self.device.look
         key: list[Hashable] = [threads]
         values: dict[str, Any] = {}
         places: dict[str, int] = {}
@@ -216,7 +230,8 @@ class Program:
                 self._prepared.move_to_end(key)
                 return call
         taken, sizes, _ = self._taken(arrays)
-        call = PreparedCall(self.graph, self.built(sizes), self._storages, arrays, looked, taken, sizes, threads)
+        built = self.built(sizes)
+        call = PreparedCall(self.graph, built, self._storages, arrays, looked, taken, sizes, threads, self.device)
         with self._lock:
             self._prepared[key] = call
             if len(self._prepared) > PREPARED_KEPT:
@@ -226,11 +241,10 @@ class Program:
     def _taken(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, int], Any]:
         """The arguments of a call, checked; the sizes that follow; an argument whose kind the results take."""
         self._names(arrays)
-        taken = {name: take(name, arrays[name], storage) for name, storage in self._storages.items()}
+        taken = {name: self.device.take(name, arrays[name], storage) for name, storage in self._storages.items()}
         shapes = {name: array.shape for name, array in taken.items()}
         sizes = infer([(n.name, n.shape) for n in arguments(self.graph)], shapes, self.graph.sizes, self.fixed)
-        check_facts(self.graph, taken, sizes)
-        check_accesses(self.graph, taken, sizes)
+        check(self.graph, taken, sizes, self.device)
         return taken, sizes, None if self._kind is None else arrays[self._kind]
 
     def storage(self, node: Input) -> Storage:
@@ -258,7 +272,9 @@ class Run:
         self._like = like
         call.forward(tensors, keep=True)
         made = tensors.arrays
-        self.outputs: dict[str, Any] = {public: give(made[name], like) for public, name in call.outputs.items()}
+        self.outputs: dict[str, Any] = {
+            public: program.device.give(made[name], like) for public, name in call.outputs.items()
+        }
         self._owned = call.owned(tensors)
         self._tensors = tensors
         self._lock = threading.Lock()
@@ -276,11 +292,13 @@ class Run:
         for name in cotangents:
             if name not in call.outputs:
                 raise InputError(f"{name}: no output of that name; the outputs are {', '.join(call.outputs)}")
-        call.taking.look_again(self._tensors)
-        tensors = self._tensors.copy()
-        call.backward(tensors, cotangents, self._take_owned)
-        made = tensors.arrays
-        return {public: give(made[name], self._like) for public, name in call.gradients.items()}
+        device = self._program.device
+        with device.running((self._like, *cotangents.values())):
+            call.taking.look_again(self._tensors)
+            tensors = self._tensors.copy()
+            call.backward(tensors, cotangents, self._take_owned)
+            made = tensors.arrays
+            return {public: device.give(made[name], self._like) for public, name in call.gradients.items()}
 
     def _take_owned(self) -> dict[str, Array]:
         """What the forward run kept for one backward run alone; it is the caller's now."""

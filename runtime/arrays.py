@@ -72,6 +72,11 @@ def name_of(dtype: np.dtype[Any]) -> str:
     return f"{dtype.kind}{8 * dtype.itemsize}" if dtype.kind in "fiu" else str(dtype)
 
 
+def storage_of(array: Array) -> Storage:
+    """Its element type, which is one of a tensor's."""
+    return next(storage for storage, dtype in DTYPE.items() if dtype == array.dtype)
+
+
 def take(name: str, value: object, storage: Storage) -> Array:
     """The argument as a numpy array that a kernel can address: a view wherever that is possible.
 
@@ -97,14 +102,16 @@ def take(name: str, value: object, storage: Storage) -> Array:
 
 def addressable(array: Array) -> Array:
     """The array itself, or a copy where its layout cannot be told as a pointer and strides in elements."""
+    return array if is_addressable(array) else np.array(array, order="C", copy=True)
+
+
+def is_addressable(array: Array) -> bool:
     size = array.itemsize
     if array.flags.c_contiguous and array.flags.aligned:
-        return array
+        return True
     strides = array.strides
     whole = array.flags.aligned and all(s % size == 0 for s in strides)
-    if whole and (strides[-1] == size or array.shape[-1] == 1 or array.size == 0):
-        return array
-    return np.array(array, order="C", copy=True)
+    return bool(whole and (strides[-1] == size or array.shape[-1] == 1 or array.size == 0))
 
 
 def give(array: Array, like: object, storage: Storage = "f32") -> Any:

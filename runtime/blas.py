@@ -71,7 +71,7 @@ def viewer(step: View, sizes: Mapping[str, int]) -> Callable[[Array], Array]:
 
     def view(array: Array) -> Array:
         split, names, _ = read(array)
-        return _ordered(split, names, wanted)
+        return ordered(split, names, wanted)
 
     return view
 
@@ -91,27 +91,39 @@ def product(
     """The product's tensor in its storage type; a view of the matrix result where that has a contiguous last axis."""
     a, a_names, a_extents = left
     b, b_names, b_extents = right
-    extents = {**a_extents, **b_extents}
-    for name in a_extents.keys() & b_extents.keys():
-        if a_extents[name] != b_extents[name]:
-            raise ValueError(f"product {step.result}: axis {name} is {a_extents[name]} and {b_extents[name]}")
+    extents = common(step, a_extents, b_extents)
     wanted = tuple(axis.name for axis in step.axes)
     compute = np.dtype(np.float64) if storage == "f64" else np.dtype(np.float32)
     a, a_names = _sum_lone(a.astype(compute, copy=False), a_names, {*b_names, *wanted})
     b, b_names = _sum_lone(b.astype(compute, copy=False), b_names, {*a_names, *wanted})
-    batch = [n for n in wanted if n in a_names and n in b_names]
-    m = [n for n in wanted if n in a_names and n not in b_names]
-    n = [n for n in wanted if n in b_names and n not in a_names]
-    inner = [name for name in a_names if name in b_names and name not in wanted]
+    batch, m, n, inner = kinds(a_names, b_names, wanted)
     if wanted and wanted[-1] in m:  # the result's last axis then runs fastest in the matrix too
         a, a_names, m, b, b_names, n = b, b_names, n, a, a_names, m
     result = _multiply(a, a_names, b, b_names, (batch, m, n, inner), extents)
-    result = _ordered(result.reshape([extents[name] for name in (*batch, *m, *n)]), (*batch, *m, *n), wanted)
-    result = result.reshape(_grouped([extents[name] for name in wanted], step.groups))
+    result = ordered(result.reshape([extents[name] for name in (*batch, *m, *n)]), (*batch, *m, *n), wanted)
+    result = result.reshape(grouped([extents[name] for name in wanted], step.groups))
     result = result.astype(DTYPE[storage], copy=False)
     if result.ndim and result.strides[-1] != result.itemsize and result.shape[-1] > 1:
         result = np.ascontiguousarray(result)
     return result
+
+
+def common(step: Product, left: Extents, right: Extents) -> Extents:
+    """The extents of all axes of a product, of which those that both operands have are the same."""
+    for name in left.keys() & right.keys():
+        if left[name] != right[name]:
+            raise ValueError(f"product {step.result}: axis {name} is {left[name]} and {right[name]}")
+    return {**left, **right}
+
+
+def kinds(
+    left: tuple[str, ...], right: tuple[str, ...], wanted: tuple[str, ...]
+) -> tuple[list[str], list[str], list[str], list[str]]:
+    """The axes of a product that are of the batch, of the left operand, of the right one, and contracted."""
+    batch = [name for name in wanted if name in left and name in right]
+    m = [name for name in wanted if name in left and name not in right]
+    n = [name for name in wanted if name in right and name not in left]
+    return batch, m, n, [name for name in left if name in right and name not in wanted]
 
 
 def _multiply(
@@ -119,13 +131,13 @@ def _multiply(
     a_names: tuple[str, ...],
     b: Array,
     b_names: tuple[str, ...],
-    kinds: tuple[list[str], list[str], list[str], list[str]],
+    parts: tuple[list[str], list[str], list[str], list[str]],
     extents: Extents,
 ) -> Array:
     """The product with axes batch, m, n in this order."""
-    batch, m, n, inner = kinds
+    batch, m, n, inner = parts
     if not inner and not m and not n:
-        return np.asarray(_ordered(a, a_names, tuple(batch)) * _ordered(b, b_names, tuple(batch)))
+        return np.asarray(ordered(a, a_names, tuple(batch)) * ordered(b, b_names, tuple(batch)))
     if not m and not n:  # a dot for each batch entry: one call to a ufunc, not one to BLAS for each
         x = _merged(a, a_names, (batch, inner), extents)
         y = _merged(b, b_names, (batch, inner), extents)
@@ -139,9 +151,9 @@ def _multiply(
 def _merged(array: Array, names: tuple[str, ...], parts: tuple[list[str], ...], extents: Extents) -> Array:
     """The array with the batch axes of `parts` kept apart and every later part merged into one axis."""
     batch, *rest = parts
-    ordered = _ordered(array, names, tuple(name for part in parts for name in part))
+    flat = ordered(array, names, tuple(name for part in parts for name in part))
     shape = [extents[name] for name in batch] + [prod(extents[name] for name in part) for part in rest]
-    return ordered.reshape(shape)
+    return flat.reshape(shape)
 
 
 def _for_blas(array: Array) -> Array:
@@ -164,13 +176,14 @@ def _sum_lone(array: Array, names: tuple[str, ...], used: set[str]) -> tuple[Arr
     return np.asarray(array.sum(axis=lone)), tuple(name for name in names if name in used)
 
 
-def _ordered(array: Array, names: Sequence[str], wanted: tuple[str, ...]) -> Array:
+def ordered(array: Array, names: Sequence[str], wanted: tuple[str, ...]) -> Array:
+    """A view with its axes in the order wanted."""
     if len(names) != len(wanted) or set(names) != set(wanted):
         raise ValueError(f"axes {tuple(names)} cannot be put in the order {wanted}")
     return array.transpose([names.index(name) for name in wanted])
 
 
-def _grouped(extents: list[int], groups: tuple[int, ...]) -> list[int]:
+def grouped(extents: list[int], groups: tuple[int, ...]) -> list[int]:
     """The shape of axes merged into dimensions."""
     if not groups:
         return extents

@@ -16,34 +16,19 @@ from typing import Any, NoReturn
 
 from irc.codegen.kernel import Kernel
 from irc.runtime.arrays import DTYPE, Array, address
-from irc.runtime.errors import InputError, ToolchainError
+from irc.runtime.device import HOST
+from irc.runtime.errors import ToolchainError
 
 # OpenMP's threads sleep between kernels: spinning ones starve the BLAS threads that the products between them use.
 # Only a default, and only where no other library has started OpenMP before.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-# os.environ, which sets what this gets, takes five times as long to say that a variable is not there.
-_getenv = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.c_char_p)(("getenv", ctypes.pythonapi))
-
-
-def threads() -> int:
-    """How many threads kernels use: IRC_THREADS, else the processors that this process might run on when it began."""
-    found = _getenv(b"IRC_THREADS")
-    chosen = os.fsdecode(found).strip() if found else ""
-    if not chosen:
-        return PROCESSORS
-    if not chosen.isdecimal() or int(chosen) < 1:
-        raise InputError(f"IRC_THREADS: expected a number of threads, 1 or more, got {chosen!r}")
-    return int(chosen)
-
-
 class Library:
     """A shared library, loaded as `code`. Safe to call from many threads at once: no call changes what is shared."""
 
     by_address = True
+    device = HOST
 
     def __init__(self, path: Path) -> None:
         try:
@@ -71,7 +56,7 @@ class Library:
         code.restype = None  # type: ignore[attr-defined]
         names = [t.name for t in kernel.tensors]
         arrays = [tensors[name] for name in names]
-        _check(kernel, arrays)
+        check(kernel, arrays)
         pack, chosen = Struct(f"{len(names)}P").pack, _chooser(names)
         strides = _Strides(arrays)
         counts = (ctypes.c_int64 * max(1, len(kernel.sizes)))(*[sizes[s] for s in kernel.sizes])
@@ -88,7 +73,9 @@ def _chooser(names: Sequence[str]) -> Callable[[Mapping[str, int]], tuple[int, .
     return itemgetter(*names) if len(names) > 1 else lambda values: tuple([values[name] for name in names])
 
 
-def _check(kernel: Kernel, arrays: Sequence[Array]) -> None:
+def check(kernel: Kernel, arrays: Sequence[Array]) -> None:
+    """Raises ValueError where a tensor is not what the kernel declares: a defect of the compiler."""
+
     def refuse(what: str) -> NoReturn:
         raise ValueError(f"kernel {kernel.name}: tensor {tensor.name} {what}")
 

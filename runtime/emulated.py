@@ -9,6 +9,7 @@ from irc.codegen import cuda
 from irc.codegen.kernel import Kernel
 from irc.runtime import emulator
 from irc.runtime.arrays import Array
+from irc.runtime.device import HOST
 from irc.runtime.sizes import evaluate
 
 
@@ -19,6 +20,7 @@ class Library:
     """
 
     by_address = False
+    device = HOST
 
     def __init__(self, source: str, check: bool = False, seed: int = 0) -> None:
         self._module = emulator.build(source, check)

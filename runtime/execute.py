@@ -10,8 +10,9 @@ import numpy as np
 
 from irc.codegen.kernel import Kernel, Storage
 from irc.runtime import blas
-from irc.runtime.arrays import DTYPE, Array, address, addressable
-from irc.runtime.memory import New, allocator
+from irc.runtime.arrays import Array, address
+from irc.runtime.device import Device
+from irc.runtime.memory import New
 from irc.runtime.plan import Allocate, Call, Plan, Product, Release, Step, SumChunks, View
 from irc.runtime.sizes import evaluate
 
@@ -20,9 +21,13 @@ class Library(Protocol):
     """What a plan needs of compiled kernels; `runtime.cpu.Library` is one.
 
     by_address: of a tensor that kernels alone read, it needs no more than the address.
+    device: where tensors lie.
     """
 
     by_address: bool
+
+    @property
+    def device(self) -> Device: ...
 
     def load(self) -> None:
         """Get ready for every kernel at once, rather than for each as it is bound."""
@@ -97,6 +102,7 @@ class Prepared:
         keep: bool = False,
     ) -> None:
         self.library = library
+        self.device = library.device
         self.kernels = kernels
         self.sizes = {**sizes, "chunks": threads}
         self.threads = threads
@@ -132,7 +138,7 @@ class Prepared:
             self.shared = tuple(n for n in self.outputs if any(np.may_share_memory(arrays[n], a) for a in given))
             self.actions = actions
         for name in self.shared:  # writing to an output must not change an argument
-            arrays[name] = arrays[name].copy()
+            arrays[name] = self.device.copy(arrays[name])
             places[name] = address(arrays[name])
 
     def _first(self, steps: tuple[Step, ...], arrays: dict[str, Any], places: dict[str, int]) -> Action:
@@ -148,15 +154,15 @@ class Prepared:
             case Call(kernel):
                 return self._call(self.kernels[kernel], arrays)
             case Allocate():
-                return allocator({s.tensor: self._new(s) for s in steps if isinstance(s, Allocate)})
+                return self.device.allocator({s.tensor: self._new(s) for s in steps if isinstance(s, Allocate)})
             case Product(result, _, _, left, right):
-                multiply = blas.multiplier(step, self.sizes, self.storage[result])
+                multiply = self.device.multiplier(step, self.sizes, self.storage[result])
                 return _computed(result, lambda a: multiply(a[left.tensor], a[right.tensor]))
             case View(result, _, operand):
                 view = blas.viewer(step, self.sizes)
                 return _computed(result, lambda a: view(a[operand.tensor]))
             case SumChunks(result, source):
-                return _computed(result, lambda a: sum_chunks(a[source], self.storage[result]))
+                return _computed(result, lambda a: self.device.sum_chunks(a[source], self.storage[result]))
             case Release(tensor):
                 return lambda arrays, places: (arrays.pop(tensor, None), places.pop(tensor, None))
             case _:
@@ -189,7 +195,7 @@ class Prepared:
             if tensor.name not in self.shapes or tensor.name not in arrays:
                 raise ValueError(f"kernel {kernel.name}: the plan has given no tensor {tensor.name}")
             array = arrays[tensor.name]
-            if not tensor.written and (fit := addressable(array)) is not array:
+            if not tensor.written and (fit := self.device.addressable(array)) is not array:
                 copies.append(tensor.name)
                 arrays[tensor.name] = fit
         call = self.library.bound(kernel, arrays, self.sizes, self.threads)
@@ -198,7 +204,7 @@ class Prepared:
 
         def copied(arrays: dict[str, Any], places: dict[str, int]) -> None:
             for name in copies:
-                arrays[name] = addressable(arrays[name])
+                arrays[name] = self.device.addressable(arrays[name])
                 places[name] = address(arrays[name])
             call(arrays, places)
 
@@ -222,12 +228,3 @@ def _units(steps: Iterable[Step]) -> tuple[tuple[Step, ...], ...]:
         else:
             units.append((step,))
     return tuple(units)
-
-
-def sum_chunks(source: Array, storage: Storage) -> Array:
-    """The chunks added one after another, in the order of their numbers, and rounded once."""
-    compute = np.dtype(np.float64) if storage == "f64" else np.dtype(np.float32)
-    total = np.zeros(source.shape[1:], compute)
-    for part in source:
-        total += part.astype(compute, copy=False)
-    return total.astype(DTYPE[storage], copy=False)

@@ -13,6 +13,7 @@ from typing import Any
 from irc.codegen.kernel import Kernel
 from irc.runtime import cache, cpu, toolchain
 from irc.runtime.arrays import Array
+from irc.runtime.device import HOST
 
 LIBRARY = "kernels.so"
 
@@ -39,6 +40,7 @@ class Libraries:
     """
 
     by_address = True
+    device = HOST
 
     def __init__(self, name: str, source: str, runs: Sequence[tuple[Sequence[Kernel], Sequence[int]]]) -> None:
         self.name, self.source = name, source

@@ -1,14 +1,34 @@
-"""The machine's data caches, which tiles are chosen for."""
+"""The machine: its data caches, which tiles are chosen for, and the processors that kernels use."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 from functools import lru_cache
 from pathlib import Path
 
 from irc.codegen.schedule import Caches
+from irc.runtime.errors import InputError
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 UNITS = {"K": 1 << 10, "M": 1 << 20}
+
+
+PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+# os.environ, which sets what this gets, takes five times as long to say that a variable is not there.
+_getenv = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.c_char_p)(("getenv", ctypes.pythonapi))
+
+
+def threads() -> int:
+    """How many threads kernels use: IRC_THREADS, else the processors that this process might run on when it began."""
+    found = _getenv(b"IRC_THREADS")
+    chosen = os.fsdecode(found).strip() if found else ""
+    if not chosen:
+        return PROCESSORS
+    if not chosen.isdecimal() or int(chosen) < 1:
+        raise InputError(f"IRC_THREADS: expected a number of threads, 1 or more, got {chosen!r}")
+    return int(chosen)
 
 
 @lru_cache(maxsize=1)

@@ -100,7 +100,7 @@ def _flags(version: str) -> tuple[str, ...]:
 
 
 def _version(command: tuple[str, ...]) -> str:
-    done = _start((*command, "--version"))
+    done = start((*command, "--version"))
     if done.returncode != 0:
         raise ToolchainError(f"`{shlex.join((*command, '--version'))}` failed:\n{done.stderr.strip()}")
     return next(iter(done.stdout.splitlines()), "unknown").strip()
@@ -134,8 +134,8 @@ def compile(
         flags = tuple(f for f in flags if f not in lacking)
         done = build()
     if done.returncode != 0:
-        kept = _keep(source)
-        said = _first_errors(done.stderr).replace(str(text), str(kept))
+        kept = keep(source)
+        said = first_errors(done.stderr).replace(str(text), str(kept))
         command = shlex.join((*chosen.command, *flags, str(kept)))
         raise ToolchainError(f"the C++ compiler refused the generated source, kept in {kept}\n{said}\n  run: {command}")
 
@@ -145,15 +145,15 @@ def _build(
 ) -> subprocess.CompletedProcess[str]:
     """A library of the source: what the first step that fails says, or the last."""
     if len(parts) < 2:
-        return _start((*command, *[f"-DIRC_PART={part}" for part in parts], str(text), "-o", str(output)))
+        return start((*command, *[f"-DIRC_PART={part}" for part in parts], str(text), "-o", str(output)))
     objects = {part: output.with_suffix(f".{part}.o") for part in parts}
 
     def compiled(part: int) -> subprocess.CompletedProcess[str]:
-        return _start((*command, f"-DIRC_PART={part}", "-c", str(text), "-o", str(objects[part])))
+        return start((*command, f"-DIRC_PART={part}", "-c", str(text), "-o", str(objects[part])))
 
     done = list(workers.map(compiled, parts))
     failed = next((d for d in done if d.returncode != 0), None)
-    linked = failed or _start((*command, *map(str, objects.values()), "-o", str(output)))
+    linked = failed or start((*command, *map(str, objects.values()), "-o", str(output)))
     for path in objects.values():
         path.unlink(missing_ok=True)
     return linked
@@ -174,7 +174,7 @@ def _precompiled(chosen: Toolchain, flags: tuple[str, ...], headers: str) -> tup
     def write(folder: Path) -> None:
         text = folder / HEADERS
         text.write_text(headers, encoding="utf-8")
-        done = _start((*chosen.command, *flags, "-x", "c++-header", str(text), "-o", f"{text}.gch"))
+        done = start((*chosen.command, *flags, "-x", "c++-header", str(text), "-o", f"{text}.gch"))
         if done.returncode != 0:
             raise ToolchainError(done.stderr)
 
@@ -185,7 +185,7 @@ def _precompiled(chosen: Toolchain, flags: tuple[str, ...], headers: str) -> tup
     return "-include", str(folder / HEADERS)
 
 
-def _start(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+def start(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     """Run a compiler with its messages in English, so that errors can be told from notes."""
     try:
         return subprocess.run(
@@ -208,20 +208,21 @@ def _lacking(command: tuple[str, ...], flags: tuple[str, ...]) -> frozenset[str]
         text, output = Path(folder) / "probe.cpp", Path(folder) / "probe.so"
         for flag, source in PROBES.items():
             text.write_text(source)
-            if flag in flags and _start((*command, flag, "-shared", "-fPIC", str(text), "-o", str(output))).returncode:
+            if flag in flags and start((*command, flag, "-shared", "-fPIC", str(text), "-o", str(output))).returncode:
                 lacking.add(flag)
     return frozenset(lacking)
 
 
-def _keep(source: str) -> Path:
+def keep(source: str, suffix: str = ".cpp") -> Path:
     """Store refused source under a name made of its content, so that trying again leaves one file."""
     folder = cache.directory() / "failed"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}.cpp"
+    path = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}{suffix}"
     path.write_text(source, encoding="utf-8")
     return path
 
 
-def _first_errors(stderr: str) -> str:
+def first_errors(stderr: str) -> str:
+    """The lines of a compiler's messages that say what is wrong, a few of them."""
     lines = [line for line in stderr.splitlines() if "error:" in line or "undefined reference" in line]
     return "\n".join(f"  {line}" for line in (lines or stderr.splitlines())[:ERRORS_SHOWN])

@@ -35,9 +35,8 @@ def main() -> None:
         top = {file.split("/")[0] for file in files}
         packages = {entry for entry in top if not entry.endswith(".dist-info")}
         assert packages == {"irc"}, f"the wheel is meant to contain irc alone, not {sorted(packages)}"
-        missing = [
-            part for part in ("grammar/attention.lark", "codegen/templates/") if not any(part in f for f in files)
-        ]
+        parts = ("grammar/attention.lark", "codegen/templates/", "runtime/cuda/strided.cu")
+        missing = [part for part in parts if not any(part in f for f in files)]
         assert not missing, f"the wheel lacks {missing}"
 
         venv.create(folder / "empty", with_pip=True)

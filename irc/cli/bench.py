@@ -48,13 +48,13 @@ def bench(
 
     from irc.bench import bench as measure
     from irc.bench import table
-    from irc.runtime import cpu
+    from irc.runtime import machine
 
     source = read(spec)
     with failures():
         program = compiled(source, {}, dtype, "cpu", accept=accept)
         every, arguments = drawn(program, sizes, load_arrays(inputs) | values, formulas)
-        report = measure(program, every, arguments, rounds, threads or cpu.threads())
+        report = measure(program, every, arguments, rounds, threads or machine.threads())
     if as_json:
         click.echo(json.dumps(asdict(report), indent=2))
     else:

@@ -10,7 +10,8 @@ from irc.runtime import cache
 
 @click.command()
 def doctor() -> None:
-    """Say what irc found on this machine: versions, compiler, threads, caches, and where choices of `irc tune` lie.
+    """Say what irc found on this machine: versions, compiler, threads, caches, where choices of `irc tune` lie, and
+    what a CUDA device needs.
 
     \b
     Example:  irc doctor
@@ -19,14 +20,14 @@ def doctor() -> None:
     from importlib.metadata import version
 
     from irc import tuned
-    from irc.runtime import cpu, machine, toolchain
+    from irc.runtime import machine, toolchain
 
     click.echo(f"irc        {cache.version()}")
     click.echo(f"python     {platform.python_version()} on {platform.platform()}")
     for name in ("numpy", "lark", "jinja2", "z3-solver"):
         click.echo(f"{name:10} {version(name)}")
     with failures():
-        click.echo(f"threads    {cpu.threads()}")
+        click.echo(f"threads    {machine.threads()}")
         click.echo(f"cache      {cache.directory()}")
         kept = len(list(tuned.directory().glob("*.json")))
         click.echo(f"tuned      {tuned.directory()}: {kept} program{'s' if kept != 1 else ''}")
@@ -35,3 +36,34 @@ def doctor() -> None:
         found = toolchain.find()
         click.echo(f"compiler   {' '.join(found.command)}: {found.version}")
         click.echo(f"flags      {' '.join(found.flags)}")
+        _cuda()
+
+
+def _cuda() -> None:
+    """What target="cuda" needs, and what of it is missing."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from irc.error import DeviceError, ToolchainError
+    from irc.runtime.cuda import cublas, device, nvcc
+
+    def pycuda() -> str:
+        try:
+            return version("pycuda")
+        except PackageNotFoundError:
+            return "not installed: pip install 'attention-irc[cuda]'"
+
+    def compiler() -> str:
+        found = nvcc.find()
+        return f"{found.path}: {found.version}"
+
+    def gpu() -> str:
+        found = device.find()
+        capability = ".".join(map(str, found.capability))
+        return f"{found.name}, compute capability {capability}, {found.total_memory >> 20} MiB"
+
+    for name, say in (("nvcc", compiler), ("pycuda", pycuda), ("device", gpu), ("cublas", cublas.version)):
+        try:
+            found = say()
+        except (DeviceError, ToolchainError) as error:
+            found = str(error)
+        click.echo(f"{name:10} {found}")

@@ -45,7 +45,7 @@ def tune(
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from irc import tuned
-    from irc.runtime import cpu
+    from irc.runtime import machine
     from irc.tune import CANDIDATES, Step
     from irc.tune import tune as measure
 
@@ -62,7 +62,7 @@ def tune(
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
             task = progress.add_task("measuring", total=len(CANDIDATES))
             try:
-                for step in measure(program, every, arguments, rounds, threads or cpu.threads()):
+                for step in measure(program, every, arguments, rounds, threads or machine.threads()):
                     console.print(line(step))
                     best = max(1 / ratio for _, ratio in step.best.values())
                     progress.update(task, completed=step.done, description=f"best {best:.2f}x")

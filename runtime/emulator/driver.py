@@ -51,8 +51,8 @@ _one_launch = threading.Lock()
 
 
 @lru_cache(maxsize=1)
-def _runtime() -> tuple[str, Path]:
-    """The emulator's key and its library."""
+def runtime() -> tuple[str, Path]:
+    """The emulator's key and its library, which every library of kernels is linked with."""
     compiler = toolchain.find()
     # what runtime.cpp includes is found beside it, so all files are part of the key
     files = [path.read_text(encoding="utf-8") for path in sorted(HERE.iterdir()) if path.suffix in (".h", ".cpp")]
@@ -68,7 +68,7 @@ def _runtime() -> tuple[str, Path]:
 
 @lru_cache(maxsize=1)
 def _emulator() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(_runtime()[1]))
+    library = ctypes.CDLL(str(runtime()[1]))
     library.emu_configure.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_uint64, ctypes.c_int]
     library.emu_range.argtypes = [ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_int]
     library.emu_findings.restype = ctypes.c_char_p
@@ -82,9 +82,9 @@ def build(source: str, check: bool = True) -> Module:
     """
     names = tuple(re.findall(r"^\s*KERNEL\(\s*(\w+)", source, re.MULTILINE))
     text = source + "".join(f"\nEMU_EXPORT({name})" for name in names) + "\n"
-    runtime_key, runtime = _runtime()
+    runtime_key, emulator = runtime()
     compiler = toolchain.find()
-    flags = (*FLAGS, *KERNEL_FLAGS, *(CHECKED_FLAGS if check else ()), str(runtime))
+    flags = (*FLAGS, *KERNEL_FLAGS, *(CHECKED_FLAGS if check else ()), str(emulator))
     key = cache.key([text, runtime_key], flags, compiler.version)
 
     def compile(folder: Path) -> None:
@@ -94,10 +94,10 @@ def build(source: str, check: bool = True) -> Module:
 
 
 class Module:
-    """The kernels of one source, ready to run. `kernels` has their names."""
+    """The kernels of one source, ready to run: `kernels` has their names, `path` is the library that holds them."""
 
     def __init__(self, path: Path, kernels: tuple[str, ...], check: bool) -> None:
-        self.kernels = kernels
+        self.path, self.kernels = path, kernels
         self._check = check
         self._source = path.with_suffix(".cpp")
         self._emulator = _emulator()
@@ -154,8 +154,8 @@ class Module:
         """The bytes of each parameter, as many as the kernel takes, on ALIGNMENT bytes."""
         if kernel not in self.kernels:
             raise ValueError(f"no kernel {kernel!r}: there are {', '.join(self.kernels) or 'none'}")
-        sizes = (ctypes.c_uint32 * 64)()
-        count = getattr(self._library, f"emu_sizes_{kernel}")(sizes, len(sizes))
+        sizes = (ctypes.c_uint32 * 2 * 64)()  # and alignments
+        count = getattr(self._library, f"emu_parameters_{kernel}")(sizes, len(sizes))
         if count != len(args):
             raise ValueError(f"kernel {kernel} takes {count} arguments, got {len(args)}")
         values = []
@@ -164,8 +164,8 @@ class Module:
             if data is None:
                 expected = "expected an array, a numpy scalar or a structure"
                 raise ValueError(f"kernel {kernel}, argument {n}: {expected}, got {arg!r}")
-            if len(data) != sizes[n]:
-                raise ValueError(f"kernel {kernel}, argument {n}: expected {sizes[n]} bytes, got {len(data)}")
+            if len(data) != sizes[n][0]:
+                raise ValueError(f"kernel {kernel}, argument {n}: expected {sizes[n][0]} bytes, got {len(data)}")
             memory = np.empty(len(data) + ALIGNMENT, np.uint8)
             begin = -memory.ctypes.data % ALIGNMENT
             memory[begin : begin + len(data)] = np.frombuffer(data, np.uint8)

@@ -231,10 +231,11 @@ int emu_launch_with(void (*kernel)(P...), void **parameters, const unsigned *gri
   return emu_launch(&emu_call<P...>::run, &call, grid_and_block, shared_bytes);
 }
 
-// The number of parameters; their sizes, as far as there is room.
-template <class... P> int emu_sizes_of(void (*)(P...), uint32_t *sizes, int room) {
-  const uint32_t all[] = {sizeof(P)..., 0};
-  for (int n = 0; n < room && n < int(sizeof...(P)); n++) sizes[n] = all[n];
+// The number of parameters; the size and the alignment of each, as far as there is room for `room` of them.
+template <class... P> int emu_parameters_of(void (*)(P...), uint32_t (*parameters)[2], int room) {
+  const uint32_t all[][2] = {{sizeof(P), alignof(P)}..., {0, 0}};
+  for (int n = 0; n < room && n < int(sizeof...(P)); n++)
+    parameters[n][0] = all[n][0], parameters[n][1] = all[n][1];
   return sizeof...(P);
 }
 
@@ -243,4 +244,6 @@ template <class... P> int emu_sizes_of(void (*)(P...), uint32_t *sizes, int room
   extern "C" int emu_run_##name(void **parameters, const unsigned *grid_and_block, uint32_t shared_bytes) { \
     return emu_launch_with(name, parameters, grid_and_block, shared_bytes);                                 \
   }                                                                                                         \
-  extern "C" int emu_sizes_##name(uint32_t *sizes, int room) { return emu_sizes_of(name, sizes, room); }
+  extern "C" int emu_parameters_##name(uint32_t(*parameters)[2], int room) {                                \
+    return emu_parameters_of(name, parameters, room);                                                       \
+  }

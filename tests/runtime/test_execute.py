@@ -10,9 +10,10 @@ import pytest
 
 from irc.codegen.expr import Axis, Size, integer, op
 from irc.codegen.kernel import LoopKernel, Tensor
-from irc.runtime import cpu, toolchain
+from irc.runtime import cpu, machine, toolchain
+from irc.runtime.device import HOST
 from irc.runtime.errors import InputError, ToolchainError
-from irc.runtime.execute import run, sum_chunks
+from irc.runtime.execute import run
 from irc.runtime.memory import allocate
 from irc.runtime.plan import Allocate, Call, Operand, Plan, PlanTensor, Product, Release, SumChunks, View
 
@@ -110,13 +111,13 @@ def test_many_threads_may_call_at_once(library):
 
 def test_thread_count_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("IRC_THREADS", "3")
-    assert cpu.threads() == 3
+    assert machine.threads() == 3
     monkeypatch.delenv("IRC_THREADS")
-    assert cpu.threads() >= 1
+    assert machine.threads() >= 1
     for wrong in ("0", "many", "-1"):
         monkeypatch.setenv("IRC_THREADS", wrong)
         with pytest.raises(InputError, match="IRC_THREADS"):
-            cpu.threads()
+            machine.threads()
 
 
 # plans
@@ -195,6 +196,7 @@ def test_allocation_starts_on_a_cache_line(shape):
 
 def test_chunks_are_summed_in_order_and_rounded_once():
     parts = np.array([[2.0**24, 0], [1, 1], [1, 2]], np.float32)
-    assert sum_chunks(parts, "f32").tolist() == [2.0**24, 3]  # in float32 and in this order 2**24 + 1 is lost twice
-    assert sum_chunks(np.ones((3, 0), np.float32), "f32").shape == (0,)
-    assert sum_chunks(np.full(300, 1.0, np.float32), "bf16").astype(float) == 300
+    summed = HOST.sum_chunks(parts, "f32")
+    assert summed.tolist() == [2.0**24, 3]  # in float32 and in this order 2**24 + 1 is lost twice
+    assert HOST.sum_chunks(np.ones((3, 0), np.float32), "f32").shape == (0,)
+    assert HOST.sum_chunks(np.full(300, 1.0, np.float32), "bf16").astype(float) == 300

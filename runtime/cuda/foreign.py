@@ -1,0 +1,142 @@
+"""Arrays of other libraries on a device, in by `__cuda_array_interface__` or DLPack; out again; and their streams."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+import numpy as np
+
+from irc.runtime.arrays import DTYPE, Array, address
+from irc.runtime.cuda import dlpack
+from irc.runtime.cuda.memory import Tensor, tensor
+from irc.runtime.errors import InputError
+
+DEFAULT_STREAM = 1
+DEFAULT_STREAMS = (0, DEFAULT_STREAM, 2)  # handles of streams that wait for each other
+INTERFACE = "__cuda_array_interface__"
+
+
+def torch_of(value: object) -> Any:
+    """PyTorch, where the value is one of its tensors on a CUDA device."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and isinstance(value, torch.Tensor) and value.is_cuda else None
+
+
+def cupy_of(value: object) -> Any:
+    cupy = sys.modules.get("cupy")
+    return cupy if cupy is not None and isinstance(value, cupy.ndarray) else None
+
+
+def on_device(value: object) -> bool:
+    """Whether it says that it lies on a CUDA device. A tensor of PyTorch has the attribute wherever it lies."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return bool(value.is_cuda)
+    return hasattr(value, INTERFACE) or dlpack.on_device(value)
+
+
+def layout(value: object) -> Hashable | None:
+    """Of a tensor of PyTorch on a device; None of anything else."""
+    if torch_of(value) is None:
+        return None
+    given: Any = value
+    return "cuda", given.dtype, given.shape, given.stride(), given.is_neg() or given.is_conj()
+
+
+def is_behind(value: Any) -> bool:
+    """Whether something on a stream that `Current` does not know may still be filling it."""
+    known = torch_of(value) is not None or cupy_of(value) is not None or not hasattr(value, INTERFACE)
+    return not known and getattr(value, INTERFACE).get("stream") not in (None, *DEFAULT_STREAMS)
+
+
+def view(name: str, value: Any, device: int) -> Tensor:
+    """The array itself, its address and strides. Raises InputError where it lies on another device."""
+    owner, dtype = value, None
+    if (torch := torch_of(value)) is not None:
+        if value.device.index != device:
+            raise InputError(f"{name}: expected a tensor on cuda:{device}, got one on {value.device}")
+        value = value.detach().resolve_conj().resolve_neg()
+        if value.dtype == torch.bfloat16:
+            value, dtype = value.view(torch.int16), DTYPE["bf16"]
+    elif cupy_of(value) is not None and value.device.id != device:
+        raise InputError(f"{name}: expected an array on device {device}, got one on {value.device.id}")
+    if not hasattr(value, INTERFACE):
+        return dlpack.view(name, value, device, DEFAULT_STREAM)
+    interface = getattr(value, INTERFACE)
+    if interface.get("mask") is not None:
+        raise InputError(f"{name}: expected a plain array, got a masked one: its mask would have no effect")
+    if dtype is None:
+        dtype = np.dtype(interface["typestr"])
+        if dtype.kind == "V" and dtype.itemsize == 2:
+            dtype = DTYPE["bf16"]
+    strides = interface.get("strides") or ()
+    return tensor((owner, value), interface["data"][0], tuple(interface["shape"]), dtype, tuple(strides))
+
+
+class DeviceArray:
+    """A result on the device for a caller whose arrays are of no library that irc knows. It has
+    `__cuda_array_interface__`, by which other libraries take it without a copy."""
+
+    def __init__(self, array: Array, stream: int | None = None) -> None:
+        self._array = array
+        self.shape, self.dtype = array.shape, array.dtype
+        self.__cuda_array_interface__ = {
+            "data": (address(array), False),
+            "shape": array.shape,
+            "strides": array.strides,
+            "typestr": array.dtype.str,
+            "version": 3,
+            "stream": stream,
+        }
+
+    def __repr__(self) -> str:
+        return f"DeviceArray(shape={self.shape}, dtype={self.dtype})"
+
+
+def give(array: Array, like: object) -> Any:
+    """The result in the library of `like`, sharing memory."""
+    is_bf16 = array.dtype == DTYPE["bf16"]
+    plain = DeviceArray(array.view(np.int16) if is_bf16 else array)  # of bf16 neither interface nor CuPy knows
+    if (torch := torch_of(like)) is not None:
+        made = torch.as_tensor(plain, device=like.device)  # type: ignore[attr-defined]
+        return made.view(torch.bfloat16) if is_bf16 else made
+    if (cupy := cupy_of(like)) is not None:
+        made = cupy.asarray(plain)
+        return made.view(like.dtype) if is_bf16 else made  # type: ignore[attr-defined]
+    return DeviceArray(array, DEFAULT_STREAM)
+
+
+class Current:
+    """The stream on which a library of some of the arguments is at work; the default one for all others."""
+
+    def __init__(self, values: Iterable[object]) -> None:
+        self.handle = 0
+        self._library: Any = None
+        for value in values:
+            if (torch := torch_of(value)) is not None:
+                self._library, self.handle = torch.cuda, torch.cuda.current_stream(value.device).cuda_stream  # type: ignore[attr-defined]
+                return
+            if (cupy := cupy_of(value)) is not None:
+                self._library, self.handle = cupy.cuda, cupy.cuda.get_current_stream().ptr
+                return
+
+    @property
+    def is_default(self) -> bool:
+        return self.handle in DEFAULT_STREAMS
+
+    def before(self, handle: int) -> None:
+        """What follows on the stream with this handle waits for what is on this one now."""
+        self._order(handle, True)
+
+    def after(self, handle: int) -> None:
+        """What follows on this stream waits for what is on the one with this handle now."""
+        self._order(handle, False)
+
+    def _order(self, handle: int, before: bool) -> None:
+        ours, theirs = self._library.ExternalStream(handle), self._library.ExternalStream(self.handle)
+        first, then = (theirs, ours) if before else (ours, theirs)
+        event = self._library.Event()
+        event.record(first)
+        then.wait_event(event)

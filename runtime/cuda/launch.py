@@ -1,0 +1,153 @@
+"""Kernels of one CUDA source on a device: compiled, loaded, and launched with as little as possible left to do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from irc.codegen import cuda
+from irc.codegen.kernel import Kernel
+from irc.runtime.arrays import Array, address
+from irc.runtime.cpu import check
+from irc.runtime.cuda import nvcc
+from irc.runtime.cuda.memory import row_major
+from irc.runtime.device import HOST
+from irc.runtime.errors import DeviceError
+from irc.runtime.sizes import evaluate
+
+if TYPE_CHECKING:
+    from irc.runtime.cuda.device import Cuda
+
+PLAIN_SHARED = 48 << 10  # bytes of shared memory that a launch has without asking
+MOST_BLOCKS = 2**31 - 1
+
+
+class Module:
+    """A source for a device, compiled and loaded when it is first launched."""
+
+    def __init__(self, device: Cuda, source: str) -> None:
+        self.device, self.source = device, source
+        self._lock = threading.Lock()
+        self._module: Any = None
+        self._functions: dict[str, Any] = {}
+
+    def load(self) -> Any:
+        """The module. Raises ToolchainError without nvcc, DeviceError where the driver refuses what it made."""
+        with self._lock:
+            if self._module is None:
+                code = nvcc.cubin(self.source, self.device.architecture).read_bytes()
+                self._module = self.device.driver.module_from_buffer(code)
+            return self._module
+
+    def prepared(
+        self, name: str, grid: tuple[int, int, int], block: tuple[int, int, int], shared_bytes: int, given_bytes: int
+    ) -> Launch:
+        """A launch of a kernel that is given one structure of so many bytes. Raises as `load`."""
+        module = self.load()
+        with self._lock:
+            if name not in self._functions:
+                found = module.get_function(name).prepare([f"{given_bytes}s"])
+                if shared_bytes > PLAIN_SHARED:
+                    kind = self.device.driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
+                    found.set_attribute(kind, shared_bytes)
+                self._functions[name] = found
+        return Launch(self._functions[name].prepared_async_call, grid, block, shared_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel with all but its parameters and stream."""
+
+    run: Callable[..., None]
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared_bytes: int
+
+    def __call__(self, stream: Any, given: bytes) -> None:
+        self.run(self.grid, self.block, stream, given, shared_size=self.shared_bytes)
+
+
+class Library:
+    """The kernels of a program on a device, as plans call them."""
+
+    by_address = False
+
+    def __init__(self, device: Cuda, source: str) -> None:
+        self.device = device
+        self._module = Module(device, source)
+
+    def load(self) -> None:
+        self._module.load()
+
+    def bound(
+        self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
+    ) -> Callable[[Mapping[str, Any], Mapping[str, int]], None]:
+        """The kernel for sizes, threads and the layouts of these tensors: a function of tensors in those layouts."""
+        names, copies = [t.name for t in kernel.tensors], cuda.copied(kernel)
+        arrays = [tensors[name] for name in names]
+        check(kernel, arrays)
+        strides = [tuple(s // a.itemsize for s in a.strides) for a in arrays]
+        strides += [row_major(tensors[name].shape) for name in copies]
+        given = _Given(strides, [sizes[s] for s in kernel.sizes])
+        launches = []
+        for launch in cuda.launches(kernel):
+            blocks = -(-evaluate(launch.tasks, sizes) // launch.share)
+            if blocks > MOST_BLOCKS:
+                raise DeviceError(f"{launch.name}: {blocks} blocks, a launch has at most {MOST_BLOCKS}")
+            if blocks:
+                grid, block = (blocks, 1, 1), (launch.threads, 1, 1)
+                launches.append(self._module.prepared(launch.name, grid, block, launch.shared_bytes, given.bytes))
+        copy, device = self.device.copy, self.device
+
+        def call(tensors: Mapping[str, Any], places: Mapping[str, int]) -> None:
+            copied = [copy(tensors[name]) for name in copies]
+            words = given.at([*(places[name] for name in names), *map(address, copied)])
+            for launch in launches:
+                launch(device.stream, words)
+
+        return call
+
+
+class _Given:
+    """What every launch of a kernel is given, as `codegen.cuda_launch.members` lists it: pointers alone change."""
+
+    def __init__(self, strides: list[tuple[int, ...]], counts: list[int]) -> None:
+        words: list[int] = []
+        self._places: list[int] = []
+        for row in strides:
+            self._places.append(len(words))
+            words += [0, *row]
+        self._words = np.array(words + counts, np.int64)
+        self.bytes = self._words.nbytes
+
+    def at(self, places: list[int]) -> bytes:
+        words = self._words.copy()
+        words[self._places] = places
+        return words.tobytes()
+
+
+class Cubin:
+    """Kernels compiled for an architecture, here or not: `path` is the machine code. They are not called."""
+
+    by_address = False
+    device = HOST
+
+    def __init__(self, source: str, architecture: str) -> None:
+        self.architecture = architecture
+        self.path: Path = nvcc.cubin(source, architecture)
+
+    def load(self) -> None:
+        """It is for loading elsewhere."""
+
+    def bound(
+        self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
+    ) -> Callable[[Mapping[str, Any], Mapping[str, int]], None]:
+        raise DeviceError(
+            f'{kernel.name}: target="cuda:{self.architecture}" compiles, and does not run: `cubin` of the program is '
+            'the machine code; target="cuda" runs on the device of this machine'
+        )

@@ -1,0 +1,93 @@
+"""What is done with tensors of a device between kernels, against what the host does with its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from irc.codegen.expr import Axis, Size
+from irc.runtime.arrays import DTYPE, Array
+from irc.runtime.device import HOST
+from irc.runtime.plan import Operand, Product
+from tests.runtime.test_blas import plain, products
+
+pytestmark = pytest.mark.usefixtures("device")
+EXAMPLES = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.fixture
+def cuda() -> Any:
+    from irc.runtime.cuda import device
+
+    return device.find()
+
+
+def moved(cuda: Any, array: Array) -> Array:
+    """The array on the device, with the same strides."""
+    from irc.runtime.cuda.memory import tensor
+
+    if not array.size:
+        return cuda.allocate(array.shape, "f32").view(array.dtype) if array.itemsize == 4 else np.empty_like(array)
+    low, high = np.lib.array_utils.byte_bounds(array)
+    span = np.ctypeslib.as_array((np.ctypeslib.ctypes.c_uint8 * (high - low)).from_address(low))
+    whole = cuda.take("span", span.view(np.bool_), "bool")
+    start = array.ctypes.data - low
+    return tensor(whole, whole.ctypes.data + start, array.shape, array.dtype, array.strides)
+
+
+@EXAMPLES
+@given(products(), st.sampled_from(["f64", "f32", "bf16", "f16"]))
+def test_product_equals_einsum(cuda: Any, case: Any, storage: Any) -> None:
+    step, left, right, extents = case
+    left, right = left.astype(DTYPE[storage]), right.astype(DTYPE[storage])
+    sizes = {n.upper(): e for n, e in extents.items()}
+    a, a_names = plain(step.left, left, extents)
+    b, b_names = plain(step.right, right, extents)
+    wanted = "".join(axis.name for axis in step.axes)
+    exact = np.einsum(f"{a_names},{b_names}->{wanted}", a.astype(np.float64), b.astype(np.float64))
+    with cuda.running(()):
+        made = cuda.multiplier(step, sizes, storage)(moved(cuda, left), moved(cuda, right))
+        got = cuda.entries(made)
+    assert got.dtype == DTYPE[storage]
+    assert got.ndim == (len(step.groups) or len(wanted))
+    assert got.ndim == 0 or got.shape[-1] <= 1 or got.size == 0 or got.strides[-1] == got.itemsize
+    assert (got.reshape(exact.shape) == exact.astype(got.dtype)).all()
+
+
+@pytest.mark.parametrize("kinds", [("bf16", "f32", "bf16"), ("f16", "f16", "f32"), ("f32", "bf16", "f32")])
+def test_operands_of_different_types(cuda: Any, kinds: tuple[Any, Any, Any]) -> None:
+    rng = np.random.default_rng(0)
+    i, j, k = (Axis(n, Size(n.upper())) for n in "ijk")
+    step = Product("r", (i, j), (), Operand("x", ((i,), (k,))), Operand("y", ((k,), (j,))))
+    x = rng.integers(-4, 5, (5, 7)).astype(DTYPE[kinds[0]])
+    y = rng.integers(-4, 5, (7, 3)).astype(DTYPE[kinds[1]])
+    with cuda.running(()):
+        got = cuda.entries(cuda.multiplier(step, {"I": 5, "J": 3, "K": 7}, kinds[2])(moved(cuda, x), moved(cuda, y)))
+    exact = x.astype(np.float64) @ y.astype(np.float64)
+    assert (got == exact.astype(DTYPE[kinds[2]])).all()
+
+
+def test_copies_keep_every_bit(cuda: Any) -> None:
+    values: dict[Any, Array] = {
+        "f32": np.array([[-0.0, np.inf, 1e-45], [3.0, -np.inf, 1.0]], np.float32),
+        "f64": np.array([[-0.0, 1e-320, 1 / 3]]),
+        "i32": np.array([[2**31 - 1, -(2**31), 16777217]], np.int32),
+    }
+    for storage, array in values.items():
+        with cuda.running(()):
+            got = cuda.entries(cuda.copy(moved(cuda, array.T)))
+        assert got.tobytes() == np.ascontiguousarray(array.T).tobytes(), storage
+
+
+def test_chunks_are_summed_in_order_and_rounded_once(cuda: Any) -> None:
+    parts = np.array([[2.0**24, 0], [1, 1], [1, 2]], np.float32)
+    for storage in ("f32", "bf16"):
+        with cuda.running(()):
+            got = cuda.entries(cuda.sum_chunks(moved(cuda, parts), storage))
+        assert got.tolist() == HOST.sum_chunks(parts, storage).tolist()
