@@ -15,7 +15,8 @@ from irc.codegen.cuda_tiles import (
     steps_of,
     walk_context,
 )
-from irc.codegen.expr import Expr, Load, Local, op, walk
+from irc.codegen.cuda_hoist import Hoists
+from irc.codegen.expr import Expr, Load, Local, Op, indices, op, walk
 from irc.codegen.kernel import (
     Dot,
     InnerSum,
@@ -25,6 +26,7 @@ from irc.codegen.kernel import (
     RowReduce,
     Side,
     Storage,
+    Target,
     TileKernel,
     TileOp,
     Value,
@@ -82,8 +84,11 @@ class Stage:
     selected: tuple[str, ...]
 
 
-REGISTERS = ((128, 64), (168, 96), (255, 160))
-"""Of a thread, and how many of them may hold fragments: the others are for operands, addresses and scalars."""
+REGISTERS = ((128, 56), (168, 96), (255, 176))
+"""Of a thread, and how many of them may hold fragments and what is evaluated for a pair: the others are for operands
+and addresses. Found with ptxas, which is to spill nothing."""
+GATHERS, FUNCTIONS = 40, 16
+"""Registers that ptxas takes where it reads memory for many pairs at once, or evaluates a function of many."""
 
 
 def form(kernel: TileKernel) -> Form | None:
@@ -105,13 +110,24 @@ def tile_columns(kernel: TileKernel, form: Form) -> tuple[int, int] | None:
     products = [s for s in kernel.body if isinstance(s, RowProduct)]
     sums = sum(_padded(width(panels[s.panel])) // 2 for s in products)
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
+    scalars = _scalars(kernel)
     for columns in (64, 32, 16):
         tokens = {"row": ROWS, "column": STAGES * columns}
         shared = form.bytes * sum(tokens[p.side] * (_padded(width(p)) + form.pad) for p in _panels(kernel))
         for registers, fits in REGISTERS:
-            if shared <= SHARED and sums + tiles * columns // 2 <= fits:
+            if shared <= SHARED and sums + tiles * columns // 2 + scalars <= fits:
                 return columns, registers
     return None
+
+
+def _scalars(kernel: TileKernel) -> int:
+    values = [s.value for s in kernel.body if isinstance(s, Value | InnerSum)]
+    values += [s.score for s in kernel.body if isinstance(s, OnlineSoftmax)] + [*filter(None, [kernel.support])]
+    names = [{axis.name for axis in axes} for axes in (kernel.rows, kernel.columns)]
+    parts = [e for value in values for e in walk(value)]
+    if any(isinstance(e, Load) and all(indices(e) & side for side in names) for e in parts):
+        return GATHERS
+    return FUNCTIONS if any(isinstance(e, Op) and e.name in ("tanh", "erf", "log", "pow", "random") for e in parts) else 0
 
 
 def launch(kernel: TileKernel, name: str) -> Launch | None:
@@ -124,6 +140,8 @@ def launch(kernel: TileKernel, name: str) -> Launch | None:
     columns, registers = chosen
     powers = in_powers_of_two(kernel)
     kernel = replace(kernel, body=powers.body)
+    hoists = Hoists(kernel)
+    kernel, logit = _hoisted(kernel, hoists), hoists(powers.logit) if powers.logit is not None else None
     steps, results = steps_of(kernel), results_of(kernel)
     products = [r for r in results if not r.reduce]
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
@@ -138,7 +156,11 @@ def launch(kernel: TileKernel, name: str) -> Launch | None:
     guarded = [p for p in panels["column"] if p.name in summed] if kernel.support is not None else []
     if guarded:
         shared.add("int32_t", "odd_of_warp", WARPS, 4)
-    early, late = _stages(kernel, powers.logit)
+    for value in hoists.row.values():
+        shared.add(value.type, f"all_{value.name}", ROWS, 4)
+    for value in hoists.column.values():
+        shared.add(value.type, f"all_{value.name}", STAGES * columns, 4)
+    early, late = _stages(kernel, logit)
     made = {s.name: s.type for s in steps if s.kind != "dot"}
     source = rendered(
         "fragments",
@@ -162,10 +184,29 @@ def launch(kernel: TileKernel, name: str) -> Launch | None:
         padded={r.name: _padded(r.width) for r in products},
         wide=[r.name for r in products if kept_as is F16 and not (softmax and r.tile == identifier(softmax.weight))],
         reduces=[r for r in results if r.reduce],
-        softmax=softmax and _softmax(softmax, powers.logit),
+        softmax=softmax and _softmax(softmax, logit),
+        row_values=hoists.row.values(),
+        column_values=hoists.column.values(),
+        batch_values=hoists.batch.values(),
     )
     tasks = op("mul", size(kernel.batch), tiles_of(kernel.rows, ROWS))
     return Launch(name, tasks, 1, 32 * WARPS, shared.bytes, source, registers)
+
+
+def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
+    """The kernel with what it evaluates for every pair reading them."""
+
+    def step(step: TileOp) -> TileOp:
+        match step:
+            case Value() | InnerSum():
+                return replace(step, value=hoists(step.value))
+            case OnlineSoftmax(max=Target()):
+                return replace(step, score=hoists(step.score))
+            case _:
+                return step
+
+    support = hoists(kernel.support) if kernel.support is not None else None
+    return replace(kernel, body=tuple(step(s) for s in kernel.body), support=support)
 
 
 def _live(kernel: TileKernel) -> TileKernel:
@@ -228,6 +269,7 @@ def _stages(kernel: TileKernel, logit: Expr | None) -> tuple[Stage, Stage]:
     values = [[s for s in part if isinstance(s, Value | InnerSum)] for part in (body[:cut], body[cut + 1 :])]
     dots = {s.name for s in body if isinstance(s, Dot)}
     weight = {s.weight for s in body if isinstance(s, OnlineSoftmax)}
+    tiles = dots | weight | {s.name for part in values for s in part}
     products = {s.tile for s in body if isinstance(s, RowProduct)}
     reduces = [(s.tile, r) for s, r in zip(_results(body), results_of(kernel), strict=True) if r.reduce]
     later = {s.name for s in values[1]} | weight
@@ -236,7 +278,7 @@ def _stages(kernel: TileKernel, logit: Expr | None) -> tuple[Stage, Stage]:
         own: list[Value | InnerSum], sums: list[tuple[str, ResultText]], extra: set[str], after: set[str]
     ) -> Stage:
         names = {s.name for s in own}
-        given = set().union(extra, {tile for tile, _ in sums}, *(_reads(s) for s in own)) - names
+        given = tiles & set().union(extra, {tile for tile, _ in sums}, *(_reads(s) for s in own)) - names
         return Stage(
             _sorted(given), tuple(texts[identifier(s.name)] for s in own), tuple(r for _, r in sums),
             _sorted(names & after), (),
