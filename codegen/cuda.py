@@ -17,6 +17,7 @@ __all__ = ["FLAGS", "REGISTERS", "Launch", "copied", "launches", "render"]
 
 FLAGS = ("-std=c++17", "--expt-relaxed-constexpr")  # for nvcc
 
+FRAGMENTS = ("fragments.cuh", "fragments_float.cuh")
 LOOP_THREADS = 128
 
 
@@ -39,7 +40,7 @@ def render(kernels: Sequence[Kernel], name: str, spec: str) -> str:
             spec=spec,
             head=header(),
             scalar=_on_device((TEMPLATES / "cpu" / "scalar.h").read_text(encoding="utf-8")),
-            fragments=(TEMPLATES / "cuda" / "fragments.cuh").read_text(encoding="utf-8"),
+            fragments=[(TEMPLATES / "cuda" / name).read_text(encoding="utf-8") for name in FRAGMENTS],
             kernels=[(kernel, launches(kernel)) for kernel in kernels],
         )
     )

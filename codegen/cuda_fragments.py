@@ -32,7 +32,7 @@ from irc.codegen.kernel import (
     Value,
 )
 from irc.codegen.positions import size, tiles_of, unflatten
-from irc.codegen.powers import LOG2_E, in_powers_of_two
+from irc.codegen.powers import LOG2_E, Powers, in_powers_of_two
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.tiles import RowText, row_text, width
 
@@ -56,6 +56,7 @@ class Form:
 
 BF16 = Form("Bf16", "uint16_t", 2, 8, "bf16")
 F16 = Form("F16", "uint16_t", 2, 8, "f16")
+FLOAT = Form("Float", "float", 4, 4, "f32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +94,14 @@ GATHERS, FUNCTIONS = 40, 16
 
 def form(kernel: TileKernel) -> Form | None:
     """How the kernel's operands are kept; None where it is left to plain CUDA: sums in double, and nothing to multiply.
-    Numbers that a kernel of f16 computes on the way into a panel may be of any size, which f16 is not."""
+    Numbers that a kernel of f16 computes on the way into a panel may be of any size, which f16 is not: they stay floats."""
     if kernel.arithmetic != "f32" or not any(isinstance(step, Dot | RowProduct) for step in kernel.body):
         return None
     if kernel.pairs:
         return BF16
     storage = {t.name: t.storage for t in kernel.tensors}
     plain = all(isinstance(p.value, Load) and storage[p.value.tensor] == "f16" for p in _panels(kernel))
-    return F16 if plain else None
+    return F16 if plain else FLOAT
 
 
 def tile_columns(kernel: TileKernel, form: Form) -> tuple[int, int] | None:
@@ -138,10 +139,12 @@ def launch(kernel: TileKernel, name: str) -> Launch | None:
     if not kept_as or not chosen:
         return None
     columns, registers = chosen
-    powers = in_powers_of_two(kernel)
-    kernel = replace(kernel, body=powers.body)
+    softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
+    # What rounding a logsumexp loses (irc/remainder.py) is told of natural ones.
+    powers = Powers(kernel.body, softmax and softmax.score) if kept_as is FLOAT else in_powers_of_two(kernel)
     hoists = Hoists(kernel)
-    kernel, logit = _hoisted(kernel, hoists), hoists(powers.logit) if powers.logit is not None else None
+    kernel = _hoisted(replace(kernel, body=powers.body), hoists)
+    logit = hoists(powers.logit) if powers.logit is not None else None
     steps, results = steps_of(kernel), results_of(kernel)
     products = [r for r in results if not r.reduce]
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
@@ -153,7 +156,7 @@ def launch(kernel: TileKernel, name: str) -> Launch | None:
         tokens = ROWS if panel.side == "row" else STAGES * columns
         shared.add(kept_as.type, text.name, tokens * text.step, kept_as.bytes)
     summed = {r.panel for r in products}
-    guarded = [p for p in panels["column"] if p.name in summed] if kernel.support is not None else []
+    guarded = panels["column"] if kept_as is FLOAT else [p for p in panels["column"] if p.name in summed and kernel.support]
     if guarded:
         shared.add("int32_t", "odd_of_warp", WARPS, 4)
     for value in hoists.row.values():
@@ -184,7 +187,7 @@ def launch(kernel: TileKernel, name: str) -> Launch | None:
         padded={r.name: _padded(r.width) for r in products},
         wide=[r.name for r in products if kept_as is F16 and not (softmax and r.tile == identifier(softmax.weight))],
         reduces=[r for r in results if r.reduce],
-        softmax=softmax and _softmax(softmax, logit),
+        softmax=softmax and _softmax(softmax, logit, powers=kept_as is not FLOAT),
         row_values=hoists.row.values(),
         column_values=hoists.column.values(),
         batch_values=hoists.batch.values(),
@@ -298,13 +301,14 @@ def _results(body: tuple[TileOp, ...]) -> list[RowProduct | RowReduce]:
     return [s for s in body if isinstance(s, RowProduct | RowReduce)]
 
 
-def _softmax(step: OnlineSoftmax, logit: Expr | None) -> dict[str, str]:
-    """`score` where the largest is stored, as it was written; `logit` and `init` in powers of two."""
+def _softmax(step: OnlineSoftmax, logit: Expr | None, powers: bool) -> dict[str, str]:
+    """`score` where the largest is stored, as it was written; `logit` and `init`, in powers of two or in natural ones."""
+    init = step.init if step.init is None or not powers else op("mul", step.init, LOG2_E)
     return softmax_targets(step) | {
         "weight": identifier(step.weight),
         "logit": printed(logit),
         "score": printed(step.score) if step.max is not None else "",
-        "init": printed(op("mul", step.init, LOG2_E) if step.init is not None else None),
-        "exp": "irc::exp2<Form>",
-        "to_natural": " * T(0.6931471805599453)",
+        "init": printed(init),
+        "exp": "irc::exp2<Form>" if powers else "irc::exp",
+        "to_natural": " * T(0.6931471805599453)" if powers else "",
     }

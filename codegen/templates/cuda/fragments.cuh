@@ -27,7 +27,7 @@ DEVICE void mma(Bf16, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32
 DEVICE void mma(F16, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   ptx::mma_m16n8k16_f16(d, a, b0, b1);
 }
-template <class Form> DEVICE typename Form::number rounded(float x) { return uint16_t(pack(Form{}, x, 0.0f)); }
+template <class Half> DEVICE uint16_t rounded(Half, float x) { return uint16_t(pack(Half{}, x, 0.0f)); }
 
 template <class Form> DEVICE float exp2(float x) { return ptx::exp2_approx(x); }
 
@@ -69,9 +69,9 @@ template <class Form, int WIDTH, int TOKENS> DEVICE uint64_t odd_tokens(const ty
 }
 
 // tile[row, column] = sum over features of rows[row, feature] columns[column, feature]: 16 rows, COLUMNS columns.
-template <class Form, int WIDTH, int COLUMNS>
-DEVICE void dot(float (&tile)[COLUMNS / 8][4], const typename Form::number *rows, const typename Form::number *columns) {
-  constexpr int STEP = WIDTH + Form::PAD;
+template <int WIDTH, int COLUMNS, class Half>
+DEVICE void dot(Half, float (&tile)[COLUMNS / 8][4], const uint16_t *rows, const uint16_t *columns) {
+  constexpr int STEP = WIDTH + Half::PAD;
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int n = 0; n < COLUMNS / 8; ++n)
@@ -85,8 +85,8 @@ DEVICE void dot(float (&tile)[COLUMNS / 8][4], const typename Form::number *rows
     for (int n = 0; n < COLUMNS / 8; n += 2) {
       uint32_t b[4];
       ptx::ldmatrix_x4(b, columns + (8 * n + lane / 16 * 8 + lane % 8) * STEP + f + lane / 8 % 2 * 8);
-      mma(Form{}, tile[n], a, b[0], b[1]);
-      mma(Form{}, tile[n + 1], a, b[2], b[3]);
+      mma(Half{}, tile[n], a, b[0], b[1]);
+      mma(Half{}, tile[n + 1], a, b[2], b[3]);
     }
   }
 }
@@ -98,16 +98,19 @@ DEVICE uint32_t without(uint64_t tokens, int token, uint32_t pair) {
 
 // sums[row, feature] += sum over columns of tile[row, column] panel[column, feature], the tile rounded to the operand's
 // type; columns named in `odd` count as 0.
-template <class Form, int WIDTH, int COLUMNS>
-DEVICE void product(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8][4], const typename Form::number *panel,
+template <int WIDTH, int COLUMNS, class Half>
+DEVICE void product(Half, float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8][4], const uint16_t *panel,
                     uint64_t odd) {
-  constexpr int STEP = WIDTH + Form::PAD;
+  constexpr int STEP = WIDTH + Half::PAD;
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int c = 0; c < COLUMNS; c += 16) {
     const float(&left)[4] = tile[c / 8], (&right)[4] = tile[c / 8 + 1];
-    const uint32_t a[4] = {pack(Form{}, left[0], left[1]), pack(Form{}, left[2], left[3]),
-                           pack(Form{}, right[0], right[1]), pack(Form{}, right[2], right[3])};
+    uint32_t a[4] = {pack(Half{}, left[0], left[1]), pack(Half{}, left[2], left[3]), pack(Half{}, right[0], right[1]),
+                     pack(Half{}, right[2], right[3])};
+    if (odd)
+#pragma unroll
+      for (int m = 0; m < 4; ++m) a[m] = without(odd, c + m / 2 * 8 + lane % 4 * 2, a[m]);
 #pragma unroll
     for (int n = 0; n < WIDTH / 8; n += 2) {
       uint32_t b[4];
@@ -115,8 +118,8 @@ DEVICE void product(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8
       if (odd)
 #pragma unroll
         for (int m = 0; m < 4; ++m) b[m] = without(odd, c + m % 2 * 8 + lane % 4 * 2, b[m]);
-      mma(Form{}, sums[n], a, b[0], b[1]);
-      mma(Form{}, sums[n + 1], a, b[2], b[3]);
+      mma(Half{}, sums[n], a, b[0], b[1]);
+      mma(Half{}, sums[n + 1], a, b[2], b[3]);
     }
   }
 }
@@ -124,7 +127,7 @@ DEVICE void product(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8
 // The same of an f16 panel, with a tile of any size: its values have the digits of an f16 and the range of a float.
 // Column 2 t of each eight goes where mma wants t, and column 2 t + 1 where it wants t + 4, on both sides.
 template <int WIDTH, int COLUMNS>
-DEVICE void wide_product(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8][4], const uint16_t *panel,
+DEVICE void wide_product(F16, float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8][4], const uint16_t *panel,
                          uint64_t odd) {
   constexpr int STEP = WIDTH + F16::PAD;
   const int lane = threadIdx.x % 32;
@@ -132,7 +135,10 @@ DEVICE void wide_product(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMN
   for (int c = 0; c < COLUMNS; c += 16) {
     uint32_t a[2][4];
 #pragma unroll
-    for (int m = 0; m < 8; ++m) a[m / 4][m % 4] = ptx::to_tf32(tile[c / 8 + m / 4][m % 2 * 2 + m % 4 / 2]);
+    for (int m = 0; m < 8; ++m) {
+      const bool counts = !(odd >> (c + m / 4 * 8 + lane % 4 * 2 + m % 4 / 2) & 1);
+      a[m / 4][m % 4] = ptx::to_tf32(counts ? tile[c / 8 + m / 4][m % 2 * 2 + m % 4 / 2] : 0.0f);
+    }
 #pragma unroll
     for (int n = 0; n < WIDTH / 8; n += 2) {
       uint32_t b[4];
@@ -147,22 +153,23 @@ DEVICE void wide_product(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMN
   }
 }
 
-// The products of the columns in `odd`, one by one: wanted(half, column) says whether the pair with row g + 8 half exists.
+// The products that mma was not to make, one by one: of the columns in `odd`, and of values of the tile, in the columns
+// `also`, that are not finite. wanted(half, column) says whether the pair with row g + 8 half exists.
 // Blocks of the tile take turns in the first place, and come to rest where they were: registers have no index.
 template <class Form, int WIDTH, int COLUMNS, class Wanted>
 DEVICE void odd_product(float (&sums)[WIDTH / 8][4], float (&tile)[COLUMNS / 8][4], const typename Form::number *panel,
-                        uint64_t odd, Wanted wanted) {
+                        uint64_t odd, uint64_t also, Wanted wanted) {
   constexpr int STEP = WIDTH + Form::PAD;
   const int lane = threadIdx.x % 32;
 #pragma unroll 1
   for (int column = 0; column < COLUMNS; ++column) {
-    if (odd >> column & 1) {
+    if ((odd | also) >> column & 1) {
       const typename Form::number *const token = panel + column * STEP + lane % 4 * 2;
       const int from = lane / 4 * 4 + column % 8 / 2;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const float value = __shfl_sync(~0u, column % 2 ? tile[0][2 * half + 1] : tile[0][2 * half], from);
-        if (wanted(half, column))
+        if (wanted(half, column) && (odd >> column & 1 || !(value * 0.0f == 0.0f)))
 #pragma unroll
           for (int n = 0; n < WIDTH / 8; ++n)
 #pragma unroll
