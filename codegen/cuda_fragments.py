@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from irc.codegen.cuda_hoist import Hoists
 from irc.codegen.cuda_launch import Launch, rendered
 from irc.codegen.cuda_tiles import (
     ResultText,
@@ -15,7 +16,6 @@ from irc.codegen.cuda_tiles import (
     steps_of,
     walk_context,
 )
-from irc.codegen.cuda_hoist import Hoists
 from irc.codegen.expr import Expr, Load, Local, Op, indices, op, walk
 from irc.codegen.kernel import (
     Dot,
@@ -26,7 +26,6 @@ from irc.codegen.kernel import (
     RowReduce,
     Side,
     Storage,
-    Target,
     TileKernel,
     TileOp,
     Value,
@@ -34,6 +33,7 @@ from irc.codegen.kernel import (
 from irc.codegen.positions import size, tiles_of, unflatten
 from irc.codegen.powers import LOG2_E, Powers, in_powers_of_two
 from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.stream import by_bits
 from irc.codegen.tiles import RowText, row_text, width
 
 WARPS = 4
@@ -45,24 +45,25 @@ SHARED = 96 << 10  # bytes that a block may take
 @dataclass(frozen=True, slots=True)
 class Form:
     """How operands are kept, as fragments.cuh has it: the type of a number, its bytes, and how many of them follow each
-    row; `storage`: of tensors that lie in memory as they are kept."""
+    row; `storage`: of tensors that lie in memory as they are kept; `columns` of a tile, the more the better."""
 
     name: str
     type: str
     bytes: int
     pad: int
     storage: Storage
+    columns: tuple[int, ...]
 
 
-BF16 = Form("Bf16", "uint16_t", 2, 8, "bf16")
-F16 = Form("F16", "uint16_t", 2, 8, "f16")
-FLOAT = Form("Float", "float", 4, 4, "f32")
+BF16 = Form("Bf16", "uint16_t", 2, 8, "bf16", (64, 32, 16))
+F16 = Form("F16", "uint16_t", 2, 8, "f16", (64, 32, 16))
+FLOAT = Form("Float", "float", 4, 4, "f32", (32, 16))
 
 
 @dataclass(frozen=True, slots=True)
 class PanelText:
-    """A panel in shared memory: of each token `width` numbers and zeros up to `padded`, `step` from token to token; `row`
-    where it may lie in memory as it does here."""
+    """A panel in shared memory: of each token `width` numbers and zeros up to `padded`, `step` from one to the next;
+    `row` where it may lie in memory as it does here."""
 
     name: str
     width: int
@@ -86,16 +87,18 @@ class Stage:
 
 
 REGISTERS = ((128, 56), (168, 96), (255, 176))
-"""Of a thread, and how many of them may hold fragments and what is evaluated for a pair: the others are for operands
-and addresses. Found with ptxas, which is to spill nothing."""
-GATHERS, FUNCTIONS = 40, 16
-"""Registers that ptxas takes where it reads memory for many pairs at once, or evaluates a function of many."""
+"""Of a thread, and how many of them may hold fragments and what is evaluated of pairs: the others are for operands and
+addresses. These numbers and the next are such that ptxas spills nothing (tests/cuda/test_cubins.py)."""
+GATHERS, FUNCTIONS, SPLITS = 40, 16, 24
+LONG = ("tanh", "erf", "log", "pow", "random")
 
 
 def form(kernel: TileKernel) -> Form | None:
-    """How the kernel's operands are kept; None where it is left to plain CUDA: sums in double, and nothing to multiply.
-    Numbers that a kernel of f16 computes on the way into a panel may be of any size, which f16 is not: they stay floats."""
-    if kernel.arithmetic != "f32" or not any(isinstance(step, Dot | RowProduct) for step in kernel.body):
+    """How the kernel's operands are kept; None where it is left to plain CUDA: sums in double, nothing to multiply, and
+    values that another kernel compares by their bits, which the order of sums changes. Numbers that a kernel of f16
+    computes on the way into a panel may be of any size, which f16 is not: they stay floats."""
+    multiplies = any(isinstance(step, Dot | RowProduct) for step in kernel.body)
+    if kernel.arithmetic != "f32" or not multiplies or by_bits(kernel):
         return None
     if kernel.pairs:
         return BF16
@@ -105,30 +108,34 @@ def form(kernel: TileKernel) -> Form | None:
 
 
 def tile_columns(kernel: TileKernel, form: Form) -> tuple[int, int] | None:
-    """The most columns of a tile whose fragments fit into registers, its panels into shared memory, and the registers
-    of a thread; None where sums alone are too many, or panels too wide."""
+    """The most columns of a tile whose fragments fit into registers and its panels into shared memory, and how many
+    registers a thread has; None where sums alone are too many, or panels too wide."""
     panels = {p.name: p for p in kernel.panels}
     products = [s for s in kernel.body if isinstance(s, RowProduct)]
     sums = sum(_padded(width(panels[s.panel])) // 2 for s in products)
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
-    scalars = _scalars(kernel)
-    for columns in (64, 32, 16):
+    others = _scalars(kernel)
+    if form is FLOAT:  # both parts of a tile, and of an operand
+        tiles, others = tiles + 1, others + SPLITS
+    for columns in form.columns:
         tokens = {"row": ROWS, "column": STAGES * columns}
         shared = form.bytes * sum(tokens[p.side] * (_padded(width(p)) + form.pad) for p in _panels(kernel))
         for registers, fits in REGISTERS:
-            if shared <= SHARED and sums + tiles * columns // 2 + scalars <= fits:
+            if shared <= SHARED and sums + tiles * columns // 2 + others <= fits:
                 return columns, registers
     return None
 
 
 def _scalars(kernel: TileKernel) -> int:
+    """Registers for what is evaluated of many pairs at once."""
     values = [s.value for s in kernel.body if isinstance(s, Value | InnerSum)]
-    values += [s.score for s in kernel.body if isinstance(s, OnlineSoftmax)] + [*filter(None, [kernel.support])]
-    names = [{axis.name for axis in axes} for axes in (kernel.rows, kernel.columns)]
+    values += [s.score for s in kernel.body if isinstance(s, OnlineSoftmax)]
+    values += [kernel.support] if kernel.support is not None else []
     parts = [e for value in values for e in walk(value)]
-    if any(isinstance(e, Load) and all(indices(e) & side for side in names) for e in parts):
+    sides = [{axis.name for axis in axes} for axes in (kernel.rows, kernel.columns)]
+    if any(isinstance(e, Load) and all(indices(e) & side for side in sides) for e in parts):
         return GATHERS
-    return FUNCTIONS if any(isinstance(e, Op) and e.name in ("tanh", "erf", "log", "pow", "random") for e in parts) else 0
+    return FUNCTIONS if any(isinstance(e, Op) and e.name in LONG for e in parts) else 0
 
 
 def launch(kernel: TileKernel, name: str) -> Launch | None:
@@ -141,7 +148,7 @@ def launch(kernel: TileKernel, name: str) -> Launch | None:
     columns, registers = chosen
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
     # What rounding a logsumexp loses (irc/remainder.py) is told of natural ones.
-    powers = Powers(kernel.body, softmax and softmax.score) if kept_as is FLOAT else in_powers_of_two(kernel)
+    powers = Powers(kernel.body, softmax.score if softmax else None) if kept_as is FLOAT else in_powers_of_two(kernel)
     hoists = Hoists(kernel)
     kernel = _hoisted(replace(kernel, body=powers.body), hoists)
     logit = hoists(powers.logit) if powers.logit is not None else None
@@ -156,7 +163,9 @@ def launch(kernel: TileKernel, name: str) -> Launch | None:
         tokens = ROWS if panel.side == "row" else STAGES * columns
         shared.add(kept_as.type, text.name, tokens * text.step, kept_as.bytes)
     summed = {r.panel for r in products}
-    guarded = panels["column"] if kept_as is FLOAT else [p for p in panels["column"] if p.name in summed and kernel.support]
+    guarded = (
+        panels["column"] if kept_as is FLOAT else [p for p in panels["column"] if p.name in summed and kernel.support]
+    )
     if guarded:
         shared.add("int32_t", "odd_of_warp", WARPS, 4)
     for value in hoists.row.values():
@@ -203,8 +212,6 @@ def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
         match step:
             case Value() | InnerSum():
                 return replace(step, value=hoists(step.value))
-            case OnlineSoftmax(max=Target()):
-                return replace(step, score=hoists(step.score))
             case _:
                 return step
 
@@ -302,12 +309,11 @@ def _results(body: tuple[TileOp, ...]) -> list[RowProduct | RowReduce]:
 
 
 def _softmax(step: OnlineSoftmax, logit: Expr | None, powers: bool) -> dict[str, str]:
-    """`score` where the largest is stored, as it was written; `logit` and `init`, in powers of two or in natural ones."""
+    """`logit` and `init` are in powers of two, or natural."""
     init = step.init if step.init is None or not powers else op("mul", step.init, LOG2_E)
     return softmax_targets(step) | {
         "weight": identifier(step.weight),
         "logit": printed(logit),
-        "score": printed(step.score) if step.max is not None else "",
         "init": printed(init),
         "exp": "irc::exp2<Form>" if powers else "irc::exp",
         "to_natural": " * T(0.6931471805599453)" if powers else "",
