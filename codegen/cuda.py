@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from irc.codegen import loops
-from irc.codegen.cuda_launch import Launch, rendered
-from irc.codegen.cuda_tiles import copied, tile_launches
+from irc.codegen.cuda_launch import REGISTERS, Launch, rendered
+from irc.codegen.cuda_sides import copied, tile_launches
 from irc.codegen.kernel import Kernel, Loop, LoopKernel
 from irc.codegen.positions import extent, size, unflatten
 from irc.codegen.ptx import header
@@ -15,9 +15,9 @@ from irc.codegen.render import TEMPLATES, environment
 
 __all__ = ["FLAGS", "REGISTERS", "Launch", "copied", "launches", "render"]
 
-REGISTERS = 128  # of a thread, at most
 FLAGS = ("-std=c++17", "--expt-relaxed-constexpr")  # for nvcc
 
+FRAGMENTS = ("fragments.cuh", "fragments_float.cuh")
 LOOP_THREADS = 128
 
 
@@ -39,8 +39,8 @@ def render(kernels: Sequence[Kernel], name: str, spec: str) -> str:
             name=name,
             spec=spec,
             head=header(),
-            resident=65536 // REGISTERS,
             scalar=_on_device((TEMPLATES / "cpu" / "scalar.h").read_text(encoding="utf-8")),
+            fragments=[(TEMPLATES / "cuda" / name).read_text(encoding="utf-8") for name in FRAGMENTS],
             kernels=[(kernel, launches(kernel)) for kernel in kernels],
         )
     )

@@ -10,11 +10,13 @@ from irc.codegen.kernel import Kernel
 from irc.codegen.printer import pointer_name, size_name, stride_name
 from irc.codegen.render import environment
 
+REGISTERS = 128  # of a thread, where nothing says otherwise
+
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """A device function of a kernel, and how it is launched: one block of `threads` for each of `tasks` // `share`,
-    rounded up."""
+    rounded up. A thread has `registers` at most."""
 
     name: str
     tasks: Expr
@@ -22,6 +24,7 @@ class Launch:
     threads: int
     shared_bytes: int
     text: str
+    registers: int = REGISTERS
 
 
 def members(kernel: Kernel) -> tuple[tuple[str, str], ...]:
@@ -37,5 +40,8 @@ def members(kernel: Kernel) -> tuple[tuple[str, str], ...]:
 def rendered(template: str, name: str, kernel: Kernel, **context: object) -> str:
     """A template of one device function, filled in."""
     arithmetic = ARITHMETIC[kernel.arithmetic]
-    given = {"name": name, "kernel": kernel, "arithmetic": arithmetic, "members": members(kernel), **context}
+    given = {
+        "name": name, "kernel": kernel, "arithmetic": arithmetic, "members": members(kernel), "registers": REGISTERS,
+        **context,
+    }  # fmt: skip
     return environment().get_template(f"cuda/{template}.cu.j2").render(**given)

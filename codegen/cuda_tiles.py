@@ -1,20 +1,16 @@
-"""Tile kernels in CUDA: one launch a side, each a block for a tile of rows."""
+"""Tile kernels in plain CUDA, one lane a column: whatever they compute, in float or double."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from irc.codegen import loops
 from irc.codegen.cuda_launch import Launch, rendered
-from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Load, Size, integer, loads, op, rebuild
+from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Size, op
 from irc.codegen.kernel import (
     Accumulate,
-    ColumnProduct,
-    ColumnReduce,
     Dot,
     InnerSum,
-    Kernel,
-    LoopKernel,
     OnlineSoftmax,
     RowProduct,
     RowReduce,
@@ -24,8 +20,7 @@ from irc.codegen.kernel import (
     Value,
     Verdict,
 )
-from irc.codegen.mirror import mirror
-from irc.codegen.positions import extent, size, unflatten
+from irc.codegen.positions import extent, size, tiles_of, unflatten
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.tiles import weighted_values, width
 
@@ -88,7 +83,7 @@ class Memory:
     offset: int
 
 
-class _Shared:
+class Shared:
     """Shared memory, handed out array by array."""
 
     def __init__(self) -> None:
@@ -98,55 +93,6 @@ class _Shared:
     def add(self, kind: str, name: str, count: int, size: int) -> None:
         self.arrays.append(Memory(kind, name, self.bytes))
         self.bytes += -(-count * size // 16) * 16
-
-
-def tile_launches(kernel: TileKernel) -> tuple[Launch, ...]:
-    """Those of one kernel, to be run one after another."""
-    if kernel.order == "elements":
-        return (_tile_launch(kernel, kernel.name),)
-    return tuple(_tile_launch(k, f"{kernel.name}_{side}") for side, k in _by_side(_from_copies(kernel)))
-
-
-def copied(kernel: Kernel) -> tuple[str, ...]:
-    """Results of a kernel that it also reads, in panels, and that one launch writes before another reads them: launches
-    are given a copy of each from before, after the tensors."""
-    if isinstance(kernel, LoopKernel) or kernel.order == "elements" or len(_by_side(kernel)) == 1:
-        return ()
-    read = {load.tensor for panel in kernel.panels for load in loads(panel.value)}
-    return tuple(t.name for t in kernel.tensors if t.written and t.name in read)
-
-
-def _from_copies(kernel: TileKernel) -> TileKernel:
-    """The kernel with panels read from such copies."""
-    names = copied(kernel)
-
-    def fn(part: Expr) -> Expr | None:
-        return (
-            replace(part, tensor=f"before.{part.tensor}") if isinstance(part, Load) and part.tensor in names else None
-        )
-
-    copies = tuple(replace(t, name=f"before.{t.name}", written=False) for t in kernel.tensors if t.name in names)
-    panels = tuple(replace(p, value=rebuild(p.value, fn)) for p in kernel.panels)
-    return replace(kernel, tensors=kernel.tensors + copies, panels=panels)
-
-
-def _by_side(kernel: TileKernel) -> tuple[tuple[Side, TileKernel], ...]:
-    """One kernel for the results of each side, which walks the other and so needs no sum of another block: tile values
-    are made once more instead. Each has row results alone."""
-    rows, columns = (RowProduct | RowReduce | OnlineSoftmax), (ColumnProduct | ColumnReduce)
-    found: list[tuple[Side, TileKernel]] = []
-    if any(isinstance(step, rows) for step in kernel.body):
-        own = replace(kernel, body=tuple(s for s in kernel.body if not isinstance(s, columns)))
-        found.append(("row", own if kernel.order == "rows" else _unbounded(own)))
-    if any(isinstance(step, columns) for step in kernel.body):
-        own = replace(kernel, body=tuple(s for s in kernel.body if not isinstance(s, rows)))
-        found.append(("column", mirror(own if kernel.order == "columns" else _unbounded(own))))
-    return tuple(found)
-
-
-def _unbounded(kernel: TileKernel) -> TileKernel:
-    """The kernel where its other side is walked, of which its spans say nothing; verdicts still skip tiles."""
-    return replace(kernel, spans=None, searches=())
 
 
 def _summary(summary: Summary, kernel: TileKernel) -> dict[str, object]:
@@ -159,7 +105,36 @@ def _summary(summary: Summary, kernel: TileKernel) -> dict[str, object]:
     }
 
 
-def _steps(kernel: TileKernel) -> tuple[StepText, ...]:
+def walk_context(kernel: TileKernel) -> dict[str, object]:
+    """What a walk over tiles of columns reads: the names of both sides, and what the mask says of a tile."""
+    verdict = kernel.verdict or Verdict(TRUE, FALSE if kernel.support is not None else TRUE)
+    bounded = kernel.spans is not None and not kernel.searches
+    return {
+        "row_extent": extent(kernel.rows),
+        "column_extent": extent(kernel.columns),
+        "batch": unflatten(kernel.batch, "batch_at") if kernel.batch else (),
+        "row": unflatten(kernel.rows, "row_at"),
+        "column": unflatten(kernel.columns, "column_at"),
+        "summaries": [_summary(s, kernel) for s in kernel.summaries],
+        "spans": [(print_scalar(s.first), print_scalar(s.last)) for s in (kernel.spans or () if bounded else ())],
+        "bounded": bounded,
+        "may": print_scalar(verdict.may),
+        "must": print_scalar(verdict.must),
+        "support": printed(kernel.support),
+    }
+
+
+def softmax_targets(step: OnlineSoftmax) -> dict[str, str]:
+    """Where its row statistics go, empty where nobody asks."""
+    named = {"lse": step.lse, "max": step.max, "remainder": step.remainder}
+    return {name: loops.lvalue(target) if target is not None else "" for name, target in named.items()}
+
+
+def printed(expr: Expr | None) -> str:
+    return print_scalar(expr) if expr is not None else ""
+
+
+def steps_of(kernel: TileKernel) -> tuple[StepText, ...]:
     panels = {panel.name: panel for panel in kernel.panels}
     found = []
     for step in kernel.body:
@@ -185,7 +160,7 @@ def _steps(kernel: TileKernel) -> tuple[StepText, ...]:
     return tuple(found)
 
 
-def _results(kernel: TileKernel) -> tuple[ResultText, ...]:
+def results_of(kernel: TileKernel) -> tuple[ResultText, ...]:
     panels = {panel.name: panel for panel in kernel.panels}
     weighted = weighted_values(kernel.body)
     found = []
@@ -206,12 +181,13 @@ def _results(kernel: TileKernel) -> tuple[ResultText, ...]:
     return tuple(found)
 
 
-def _tile_launch(kernel: TileKernel, name: str) -> Launch:
+def launch(kernel: TileKernel, name: str) -> Launch:
+    """The kernel, of row results or accumulations alone, as a launch."""
     elements = kernel.order == "elements"
     warps = 1 if elements else WARPS
-    steps, results = _steps(kernel), _results(kernel)
+    steps, results = steps_of(kernel), results_of(kernel)
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
-    number, shared = NUMBER[kernel.arithmetic], _Shared()
+    number, shared = NUMBER[kernel.arithmetic], Shared()
     used = {x for s in steps for x in (s.row, s.column)} | {r.panel for r in results}
     panels: dict[Side, list[PanelText]] = {"row": [], "column": []}
     for panel in kernel.panels:
@@ -233,9 +209,7 @@ def _tile_launch(kernel: TileKernel, name: str) -> Launch:
         for row_value in ("row_shift", "row_sum", "row_maximum"):
             shared.add("T", row_value, ROWS, number)
         shared.add("int32_t", "row_has_key", ROWS, 4)
-    verdict = kernel.verdict or Verdict(TRUE, FALSE if kernel.support is not None else TRUE)
-    row_tiles = op("floordiv", op("add", size(kernel.rows), integer(ROWS - 1)), integer(ROWS))
-    chunks = Size("chunks") if "chunks" in kernel.sizes else row_tiles
+    chunks = Size("chunks") if "chunks" in kernel.sizes else tiles_of(kernel.rows, ROWS)
     text = rendered(
         "tile",
         name,
@@ -246,32 +220,14 @@ def _tile_launch(kernel: TileKernel, name: str) -> Launch:
         WARPS=warps,
         elements=elements,
         chunks=print_scalar(chunks) if "chunks" in kernel.sizes else "row_tiles",
-        row_extent=extent(kernel.rows),
-        column_extent=extent(kernel.columns),
-        batch=unflatten(kernel.batch, "batch_at") if kernel.batch else (),
+        **walk_context(kernel),
         serial=loops.counters(kernel.serial),
-        row=unflatten(kernel.rows, "row_at"),
-        column=unflatten(kernel.columns, "column_at"),
-        summaries=[_summary(s, kernel) for s in kernel.summaries],
-        spans=[
-            (print_scalar(s.first), print_scalar(s.last)) for s in (kernel.spans or () if not kernel.searches else ())
-        ],
-        bounded=kernel.spans is not None and not kernel.searches,
-        may=print_scalar(verdict.may),
-        must=print_scalar(verdict.must),
-        support=print_scalar(kernel.support) if kernel.support is not None else "",
         row_panels=panels["row"],
         column_panels=panels["column"],
         steps=steps,
         results=results,
         kept=kept,
-        softmax=softmax
-        and {
-            "init": print_scalar(softmax.init) if softmax.init is not None else "",
-            "lse": loops.lvalue(softmax.lse) if softmax.lse is not None else "",
-            "max": loops.lvalue(softmax.max) if softmax.max is not None else "",
-            "remainder": loops.lvalue(softmax.remainder) if softmax.remainder is not None else "",
-        },
+        softmax=softmax and softmax_targets(softmax) | {"init": printed(softmax.init)},
     )
-    tasks = op("mul", size(kernel.batch), chunks if elements else row_tiles)
+    tasks = op("mul", size(kernel.batch), chunks if elements else tiles_of(kernel.rows, ROWS))
     return Launch(name, tasks, 1, 32 * warps, shared.bytes, text)

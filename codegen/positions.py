@@ -32,3 +32,8 @@ def size(axes: tuple[Axis, ...]) -> Expr:
 def extent(axes: tuple[Axis, ...]) -> str:
     """The same, printed."""
     return print_scalar(size(axes))
+
+
+def tiles_of(axes: tuple[Axis, ...], length: int) -> Expr:
+    """The number of tiles of so many positions, the last one perhaps shorter."""
+    return op("floordiv", op("add", size(axes), integer(length - 1)), integer(length))

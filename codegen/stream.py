@@ -44,7 +44,7 @@ def has_form(kernel: TileKernel) -> bool:
         return False
     if any(isinstance(step, ColumnProduct | ColumnReduce | Accumulate) for step in kernel.body):
         return False
-    return not _by_bits(kernel)
+    return not by_bits(kernel)
 
 
 def context(kernel: TileKernel) -> dict[str, object]:
@@ -67,7 +67,7 @@ def context(kernel: TileKernel) -> dict[str, object]:
     }
 
 
-def _by_bits(kernel: TileKernel) -> bool:
+def by_bits(kernel: TileKernel) -> bool:
     """Whether the kernel stores a maximum of tile values or looks for it: a gradient goes where a value made again is
     equal to it, and the two forms add products in orders of their own."""
     stored = any(

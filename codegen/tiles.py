@@ -217,7 +217,7 @@ def width(panel: Panel) -> int:
     return math.prod(int(s) for s in sizes)
 
 
-def _row_text(load: Load | Target, features: tuple[Axis, ...], side: tuple[Axis, ...]) -> RowText | None:
+def row_text(load: Load | Target, features: tuple[Axis, ...], side: tuple[Axis, ...]) -> RowText | None:
     """The rows of a plain slice: the last dimension is the feature, and no other depends on it."""
     if len(features) != 1 or not load.indices or load.indices[-1] != features[0].index:
         return None
@@ -342,7 +342,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             width(panel),
             axis_texts(panel.features),
             hoists.scalar(panel.value, "place", "place"),
-            _row_text(panel.value, panel.features, side) if isinstance(panel.value, Load) else None,
+            row_text(panel.value, panel.features, side) if isinstance(panel.value, Load) else None,
             panel.name in dotted,
             panel.name in summed,
             panel.name in summed and kernel.support is not None,
@@ -363,7 +363,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             reduce,
             step.tile in weighted,
             _target(step.target),
-            _row_text(step.target, panel.features, side) if panel else None,
+            row_text(step.target, panel.features, side) if panel else None,
         )
 
     results = [(s, result(s, n)) for n, s in enumerate(products)]

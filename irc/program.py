@@ -272,9 +272,8 @@ class Run:
         self._like = like
         call.forward(tensors, keep=True)
         made = tensors.arrays
-        self.outputs: dict[str, Any] = {
-            public: program.device.give(made[name], like) for public, name in call.outputs.items()
-        }
+        give = program.device.give
+        self.outputs: dict[str, Any] = {public: give(made[name], like) for public, name in call.outputs.items()}
         self._owned = call.owned(tensors)
         self._tensors = tensors
         self._lock = threading.Lock()

@@ -1,39 +1,97 @@
-"""Every example through nvcc, for every architecture: it compiles, spills nothing, and keeps within its registers."""
+"""CUDA through nvcc, for every architecture: it compiles, spills nothing, keeps within its registers, and multiplies on
+tensor cores where it should."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import irc
-from irc.codegen.cuda import FLAGS, REGISTERS
-from tests.test_examples import EXAMPLES, arguments, fixed
+from irc.codegen import cuda
+from irc.codegen.kernel import Kernel, TileKernel
+from tests.test_examples import EXAMPLES, FOLDER, arguments, fixed
+
+ARCHITECTURES = ("sm_80", "sm_90a")
 
 
-def compiled(source: str, architecture: str, folder: Path) -> str:
-    """What ptxas says of the kernels of a source."""
+@dataclass(frozen=True)
+class Compiled:
+    """What ptxas says of a device function, and how many instructions of tensor cores its PTX has."""
+
+    registers: int
+    stack: int
+    spills: int
+    products: int
+
+
+def compiled(source: str, architecture: str, folder: Path) -> dict[str, Compiled]:
+    """The device functions of a source, by name."""
     nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
     assert nvcc, "nvcc was not found: it is needed on PATH, or in /usr/local/cuda/bin"
     text = folder / "program.cu"
     text.write_text(source, encoding="utf-8")
-    command = [nvcc, *FLAGS, "-Xptxas", "-v", "-cubin", f"-arch={architecture}"]
+    command = [nvcc, *cuda.FLAGS, "-Xptxas", "-v", "-cubin", f"-arch={architecture}", "--keep", f"--keep-dir={folder}"]
     done = subprocess.run([*command, "-o", str(folder / "program.cubin"), str(text)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    parts = re.split(r"\.entry (\w+)", (folder / "program.ptx").read_text(encoding="utf-8"))
+    products = {name: body.count("mma.sync") for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+    said = re.findall(
+        r"entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill.*?Used (\d+) registers",
+        done.stdout + done.stderr,
+        re.DOTALL,
+    )
+    assert {name for name, *_ in said} == set(products)
+    return {
+        name: Compiled(int(registers), int(stack), int(spills), products[name])
+        for name, stack, spills, registers in said
+    }
+
+
+def launches(kernels: Sequence[Kernel]) -> dict[str, cuda.Launch]:
+    return {launch.name: launch for kernel in kernels for launch in cuda.launches(kernel)}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_every_example_compiles_and_spills_nothing(path: Path, tmp_path: Path) -> None:
     program = irc.compile(path, target="emulator", sizes=fixed(path))
     program(**arguments(path, np.random.default_rng(0)))
-    kernels = len(re.findall(r"^KERNEL\(", program.source, re.MULTILINE))
-    for architecture in ("sm_80", "sm_90a"):
-        said = compiled(program.source, architecture, tmp_path)
-        assert len(re.findall("Compiling entry function", said)) == kernels > 0
-        assert set(re.findall(r"(\d+) bytes spill", said)) == {"0"}
-        assert max(int(n) for n in re.findall(r"Used (\d+) registers", said)) <= REGISTERS
+    of = launches(program.kernels)
+    for architecture in ARCHITECTURES:
+        found = compiled(program.source, architecture, tmp_path)
+        assert set(found) == set(of)
+        for name, kernel in found.items():
+            assert kernel.spills == 0 and kernel.registers <= of[name].registers, name
+
+
+BUDGETS = {
+    ("causal", "bf16", 64): {"causal_lse_o_row": 168, "causal_backward_d_v_d_k_d_q_row": 168,
+                             "causal_backward_d_v_d_k_d_q_column": 255},
+    ("causal", "bf16", 128): {"causal_lse_o_row": 168, "causal_backward_d_v_d_k_d_q_row": 168,
+                              "causal_backward_d_v_d_k_d_q_column": 255},
+    ("softcap_window", "f16", 64): {"softcap_window_lse_o_row": 168,
+                                    "softcap_window_backward_d_v_part_d_k_part_d_q_row": 255,
+                                    "softcap_window_backward_d_v_part_d_k_part_d_q_column": 255},
+    ("causal", "f32", 64): {"causal_lse_o_row": 168, "causal_backward_d_v_d_k_d_q_row": 255,
+                            "causal_backward_d_v_d_k_d_q_column": 255},
+}  # fmt: skip
+"""Registers that a thread of each kernel may have, in heads of that width."""
+
+
+@pytest.mark.parametrize("name, dtype, width", BUDGETS)
+def test_tensor_cores_without_local_memory(name: str, dtype: str, width: int, tmp_path: Path) -> None:
+    program = irc.compile(FOLDER / f"{name}.attn", dtype=dtype, sizes={"D": width})
+    kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
+    budgets = BUDGETS[name, dtype, width]
+    assert {name: launch.registers for name, launch in launches(kernels).items()} == budgets
+    source = cuda.render(kernels, name, "")
+    for architecture in ARCHITECTURES:
+        for kernel, found in compiled(source, architecture, tmp_path).items():
+            assert found.products > 0 and found.stack == 0 and found.spills == 0, kernel
+            assert found.registers <= budgets[kernel], kernel

@@ -1,0 +1,97 @@
+"""Which tile kernels go to tensor cores, how they keep their operands, and how wide their tiles are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from irc.codegen.expr import Load, Op, indices, walk
+from irc.codegen.kernel import Dot, InnerSum, OnlineSoftmax, Panel, RowProduct, Storage, TileKernel, Value
+from irc.codegen.stream import by_bits
+from irc.codegen.tiles import width
+
+WARPS = 4
+ROWS = 16 * WARPS
+STAGES = 2  # of a column panel: one is worked on, the other filled
+SHARED = 96 << 10  # bytes that a block may take
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How operands are kept, as fragments.cuh has it: the type of a number, its bytes, and how many of them follow each
+    row; `storage`: of tensors that lie in memory as they are kept; `columns` of a tile, the more the better."""
+
+    name: str
+    type: str
+    bytes: int
+    pad: int
+    storage: Storage
+    columns: tuple[int, ...]
+
+
+BF16 = Form("Bf16", "uint16_t", 2, 8, "bf16", (64, 32, 16))
+F16 = Form("F16", "uint16_t", 2, 8, "f16", (64, 32, 16))
+FLOAT = Form("Float", "float", 4, 4, "f32", (32, 16))
+
+
+REGISTERS = ((128, 56), (168, 96), (255, 176))
+"""Of a thread, and how many of them may hold fragments and what is evaluated of pairs: the others are for operands and
+addresses. These numbers and the next are such that ptxas spills nothing (tests/cuda/test_cubins.py)."""
+GATHERS, FUNCTIONS, SPLITS = 40, 16, 24
+LONG = ("tanh", "erf", "log", "pow", "random")
+
+
+def form(kernel: TileKernel) -> Form | None:
+    """How the kernel's operands are kept; None where it is left to plain CUDA: sums in double, nothing to multiply, and
+    values that another kernel compares by their bits, which the order of sums changes. Numbers that a kernel of f16
+    computes on the way into a panel may be of any size, which f16 is not: they stay floats."""
+    multiplies = any(isinstance(step, Dot | RowProduct) for step in kernel.body)
+    if kernel.arithmetic != "f32" or not multiplies or by_bits(kernel):
+        return None
+    if kernel.pairs:
+        return BF16
+    storage = {t.name: t.storage for t in kernel.tensors}
+    plain = all(isinstance(p.value, Load) and storage[p.value.tensor] == "f16" for p in read_panels(kernel))
+    return F16 if plain else FLOAT
+
+
+def tile_columns(kernel: TileKernel, form: Form) -> tuple[int, int] | None:
+    """The most columns of a tile whose fragments fit into registers and its panels into shared memory, and how many
+    registers a thread has; None where sums alone are too many, or panels too wide."""
+    panels = {p.name: p for p in kernel.panels}
+    products = [s for s in kernel.body if isinstance(s, RowProduct)]
+    sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
+    tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
+    others = _scalars(kernel)
+    if form is FLOAT:  # both parts of a tile, and of an operand
+        tiles, others = tiles + 1, others + SPLITS
+    for columns in form.columns:
+        tokens = {"row": ROWS, "column": STAGES * columns}
+        shared = form.bytes * sum(tokens[p.side] * (padded(width(p)) + form.pad) for p in read_panels(kernel))
+        for registers, fits in REGISTERS:
+            if shared <= SHARED and sums + tiles * columns // 2 + others <= fits:
+                return columns, registers
+    return None
+
+
+def _scalars(kernel: TileKernel) -> int:
+    """Registers for what is evaluated of many pairs at once."""
+    values = [s.value for s in kernel.body if isinstance(s, Value | InnerSum)]
+    values += [s.score for s in kernel.body if isinstance(s, OnlineSoftmax)]
+    values += [kernel.support] if kernel.support is not None else []
+    parts = [e for value in values for e in walk(value)]
+    sides = [{axis.name for axis in axes} for axes in (kernel.rows, kernel.columns)]
+    if any(isinstance(e, Load) and all(indices(e) & side for side in sides) for e in parts):
+        return GATHERS
+    return FUNCTIONS if any(isinstance(e, Op) and e.name in LONG for e in parts) else 0
+
+
+def read_panels(kernel: TileKernel) -> list[Panel]:
+    """Those that are read."""
+    read = {name for s in kernel.body if isinstance(s, Dot) for name in (s.row, s.column)}
+    read |= {s.panel for s in kernel.body if isinstance(s, RowProduct)}
+    return [p for p in kernel.panels if p.name in read]
+
+
+def padded(width: int) -> int:
+    """Features of a step of mma, or of two neighbours in a result."""
+    return -(-width // 16) * 16

@@ -1,0 +1,232 @@
+"""Tile kernels on tensor cores: what fragments.cu.j2 needs of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from irc.codegen.cuda_forms import F16, FLOAT, ROWS, STAGES, WARPS, Form, form, padded, read_panels, tile_columns
+from irc.codegen.cuda_hoist import Hoists
+from irc.codegen.cuda_launch import Launch, rendered
+from irc.codegen.cuda_tiles import (
+    ResultText,
+    Shared,
+    StepText,
+    printed,
+    results_of,
+    softmax_targets,
+    steps_of,
+    walk_context,
+)
+from irc.codegen.expr import Expr, Load, Local, op, walk
+from irc.codegen.kernel import (
+    Dot,
+    InnerSum,
+    OnlineSoftmax,
+    Panel,
+    RowProduct,
+    RowReduce,
+    Side,
+    TileKernel,
+    TileOp,
+    Value,
+)
+from irc.codegen.positions import size, tiles_of, unflatten
+from irc.codegen.powers import LOG2_E, Powers, in_powers_of_two
+from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.tiles import RowText, row_text, width
+
+
+@dataclass(frozen=True, slots=True)
+class PanelText:
+    """A panel in shared memory: of each token `width` numbers and zeros up to `padded`, `step` from one to the next;
+    `row` where it may lie in memory as it does here."""
+
+    name: str
+    width: int
+    padded: int
+    step: int
+    features: tuple[tuple[str, str], ...]
+    value: str
+    row: RowText | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is made of one element after another: from the `given` values the steps in turn, and sums over the row.
+    `kept` are read after it; of the `selected`, which are dots, pairs that do not exist become 0."""
+
+    given: tuple[str, ...]
+    steps: tuple[StepText, ...]
+    reduces: tuple[ResultText, ...]
+    kept: tuple[str, ...]
+    selected: tuple[str, ...]
+
+
+def launch(kernel: TileKernel, name: str) -> Launch | None:
+    """A kernel of row results alone as a launch; None where plain CUDA is the form for it."""
+    kernel = _live(kernel)
+    kept_as = form(kernel)
+    chosen = kept_as and tile_columns(kernel, kept_as)
+    if not kept_as or not chosen:
+        return None
+    columns, registers = chosen
+    softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
+    # What rounding a logsumexp loses (irc/remainder.py) is told of natural ones.
+    powers = Powers(kernel.body, softmax.score if softmax else None) if kept_as is FLOAT else in_powers_of_two(kernel)
+    hoists = Hoists(kernel)
+    kernel = _hoisted(replace(kernel, body=powers.body), hoists)
+    logit = hoists(powers.logit) if powers.logit is not None else None
+    steps, results = steps_of(kernel), results_of(kernel)
+    products = [r for r in results if not r.reduce]
+    softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
+    shared = Shared()
+    panels: dict[Side, list[PanelText]] = {"row": [], "column": []}
+    for panel in read_panels(kernel):
+        text = _panel(panel, kernel, kept_as)
+        panels[panel.side].append(text)
+        tokens = ROWS if panel.side == "row" else STAGES * columns
+        shared.add(kept_as.type, text.name, tokens * text.step, kept_as.bytes)
+    summed = {r.panel for r in products}
+    guarded = (
+        panels["column"] if kept_as is FLOAT else [p for p in panels["column"] if p.name in summed and kernel.support]
+    )
+    if guarded:
+        shared.add("int32_t", "odd_of_warp", WARPS, 4)
+    for value in hoists.row.values():
+        shared.add(value.type, f"all_{value.name}", ROWS, 4)
+    for value in hoists.column.values():
+        shared.add(value.type, f"all_{value.name}", STAGES * columns, 4)
+    early, late = _stages(kernel, logit)
+    made = {s.name: s.type for s in steps if s.kind != "dot"}
+    source = rendered(
+        "fragments",
+        name,
+        kernel,
+        **walk_context(kernel),
+        form=kept_as.name,
+        shared=shared.arrays,
+        ROWS=ROWS,
+        COLUMNS=columns,
+        WARPS=WARPS,
+        registers=registers,
+        row_panels=panels["row"],
+        column_panels=panels["column"],
+        guarded=guarded,
+        dots=[replace(s, width=padded(s.width)) for s in steps if s.kind == "dot"],
+        arrays=[(made[n], n) for n in (*early.kept, *((identifier(softmax.weight),) if softmax else ()), *late.kept)],
+        early=early,
+        late=late if late.steps or late.reduces else None,
+        products=products,
+        padded={r.name: padded(r.width) for r in products},
+        wide=[r.name for r in products if kept_as is F16 and not (softmax and r.tile == identifier(softmax.weight))],
+        reduces=[r for r in results if r.reduce],
+        softmax=softmax and _softmax(softmax, logit, powers=kept_as is not FLOAT),
+        row_values=hoists.row.values(),
+        column_values=hoists.column.values(),
+        batch_values=hoists.batch.values(),
+    )
+    tasks = op("mul", size(kernel.batch), tiles_of(kernel.rows, ROWS))
+    return Launch(name, tasks, 1, 32 * WARPS, shared.bytes, source, registers)
+
+
+def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
+    """The kernel with what it evaluates for every pair reading them."""
+
+    def step(step: TileOp) -> TileOp:
+        match step:
+            case Value() | InnerSum():
+                return replace(step, value=hoists(step.value))
+            case _:
+                return step
+
+    support = hoists(kernel.support) if kernel.support is not None else None
+    return replace(kernel, body=tuple(step(s) for s in kernel.body), support=support)
+
+
+def _live(kernel: TileKernel) -> TileKernel:
+    """The kernel without dots that nothing reads any more."""
+    body = list(kernel.body)
+    while dead := [
+        s for s in body if isinstance(s, Dot | Value | InnerSum) and not any(s.name in _reads(t) for t in body)
+    ]:
+        body = [s for s in body if s not in dead]
+    return replace(kernel, body=tuple(body))
+
+
+def _reads(step: TileOp) -> set[str]:
+    """Tile values that a step reads."""
+    match step:
+        case Value(value=expr) | InnerSum(value=expr) | OnlineSoftmax(score=expr):
+            return _locals(expr)
+        case RowProduct(tile=tile) | RowReduce(tile=tile):
+            return {tile}
+        case _:
+            return set()
+
+
+def _locals(expr: Expr | None) -> set[str]:
+    return {e.name for e in walk(expr) if isinstance(e, Local)} if expr is not None else set()
+
+
+def _panel(panel: Panel, kernel: TileKernel, form: Form) -> PanelText:
+    storage = {t.name: t.storage for t in kernel.tensors}
+    side = kernel.rows if panel.side == "row" else kernel.columns
+    as_kept = isinstance(panel.value, Load) and storage[panel.value.tensor] == form.storage
+    numbers = width(panel)
+    return PanelText(
+        f"panel_{identifier(panel.name)}",
+        numbers,
+        padded(numbers),
+        padded(numbers) + form.pad,
+        unflatten(panel.features, "feature_at"),
+        print_scalar(panel.value),
+        row_text(panel.value, panel.features, side) if isinstance(panel.value, Load) and as_kept else None,
+    )
+
+
+def _stages(kernel: TileKernel, logit: Expr | None) -> tuple[Stage, Stage]:
+    """What is made before the softmax, all of it where there is none, and after."""
+    body, texts = kernel.body, {s.name: s for s in steps_of(kernel)}
+    cut = next((n for n, s in enumerate(body) if isinstance(s, OnlineSoftmax)), len(body))
+    values = [[s for s in part if isinstance(s, Value | InnerSum)] for part in (body[:cut], body[cut + 1 :])]
+    dots = {s.name for s in body if isinstance(s, Dot)}
+    weight = {s.weight for s in body if isinstance(s, OnlineSoftmax)}
+    tiles = dots | weight | {s.name for part in values for s in part}
+    products = {s.tile for s in body if isinstance(s, RowProduct)}
+    reduces = [(s.tile, r) for s, r in zip(_results(body), results_of(kernel), strict=True) if r.reduce]
+    later = {s.name for s in values[1]} | weight
+
+    def stage(
+        own: list[Value | InnerSum], sums: list[tuple[str, ResultText]], extra: set[str], after: set[str]
+    ) -> Stage:
+        names = {s.name for s in own}
+        given = tiles & set().union(extra, {tile for tile, _ in sums}, *(_reads(s) for s in own)) - names
+        return Stage(
+            _sorted(given), tuple(texts[identifier(s.name)] for s in own), tuple(r for _, r in sums),
+            _sorted(names & after), (),
+        )  # fmt: skip
+
+    late = stage(values[1], [(t, r) for t, r in reduces if t in later], set(), products)
+    after = products | {name for s in values[1] for name in _reads(s)}
+    early = stage(values[0], [(t, r) for t, r in reduces if t not in later], _locals(logit), after)
+    return replace(early, selected=_sorted(dots & products)), late
+
+
+def _sorted(names: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(identifier(name) for name in names))
+
+
+def _results(body: tuple[TileOp, ...]) -> list[RowProduct | RowReduce]:
+    return [s for s in body if isinstance(s, RowProduct | RowReduce)]
+
+
+def _softmax(step: OnlineSoftmax, logit: Expr | None, powers: bool) -> dict[str, str]:
+    """`logit` and `init` are in powers of two, or natural."""
+    init = step.init if step.init is None or not powers else op("mul", step.init, LOG2_E)
+    return softmax_targets(step) | {
+        "weight": identifier(step.weight),
+        "logit": printed(logit),
+        "init": printed(init),
+        "exp": "irc::exp2<Form>" if powers else "irc::exp",
+        "to_natural": " * T(0.6931471805599453)" if powers else "",
+    }

@@ -1,0 +1,71 @@
+"""What depends on one side alone, out of what is evaluated for every pair: made once a token, kept in shared memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Op, indices, rebuild, walk
+from irc.codegen.kernel import TileKernel
+from irc.codegen.printer import in_double, print_scalar
+
+TYPE = {Kind.FLOAT: "T", Kind.INT: "int32_t", Kind.BOOL: "bool"}
+CHEAP = {"add", "sub", "neg", "mul", "flat", "eq", "ne", "lt", "le", "and", "or", "not", "min", "max", "float"}
+"""Operations that take no longer than reading their result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A value: of a side an array of them, one a token; of neither side a variable."""
+
+    name: str
+    type: str
+    text: str
+
+
+@dataclass
+class Hoists:
+    """Collects them from a kernel's expressions, by side; `batch`: of neither."""
+
+    kernel: TileKernel
+    row: dict[Expr, Kept] = field(default_factory=dict)
+    column: dict[Expr, Kept] = field(default_factory=dict)
+    batch: dict[Expr, Kept] = field(default_factory=dict)
+
+    def __call__(self, expr: Expr) -> Expr:
+        """The expression, reading them by name."""
+        return rebuild(expr, self._place)
+
+    def _place(self, part: Expr) -> Expr | None:
+        """What stands for a subexpression as a whole; None to go on below it."""
+        side = self._side(part)
+        if side and self._is_costly(part):
+            found: dict[Expr, Kept] = getattr(self, side)
+            kept = Kept(f"{side}_value_{len(found)}", TYPE[part.kind], print_scalar(part))
+            return Local(found.setdefault(part, kept).name, part.kind)
+        # an angle of both sides is computed in double as a whole; of the table of a segment only the place counts
+        whole = isinstance(part, Op) and (in_double(part) or part.name == "segment")
+        return part if whole else None
+
+    def _side(self, part: Expr) -> str:
+        """Which side it depends on; empty for both, and for more."""
+        if any(isinstance(e, Local) for e in walk(part)):
+            return ""
+        names = indices(part)
+        rows, columns = _names(self.kernel.rows), _names(self.kernel.columns)
+        if names - rows - columns - _names(self.kernel.batch) or (names & rows and names & columns):
+            return ""
+        return "row" if names & rows else "column" if names & columns else "batch"
+
+    def _is_costly(self, part: Expr) -> bool:
+        """Whether it reads memory, or divides, as finding one of several indices in a position does."""
+        several = {a.name for axes in (self.kernel.rows, self.kernel.columns) if len(axes) > 1 for a in axes}
+        return any(
+            isinstance(e, Load)
+            or (isinstance(e, Index) and e.name in several)
+            or (isinstance(e, Op) and e.name not in CHEAP)
+            for e in walk(part)
+        )
+
+
+def _names(axes: tuple[Axis, ...]) -> set[str]:
+    return {axis.name for axis in axes}

@@ -1,0 +1,74 @@
+"""Tile kernels in CUDA: one launch a side, each a block for a tile of rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from irc.codegen import cuda_fragments, cuda_tiles
+from irc.codegen.cuda_launch import Launch
+from irc.codegen.expr import Expr, Load, loads, rebuild
+from irc.codegen.kernel import (
+    ColumnProduct,
+    ColumnReduce,
+    Kernel,
+    LoopKernel,
+    OnlineSoftmax,
+    RowProduct,
+    RowReduce,
+    Side,
+    TileKernel,
+)
+from irc.codegen.mirror import mirror
+
+
+def tile_launches(kernel: TileKernel) -> tuple[Launch, ...]:
+    """Those of one kernel, to be run one after another."""
+    if kernel.order == "elements":
+        return (cuda_tiles.launch(kernel, kernel.name),)
+    return tuple(_launch(own, f"{kernel.name}_{side}") for side, own in _by_side(_from_copies(kernel)))
+
+
+def _launch(kernel: TileKernel, name: str) -> Launch:
+    return cuda_fragments.launch(kernel, name) or cuda_tiles.launch(kernel, name)
+
+
+def copied(kernel: Kernel) -> tuple[str, ...]:
+    """Results of a kernel that it also reads, in panels, and that one launch writes before another reads them: launches
+    are given a copy of each from before, after the tensors."""
+    if isinstance(kernel, LoopKernel) or kernel.order == "elements" or len(_by_side(kernel)) == 1:
+        return ()
+    read = {load.tensor for panel in kernel.panels for load in loads(panel.value)}
+    return tuple(t.name for t in kernel.tensors if t.written and t.name in read)
+
+
+def _from_copies(kernel: TileKernel) -> TileKernel:
+    """The kernel with panels read from such copies."""
+    names = copied(kernel)
+
+    def fn(part: Expr) -> Expr | None:
+        return (
+            replace(part, tensor=f"before.{part.tensor}") if isinstance(part, Load) and part.tensor in names else None
+        )
+
+    copies = tuple(replace(t, name=f"before.{t.name}", written=False) for t in kernel.tensors if t.name in names)
+    panels = tuple(replace(p, value=rebuild(p.value, fn)) for p in kernel.panels)
+    return replace(kernel, tensors=kernel.tensors + copies, panels=panels)
+
+
+def _by_side(kernel: TileKernel) -> tuple[tuple[Side, TileKernel], ...]:
+    """One kernel for the results of each side, which walks the other and so needs no sum of another block: tile values
+    are made once more instead. Each has row results alone."""
+    rows, columns = (RowProduct | RowReduce | OnlineSoftmax), (ColumnProduct | ColumnReduce)
+    found: list[tuple[Side, TileKernel]] = []
+    if any(isinstance(step, rows) for step in kernel.body):
+        own = replace(kernel, body=tuple(s for s in kernel.body if not isinstance(s, columns)))
+        found.append(("row", own if kernel.order == "rows" else _unbounded(own)))
+    if any(isinstance(step, columns) for step in kernel.body):
+        own = replace(kernel, body=tuple(s for s in kernel.body if not isinstance(s, rows)))
+        found.append(("column", mirror(own if kernel.order == "columns" else _unbounded(own))))
+    return tuple(found)
+
+
+def _unbounded(kernel: TileKernel) -> TileKernel:
+    """The kernel where its other side is walked, of which its spans say nothing; verdicts still skip tiles."""
+    return replace(kernel, spans=None, searches=())

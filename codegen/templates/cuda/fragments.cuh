@@ -1,0 +1,200 @@
+// Products on tensor cores. A warp holds tiles of 16 rows as fragments of m16n8 (see ptx.cuh): element e of block n, in
+// lane 4 g + t, is row g + 8 (e / 2), column 8 n + 2 t + e % 2. Operands lie in shared memory token by token, in rows that
+// are PAD longer than their WIDTH, a multiple of 16: eight rows of 16 bytes so meet no bank twice.
+namespace irc {
+
+// Forms: how operands are kept and multiplied. UNIT numbers are 16 bytes.
+struct Bf16 {
+  typedef uint16_t number;
+  static constexpr int UNIT = 8, PAD = 8;
+};
+struct F16 {
+  typedef uint16_t number;
+  static constexpr int UNIT = 8, PAD = 8;
+};
+
+struct alignas(16) Chunk {
+  uint32_t words[4];
+};
+
+DEVICE uint32_t pack(Bf16, float low, float high) { return ptx::pack_bf16(low, high); }
+DEVICE uint32_t pack(F16, float low, float high) { return ptx::pack_f16(low, high); }
+DEVICE float unpack(Bf16, uint16_t bits) { return ptx::unpack_bf16(bits); }
+DEVICE float unpack(F16, uint16_t bits) { return ptx::unpack_f16(bits); }
+DEVICE void mma(Bf16, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  ptx::mma_m16n8k16_bf16(d, a, b0, b1);
+}
+DEVICE void mma(F16, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  ptx::mma_m16n8k16_f16(d, a, b0, b1);
+}
+template <class Half> DEVICE uint16_t rounded(Half, float x) { return uint16_t(pack(Half{}, x, 0.0f)); }
+
+template <class Form> DEVICE float exp2(float x) { return ptx::exp2_approx(x); }
+
+// Whether a number of the chunk is infinite or NaN.
+DEVICE bool is_odd(Bf16, const Chunk &chunk) {
+  bool odd = false;
+#pragma unroll
+  for (int w = 0; w < 4; ++w) odd |= (chunk.words[w] & 0x7f80u) == 0x7f80u || (chunk.words[w] & 0x7f800000u) == 0x7f800000u;
+  return odd;
+}
+DEVICE bool is_odd(F16, const Chunk &chunk) {
+  bool odd = false;
+#pragma unroll
+  for (int w = 0; w < 4; ++w) odd |= (chunk.words[w] & 0x7c00u) == 0x7c00u || (chunk.words[w] & 0x7c000000u) == 0x7c000000u;
+  return odd;
+}
+
+// Whether the chunks that this thread has copied to a panel hold such a number: every THREADS-th.
+template <class Form, int WIDTH, int TOKENS, int THREADS> DEVICE bool copied_odd(const typename Form::number *panel) {
+  constexpr int CHUNKS = WIDTH / Form::UNIT;
+  bool odd = false;
+  for (int at = threadIdx.x; at < TOKENS * CHUNKS; at += THREADS)
+    odd |= is_odd(Form{}, ptx::load<Chunk>(panel + at / CHUNKS * (WIDTH + Form::PAD) + at % CHUNKS * Form::UNIT));
+  return odd;
+}
+
+// Which of the tokens of a panel hold such a number, a bit each.
+template <class Form, int WIDTH, int TOKENS> DEVICE uint64_t odd_tokens(const typename Form::number *panel) {
+  static_assert(TOKENS <= 64, "a bit for each token");
+  uint64_t odd = 0;
+  for (int first = 0; first < TOKENS; first += 32) {
+    const int token = first + threadIdx.x % 32;
+    bool found = false;
+    for (int f = 0; f < WIDTH && token < TOKENS; f += Form::UNIT)
+      found |= is_odd(Form{}, ptx::load<Chunk>(panel + token * (WIDTH + Form::PAD) + f));
+    odd |= uint64_t(__ballot_sync(~0u, found)) << first;
+  }
+  return odd;
+}
+
+// tile[row, column] = sum over features of rows[row, feature] columns[column, feature]: 16 rows, COLUMNS columns.
+template <int WIDTH, int COLUMNS, class Half>
+DEVICE void dot(Half, float (&tile)[COLUMNS / 8][4], const uint16_t *rows, const uint16_t *columns) {
+  constexpr int STEP = WIDTH + Half::PAD;
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int n = 0; n < COLUMNS / 8; ++n)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) tile[n][e] = 0.0f;
+#pragma unroll
+  for (int f = 0; f < WIDTH; f += 16) {
+    uint32_t a[4];
+    ptx::ldmatrix_x4(a, rows + lane % 16 * STEP + f + lane / 16 * 8);
+#pragma unroll
+    for (int n = 0; n < COLUMNS / 8; n += 2) {
+      uint32_t b[4];
+      ptx::ldmatrix_x4(b, columns + (8 * n + lane / 16 * 8 + lane % 8) * STEP + f + lane / 8 % 2 * 8);
+      mma(Half{}, tile[n], a, b[0], b[1]);
+      mma(Half{}, tile[n + 1], a, b[2], b[3]);
+    }
+  }
+}
+
+// Two numbers of tokens that follow each other, 0 where the token is among those named.
+DEVICE uint32_t without(uint64_t tokens, int token, uint32_t pair) {
+  return pair & ~((tokens >> token & 1 ? 0xffffu : 0u) | (tokens >> token & 2 ? 0xffff0000u : 0u));
+}
+
+// sums[row, feature] += sum over columns of tile[row, column] panel[column, feature], the tile rounded to the operand's
+// type; columns named in `odd` count as 0.
+template <int WIDTH, int COLUMNS, class Half>
+DEVICE void product(Half, float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8][4], const uint16_t *panel,
+                    uint64_t odd) {
+  constexpr int STEP = WIDTH + Half::PAD;
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int c = 0; c < COLUMNS; c += 16) {
+    const float(&left)[4] = tile[c / 8], (&right)[4] = tile[c / 8 + 1];
+    uint32_t a[4] = {pack(Half{}, left[0], left[1]), pack(Half{}, left[2], left[3]), pack(Half{}, right[0], right[1]),
+                     pack(Half{}, right[2], right[3])};
+    if (odd)
+#pragma unroll
+      for (int m = 0; m < 4; ++m) a[m] = without(odd, c + m / 2 * 8 + lane % 4 * 2, a[m]);
+#pragma unroll
+    for (int n = 0; n < WIDTH / 8; n += 2) {
+      uint32_t b[4];
+      ptx::ldmatrix_x4_trans(b, panel + (c + lane % 16) * STEP + 8 * n + lane / 16 * 8);
+      if (odd)
+#pragma unroll
+        for (int m = 0; m < 4; ++m) b[m] = without(odd, c + m % 2 * 8 + lane % 4 * 2, b[m]);
+      mma(Half{}, sums[n], a, b[0], b[1]);
+      mma(Half{}, sums[n + 1], a, b[2], b[3]);
+    }
+  }
+}
+
+// The same of an f16 panel, with a tile of any size: its values have the digits of an f16 and the range of a float.
+// Column 2 t of each eight goes where mma wants t, and column 2 t + 1 where it wants t + 4, on both sides.
+template <int WIDTH, int COLUMNS>
+DEVICE void wide_product(F16, float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8][4], const uint16_t *panel,
+                         uint64_t odd) {
+  constexpr int STEP = WIDTH + F16::PAD;
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int c = 0; c < COLUMNS; c += 16) {
+    uint32_t a[2][4];
+#pragma unroll
+    for (int m = 0; m < 8; ++m) {
+      const bool counts = !(odd >> (c + m / 4 * 8 + lane % 4 * 2 + m % 4 / 2) & 1);
+      a[m / 4][m % 4] = ptx::to_tf32(counts ? tile[c / 8 + m / 4][m % 2 * 2 + m % 4 / 2] : 0.0f);
+    }
+#pragma unroll
+    for (int n = 0; n < WIDTH / 8; n += 2) {
+      uint32_t b[4];
+      ptx::ldmatrix_x4_trans(b, panel + (c + lane % 16) * STEP + 8 * n + lane / 16 * 8);
+#pragma unroll
+      for (int m = 0; m < 4; ++m) {
+        if (odd) b[m] = without(odd, c + m % 2 * 8 + lane % 4 * 2, b[m]);
+        ptx::mma_m16n8k8_tf32(sums[n + m / 2], a[m % 2], __float_as_uint(ptx::unpack_f16(uint16_t(b[m]))),
+                              __float_as_uint(ptx::unpack_f16(uint16_t(b[m] >> 16))));
+      }
+    }
+  }
+}
+
+// The products that mma was not to make, one by one: of the columns in `odd`, and of values of the tile, in the columns
+// `also`, that are not finite. wanted(half, column) says whether the pair with row g + 8 half exists.
+// Blocks of the tile take turns in the first place, and come to rest where they were: registers have no index.
+template <class Form, int WIDTH, int COLUMNS, class Wanted>
+DEVICE void odd_product(float (&sums)[WIDTH / 8][4], float (&tile)[COLUMNS / 8][4], const typename Form::number *panel,
+                        uint64_t odd, uint64_t also, Wanted wanted) {
+  constexpr int STEP = WIDTH + Form::PAD;
+  const int lane = threadIdx.x % 32;
+#pragma unroll 1
+  for (int column = 0; column < COLUMNS; ++column) {
+    if ((odd | also) >> column & 1) {
+      const typename Form::number *const token = panel + column * STEP + lane % 4 * 2;
+      const int from = lane / 4 * 4 + column % 8 / 2;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float value = __shfl_sync(~0u, column % 2 ? tile[0][2 * half + 1] : tile[0][2 * half], from);
+        if (wanted(half, column) && (odd >> column & 1 || !(value * 0.0f == 0.0f)))
+#pragma unroll
+          for (int n = 0; n < WIDTH / 8; ++n)
+#pragma unroll
+            for (int e = 0; e < 2; ++e) sums[n][2 * half + e] += value * unpack(Form{}, token[8 * n + e]);
+      }
+    }
+    if (column % 8 != 7) continue;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const float first = tile[0][e];
+#pragma unroll
+      for (int n = 0; n < COLUMNS / 8 - 1; ++n) tile[n][e] = tile[n + 1][e];
+      tile[COLUMNS / 8 - 1][e] = first;
+    }
+  }
+}
+
+// Of the four lanes that share a row, the sum, or the largest.
+DEVICE float row_sum_of(float x) {
+  x += __shfl_xor_sync(~0u, x, 1);
+  return x + __shfl_xor_sync(~0u, x, 2);
+}
+DEVICE float row_max_of(float x) {
+  x = irc::max(x, __shfl_xor_sync(~0u, x, 1));
+  return irc::max(x, __shfl_xor_sync(~0u, x, 2));
+}
+
+}  // namespace irc

@@ -1,0 +1,156 @@
+"""Kernels on tensor cores, in the emulator: against the interpreter, watched, and with what must not be multiplied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import irc
+from irc.codegen import cuda
+from irc.codegen.kernel import TileKernel
+from irc.runtime.emulated import Library
+from tests.cases import text
+from tests.test_examples import FOLDER, arguments
+from tests.test_kernels import CAUSAL, DTYPE, Arrays, arrays, both, widened
+from tests.test_variants import NAMES, compiled, relative, rounded
+from tests.test_variants import arguments as arguments_of_variant
+
+LENGTHS = {"B": 1, "H": 2, "G": 1, "Sq": 70, "Sk": 130, "D": 16, "V": 40}  # two tiles of rows, three of columns
+FORMS = {"bf16": "Bf16", "f16": "F16", "f32": "Float"}
+
+
+def forms(program: irc.Program) -> dict[str, str]:
+    """By launch, how its operands are kept; empty for plain CUDA."""
+    found = {}
+    for kernel in program.kernels:
+        if isinstance(kernel, TileKernel):
+            for launch in cuda.launches(kernel):
+                used = [form for form in FORMS.values() if f"using Form = irc::{form};" in launch.text]
+                found[launch.name] = used[0] if used else ""
+    return found
+
+
+@pytest.mark.parametrize("dtype", FORMS)
+@pytest.mark.parametrize("name", ["causal", "table", "sink", "empty rows"])
+def test_several_ragged_tiles(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    program = irc.compile(text(name), target="reference")
+    both(text(name), arrays(program, LENGTHS, rng, dtype), dtype, rng, target="emulator")
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+@pytest.mark.parametrize("name", ["documents", "softcap_window", "relative_bias", "grouped_heads", "neighbourhood"])
+def test_examples_of_sixteen_bits(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(11)
+    given = {n: cast(a, dtype) for n, a in arguments(FOLDER / f"{name}.attn", rng).items()}
+    sizes = {"Y": 5, "X": 6} if name == "neighbourhood" else None
+    both(str(FOLDER / f"{name}.attn"), given, dtype, rng, sizes, target="emulator")
+
+
+def cast(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    return array.astype(DTYPE[dtype]) if array.dtype == np.float32 and array.ndim else array
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f32"])
+@pytest.mark.parametrize("name", ["dropout", "sigmoid", "retention", "talking_heads", "topk_tiles", "gelu"])
+def test_variants(name: str, dtype: str) -> None:
+    assert name in NAMES
+    values, sizes = arguments_of_variant(name)
+    given = {n: np.asarray(a) for n, a in rounded(values, name, dtype).items()}
+    run = compiled(name, sizes, dtype=dtype, target="emulator").forward(**given)
+    expected = compiled(name, sizes, target="reference").forward(**widened(given))
+    tolerance = {"bf16": 1e-2, "f32": 5e-6}[dtype]
+    rng = np.random.default_rng(8)
+    cotangents = {}
+    for which, output in expected.outputs.items():
+        assert relative(run.outputs[which], output) < tolerance, which
+        cotangents[which] = rng.standard_normal(output.shape).astype(run.outputs[which].dtype)
+    gradients = run.backward(**cotangents)
+    wanted = expected.backward(**{n: c.astype(np.float64) for n, c in cotangents.items()})
+    largest = max(float(np.linalg.norm(g)) for g in wanted.values())
+    for which, gradient in gradients.items():
+        assert relative(gradient, wanted[which], 0.1 + 0.1 * largest) < 3 * tolerance, which
+
+
+@pytest.mark.parametrize("dtype, name", [("bf16", "causal"), ("f16", "relative_bias"), ("f32", "documents")])
+def test_no_schedule_changes_a_bit_and_no_check_finds_anything(dtype: str, name: str) -> None:
+    path = FOLDER / f"{name}.attn"
+    given = arguments(path, np.random.default_rng(5), {"B": 1, "H": 1, "S": 80, "D": 16, "R": 5})
+    given = {n: cast(a, dtype) for n, a in given.items()}
+    program = irc.compile(path, dtype=dtype, target="emulator")
+    program(**given)
+    sizes = {n: 16 for n in program.features}
+    found = []
+    for seed in (0, 1, 2):
+        program.measured_through(sizes, Library(program.source, check=True, seed=seed))
+        run = program.forward(**given)
+        cotangents = {n: np.ones_like(o) for n, o in run.outputs.items()}
+        found.append([a.tobytes() for a in (*run.outputs.values(), *run.backward(**cotangents).values())])
+    assert found[0] == found[1] == found[2]
+
+
+def spoilt(given: Arrays, name: str, at: Any, value: float) -> Arrays:
+    copy = given[name].copy()
+    copy[at] = value
+    return {**given, name: copy}
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", FORMS)
+def test_what_no_pair_reads_changes_no_bit(dtype: str, poison: float) -> None:
+    """Keys and values that are not finite, for queries that see none of them; queries and cotangents, for such keys."""
+    program = irc.compile(CAUSAL, dtype=dtype, target="emulator")
+    rng = np.random.default_rng(0)
+    given = arrays(program, {"B": 1, "H": 1, "S": 100, "D": 16}, rng, dtype)
+    cotangent = rng.standard_normal(given["q"].shape).astype(DTYPE[dtype])
+    run = program.forward(**given)
+    outputs, gradients = run.outputs, run.backward(o=cotangent)
+    late, early = np.s_[:, :, 90:], np.s_[:, :, :10]
+    for name in ("k", "v"):
+        moved = program.forward(**spoilt(given, name, late, poison)).outputs
+        assert np.array_equal(moved["o"][:, :, :90], outputs["o"][:, :, :90]), name
+        assert not np.isfinite(moved["o"][late].astype(float)).any(), name
+    i, j = np.indices(given["bias"].shape[1:])
+    moved = program.forward(**spoilt(given, "bias", np.s_[:, j > i], poison)).backward(o=cotangent)
+    for name, gradient in gradients.items():
+        assert np.array_equal(moved[name], gradient), name
+    for other, o in (
+        (spoilt(given, "q", early, poison), cotangent),
+        (given, spoilt({"o": cotangent}, "o", early, poison)["o"]),
+    ):
+        moved = program.forward(**other).backward(o=o)
+        for name in ("k", "v"):
+            assert np.array_equal(moved[name][:, :, 10:], gradients[name][:, :, 10:]), name
+
+
+@pytest.mark.parametrize("dtype", FORMS)
+def test_infinities_arrive_where_the_reference_has_them(dtype: str) -> None:
+    """One element of a key or a value: with other finite ones it makes infinity, not NaN."""
+    program, reference = irc.compile(CAUSAL, dtype=dtype, target="emulator"), irc.compile(CAUSAL, target="reference")
+    given = arrays(program, {"B": 1, "H": 1, "S": 100, "D": 16}, np.random.default_rng(0), dtype)
+    for name in ("k", "v"):
+        other = spoilt(given, name, np.s_[:, :, 90, 3], np.inf)
+        got, wanted = program(**other)[0].astype(float), reference(**widened(other))[0]
+        for kind in (np.isnan, np.isposinf, np.isneginf):
+            assert np.array_equal(kind(got), kind(wanted)), name
+
+
+@pytest.mark.parametrize("dtype", FORMS)
+@pytest.mark.parametrize("width", [8, 64, 1024])
+def test_the_form_of_a_kernel(width: int, dtype: str) -> None:
+    program = irc.compile(text("causal"), dtype=dtype, sizes={"D": width, "V": width})
+    assert set(forms(program).values()) == {FORMS[dtype] if width < 1024 else ""}
+
+
+def test_sums_in_double_stay_plain() -> None:
+    program = irc.compile(text("causal"), dtype="f64", sizes={"D": 64, "V": 64})
+    assert set(forms(program).values()) == {""}
+
+
+def test_a_kernel_that_stores_a_maximum_stays_plain() -> None:
+    """A gradient finds it again by its bits."""
+    program = irc.compile(text("max"), sizes={"D": 64, "V": 64})
+    forward = next(k.name for k in program.kernels if "m" in {t.name for t in k.tensors if t.written})
+    assert forms(program)[f"{forward}_row"] == ""
