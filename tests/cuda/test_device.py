@@ -145,16 +145,16 @@ attention seen {
 
 
 def test_forward_mode_and_second_derivatives() -> None:
-    given = {n: drawn(1, 2, 21, 8) for n in "qkv"}
-    along = {"q": drawn(1, 2, 21, 8)}
-    found = []
+    rng = np.random.default_rng(0)  # numbers that differ: with q for k, what is left of these sums is rounding
+    q, k, v, moves = rng.standard_normal((4, 1, 2, 21, 8)).astype(np.float32)
+    given, along, found = {"q": q, "k": k, "v": v}, {"q": moves}, []
     for target in ("cuda", "cpu"):
         program = irc.compile(FOLDER / "causal.attn", target=target)
         moved = program.jvp(given, along)[1]
         found.append((moved, program.hvp(given, along, {"o": given["v"]})))
     for got, wanted in zip(*found, strict=True):
         for name, value in wanted.items():
-            assert relative(got[name], value) < 2e-5, name
+            assert relative(got[name], value) < 5e-6, name
 
 
 def test_the_same_program_on_several_threads() -> None:
