@@ -20,6 +20,7 @@ from irc.codegen.kernel import (
     Value,
     Verdict,
 )
+from irc.codegen.masks import span_texts
 from irc.codegen.positions import extent, size, tiles_of, unflatten
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.tiles import weighted_values, width
@@ -109,6 +110,7 @@ def walk_context(kernel: TileKernel) -> dict[str, object]:
     """What a walk over tiles of columns reads: the names of both sides, and what the mask says of a tile."""
     verdict = kernel.verdict or Verdict(TRUE, FALSE if kernel.support is not None else TRUE)
     bounded = kernel.spans is not None and not kernel.searches
+    spans, span_parts = span_texts(kernel.spans or () if bounded else ())
     return {
         "row_extent": extent(kernel.rows),
         "column_extent": extent(kernel.columns),
@@ -116,7 +118,8 @@ def walk_context(kernel: TileKernel) -> dict[str, object]:
         "row": unflatten(kernel.rows, "row_at"),
         "column": unflatten(kernel.columns, "column_at"),
         "summaries": [_summary(s, kernel) for s in kernel.summaries],
-        "spans": [(print_scalar(s.first), print_scalar(s.last)) for s in (kernel.spans or () if bounded else ())],
+        "spans": spans,
+        "span_parts": span_parts,
         "bounded": bounded,
         "may": print_scalar(verdict.may),
         "must": print_scalar(verdict.must),

@@ -5,9 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Load, Local, Op, children, flat, indices, integer, rebuild, walk
-from irc.codegen.kernel import Side, Summary, TileKernel, Verdict
-from irc.codegen.positions import extent, unflatten
+from irc.codegen.expr import (
+    FALSE,
+    TRUE,
+    Expr,
+    Kind,
+    Load,
+    Local,
+    Op,
+    children,
+    flat,
+    indices,
+    integer,
+    op,
+    rebuild,
+    walk,
+)
+from irc.codegen.kernel import Side, Span, Summary, TileKernel, Verdict
+from irc.codegen.positions import extent, size, unflatten
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.repeated import Repeated
 
@@ -66,10 +81,13 @@ def mask_context(kernel: TileKernel) -> dict[str, object]:
     verdict = Verdict(_hoist(verdict.may, parts), _hoist(verdict.must, parts))
     summaries = tuple(_summary(s, kernel) for s in kernel.summaries)
     points = {s.name: s.point for s in summaries}
+    everything = Span(integer(0), op("sub", size(kernel.columns), integer(1)))  # where the mask bounds nothing
+    spans, span_parts = span_texts(kernel.spans if kernel.spans is not None else (everything,))
     return {
         "may": print_scalar(verdict.may),
         "must": print_scalar(verdict.must),
-        **_spans(kernel),
+        "spans": spans,
+        "span_parts": span_parts,
         "summaries": summaries,
         "searches": tuple(
             SearchText(s.name, identifier(s.summary), s.up_to, points[s.summary], print_scalar(s.value))
@@ -135,16 +153,11 @@ def _reads_elements(expr: Expr) -> bool:
             return any(_reads_elements(e) for e in children(expr))
 
 
-def _spans(kernel: TileKernel) -> dict[str, object]:
-    """The spans of the walked side and their common parts; one around everything where the mask bounds nothing."""
-    if kernel.spans is None:
-        return {"spans": (SpanText("0", f"{extent(kernel.columns)} - 1"),), "span_parts": ()}
-    shared = _shared("span_part", [end for span in kernel.spans for end in (span.first, span.last)])
-    spans = tuple(
-        SpanText(print_scalar(shared.replaced(span.first)), print_scalar(shared.replaced(span.last)))
-        for span in kernel.spans
-    )
-    return {"spans": spans, "span_parts": _texts(shared.parts.items())}
+def span_texts(spans: Sequence[Span]) -> tuple[tuple[SpanText, ...], tuple[PartText, ...]]:
+    """Spans, and before them what their ends have in common."""
+    shared = _shared("span_part", [end for span in spans for end in (span.first, span.last)])
+    texts = [SpanText(*(print_scalar(shared.replaced(end)) for end in (s.first, s.last))) for s in spans]
+    return tuple(texts), _texts(shared.parts.items())
 
 
 def _summary(summary: Summary, kernel: TileKernel) -> SummaryText:
