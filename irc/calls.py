@@ -132,10 +132,10 @@ class PreparedCall:
             return
         if keep:  # kernels of the backward run may be compiled at the same time
             library.load()
-        self.taking.take_all(tensors)
         plan, keep = compiled.forward.plan, keep and self.keeps
-        prepared = Prepared(plan, library, self.built.kernels, tensors, self.sizes, self.threads, keep=keep)
-        prepared.run(tensors)
+        with self.taking.whole(tensors):
+            prepared = Prepared(plan, library, self.built.kernels, tensors, self.sizes, self.threads, keep=keep)
+            prepared.run(tensors)
         self._forward[keep] = prepared
 
     def owned(self, tensors: Tensors) -> dict[str, Array]:
@@ -164,10 +164,9 @@ class PreparedCall:
         if library is None:
             tensors.arrays |= interpret(graph, tensors.arrays, self.sizes)
             return
-        self.taking.take_all(tensors)
-        backward.taking.take_all(tensors)
-        prepared = Prepared(fused.plan, library, self.built.kernels, tensors, self.sizes, self.threads, names)
-        prepared.run(tensors)
+        with self.taking.whole(tensors), backward.taking.whole(tensors):
+            prepared = Prepared(fused.plan, library, self.built.kernels, tensors, self.sizes, self.threads, names)
+            prepared.run(tensors)
         backward.runs[names] = prepared
 
     def _take_cotangents(self, tensors: Tensors, given: Mapping[str, Any]) -> Backward:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,11 @@ class Taking:
             if found != layout:
                 raise InputError(f"{name}: its element type or its layout is not that of the forward run any more")
 
-    def take_all(self, tensors: Tensors) -> None:
-        """All become arrays, which the first run of a plan looks at."""
+    @contextmanager
+    def whole(self, tensors: Tensors) -> Iterator[None]:
+        """All are arrays meanwhile, which the first run of a plan looks at."""
+        given = {name: tensors.arrays[name] for name in self._direct}
         for name, storage in self._direct.items():
-            tensors.arrays[name] = self.device.take(name, tensors.arrays[name], storage)
+            tensors.arrays[name] = self.device.take(name, given[name], storage)
+        yield
+        tensors.arrays |= given
