@@ -27,12 +27,7 @@ def with_unrounded(forward: Graph, backward: Graph) -> tuple[Graph, Graph]:
 
     def unrounded(expr: Expr) -> Expr:
         return rebuild(
-            expr,
-            lambda e: (
-                Load(_name(e.tensor), tuple(map(unrounded, e.indices)), e.kind)
-                if isinstance(e, Load) and e.tensor in sums
-                else None
-            ),
+            expr, lambda e: replace(e, tensor=_name(e.tensor)) if isinstance(e, Load) and e.tensor in sums else None
         )
 
     made: list[Node] = []
