@@ -10,8 +10,8 @@ import pytest
 import irc
 from irc.codegen import cuda
 from irc.codegen.kernel import TileKernel
-from irc.runtime.emulated import Library
 from tests.cases import text
+from tests.cuda.test_emulated import assert_same_bits_under_every_schedule
 from tests.test_examples import FOLDER, arguments
 from tests.test_kernels import CAUSAL, DTYPE, Arrays, arrays, both, widened
 from tests.test_variants import NAMES, compiled, relative, rounded
@@ -81,14 +81,7 @@ def test_no_schedule_changes_a_bit_and_no_check_finds_anything(dtype: str, name:
     given = {n: cast(a, dtype) for n, a in given.items()}
     program = irc.compile(path, dtype=dtype, target="emulator")
     program(**given)
-    sizes = {n: 16 for n in program.features}
-    found = []
-    for seed in (0, 1, 2):
-        program.measured_through(sizes, Library(program.source, check=True, seed=seed))
-        run = program.forward(**given)
-        cotangents = {n: np.ones_like(o) for n, o in run.outputs.items()}
-        found.append([a.tobytes() for a in (*run.outputs.values(), *run.backward(**cotangents).values())])
-    assert found[0] == found[1] == found[2]
+    assert_same_bits_under_every_schedule(program, given, {n: 16 for n in program.features})
 
 
 def spoilt(given: Arrays, name: str, at: Any, value: float) -> Arrays:
