@@ -175,9 +175,16 @@ class Hoists:
                 return f"irc::load_vector<{vector}>({kept.name} + {self.places.vector})"
             case "none":
                 return self._of_batch(part).name
+        if isinstance(part, Load) and self._of_loops_alone(part):
+            return print_scalar(part)
         if is_lookup(part):
             return self._gather(part)
         return f"lane_int({print_scalar(part)})" if isinstance(part, Index) else None
+
+    def _of_loops_alone(self, read: Load) -> bool:
+        """Whether it is the same number for all pairs, at each point of the loops inside."""
+        plain = not any(is_lookup(e) for index in read.indices for e in walk(index))
+        return plain and read.kind is Kind.FLOAT and not indices(read) & (self._rows | self._columns)
 
     def _gather(self, read: Load | Op) -> str:
         inner = tuple(sorted(indices(read) - self._rows - self._columns - self._outside))

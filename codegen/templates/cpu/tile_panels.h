@@ -23,6 +23,17 @@ template <class E, class Row> IRC_INLINE void point_to(E **rows, int count, Row 
   }
 }
 
+// Rows whose features lie `step` elements apart, copied to `values` one after another; `rows` then points there.
+template <class E, class T>
+IRC_ONCE void gather_rows(std::vector<T> &values, const T **rows, int count, int width, const E *const *from, int64_t step) {
+  values.resize(count * width);
+  for (int n = 0; n < count; n++) {
+    T *to = values.data() + n * width;
+    rows[n] = to;
+    for (int f = 0; f < width; f++) to[f] = load<T>(from[n][f * step]);
+  }
+}
+
 // Rows in the lanes, the features' units one after another: to[unit][lane], `lanes` a multiple of the vector. Lanes from
 // `count` on are 0.
 template <class Form, int WIDTH, class E>
@@ -137,14 +148,19 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
 
   RowPanel() : across_(DOTTED ? ROWS * units<Form>(WIDTH) : 0), along_(SUMMED ? ROWS / Form::DEPTH * FEATURES : 0) {}
 
-  // `row(n)` points to row n.
-  template <class Row> void read(int count, Row row) {
+  // `row(n)` points to row n, whose features lie `feature_step` elements apart.
+  template <class Row> void read(int count, Row row, int64_t feature_step) {
     for (int first = 0; first < count; first += PANEL) {
       decltype(row(0)) rows[PANEL];
       const int end = std::min(PANEL, count - first);
       point_to(rows, end, [&](int n) { return row(first + n); });
-      if constexpr (DOTTED) pack_across<Form, WIDTH>((T *)dotted(first), PANEL, end, rows);
-      if constexpr (SUMMED) pack_along<Form, FEATURES, WIDTH>((T *)summed(first), PANEL, end, rows);
+      if (feature_step == 1) {
+        pack(first, end, rows);
+      } else {
+        const T *gathered[PANEL];
+        gather_rows(values_, gathered, end, WIDTH, rows, feature_step);
+        pack(first, end, gathered);
+      }
     }
     std::fill_n(known_, PANELS, -1);
   }
@@ -153,7 +169,7 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
   template <class Value> void evaluate(int count, Value value) {
     values_.resize(ROWS * WIDTH);
     for (int n = 0; n < count; n++) value(n, values_.data() + n * WIDTH);
-    read(count, [&](int n) -> const T * { return values_.data() + n * WIDTH; });
+    read(count, [&](int n) -> const T * { return values_.data() + n * WIDTH; }, 1);
   }
 
   const T *dotted(int row) const { return across_ + row * units<Form>(WIDTH); }
@@ -169,6 +185,11 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
   }
 
  private:
+  template <class E> void pack(int first, int count, const E *const *rows) {
+    if constexpr (DOTTED) pack_across<Form, WIDTH>((T *)dotted(first), PANEL, count, rows);
+    if constexpr (SUMMED) pack_along<Form, FEATURES, WIDTH>((T *)summed(first), PANEL, count, rows);
+  }
+
   Buffer<T> across_, along_;
   std::vector<T> values_, cleaned_;
   int known_[PANELS];
@@ -187,11 +208,37 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
   ColumnPanel()
       : by_column_(BY_COLUMN ? COLUMNS * units<Form>(WIDTH) : 0), along_(!ONE && SUMMED ? COLUMNS / Form::DEPTH * WIDTH : 0) {}
 
-  // `row(n)` points to column n; `step`: elements from column to column, 0 where they are not evenly spaced.
-  template <class Row> void read(int count, Row row, int64_t step = 0) {
-    typedef std::remove_const_t<std::remove_pointer_t<decltype(row(0))>> E;
-    const E *rows[COLUMNS];
+  // `row(n)` points to column n, whose features lie `feature_step` elements apart; `step`: elements from column to column,
+  // 0 where they are not evenly spaced.
+  template <class Row> void read(int count, Row row, int64_t feature_step, int64_t step = 0) {
+    decltype(row(0)) rows[COLUMNS];
     point_to(rows, count, row);
+    if (feature_step == 1) return pack(count, rows, step);
+    const T *gathered[COLUMNS];
+    gather_rows(values_, gathered, count, WIDTH, rows, feature_step);
+    pack(count, gathered, WIDTH);
+  }
+
+  // The same of numbers that are computed: value(n, to) writes those of column n.
+  template <class Value> void evaluate(int count, Value value) {
+    values_.resize(COLUMNS * WIDTH);
+    for (int n = 0; n < count; n++) value(n, values_.data() + n * WIDTH);
+    read(count, [&](int n) -> const T * { return values_.data() + n * WIDTH; }, 1, WIDTH);
+  }
+
+  const T *dotted(int column) const { return dotted_ + column * dotted_step; }
+  const T *summed(int column) const { return ONE ? dotted(column) : along_ + column / Form::DEPTH * WIDTH; }
+  bool is_finite() {
+    if (known_ < 0) known_ = finite_tokens<Form>(finite_, summed(0), summed_step, WIDTH, count_);
+    return known_ != 0;
+  }
+  const char *finite(int column) const { return finite_ + column; }
+  const T *cleaned(int column, int count) {
+    return cleaned_tokens<Form>(cleaned_, summed(column), summed_step, WIDTH, count, finite(column));
+  }
+
+ private:
+  template <class E> void pack(int count, const E *const *rows, int64_t step) {
     dotted_ = by_column_;
     dotted_step = units<Form>(WIDTH);
     if (std::is_same<E, typename Form::element>::value && WIDTH % Form::DEPTH == 0 && count == COLUMNS && step > 0 &&
@@ -207,24 +254,6 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
     known_ = -1;
   }
 
-  template <class Value> void evaluate(int count, Value value) {
-    values_.resize(COLUMNS * WIDTH);
-    for (int n = 0; n < count; n++) value(n, values_.data() + n * WIDTH);
-    read(count, [&](int n) -> const T * { return values_.data() + n * WIDTH; }, WIDTH);
-  }
-
-  const T *dotted(int column) const { return dotted_ + column * dotted_step; }
-  const T *summed(int column) const { return ONE ? dotted(column) : along_ + column / Form::DEPTH * WIDTH; }
-  bool is_finite() {
-    if (known_ < 0) known_ = finite_tokens<Form>(finite_, summed(0), summed_step, WIDTH, count_);
-    return known_ != 0;
-  }
-  const char *finite(int column) const { return finite_ + column; }
-  const T *cleaned(int column, int count) {
-    return cleaned_tokens<Form>(cleaned_, summed(column), summed_step, WIDTH, count, finite(column));
-  }
-
- private:
   Buffer<T> by_column_, along_;
   const T *dotted_;
   std::vector<T> values_, cleaned_;
@@ -320,21 +349,37 @@ IRC_ONCE void unpack_across(const T *from, int lanes, int count, int width, cons
   }
 }
 
-// The same of the first `count` rows of a panel, `row(n)` points to row n.
-template <int PANEL, class T, class Row>
-IRC_INLINE void unpack_panel(const T *from, int count, int width, const T *factor, Row row) {
-  decltype(row(0)) rows[PANEL];
-  point_to(rows, count, row);
-  unpack_across(from, PANEL, count, width, factor, rows);
+// The same to rows whose features lie `step` elements apart.
+template <class T, class E>
+IRC_ONCE void scatter_across(const T *from, int lanes, int count, int width, const T *factor, E *const *rows, int64_t step) {
+  for (int n = 0; n < count; n++)
+    for (int f = 0; f < width; f++) store(rows[n][f * step], from[f * lanes + n] * (factor ? factor[n] : T(1)));
 }
 
-// A row of results.
-template <class E, class T> IRC_ONCE void unpack_row(E *to, const T *from, int width) {
+// The first `count` rows of a panel so, `row(n)` points to row n.
+template <int PANEL, class T, class Row>
+IRC_INLINE void unpack_panel(const T *from, int count, int width, const T *factor, Row row, int64_t step) {
+  decltype(row(0)) rows[PANEL];
+  point_to(rows, count, row);
+  if (step == 1) unpack_across(from, PANEL, count, width, factor, rows);
+  else scatter_across(from, PANEL, count, width, factor, rows, step);
+}
+
+// A row of results, its features `step` elements apart.
+template <class E, class T> IRC_ONCE void unpack_row(E *to, const T *from, int width, int64_t step) {
   typedef typename Vectors<T>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(T);
   int f = 0;
-  for (; f + LANES <= width; f += LANES) store_as(to + f, load_vector<V>(from + f));
-  for (; f < width; f++) store(to[f], from[f]);
+  for (; step == 1 && f + LANES <= width; f += LANES) store_as(to + f, load_vector<V>(from + f));
+  for (; f < width; f++) store(to[f * step], from[f]);
+}
+
+// Sums of another task, from number `first` up to `last`; or maxima.
+template <class T> IRC_ONCE void add_sums(T *to, const T *from, int64_t first, int64_t last) {
+  for (int64_t n = first; n < last; n++) to[n] += from[n];
+}
+template <class T> IRC_ONCE void take_greater(T *to, const T *from, int64_t first, int64_t last) {
+  for (int64_t n = first; n < last; n++) to[n] = max(to[n], from[n]);
 }
 
 }  // namespace irc
