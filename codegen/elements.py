@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import Const, Expr
+from irc.codegen.expr import Axis, Const, Expr
 from irc.codegen.kernel import Accumulate, Dot, InnerSum, Panel, TileKernel, Value
 from irc.codegen.loops import Counter, counters, lvalue
 from irc.codegen.masks import mask_context
+from irc.codegen.outside import Constant, Outside
 from irc.codegen.positions import extent, unflatten
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.segments import Lookups
@@ -58,25 +59,37 @@ def _pack(panel: Panel) -> PackedPanel:
     return PackedPanel(identifier(panel.name), _width(panel), counters(panel.features), print_scalar(panel.value))
 
 
-def _step(item: Dot | Value | InnerSum | Accumulate, sides: Sequence[Lookups]) -> Step:
-    match item:
-        case Dot(name, _, _):
-            return Step("dot", identifier(name), (), "", "")
-        case Value(name, value, _):
-            return Step("value", identifier(name), (), _printed(value, sides), "")
-        case InnerSum(name, over, value, _):
-            return Step("sum", identifier(name), counters(over), _printed(value, sides), "")
-        case Accumulate(over, value, target):
-            for side in sides:
-                target = side.target(target)
-            return Step("accumulate", "", counters(over), _printed(value, sides), lvalue(target))
+class _Pairs:
+    """Prints what is evaluated of pairs, with names for the segments of their two sides and for what takes long and is
+    known outside of a loop."""
 
+    def __init__(self, kernel: TileKernel) -> None:
+        fixed = (*kernel.batch, *kernel.serial)
+        self.rows = Lookups((*fixed, *kernel.rows), "row.segment")
+        self.columns = Lookups((*fixed, *kernel.columns), "column.segment")
+        self.outside = Outside((*fixed, *kernel.rows, *kernel.columns), len(fixed))
+        self.task, self.row = len(fixed), len(fixed) + len(kernel.rows)
+        self.pair = self.row + len(kernel.columns)
 
-def _printed(expr: Expr, sides: Sequence[Lookups]) -> str:
-    """An expression of pairs, the segments of their two sides as variables."""
-    for side in sides:
-        expr = side.replaced(expr)
-    return print_scalar(expr)
+    def step(self, item: Dot | Value | InnerSum | Accumulate) -> Step:
+        match item:
+            case Dot(name, _, _):
+                return Step("dot", identifier(name), (), "", "")
+            case Value(name, value, _):
+                return Step("value", identifier(name), (), self.printed(value), "")
+            case InnerSum(name, over, value, _):
+                return Step("sum", identifier(name), counters(over), self.printed(value, over), "")
+            case Accumulate(over, value, target):
+                target = self.columns.target(self.rows.target(target))
+                return Step("accumulate", "", counters(over), self.printed(value, over), lvalue(target))
+
+    def printed(self, expr: Expr, over: tuple[Axis, ...] = ()) -> str:
+        expr = self.columns.replaced(self.rows.replaced(expr))
+        return print_scalar(self.outside.replaced(expr, self.pair + len(over)))
+
+    def known(self, after: int, until: int) -> tuple[Constant, ...]:
+        """What is computed inside of more loops than `after`, in up to `until`."""
+        return tuple(chain.from_iterable(self.outside.constants(depth) for depth in range(after + 1, until + 1)))
 
 
 def context(kernel: TileKernel) -> dict[str, object]:
@@ -88,10 +101,9 @@ def context(kernel: TileKernel) -> dict[str, object]:
         steps.append(item)
     dots = [item for item in steps if isinstance(item, Dot)]
     used = {name for dot in dots for name in (dot.row, dot.column)}
-    fixed = (*kernel.batch, *kernel.serial)
-    sides = Lookups((*fixed, *kernel.rows), "row.segment"), Lookups((*fixed, *kernel.columns), "column.segment")
-    printed = [_step(item, sides) for item in steps]
-    support = None if kernel.support is None else _printed(kernel.support, sides)
+    pairs = _Pairs(kernel)
+    printed = [pairs.step(item) for item in steps]
+    support = None if kernel.support is None else pairs.printed(kernel.support)
     return {
         **mask_context(kernel),
         "kernel": kernel,
@@ -112,6 +124,10 @@ def context(kernel: TileKernel) -> dict[str, object]:
         ],
         "steps": printed,
         "support": support,
-        "row_segments": sides[0].texts,
-        "column_segments": sides[1].texts,
+        "row_segments": pairs.rows.texts,
+        "column_segments": pairs.columns.texts,
+        "constants": pairs.known(-1, 0),
+        "constants_of_task": pairs.known(0, pairs.task),
+        "constants_of_row": pairs.known(pairs.task, pairs.row),
+        "constants_of_pair": pairs.known(pairs.row, pairs.pair),
     }

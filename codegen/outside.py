@@ -34,8 +34,8 @@ def is_long(expr: Expr) -> bool:
 
 
 def is_free(expr: Expr) -> bool:
-    """Whether no element of a tensor is read."""
-    return not any(isinstance(e, Load) and e.indices for e in walk(expr))
+    """Whether no element of a tensor is read, and no tile value."""
+    return not any(isinstance(e, Local) or (isinstance(e, Load) and e.indices) for e in walk(expr))
 
 
 def calls(expr: Expr) -> Iterator[Expr]:

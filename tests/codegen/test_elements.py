@@ -8,6 +8,7 @@ from compiled import call
 
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Size, flat, integer, op
 from irc.codegen.kernel import Accumulate, Dot, InnerSum, Panel, Target, Tensor, TileKernel, Value, Verdict
+from irc.codegen.render import MODEL, render_kernel
 
 B, S, K = Size("B"), Size("S"), Size("K")
 b, i, j = Axis("b", B), Axis("i", S, "row"), Axis("j", K, "column")
@@ -129,3 +130,41 @@ def test_chunks_do_not_depend_on_threads() -> None:
         call(table_kernel(CAUSAL, BOUNDS, True), arrays, {"B": 2, "S": 150, "K": 90, "chunks": 2}, threads)
         results.append(table.tobytes())
     assert len(set(results)) == 1
+
+
+def test_what_takes_long_is_computed_where_it_is_known() -> None:
+    """table[m] += u[m] * (i - j) / exp(exp(c) i): the quotient once a pair, its divisor once a row, exp(c) once."""
+    m = Axis("m", integer(4))
+    once = op("exp", Load("c", ()))
+    divisor = op("exp", op("mul", once, op("float", i.index)))
+    near = op("div", op("float", DISTANCE), divisor)
+    kernel = TileKernel(
+        name="known",
+        order="elements",
+        tensors=(Tensor("c", "f64", 0), Tensor("u", "f64", 1), Tensor("table", "f64", 2, True)),
+        sizes=("B", "S", "K", "chunks"),
+        batch=(),
+        serial=(b,),
+        rows=(i,),
+        columns=(j,),
+        panels=(),
+        body=(Accumulate((m,), op("mul", Load("u", (m.index,)), near), Target("table", (Index("chunk"), m.index))),),
+        support=CAUSAL,
+        verdict=BOUNDS,
+        arithmetic="f64",
+        private=True,
+    )
+    (text,) = render_kernel(kernel, MODEL)
+    lines = text.splitlines()
+    place = {what: next(n for n, line in enumerate(lines) if what in line) for what in (
+        "irc::exp(irc::load<T>(c_ptr[0]))", "#pragma omp", "*irc::to_float<T>(i)", "for (int64_t column = column_first",
+        "irc::to_float<T>(i - j)", "for (int64_t m = 0",
+    )}  # fmt: skip
+    assert list(place.values()) == sorted(place.values()), place
+    rng = np.random.default_rng(2)
+    rows, columns = 40, 70
+    arrays = {"c": np.array(-3.0), "u": rng.standard_normal(4), "table": np.zeros((2, 4))}
+    call(kernel, arrays, {"B": 1, "S": rows, "K": columns, "chunks": 2})
+    at, over = np.arange(rows)[:, None], np.arange(columns)
+    quotients = np.where(over <= at, (at - over) / np.exp(np.exp(-3.0) * at), 0.0)
+    np.testing.assert_allclose(arrays["table"].sum(0), quotients.sum() * arrays["u"], rtol=1e-12)

@@ -24,6 +24,7 @@ from irc.codegen.kernel import (
     TileOp,
     Value,
 )
+from irc.codegen.render import MODEL, render_kernel
 
 RNG = np.random.default_rng(3)
 
@@ -72,7 +73,10 @@ def test_inner_sum_and_reductions_of_both_sides(rows: int, columns: int) -> None
         "t": _normal(2, 2, columns),
         **{t: _normal(2, 2, rows if t.startswith("row") else columns) for t in results},
     }
-    call(_kernel("columns", tensors, (), body), arrays, {"B": 2, "H": 2, "Sq": rows, "Sk": columns})
+    kernel = _kernel("columns", tensors, (), body)
+    (text,) = render_kernel(kernel, MODEL)
+    assert "gather_0(" in text and "gather_1(" not in text  # `weight` is one number for all pairs
+    call(kernel, arrays, {"B": 2, "H": 2, "Sq": rows, "Sk": columns})
     x = np.einsum("ijn,hn->hij", arrays["edge"], arrays["weight"]) + np.einsum(
         "bhi,bhj->bhij", arrays["u"], arrays["t"]
     )
