@@ -201,8 +201,8 @@ def _pass(
     what: str, seconds: Mapping[str, float], fused: Fused, counted: Mapping[str, Work], sizes: Mapping[str, int],
     rate: float, threads: int,
 ) -> Pass:  # fmt: skip
-    dots = sum(counted[kernel.name].dots for kernel in fused.kernels)
-    products = sum(counted[kernel.name].products for kernel in fused.kernels)
+    ran = [counted[k.name] for k in fused.kernels if k.name in counted]  # without what a call finds kept
+    dots, products = sum(work.dots for work in ran), sum(work.products for work in ran)
     matrix = sum(_operations(step, sizes) for step in fused.plan.steps if isinstance(step, Product))
     phases = {name: seconds[f"{name} clocked"] for name in PHASES}
     total = sum(phases.values())

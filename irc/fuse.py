@@ -30,14 +30,12 @@ from irc.ir import (
     position,
     shape,
 )
+from irc.products import operand, product, unconditional
 from irc.remainder import remainder_name
-from irc.runtime.plan import Allocate, Call, Operand, Plan, PlanTensor, Product, Step, SumChunks, View
+from irc.runtime.plan import Allocate, Call, Plan, PlanTensor, Step, SumChunks, View
 from irc.simplify import factors, times_all
-from irc.size import equal
 from irc.split import reads_tiles, split
 from irc.tile import Builder, Frame, NotFusible, finish, frame_of, is_product, mentioned, tile_operands
-
-SHORT = 8  # terms below which a sum is no matrix product: a rotation of pairs is one loop over what it reads
 
 
 def fuse(
@@ -45,7 +43,7 @@ def fuse(
 ) -> Fused:
     """The steps that compute the graph's outputs and the tensors named in `saved`, in an order that a later pass
     improves. `known` gives element types that are settled: of what an earlier program of steps made, for example."""
-    return _Fuser(split(graph), precision, saved, known or {}).run()
+    return _Fuser(unconditional(split(graph)), precision, saved, known or {}).run()
 
 
 @dataclass
@@ -181,11 +179,11 @@ class _Fuser:
         made = isinstance(source, Reduce) and self._reads(source) and self._fusible(source)
         if not made or self.storage(source) != self.storage(node) or len(names) != len(body.indices):
             return None
-        self._axes = {a.name: a for a in update.over}
-        operand = self._operand(Load(node.name, update.indices))
-        if operand is None or sorted(names) != sorted(self._axes) or operand.dims[-1:] != ((self._axes[names[-1]],),):
+        axes = {a.name: a for a in update.over}
+        part = operand(Load(node.name, update.indices), axes, self.graph)
+        if part is None or sorted(names) != sorted(axes) or part.dims[-1:] != ((axes[names[-1]],),):
             return None
-        return View(source.name, tuple(self._axes[n] for n in names), operand)
+        return View(source.name, tuple(axes[n] for n in names), part)
 
     def arguments(self) -> dict[str, Tensor]:
         return {t.name: Tensor(t.name, t.storage, len(t.shape)) for t in self.tensors.values()}
@@ -214,7 +212,7 @@ class _Fuser:
             case Map() if (view := self._view(node)) is not None:
                 self.tensors[node.name] = PlanTensor(node.name, "temporary", self._viewed(view), shape(node))
                 self.steps.append(view)
-            case Reduce() if (step := self._product(node)) is not None:
+            case Reduce() if (step := product(node, self.graph)) is not None:
                 self.tensors[node.name] = PlanTensor(node.name, "temporary", self.storage(node), shape(node))
                 self.steps.append(step)
             case _:
@@ -223,62 +221,17 @@ class _Fuser:
     def _viewed(self, view: View) -> Storage:
         return self.tensors[view.operand.tensor].storage
 
-    def _operand(self, load: Load) -> Operand | None:
-        """The load as the operand of a view or product: each dimension an index, a product of indices, or a number."""
-        dims: list[tuple[Axis, ...] | int] = []
-        for index in load.indices:
-            match index:
-                case Index(name):
-                    dims.append((self._axis(name),))
-                case Op("flat", args, _) if all(isinstance(a, Index) for a in args[::2]):
-                    dims.append(tuple(self._axis(a.name) for a in args[::2] if isinstance(a, Index)))
-                case _ if isinstance(value := getattr(index, "value", None), int):
-                    dims.append(int(value))
-                case _:
-                    return None
-        names = [a.name for d in dims if isinstance(d, tuple) for a in d]
-        if len(names) != len(set(names)):
-            return None
-        for d, size in zip(dims, shape(self.graph[load.tensor]), strict=True):  # a prefix of an axis is no view of it
-            if isinstance(d, tuple):
-                total: Expr = integer(1)
-                for a in d:
-                    total = op("mul", total, a.size)
-                if not equal(total, size, {}):
-                    return None
-        return Operand(load.tensor, tuple(dims))
-
-    def _axis(self, name: str) -> Axis:
-        return self._axes[name]
-
     def _view(self, node: Map) -> View | None:
         if not isinstance(node.body, Load) or node.where is not None or node.name in self._returned or node.groups:
             return None
-        self._axes = {a.name: a for a in node.axes}
-        operand = self._operand(node.body) if set(indices(node.body)) == set(self._axes) else None
-        if operand is None or kind(node) is not Kind.FLOAT:
+        axes = {a.name: a for a in node.axes}
+        read = operand(node.body, axes, self.graph) if set(indices(node.body)) == set(axes) else None
+        if read is None or kind(node) is not Kind.FLOAT:
             return None
-        last = operand.dims[-1] if operand.dims else 0
+        last = read.dims[-1] if read.dims else 0
         if not isinstance(last, tuple) or not last or last[-1] != node.axes[-1]:  # the last axis must stay contiguous
             return None
-        return View(node.name, node.axes, operand)
-
-    def _product(self, node: Reduce) -> Product | None:
-        parts = factors(node.body)
-        if node.op != "sum" or node.where is not None or len(parts) != 2:
-            return None
-        if all(isinstance(a.size, Const) and a.size.value < SHORT for a in node.over):
-            return None
-        left, right = parts
-        if not isinstance(left, Load) or not isinstance(right, Load):
-            return None
-        self._axes = {a.name: a for a in node.axes + node.over}
-        a, b = self._operand(left), self._operand(right)
-        over = {x.name for x in node.over}
-        only_left, only_right = indices(left) - indices(right), indices(right) - indices(left)
-        if a is None or b is None or not over <= indices(left) & indices(right) or not only_left or not only_right:
-            return None
-        return Product(node.name, node.axes, node.groups, a, b)
+        return View(node.name, node.axes, read)
 
     def _loops(self, node: Node) -> None:
         final = self.storage(node)

@@ -11,7 +11,7 @@ import pytest
 import irc
 from irc.codegen.kernel import LoopKernel
 from irc.runtime.plan import Product
-from tests.test_kernels import DTYPE, both
+from tests.test_kernels import DTYPE, TOLERANCE, both, relative, widened
 
 Array = np.ndarray
 Values = dict[str, Array]
@@ -229,3 +229,45 @@ def test_a_rotation_is_one_loop_each_way(name: str) -> None:
         assert not any(loop.add for kernel in loops for loop in kernel.loops)
         written = [loop.target.tensor for kernel in loops for loop in kernel.loops]
         assert wanted <= set(written) and not any(n.endswith(".part") and n[:4] in wanted for n in written)
+
+
+PADDED = """
+attention padded {
+  size B, S, M, H, D, E
+  input x[B,S,E], memory[B,M,E], len[B]: int
+  param Wq[E,(H D)], Wk[E,(H D)], Wv[E,(H D)]
+  project {
+    q[b,h,s,d] = x[b,s,e] * Wq[e,(h d)]
+    k[b,h,s,d] = memory[b,s,e] * Wk[e,(h d)]
+    v[b,h,s,d] = memory[b,s,e] * Wv[e,(h d)]
+  }
+  core o[b,h,i,d] {
+    score q[b,h,i,c] * k[b,h,j,c]
+    scale 1 / sqrt(D)
+    allow j < len[b]
+    softmax j
+    matmul v[b,h,j,d]
+  }
+  return o
+}
+"""
+
+
+def test_products_of_padded_rows_are_matrix_products_and_never_see_the_padding() -> None:
+    sizes = {"H": 2, "D": 16, "E": 24}
+    program, reference = irc.compile(PADDED, sizes=sizes), irc.compile(PADDED, sizes=sizes, target="reference")
+    rng = np.random.default_rng(6)
+    given = {n: 0.3 * rng.standard_normal(s).astype(np.float32) for n, s in {
+        "x": (2, 5, 24), "memory": (2, 9, 24), "Wq": (24, 32), "Wk": (24, 32), "Wv": (24, 32)}.items()}  # fmt: skip
+    given["len"] = np.array([4, 9], np.int32)
+    given["memory"][0, 4:] = np.nan
+    run, expected = program.forward(**given), reference.forward(**widened(given))
+    cotangent = rng.standard_normal(expected.outputs["o"].shape).astype(np.float32)
+    gradients, wanted = run.backward(o=cotangent), expected.backward(o=cotangent.astype(np.float64))
+    for name, gradient in wanted.items():
+        assert np.isfinite(gradient).all(), name
+        assert relative(gradients[name], gradient) < TOLERANCE["f32"], name
+    backward = program.built(sizes).compiled.backward
+    assert backward is not None
+    products = {step.result for step in backward.plan.steps if isinstance(step, Product)}
+    assert {"d.Wk", "d.Wv"} <= products and any(name.startswith("d.memory") for name in products)

@@ -1,0 +1,105 @@
+"""Sums that are matrix products: told as steps, and made of sums under a condition.
+
+A condition on indices of the result is asked of the finished product instead. One on indices that are summed is asked
+of both operands, which are 0 elsewhere, whatever stood there. Either costs a pass over a matrix, and saves a sum made
+term by term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import chain
+
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, integer, op, walk
+from irc.ir import Graph, Map, Node, Reduce, own_element, shape
+from irc.runtime.plan import Operand, Product
+from irc.simplify import factors
+from irc.size import equal
+from irc.split import reads_tiles
+
+SHORT = 8  # terms below which a sum is no matrix product: a rotation of pairs is one loop over what it reads
+
+
+def product(node: Reduce, graph: Graph) -> Product | None:
+    """The sum as a matrix product, if it is one."""
+    parts = factors(node.body)
+    if node.op != "sum" or node.where is not None or len(parts) != 2:
+        return None
+    if all(isinstance(a.size, Const) and a.size.value < SHORT for a in node.over):
+        return None
+    left, right = parts
+    if not isinstance(left, Load) or not isinstance(right, Load):
+        return None
+    axes = {a.name: a for a in node.axes + node.over}
+    a, b = operand(left, axes, graph), operand(right, axes, graph)
+    over = {x.name for x in node.over}
+    only_left, only_right = indices(left) - indices(right), indices(right) - indices(left)
+    if a is None or b is None or not over <= indices(left) & indices(right) or not only_left or not only_right:
+        return None
+    return Product(node.name, node.axes, node.groups, a, b)
+
+
+def operand(load: Load, axes: Mapping[str, Axis], graph: Graph) -> Operand | None:
+    """The load as the operand of a view or product: each dimension an index, a product of indices, or a number."""
+    dims: list[tuple[Axis, ...] | int] = []
+    for index in load.indices:
+        match index:
+            case Index(name):
+                dims.append((axes[name],))
+            case Op("flat", args, _) if all(isinstance(a, Index) for a in args[::2]):
+                dims.append(tuple(axes[a.name] for a in args[::2] if isinstance(a, Index)))
+            case _ if isinstance(value := getattr(index, "value", None), int):
+                dims.append(int(value))
+            case _:
+                return None
+    names = [a.name for d in dims if isinstance(d, tuple) for a in d]
+    if len(names) != len(set(names)):
+        return None
+    for d, size in zip(dims, shape(graph[load.tensor]), strict=True):  # a prefix of an axis is no view of it
+        if isinstance(d, tuple):
+            total: Expr = integer(1)
+            for a in d:
+                total = op("mul", total, a.size)
+            if not equal(total, size, {}):
+                return None
+    return Operand(load.tensor, tuple(dims))
+
+
+def unconditional(graph: Graph) -> Graph:
+    """The graph with matrix products in place of sums that are such but for a condition."""
+    kept: dict[tuple[Load, Expr], Map] = {}
+    nodes = chain.from_iterable(_unconditional(n, graph, kept) if isinstance(n, Reduce) else (n,) for n in graph)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _unconditional(node: Reduce, graph: Graph, kept: dict[tuple[Load, Expr], Map]) -> Iterable[Node]:
+    """The node, or what is computed instead; `kept`: operands where a condition holds, those that there are."""
+    where = node.where
+    if where is None or reads_tiles(node, graph) or any(isinstance(e, Op) and e.name == "eq" for e in walk(where)):
+        return (node,)  # an equality may leave few points
+    plain = replace(node, where=None)
+    whole = product(plain, graph)
+    if whole is None:
+        return (node,)
+    if not indices(where) & {a.name for a in node.over}:
+        plain = replace(plain, name=f"{node.name}.all")
+        return plain, Map(node.name, node.axes, own_element(plain), where, node.groups, node.span)
+    loads = [part for part in factors(node.body) if isinstance(part, Load)]
+    if not all(indices(where) <= indices(load) for load in loads):
+        return (node,)
+    before = len(kept)
+    parts = [_kept(load, read, where, graph, kept) for load, read in zip(loads, (whole.left, whole.right), strict=True)]
+    return *list(kept.values())[before:], replace(plain, body=op("mul", *parts))
+
+
+def _kept(load: Load, read: Operand, where: Expr, graph: Graph, kept: dict[tuple[Load, Expr], Map]) -> Load:
+    """The operand where the condition holds, 0 elsewhere."""
+    source = graph[load.tensor]
+    if isinstance(source, Map) and source.where == where and load == own_element(source):
+        return load
+    if (load, where) not in kept:
+        dims = [d for d in read.dims if isinstance(d, tuple)]
+        axes, groups = tuple(chain.from_iterable(dims)), tuple(len(d) for d in dims)
+        kept[load, where] = Map(f"{load.tensor}.kept.{len(kept)}", axes, load, where, groups)
+    return own_element(kept[load, where])
