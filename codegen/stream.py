@@ -27,11 +27,12 @@ from irc.codegen.kernel import (
 from irc.codegen.masks import mask_context
 from irc.codegen.positions import extent, size
 from irc.codegen.printer import print_scalar
-from irc.codegen.sharing import Shared, share
+from irc.codegen.sharing import Shared, read_by_mask, share
 from irc.codegen.tiles import text_context, tile_text
 
 COLUMNS = 64  # of a tile: their keys and values in the first or second cache
 TILES_OF_A_PART = 8
+TASKS_OF_A_THREAD = 4  # at least, where heads are walked together
 MOST_ROWS = 16  # of the kernel
 MOST_QUERIES = 128  # rows of a task, those of all its heads: beyond, packing pays
 
@@ -51,6 +52,7 @@ def context(kernel: TileKernel) -> dict[str, object]:
     """The names that the template reads. The kernel has this form."""
     rows, shared = size(kernel.rows), share(kernel)
     text = tile_text(shared.kernel, STREAM_PLACES)
+    inner = _inner(shared.kernel)
     return {
         **text_context(text, shared.kernel),
         **mask_context(replace(shared.kernel, rows=kernel.rows)),
@@ -59,6 +61,8 @@ def context(kernel: TileKernel) -> dict[str, object]:
         "elements": {f"panel_{p.name}": _element(p, kernel) for p in kernel.panels},
         "columns_of_a_tile": COLUMNS,
         "tiles_of_a_part": TILES_OF_A_PART,
+        "tasks_of_a_thread": TASKS_OF_A_THREAD,
+        "inner": inner,
         "few": " && ".join(
             (print_scalar(_few(shared, rows)), *(f"{p.row.feature_step} == 1" for p in text.column_panels if p.row))
         ),
@@ -83,6 +87,13 @@ def by_bits(kernel: TileKernel) -> bool:
         if isinstance(e, Op) and e.name in ("eq", "ne")
     )
     return stored or any(isinstance(part, Local) for e in compared for part in walk(e))
+
+
+def _inner(kernel: TileKernel) -> str | None:
+    """The size of the last axis of the batch, where its points have one mask."""
+    if not kernel.batch or kernel.batch[-1].name in read_by_mask(kernel):
+        return None
+    return f"({print_scalar(kernel.batch[-1].size)})"
 
 
 def _few(shared: Shared, rows: Expr) -> Expr:
