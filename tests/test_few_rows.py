@@ -12,7 +12,7 @@ from irc.codegen import stream
 from tests.cases import CASES, text
 from tests.test_kernels import DTYPE, TOLERANCE, Arrays, arrays, both, relative, widened
 
-LONG = 2 * 64 * stream.TILES_OF_A_PART + 37  # keys of three parts, which end inside a tile
+LONG = 2 * stream.COLUMNS_OF_A_PART + 37  # keys of two parts, the last of which ends inside a tile
 
 
 def sizes(rows: int, keys: int, heads: int = 4, groups: int = 2, width: int = 16) -> dict[str, int]:

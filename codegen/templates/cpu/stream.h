@@ -60,6 +60,14 @@ template <class T, class E, int WIDTH, int COLUMNS> class Stream {
     for (int n = count; n < COLUMNS; n++) to[n] = count > 0 ? to[count - 1] : rows_[now_][n];
     count_[!now_] = count;
   }
+  // The same for rows that are evenly spaced, and for rows that lie `step` from those at hand.
+  void even(const E *first, int64_t step) {
+    for (int n = 0; n < COLUMNS; n++) rows_[!now_][n] = first + n * step;
+  }
+  void aside(int64_t step, int count) {
+    for (int n = 0; n < COLUMNS; n++) rows_[!now_][n] = rows_[now_][n] + step;
+    count_[!now_] = count;
+  }
   void advance() { now_ = !now_, known_ = -1; }
 
   // The same of numbers that are computed: value(n, to) writes those of row n.
@@ -119,7 +127,7 @@ void stream_dots_block(T *tile, const T *queries, const E *const *rows, int coun
       for (int m = 0; m < QUERIES; m++) query[m] = load_vector<V>(queries + m * FEATURES + f);
 #pragma GCC unroll 16
       for (int k = 0; k < KEYS; k++) {
-        if (begins_line) __builtin_prefetch(fetched[k] + f, 0, 2);
+        if (begins_line) __builtin_prefetch(fetched[k] + f, 0, 3);
         const V key = load_features<V, WIDTH, decltype(is_whole)::value>(row[k], f);
 #pragma GCC unroll 16
         for (int m = 0; m < QUERIES; m++) sums[m * KEYS + k] += query[m] * key;
@@ -167,7 +175,7 @@ IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, co
     V row[VECTORS];
 #pragma GCC unroll 16
     for (int n = 0; n < VECTORS; n++) {
-      if (n * LANES % LINE<V, E> == 0) __builtin_prefetch(next[column] + f + n * LANES, 0, 2);
+      if (n * LANES % LINE<V, E> == 0) __builtin_prefetch(next[column] + f + n * LANES, 0, 3);
       row[n] = load_features<V, WIDTH, WHOLE>(rows[column], f + n * LANES);
       IRC_IN_REGISTER(row[n]);
     }
