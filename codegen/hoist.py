@@ -194,7 +194,9 @@ class Hoists:
         if not isinstance(read, Load) or read.kind is not Kind.FLOAT or len(axes) != 1:
             return "", ""
         step = even_step(read, axes[0].name)
-        return (element(read.tensor, read.indices, scalar_leaf, lazy=True), step) if step not in (None, "0") else ("", "")
+        if step is None or step == "0":
+            return "", ""
+        return element(read.tensor, read.indices, scalar_leaf, lazy=True), step
 
 
 def even_step(read: Load, index: str) -> str | None:
