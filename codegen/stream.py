@@ -33,7 +33,7 @@ from irc.codegen.sharing import Shared, read_by_mask, share
 from irc.codegen.tiles import PanelText, RowText, text_context, tile_text, width
 
 MOST_COLUMNS, LEAST_COLUMNS = 64, 16  # of a tile
-TILE_BYTES = 8192  # of an operand: twice as much of each, those at hand and those to come, in the first cache
+TILE_BYTES = 4096  # of an operand: those at hand and those to come, of keys and values, in the first cache
 COLUMNS_OF_A_PART = 512
 TASKS_OF_A_THREAD = 4  # at least, where heads are walked together
 MOST_ROWS = 16  # of the kernel

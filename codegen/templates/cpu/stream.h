@@ -45,6 +45,19 @@ template <class V, int WIDTH, bool WHOLE, class E> IRC_INLINE V load_features(co
   else return load_units<Single<T>>(row, f, WIDTH);
 }
 
+// A row of WIDTH features, `step` apart, as numbers, filled up with zeros to whole vectors.
+template <int WIDTH, class T, class E> IRC_ONCE void unpack_row(T *to, const E *from, int64_t step) {
+  typedef typename Vectors<T>::vec V;
+  constexpr int LANES = sizeof(V) / sizeof(T);
+  for (int f = 0; f < WIDTH; f += LANES) {
+    V numbers{};
+    if (step == 1) numbers = load_units<Single<T>>(from, f, WIDTH);
+    else
+      for (int n = 0; n < LANES && f + n < WIDTH; n++) numbers[n] = irc::load<T>(from[(f + n) * step]);
+    store_vector(to + f, numbers);
+  }
+}
+
 // A matrix operand of the columns: pointers to rows of WIDTH features of type E, wherever they lie, of one stretch of
 // columns and of the next, which is fetched into the caches meanwhile.
 template <class T, class E, int WIDTH, int COLUMNS> class Stream {
