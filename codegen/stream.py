@@ -2,8 +2,8 @@
 
 The tile form puts rows in the lanes, dozens at once, and packs keys for them. With a row or a few the kernel is bound
 by reading its columns, and a task is here all rows of one point of the batch, with the heads that read the same columns
-(sharing.py), and a part of the columns. These are read where they lie, once. Both forms stand in one kernel, which
-chooses by the sizes of a call.
+(sharing.py), and a part of the columns. These are read where they lie, once. Points whose columns lie side by side, as
+heads do in a paged cache, are walked together. Both forms stand in one kernel, which chooses by the sizes of a call.
 """
 
 from __future__ import annotations
