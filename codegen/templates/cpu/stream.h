@@ -86,7 +86,11 @@ template <class T, class E, int WIDTH, int COLUMNS> class Stream {
   // The same of numbers that are computed: value(n, to) writes those of row n.
   template <class Value> void evaluate(int count, Value value) {
     values_.resize(COLUMNS * WIDTH);
-    for (int n = 0; n < count; n++) value(n, ahead()[n] = values_.data() + n * WIDTH);
+    for (int n = 0; n < count; n++) {
+      T *const to = values_.data() + n * WIDTH;
+      value(n, to);
+      ahead()[n] = to;
+    }
     known(count);
     advance();
     known(0);
