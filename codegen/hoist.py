@@ -200,11 +200,17 @@ class Hoists:
         axes = self.kernel.rows if self.places.lanes == "row" else self.kernel.columns
         if not isinstance(read, Load) or read.kind is not Kind.FLOAT or len(axes) != 1:
             return "", ""
-        slopes = [slope(index, axes[0].name) for index in read.indices]
-        terms = [f"{by} * {stride_name(read.tensor, n)}" for n, by in enumerate(slopes) if by]
-        if None in slopes or not terms:
+        step = even_step(read, axes[0].name)
+        if step is None or step == "0":
             return "", ""
-        return element(read.tensor, read.indices, scalar_leaf, lazy=True), " + ".join(terms)
+        return element(read.tensor, read.indices, scalar_leaf, lazy=True), step
+
+
+def even_step(read: Load, index: str) -> str | None:
+    """How far the element lies from that of the index's value before, if that is the same everywhere."""
+    slopes = [slope(place, index) for place in read.indices]
+    terms = [f"{by} * {stride_name(read.tensor, n)}" for n, by in enumerate(slopes) if by]
+    return None if None in slopes else " + ".join(terms) or "0"
 
 
 def slope(expr: Expr, index: str) -> int | None:

@@ -41,13 +41,18 @@ class Shared:
 
 def share(kernel: TileKernel) -> Shared:
     """The kernel with the last batch axis that its columns share, if there is one, and if the mask does not read it."""
-    masked = (kernel.verdict, kernel.spans, kernel.summaries, kernel.searches, kernel.cuts)
-    read_by_mask = frozenset().union(*(indices(p) for p in pieces(masked) if is_expression(p)))
+    masked = read_by_mask(kernel)
     for axis in reversed(kernel.batch):
         members = _members(axis, [p.value for p in kernel.panels if p.side == "column"])
-        if members is not None and axis.name not in read_by_mask:
+        if members is not None and axis.name not in masked:
             return _with_rows(kernel, axis, members)
     return Shared(kernel, integer(1), TRUE)
+
+
+def read_by_mask(kernel: TileKernel) -> frozenset[str]:
+    """Names of the indices that verdicts on rectangles of pairs depend on."""
+    masked = (kernel.verdict, kernel.spans, kernel.summaries, kernel.searches, kernel.cuts)
+    return frozenset().union(*(indices(p) for p in pieces(masked) if is_expression(p)))
 
 
 def _members(axis: Axis, operands: list[Expr]) -> Expr | None:

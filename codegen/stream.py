@@ -2,17 +2,18 @@
 
 The tile form puts rows in the lanes, dozens at once, and packs keys for them. With a row or a few the kernel is bound
 by reading its columns, and a task is here all rows of one point of the batch, with the heads that read the same columns
-(sharing.py), and a part of the columns. These are read where they lie, once. Both forms stand in one kernel, which
-chooses by the sizes of a call.
+(sharing.py), and a part of the columns. These are read where they lie, once. Points whose columns lie side by side, as
+heads do in a paged cache, are walked together. Both forms stand in one kernel, which chooses by the sizes of a call.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from irc.codegen.cpu import ARITHMETIC, STORAGE
+from irc.codegen.cpu import STORAGE
+from irc.codegen.entries import WIDTH as BYTES
 from irc.codegen.expr import Const, Expr, Load, Local, Op, integer, op, walk
-from irc.codegen.hoist import STREAM_PLACES
+from irc.codegen.hoist import STREAM_PLACES, even_step
 from irc.codegen.kernel import (
     Accumulate,
     ColumnProduct,
@@ -20,18 +21,21 @@ from irc.codegen.kernel import (
     OnlineSoftmax,
     Panel,
     RowReduce,
+    Storage,
     TileKernel,
     is_expression,
     pieces,
 )
 from irc.codegen.masks import mask_context
 from irc.codegen.positions import extent, size
-from irc.codegen.printer import print_scalar
-from irc.codegen.sharing import Shared, share
-from irc.codegen.tiles import text_context, tile_text
+from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.sharing import Shared, read_by_mask, share
+from irc.codegen.tiles import PanelText, RowText, text_context, tile_text, width
 
-COLUMNS = 64  # of a tile: their keys and values in the first or second cache
-TILES_OF_A_PART = 8
+MOST_COLUMNS, LEAST_COLUMNS = 64, 16  # of a tile
+TILE_BYTES = 4096  # of an operand: those at hand and those to come, of keys and values, in the first cache
+COLUMNS_OF_A_PART = 512
+TASKS_OF_A_THREAD = 4  # at least, where heads are walked together
 MOST_ROWS = 16  # of the kernel
 MOST_QUERIES = 128  # rows of a task, those of all its heads: beyond, packing pays
 
@@ -56,9 +60,11 @@ def context(kernel: TileKernel) -> dict[str, object]:
         **mask_context(replace(shared.kernel, rows=kernel.rows)),
         "lines": tuple(line for stage in text.stages for line in stage.lines),
         "dots": tuple(dot for stage in text.stages for dot in stage.dots),
-        "elements": {f"panel_{p.name}": _element(p, kernel) for p in kernel.panels},
-        "columns_of_a_tile": COLUMNS,
-        "tiles_of_a_part": TILES_OF_A_PART,
+        "elements": {f"panel_{p.name}": STORAGE[_storage(p, kernel)] for p in kernel.panels},
+        "columns_of_a_tile": _columns(kernel),
+        "columns_of_a_part": COLUMNS_OF_A_PART,
+        "tasks_of_a_thread": TASKS_OF_A_THREAD,
+        "inner": _inner(shared.kernel, text.column_panels),
         "few": " && ".join(
             (print_scalar(_few(shared, rows)), *(f"{p.row.feature_step} == 1" for p in text.column_panels if p.row))
         ),
@@ -85,6 +91,41 @@ def by_bits(kernel: TileKernel) -> bool:
     return stored or any(isinstance(part, Local) for e in compared for part in walk(e))
 
 
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """The last axis of the batch, whose points a task may walk together. `steps`: how far a row of each column operand
+    that is read where it lies is from the same row of the point before; `row`: of the first of them."""
+
+    index: str
+    size: str
+    row: RowText
+    steps: dict[str, str]
+
+
+def _inner(kernel: TileKernel, panels: tuple[PanelText, ...]) -> Inner | None:
+    """None where its points have masks of their own, or lie unevenly, or are not read where they lie."""
+    if not kernel.batch or kernel.batch[-1].name in read_by_mask(kernel):
+        return None
+    axis, steps, rows = kernel.batch[-1], {}, []
+    for panel, text in zip((p for p in kernel.panels if p.side == "column"), panels, strict=True):
+        if text.row is not None and isinstance(panel.value, Load):
+            step = even_step(panel.value, axis.name)
+            if step is None:
+                return None
+            steps[text.name] = step
+            rows.append(text.row)
+    return Inner(identifier(axis.name), f"({print_scalar(axis.size)})", rows[0], steps) if rows else None
+
+
+def _columns(kernel: TileKernel) -> int:
+    """As many as TILE_BYTES hold of the widest operand, a power of two."""
+    widest = max((width(p) * BYTES[_storage(p, kernel)] for p in kernel.panels if p.side == "column"), default=1)
+    columns = MOST_COLUMNS
+    while columns > LEAST_COLUMNS and columns * widest > TILE_BYTES:
+        columns //= 2
+    return columns
+
+
 def _few(shared: Shared, rows: Expr) -> Expr:
     """Whether the stream form is the one to run."""
     some = op("and", op("lt", integer(0), rows), op("le", rows, integer(MOST_ROWS)))
@@ -92,9 +133,9 @@ def _few(shared: Shared, rows: Expr) -> Expr:
     return op("and", some, op("and", queries, shared.condition))
 
 
-def _element(panel: Panel, kernel: TileKernel) -> str:
+def _storage(panel: Panel, kernel: TileKernel) -> Storage:
     """What a row of the panel is made of where it lies, or else computed."""
     if isinstance(panel.value, Load):
         name = panel.value.tensor
-        return next(STORAGE[t.storage] for t in kernel.tensors if t.name == name)
-    return ARITHMETIC[kernel.arithmetic]
+        return next(t.storage for t in kernel.tensors if t.name == name)
+    return kernel.arithmetic

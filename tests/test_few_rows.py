@@ -12,7 +12,7 @@ from irc.codegen import stream
 from tests.cases import CASES, text
 from tests.test_kernels import DTYPE, TOLERANCE, Arrays, arrays, both, relative, widened
 
-LONG = 2 * 64 * stream.TILES_OF_A_PART + 37  # keys of three parts, which end inside a tile
+LONG = 2 * stream.COLUMNS_OF_A_PART + 37  # keys of two parts, the last of which ends inside a tile
 
 
 def sizes(rows: int, keys: int, heads: int = 4, groups: int = 2, width: int = 16) -> dict[str, int]:
@@ -66,6 +66,26 @@ def test_no_bit_depends_on_threads_or_on_other_batch_entries(monkeypatch: pytest
         assert all(np.array_equal(first[n], again[n]) for n in first)
     alone = program.forward(**{n: a[1:] if a.ndim == 4 else a for n, a in inputs.items()}).outputs
     assert all(np.array_equal(first[n][1:], alone[n]) for n in first)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("beside", ["kv", "k", "v"])
+def test_heads_side_by_side_give_the_bits_of_heads_apart(
+    beside: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread walks all four together, two walk pairs, nine walk each alone; where keys lie side by side."""
+    rng = np.random.default_rng(11)
+    program = irc.compile(text("sink"), dtype=dtype)
+    apart = arrays(program, sizes(2, LONG, 8, 4), rng, dtype)
+    together = {
+        n: np.ascontiguousarray(a.swapaxes(1, 2)).swapaxes(1, 2) if n in beside else a for n, a in apart.items()
+    }
+    expected = program.forward(**apart).outputs
+    assert "std::abs(1 * k_s1)" in program.source
+    for threads in ("1", "2", "9"):
+        monkeypatch.setenv("IRC_THREADS", threads)
+        found = program.forward(**together).outputs
+        assert all(np.array_equal(expected[n], found[n]) for n in expected)
 
 
 MASKED = """

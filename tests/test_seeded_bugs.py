@@ -151,7 +151,7 @@ ROWS_BY_THREAD = (
     r"const int64_t \1 = (turn + omp_get_thread_num()) % row_tiles * ROWS;",
 )
 UNGUARDED = (r"const bool guarded = masked && .*;", "const bool guarded = false;")
-PARTS_BY_THREADS = (r"(const int64_t parts = )(.*column_extent / \(COLUMNS \* \d+\)\);)", r"\1threads; // \2")
+PARTS_BY_THREADS = (r"(const int64_t parts = )(.*column_extent / PART\);)", r"\1threads; // \2")
 COPIES_BY_THREAD = (r"\[chunk\*", "[omp_get_thread_num()*")
 NOT_CLEARED = (r"std::fill_n\(\(T \*\)row_result_\d+, .*;", "")
 COLUMNS_NOT_CLEARED = (r"std::fill_n\(column_result_\d+, .*;", "")

@@ -45,6 +45,19 @@ template <class V, int WIDTH, bool WHOLE, class E> IRC_INLINE V load_features(co
   else return load_units<Single<T>>(row, f, WIDTH);
 }
 
+// A row of WIDTH features, `step` apart, as numbers, filled up with zeros to whole vectors.
+template <int WIDTH, class T, class E> IRC_ONCE void unpack_row(T *to, const E *from, int64_t step) {
+  typedef typename Vectors<T>::vec V;
+  constexpr int LANES = sizeof(V) / sizeof(T);
+  for (int f = 0; f < WIDTH; f += LANES) {
+    V numbers{};
+    if (step == 1) numbers = load_units<Single<T>>(from, f, WIDTH);
+    else
+      for (int n = 0; n < LANES && f + n < WIDTH; n++) numbers[n] = irc::load<T>(from[(f + n) * step]);
+    store_vector(to + f, numbers);
+  }
+}
+
 // A matrix operand of the columns: pointers to rows of WIDTH features of type E, wherever they lie, of one stretch of
 // columns and of the next, which is fetched into the caches meanwhile.
 template <class T, class E, int WIDTH, int COLUMNS> class Stream {
@@ -52,11 +65,20 @@ template <class T, class E, int WIDTH, int COLUMNS> class Stream {
   static constexpr int LANES = sizeof(V) / sizeof(T);
 
  public:
-  // Rows of the stretch after the present one, none for the last. `advance` makes it the present one.
-  template <class Row> void look_ahead(int count, Row row) {
+  // To be filled with the rows of the stretch after the present one, `known` then says how many there are. Rows beyond
+  // them are read, but for nothing; where there is no further stretch, those at hand are fetched.
+  const E **ahead() { return rows_[!now_]; }
+  void known(int count) {
     const E **to = rows_[!now_];
-    for (int n = 0; n < count; n++) to[n] = row(n);
-    for (int n = count; n % LANES; n++) to[n] = to[count - 1];  // read, but for nothing
+    for (int n = count; n < COLUMNS; n++) to[n] = count > 0 ? to[count - 1] : rows_[now_][n];
+    count_[!now_] = count;
+  }
+  // The same for rows that are evenly spaced, and for rows that lie `step` from those at hand.
+  void even(const E *first, int64_t step) {
+    for (int n = 0; n < COLUMNS; n++) rows_[!now_][n] = first + n * step;
+  }
+  void aside(int64_t step, int count) {
+    for (int n = 0; n < COLUMNS; n++) rows_[!now_][n] = rows_[now_][n] + step;
     count_[!now_] = count;
   }
   void advance() { now_ = !now_, known_ = -1; }
@@ -64,14 +86,18 @@ template <class T, class E, int WIDTH, int COLUMNS> class Stream {
   // The same of numbers that are computed: value(n, to) writes those of row n.
   template <class Value> void evaluate(int count, Value value) {
     values_.resize(COLUMNS * WIDTH);
-    for (int n = 0; n < count; n++) value(n, values_.data() + n * WIDTH);
-    look_ahead(count, [&](int n) -> const E * { return values_.data() + n * WIDTH; });
+    for (int n = 0; n < count; n++) {
+      T *const to = values_.data() + n * WIDTH;
+      value(n, to);
+      ahead()[n] = to;
+    }
+    known(count);
     advance();
+    known(0);
   }
 
   const E *const *rows() const { return rows_[now_]; }
   const E *const *next() const { return rows_[!now_]; }
-  int next_count() const { return count_[!now_]; }
 
   bool is_finite() {
     if (known_ >= 0) return known_ != 0;
@@ -100,28 +126,36 @@ template <class T, class E, int WIDTH, int COLUMNS> class Stream {
   std::vector<T> values_;
 };
 
+// Features of a row that share a line of the cache, and are fetched at once: whole vectors.
+template <class V, class E> constexpr int LINE = std::max<int>(sizeof(V) / sizeof(typename VectorTraits<V>::element), 64 / sizeof(E));
+
 // tile[query][column] of QUERIES queries, whose features are filled up to whole vectors.
 template <int WIDTH, int QUERIES, int COLUMNS, class T, class E>
-void stream_dots_block(T *tile, const T *queries, const E *const *rows, int count, const E *const *next, int next_count) {
+void stream_dots_block(T *tile, const T *queries, const E *const *rows, int count, const E *const *next) {
   typedef typename Vectors<T>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES, KEYS = LANES / QUERIES;
   for (int column = 0; column < count; column += KEYS) {
     V sums[LANES] = {};
-    auto add = [&](int f, auto is_whole) __attribute__((always_inline)) {
+    const E *row[KEYS], *fetched[KEYS];
+    for (int k = 0; k < KEYS; k++) row[k] = rows[column + k], fetched[k] = next[column + k];
+    auto add = [&](int f, bool begins_line, auto is_whole) __attribute__((always_inline)) {
       V query[QUERIES];
 #pragma GCC unroll 16
       for (int m = 0; m < QUERIES; m++) query[m] = load_vector<V>(queries + m * FEATURES + f);
 #pragma GCC unroll 16
       for (int k = 0; k < KEYS; k++) {
-        if (column + k < next_count) __builtin_prefetch(next[column + k] + f, 0, 2);
-        const V key = load_features<V, WIDTH, decltype(is_whole)::value>(rows[column + k], f);
+        if (begins_line) __builtin_prefetch(fetched[k] + f, 0, 3);
+        const V key = load_features<V, WIDTH, decltype(is_whole)::value>(row[k], f);
 #pragma GCC unroll 16
         for (int m = 0; m < QUERIES; m++) sums[m * KEYS + k] += query[m] * key;
       }
     };
     int f = 0;
-    for (; f + LANES <= WIDTH; f += LANES) add(f, std::true_type{});
-    if constexpr (WIDTH % LANES != 0) add(f, std::false_type{});
+    for (; f + LINE<V, E> <= WIDTH; f += LINE<V, E>)
+#pragma GCC unroll 8
+      for (int of_line = 0; of_line < LINE<V, E>; of_line += LANES) add(f + of_line, of_line == 0, std::true_type{});
+    for (; f + LANES <= WIDTH; f += LANES) add(f, true, std::true_type{});
+    if constexpr (WIDTH % LANES != 0) add(f, true, std::false_type{});
     const V all = sums_of_lanes(sums);
     T each[LANES];
     store_vector(each, all);
@@ -133,19 +167,18 @@ template <int WIDTH, int COLUMNS, class T, class E>
 void stream_dots(T *tile, const T *queries, int query_count, const Stream<T, E, WIDTH, COLUMNS> &keys, int count) {
   constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
   constexpr int MANY = LANES < 4 ? LANES : 4;
+  auto of = [&](int query, auto many) {
+    stream_dots_block<WIDTH, decltype(many)::value, COLUMNS>(tile + query * COLUMNS, queries + query * FEATURES, keys.rows(), count, keys.next());
+  };
   int query = 0;
-  for (; query + MANY <= query_count; query += MANY)
-    stream_dots_block<WIDTH, MANY, COLUMNS>(tile + query * COLUMNS, queries + query * FEATURES, keys.rows(), count,
-                                            keys.next(), query == 0 ? keys.next_count() : 0);
-  for (; query < query_count; query++)
-    stream_dots_block<WIDTH, 1, COLUMNS>(tile + query * COLUMNS, queries + query * FEATURES, keys.rows(), count,
-                                         keys.next(), query == 0 ? keys.next_count() : 0);
+  for (; query + MANY <= query_count; query += MANY) of(query, std::integral_constant<int, MANY>{});
+  for (; query < query_count; query++) of(query, std::integral_constant<int, 1>{});
 }
 
 // sums[query][f ...] = factor[query] * sums[query][f ...] + sum over columns of tile[query][column] * row[column][f ...]
 template <int WIDTH, int QUERIES, int VECTORS, bool WHOLE, int COLUMNS, class T, class E>
 IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, const E *const *rows, int count,
-                                     const E *const *next, int next_count, int f) {
+                                     const E *const *next, int f) {
   typedef typename Vectors<T>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
   V block[QUERIES][VECTORS];
@@ -159,7 +192,7 @@ IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, co
     V row[VECTORS];
 #pragma GCC unroll 16
     for (int n = 0; n < VECTORS; n++) {
-      if (column < next_count) __builtin_prefetch(next[column] + f + n * LANES, 0, 2);
+      if (n * LANES % LINE<V, E> == 0) __builtin_prefetch(next[column] + f + n * LANES, 0, 3);
       row[n] = load_features<V, WIDTH, WHOLE>(rows[column], f + n * LANES);
       IRC_IN_REGISTER(row[n]);
     }
@@ -176,18 +209,18 @@ IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, co
 
 template <int WIDTH, int QUERIES, int COLUMNS, class T, class E>
 void stream_product_queries(T *sums, const T *factor, const T *tile, const E *const *rows, int count,
-                            const E *const *next, int next_count) {
+                            const E *const *next) {
   constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), VECTORS = FEATURE_VECTORS;
   constexpr int WHOLE = WIDTH / LANES, REST = WHOLE % VECTORS;
   int f = 0;
   for (; f + VECTORS * LANES <= WIDTH; f += VECTORS * LANES)
-    stream_product_block<WIDTH, QUERIES, VECTORS, true, COLUMNS>(sums, factor, tile, rows, count, next, next_count, f);
+    stream_product_block<WIDTH, QUERIES, VECTORS, true, COLUMNS>(sums, factor, tile, rows, count, next, f);
   if constexpr (REST > 0) {
-    stream_product_block<WIDTH, QUERIES, REST, true, COLUMNS>(sums, factor, tile, rows, count, next, next_count, f);
+    stream_product_block<WIDTH, QUERIES, REST, true, COLUMNS>(sums, factor, tile, rows, count, next, f);
     f += REST * LANES;
   }
   if constexpr (WIDTH % LANES != 0)
-    stream_product_block<WIDTH, QUERIES, 1, false, COLUMNS>(sums, factor, tile, rows, count, next, next_count, f);
+    stream_product_block<WIDTH, QUERIES, 1, false, COLUMNS>(sums, factor, tile, rows, count, next, f);
 }
 
 template <int WIDTH, int COLUMNS, class T, class E>
@@ -198,7 +231,7 @@ void stream_product(T *sums, const T *factor, const T *tile, int query_count, co
   auto of = [&](int query, auto many) {
     stream_product_queries<WIDTH, decltype(many)::value, COLUMNS>(
         sums + query * FEATURES, factor ? factor + query : nullptr, tile + query * COLUMNS, rows, count,
-        operand.next(), query == 0 ? operand.next_count() : 0);
+        operand.next());
   };
   int query = 0;
   for (; query + MANY <= query_count; query += MANY) of(query, std::integral_constant<int, MANY>{});

@@ -64,6 +64,9 @@ template <class V, class E> IRC_INLINE void store_vector(E *to, V value) {
 template <class M, class V> IRC_INLINE V select(M mask, V yes, V no) { return mask ? yes : no; }
 
 template <class M> IRC_INLINE bool any(M mask) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(M) == 64) return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#endif
   bool found = false;
   for (unsigned lane = 0; lane < sizeof(M) / sizeof(mask[0]); lane++) found |= mask[lane] != 0;
   return found;
