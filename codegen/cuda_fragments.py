@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from irc.codegen import cuda_split
 from irc.codegen.cuda_forms import F16, FLOAT, ROWS, STAGES, WARPS, Form, form, padded, read_panels, tile_columns
 from irc.codegen.cuda_hoist import Hoists
-from irc.codegen.cuda_launch import Launch, rendered
+from irc.codegen.cuda_launch import Arrays, Launch, rendered
+from irc.codegen.cuda_split import Split
 from irc.codegen.cuda_tiles import (
     ResultText,
-    Shared,
     StepText,
+    merged_context,
     printed,
+    recorded_of,
     results_of,
     softmax_targets,
     steps_of,
@@ -62,16 +65,16 @@ class Stage:
     selected: tuple[str, ...]
 
 
-def launch(kernel: TileKernel, name: str) -> Launch | None:
-    """A kernel of row results alone as a launch; None where plain CUDA is the form for it."""
+def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple[Launch, ...]:
+    """A kernel of row results alone as a launch, that of a split as two; none where plain CUDA is the form for it."""
     kernel = live(kernel)
     kept_as = form(kernel)
     chosen = kept_as and tile_columns(kernel, kept_as)
     if not kept_as or not chosen:
-        return None
+        return ()
     columns, registers = chosen
     kernel, hoists, values = values_of(kernel, kept_as)
-    shared = Shared()
+    shared, recorded = Arrays(), split and recorded_of(kernel, split)
     panels: dict[Side, list[PanelText]] = {"row": [], "column": []}
     for panel in read_panels(kernel):
         text = _panel(panel, kernel, kept_as)
@@ -103,9 +106,13 @@ def launch(kernel: TileKernel, name: str) -> Launch | None:
         column_panels=panels["column"],
         guarded=guarded,
         **values.context,
+        split=recorded,
     )
     tasks = op("mul", size(kernel.batch), tiles_of(kernel.rows, ROWS))
-    return Launch(name, tasks, 1, 32 * WARPS, shared.bytes, source, registers)
+    made = Launch(name, tasks, 1, 32 * WARPS, shared.bytes, source, registers)
+    if recorded is None:
+        return (made,)
+    return cuda_split.launches(made, recorded, merged_context(kernel, values.context["softmax"], kept_as.name))
 
 
 @dataclass(frozen=True, slots=True)
