@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from irc.codegen import cuda_split
-from irc.codegen.cuda_forms import F16, FLOAT, ROWS, STAGES, WARPS, Form, form, padded, read_panels, tile_columns
+from irc.codegen.cuda_forms import (
+    F16,
+    FLOAT,
+    REGISTERS,
+    ROWS,
+    STAGES,
+    WARPS,
+    Form,
+    form,
+    padded,
+    read_panels,
+    tile_columns,
+)
 from irc.codegen.cuda_hoist import Hoists
 from irc.codegen.cuda_launch import Arrays, Launch, rendered
 from irc.codegen.cuda_split import Split
@@ -73,8 +85,10 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
     if not kept_as or not chosen:
         return ()
     columns, registers = chosen
+    if split:  # where columns lie, of a cache in pages say, takes registers; and copies, not warps, fill a processor
+        registers = REGISTERS[-1][0]
     kernel, hoists, values = values_of(kernel, kept_as)
-    shared, recorded = Arrays(), split and recorded_of(kernel, split)
+    shared, recorded = Arrays(), recorded_of(kernel, split) if split else None
     panels: dict[Side, list[PanelText]] = {"row": [], "column": []}
     for panel in read_panels(kernel):
         text = _panel(panel, kernel, kept_as)

@@ -197,7 +197,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
     steps, results = steps_of(kernel), results_of(kernel)
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
     number, shared = NUMBER[kernel.arithmetic], Arrays()
-    recorded = split and recorded_of(kernel, split)
+    recorded = recorded_of(kernel, split) if split else None
     used = {x for s in steps for x in (s.row, s.column)} | {r.panel for r in results}
     panels: dict[Side, list[PanelText]] = {"row": [], "column": []}
     for panel in kernel.panels:

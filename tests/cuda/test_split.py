@@ -86,9 +86,10 @@ def test_rows_without_keys_and_values_that_are_not_finite(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["bf16", "f64"])
 def test_no_schedule_changes_a_bit_and_no_check_finds_anything(dtype: str) -> None:
     program = irc.compile(text("sink"), dtype=dtype, target="emulator")
-    given = arrays(program, sizes(2, 2 * cuda_split.PART, heads=2, groups=1), np.random.default_rng(3), dtype)
+    of = sizes(1, 2 * cuda_split.PART, heads=2, groups=1) | {"D": 8, "V": 8}
+    given = arrays(program, of, np.random.default_rng(3), dtype)
     program(**given)
-    assert_same_bits_under_every_schedule(program, given, {"D": 16, "V": 24})
+    assert_same_bits_under_every_schedule(program, given, {"D": 8, "V": 8})
 
 
 def test_no_bit_depends_on_other_batch_entries() -> None:
