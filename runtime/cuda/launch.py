@@ -101,8 +101,8 @@ class Library:
         def call(tensors: Mapping[str, Any], places: Mapping[str, int]) -> None:
             copied = [copy(tensors[name]) for name in copies]
             words = given.at([*(places[name] for name in names), *map(address, copied)])
-            workspace = device.allocate((bytes,), "bool")
-            place = address(workspace).to_bytes(8, "little")
+            workspace = device.allocate((bytes,), "bool") if bytes else None
+            place = b"" if workspace is None else address(workspace).to_bytes(8, "little")
             for launch, works in prepared:
                 launch(device.stream, words + place if works else words)
 
