@@ -11,6 +11,7 @@ from irc.codegen.printer import pointer_name, size_name, stride_name
 from irc.codegen.render import environment
 
 REGISTERS = 128  # of a thread, where nothing says otherwise
+NUMBER = {"f32": 4, "f64": 8}  # bytes, by arithmetic
 WORKSPACE = ("unsigned char *", "workspace")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from irc.codegen.cuda_launch import Launch, Memory, rendered
+from irc.codegen.cuda_launch import NUMBER, Arrays, Launch, Memory, rendered
 from irc.codegen.expr import Const, Expr, Kind, Local, integer, op, substitute
 from irc.codegen.kernel import Span, TileKernel, Verdict
 from irc.codegen.positions import extent, size
@@ -87,10 +87,13 @@ def launches(part: Launch, recorded: Recorded, context: Mapping[str, object]) ->
     split, name = recorded.split, f"{part.name}_merged"
     rows = op("mul", size(split.kernel.batch), size(split.kernel.rows))
     workspace = op("mul", op("mul", split.parts, rows), integer(recorded.bytes))
-    text = rendered("merge", name, split.kernel, recorded, THREADS=MERGE_THREADS, **context)
+    shared, number = Arrays(), NUMBER[split.kernel.arithmetic]
+    for kind, array, each in (("T", "weight_of", number), ("T", "sum_of", number), ("int32_t", "has_key_of", 4)):
+        shared.add(kind, array, MOST_PARTS, each)
+    text = rendered("merge", name, split.kernel, recorded, THREADS=MERGE_THREADS, shared=shared.arrays, **context)
     return (
         replace(part, tasks=_few(split, op("mul", split.parts, part.tasks)), workspace=workspace),
-        Launch(name, _few(split, rows), 1, MERGE_THREADS, 0, text, workspace=workspace),
+        Launch(name, _few(split, rows), 1, MERGE_THREADS, shared.bytes, text, workspace=workspace),
     )
 
 

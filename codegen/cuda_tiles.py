@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from irc.codegen import cuda_split, loops
-from irc.codegen.cuda_launch import Arrays, Launch, rendered
+from irc.codegen.cuda_launch import NUMBER, Arrays, Launch, rendered
 from irc.codegen.cuda_split import Recorded, Split
 from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Size, op
 from irc.codegen.kernel import (
@@ -29,7 +29,6 @@ from irc.codegen.tiles import weighted_values, width
 COLUMNS = 32  # of a tile: one a lane
 ROWS = 16
 WARPS = 4
-NUMBER = {"f32": 4, "f64": 8}
 TYPE = {Kind.FLOAT: "T", Kind.INT: "int64_t", Kind.BOOL: "bool"}
 
 Indices = tuple[tuple[str, str], ...]
