@@ -83,6 +83,23 @@ def test_rows_without_keys_and_values_that_are_not_finite(dtype: str) -> None:
     assert np.isnan(endless[:, :, [0, 2]]).all() and not endless[:, :, 1].any()
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("name, dtype", [("causal", "bf16"), ("sink", "f32")])
+def test_what_is_not_finite_arrives_where_the_reference_has_it(name: str, dtype: str, value: float) -> None:
+    program, reference = (
+        irc.compile(text(name), dtype=dtype, target="emulator"),
+        irc.compile(text(name), target="reference"),
+    )
+    given = arrays(program, sizes(3), np.random.default_rng(0), dtype)
+    for operand in ("k", "v"):
+        other = {**given, operand: given[operand].copy()}
+        other[operand][:, :, cuda_split.PART + 1, 3] = value  # in the second part
+        with np.errstate(invalid="ignore"):
+            got, wanted = program(**other)[0].astype(float), reference(**widened(other))[0]
+        for kind in (np.isnan, np.isposinf, np.isneginf):
+            assert np.array_equal(kind(got), kind(wanted)), operand
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "f64"])
 def test_no_schedule_changes_a_bit_and_no_check_finds_anything(dtype: str) -> None:
     program = irc.compile(text("sink"), dtype=dtype, target="emulator")
