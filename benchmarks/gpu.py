@@ -37,10 +37,11 @@ VARIANTS: dict[str, tuple[str, str]] = {
     "alibi": ("const slope[H]", "bias slope[h] * (j - i)\n    allow j <= i"),
     "soft cap": ("", f"map {CAP} * tanh(score / {CAP})\n    allow j <= i"),
     "learnable bias": ("param T[H, 2 * S - 1]", "bias T[h, i - j + S - 1]"),
+    "decode": ("", ""),  # of a sequence its last query alone
 }
 TEXT = """attention bench {{
   size B, H, S, D
-  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D]
+  input q[B,H,{queries},D], k[B,H,S,D], v[B,H,S,D]
   {declared}
   core o[b,h,i,d] {{
     score q[b,h,i,c] * k[b,h,j,c]
@@ -62,22 +63,27 @@ class Case:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(B, H, S, D)."""
+        """(B, H, S, D) of keys."""
         return TOKENS // self.length, FEATURES // self.width, self.length, self.width
+
+    @property
+    def queries(self) -> int:
+        return 1 if self.variant == "decode" else self.length
 
     @property
     def text(self) -> str:
         """The program."""
         declared, lines = VARIANTS[self.variant]
-        return TEXT.format(declared=declared, lines=lines)
+        queries = "S" if self.queries == self.length else str(self.queries)
+        return TEXT.format(declared=declared, lines=lines, queries=queries)
 
     @property
     def pairs(self) -> int:
         """Of query and key that the mask allows, of one head of one sequence."""
         n = self.length
         match self.variant:
-            case "full" | "learnable bias":
-                return n * n
+            case "full" | "learnable bias" | "decode":
+                return self.queries * n
             case "window":
                 rest = max(0, n - WINDOW)  # rows that see a whole window
                 return (n - rest) * (n - rest + 1) // 2 + rest * WINDOW

@@ -93,8 +93,9 @@ def _times(ready: dict[str, Prepare], rounds: int) -> dict[str, list[float]]:
 
 def _tensors(case: Case) -> dict[str, torch.Tensor]:
     """Arguments of the program, by name."""
-    batch, heads, length, _ = case.shape
-    made = {name: torch.randn(case.shape, device=DEVICE, dtype=torch.bfloat16) for name in "qkv"}
+    batch, heads, length, width = case.shape
+    made = {name: torch.randn(case.shape, device=DEVICE, dtype=torch.bfloat16) for name in "kv"}
+    made["q"] = torch.randn((batch, heads, case.queries, width), device=DEVICE, dtype=torch.bfloat16)
     if case.variant == "documents":
         document = torch.arange(length, device=DEVICE, dtype=torch.int32) // (length // DOCUMENTS)
         made["doc"] = document.expand(batch, length).contiguous()
@@ -157,7 +158,7 @@ def _sdpa(case: Case, backend: SDPBackend) -> Callable[[dict[str, torch.Tensor]]
 
     def attend(t: dict[str, torch.Tensor]) -> torch.Tensor:
         with sdpa_kernel(backend):
-            if case.variant in ("full", "causal"):
+            if case.variant in ("full", "causal", "decode"):
                 return scaled_dot_product_attention(t["q"], t["k"], t["v"], is_causal=case.variant == "causal")
             return scaled_dot_product_attention(t["q"], t["k"], t["v"], attn_mask=_mask(case, t))
 
@@ -188,6 +189,7 @@ def _flex(case: Case, tensors: dict[str, torch.Tensor]) -> Callable[[dict[str, t
     masks: dict[str, Callable[..., Any] | None] = {
         "full": None,
         "learnable bias": None,
+        "decode": None,
         "window": lambda b, h, i, j: (j <= i) & (j > i - WINDOW),
         "documents": lambda b, h, i, j: (tensors["doc"][b, i] == tensors["doc"][b, j]) & (j <= i),
     }

@@ -11,12 +11,15 @@ from irc.codegen.printer import pointer_name, size_name, stride_name
 from irc.codegen.render import environment
 
 REGISTERS = 128  # of a thread, where nothing says otherwise
+NUMBER = {"f32": 4, "f64": 8}  # bytes, by arithmetic
+WORKSPACE = ("unsigned char *", "workspace")
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """A device function of a kernel, and how it is launched: one block of `threads` for each of `tasks` // `share`,
-    rounded up. A thread has `registers` at most."""
+    rounded up. A thread has `registers` at most. `workspace`: bytes of memory that launches of the kernel share during
+    a run; the address follows what all are given."""
 
     name: str
     tasks: Expr
@@ -25,6 +28,28 @@ class Launch:
     shared_bytes: int
     text: str
     registers: int = REGISTERS
+    workspace: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """An array in a block of memory, `offset` bytes from its start."""
+
+    type: str
+    name: str
+    offset: int
+
+
+class Arrays:
+    """Such a block, handed out array by array."""
+
+    def __init__(self) -> None:
+        self.arrays: list[Memory] = []
+        self.bytes = 0
+
+    def add(self, kind: str, name: str, count: int, size: int) -> None:
+        self.arrays.append(Memory(kind, name, self.bytes))
+        self.bytes += -(-count * size // 16) * 16
 
 
 def members(kernel: Kernel) -> tuple[tuple[str, str], ...]:
@@ -37,11 +62,11 @@ def members(kernel: Kernel) -> tuple[tuple[str, str], ...]:
     return (*found, *(("int64_t ", size_name(s)) for s in kernel.sizes))
 
 
-def rendered(template: str, name: str, kernel: Kernel, **context: object) -> str:
-    """A template of one device function, filled in."""
+def rendered(template: str, name: str, kernel: Kernel, split: object = None, **context: object) -> str:
+    """A template of one device function, filled in; with `split` it is given a workspace."""
     arithmetic = ARITHMETIC[kernel.arithmetic]
     given = {
-        "name": name, "kernel": kernel, "arithmetic": arithmetic, "members": members(kernel), "registers": REGISTERS,
-        **context,
+        "name": name, "kernel": kernel, "arithmetic": arithmetic, "registers": REGISTERS, "split": split,
+        "members": (*members(kernel), *((WORKSPACE,) if split else ())), **context,
     }  # fmt: skip
     return environment().get_template(f"cuda/{template}.cu.j2").render(**given)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irc.codegen import cuda_fragments, cuda_tiles
+from irc.codegen import cuda_fragments, cuda_split, cuda_tiles
 from irc.codegen.cuda_launch import Launch
+from irc.codegen.cuda_split import Split
 from irc.codegen.expr import Expr, Load, loads, rebuild
 from irc.codegen.kernel import (
     ColumnProduct,
@@ -24,12 +25,25 @@ from irc.codegen.mirror import mirror
 def tile_launches(kernel: TileKernel) -> tuple[Launch, ...]:
     """Those of one kernel, to be run one after another."""
     if kernel.order == "elements":
-        return (cuda_tiles.launch(kernel, kernel.name),)
-    return tuple(_launch(own, f"{kernel.name}_{side}") for side, own in _by_side(_from_copies(kernel)))
+        return cuda_tiles.launches(kernel, kernel.name)
+    sides = _by_side(_from_copies(kernel))
+    return tuple(launch for side, own in sides for launch in _launches(own, side, f"{kernel.name}_{side}"))
 
 
-def _launch(kernel: TileKernel, name: str) -> Launch:
-    return cuda_fragments.launch(kernel, name) or cuda_tiles.launch(kernel, name)
+def _launches(kernel: TileKernel, side: Side, name: str) -> tuple[Launch, ...]:
+    """Those of one side. What finishes columns is not split: of these there are few where keys are."""
+    split = cuda_split.split(kernel) if side == "row" else None
+    whole = _in_its_form(kernel, name)
+    if split is None:
+        return whole
+    return (
+        *(cuda_split.unsplit(launch, split) for launch in whole),
+        *_in_its_form(split.kernel, f"{name}_part", split),
+    )
+
+
+def _in_its_form(kernel: TileKernel, name: str, split: Split | None = None) -> tuple[Launch, ...]:
+    return cuda_fragments.launches(kernel, name, split) or cuda_tiles.launches(kernel, name, split)
 
 
 def copied(kernel: Kernel) -> tuple[str, ...]:

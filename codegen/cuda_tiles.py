@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.codegen import loops
-from irc.codegen.cuda_launch import Launch, rendered
+from irc.codegen import cuda_split, loops
+from irc.codegen.cuda_launch import NUMBER, Arrays, Launch, rendered
+from irc.codegen.cuda_split import Recorded, Split
 from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Size, op
 from irc.codegen.kernel import (
     Accumulate,
@@ -28,7 +29,6 @@ from irc.codegen.tiles import weighted_values, width
 COLUMNS = 32  # of a tile: one a lane
 ROWS = 16
 WARPS = 4
-NUMBER = {"f32": 4, "f64": 8}
 TYPE = {Kind.FLOAT: "T", Kind.INT: "int64_t", Kind.BOOL: "bool"}
 
 Indices = tuple[tuple[str, str], ...]
@@ -73,27 +73,6 @@ class ResultText:
     features: Indices
     weighted: bool
     target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """An array in shared memory, `offset` bytes from its start."""
-
-    type: str
-    name: str
-    offset: int
-
-
-class Shared:
-    """Shared memory, handed out array by array."""
-
-    def __init__(self) -> None:
-        self.arrays: list[Memory] = []
-        self.bytes = 0
-
-    def add(self, kind: str, name: str, count: int, size: int) -> None:
-        self.arrays.append(Memory(kind, name, self.bytes))
-        self.bytes += -(-count * size // 16) * 16
 
 
 def _summary(summary: Summary, kernel: TileKernel) -> dict[str, object]:
@@ -184,13 +163,40 @@ def results_of(kernel: TileKernel) -> tuple[ResultText, ...]:
     return tuple(found)
 
 
-def launch(kernel: TileKernel, name: str) -> Launch:
-    """The kernel, of row results or accumulations alone, as a launch."""
+def recorded_of(kernel: TileKernel, split: Split) -> Recorded:
+    """The split with what its parts keep of a row: all that results are made of."""
+    record, number = Arrays(), NUMBER[kernel.arithmetic]
+    for result in results_of(kernel):
+        record.add("T", result.name, result.width, number)
+        if result.reduce == "argmax":
+            record.add("int64_t", f"{result.name}_at", 1, 8)
+    if any(isinstance(step, OnlineSoftmax) for step in kernel.body):
+        record.add("T", "row_shift", 1, number)
+        record.add("T", "row_sum", 1, number)
+        record.add("int32_t", "row_has_key", 1, 4)
+    return Recorded(split, record.arrays, record.bytes)
+
+
+def merged_context(kernel: TileKernel, softmax: object, form: str) -> dict[str, object]:
+    """What merges parts reads, of the context of these, but for what tells of the parts."""
+    return {
+        "row_extent": extent(kernel.rows),
+        "batch": unflatten(kernel.batch, "batch_at") if kernel.batch else (),
+        "row": unflatten(kernel.rows, "row_at"),
+        "results": results_of(kernel),
+        "softmax": softmax,
+        "form": form,
+    }
+
+
+def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple[Launch, ...]:
+    """The kernel, of row results or accumulations alone, as a launch; that of a split as two."""
     elements = kernel.order == "elements"
     warps = 1 if elements else WARPS
     steps, results = steps_of(kernel), results_of(kernel)
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
-    number, shared = NUMBER[kernel.arithmetic], Shared()
+    number, shared = NUMBER[kernel.arithmetic], Arrays()
+    recorded = recorded_of(kernel, split) if split else None
     used = {x for s in steps for x in (s.row, s.column)} | {r.panel for r in results}
     panels: dict[Side, list[PanelText]] = {"row": [], "column": []}
     for panel in kernel.panels:
@@ -213,6 +219,9 @@ def launch(kernel: TileKernel, name: str) -> Launch:
             shared.add("T", row_value, ROWS, number)
         shared.add("int32_t", "row_has_key", ROWS, 4)
     chunks = Size("chunks") if "chunks" in kernel.sizes else tiles_of(kernel.rows, ROWS)
+    summed = softmax and {
+        **softmax_targets(softmax), "init": printed(softmax.init), "exp": "irc::exp", "to_natural": "",
+    }  # fmt: skip
     text = rendered(
         "tile",
         name,
@@ -230,7 +239,11 @@ def launch(kernel: TileKernel, name: str) -> Launch:
         steps=steps,
         results=results,
         kept=kept,
-        softmax=softmax and softmax_targets(softmax) | {"init": printed(softmax.init)},
+        softmax=summed,
+        split=recorded,
     )
     tasks = op("mul", size(kernel.batch), chunks if elements else tiles_of(kernel.rows, ROWS))
-    return Launch(name, tasks, 1, 32 * warps, shared.bytes, text)
+    made = Launch(name, tasks, 1, 32 * warps, shared.bytes, text)
+    if recorded is None:
+        return (made,)
+    return cuda_split.launches(made, recorded, merged_context(kernel, summed, ""))

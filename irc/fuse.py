@@ -310,7 +310,7 @@ class _Fuser:
                 self.declare(remainder, shape(first), self.precision.arithmetic)
             builder.softmax(first, online or f"{first.name}.unused", maximum, remainder)
         for node in group:
-            if (node is not first and node is not maximum) or node.op == "sum":
+            if node is not maximum and node.op != "logsumexp":
                 builder.sink(node)
         for node in group:
             self.declare(node.name, shape(node), self.storage(node))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from irc.codegen import cuda
 from irc.codegen.kernel import Kernel
-from irc.runtime import emulator
+from irc.runtime import emulator, launches
 from irc.runtime.arrays import Array
 from irc.runtime.device import HOST
-from irc.runtime.sizes import evaluate
 
 
 class Library:
@@ -33,7 +34,9 @@ class Library:
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
     ) -> Callable[[Mapping[str, Array], Mapping[str, int]], None]:
         """The kernel for sizes and threads, as a function of the tensors that its declaration names."""
-        launches, copies = cuda.launches(kernel), cuda.copied(kernel)
+        copies = cuda.copied(kernel)
+        run = [launch for launch in cuda.launches(kernel) if launches.blocks(launch, sizes)]
+        bytes = launches.workspace(run, sizes)
         counts = [sizes[name] for name in kernel.sizes]
 
         def call(tensors: Mapping[str, Array], _: Mapping[str, int]) -> None:
@@ -41,14 +44,14 @@ class Library:
             words: list[int] = []
             for array in arrays:
                 words += [array.ctypes.data, *(s // array.itemsize for s in array.strides)]
-            given = _structure(words + counts)
-            for launch in launches:
-                blocks = -(-evaluate(launch.tasks, sizes) // launch.share)
-                if blocks:
-                    self._module.launch(
-                        launch.name, (blocks,), (launch.threads,), launch.shared_bytes, [given], buffers=arrays,
-                        seed=self.seed, threads=threads,
-                    )  # fmt: skip
+            workspace = np.empty(bytes, np.uint8)
+            for launch in run:
+                own = [workspace] if launch.workspace is not None else []
+                given = _structure(words + counts + [array.ctypes.data for array in own])
+                self._module.launch(
+                    launch.name, (launches.blocks(launch, sizes),), (launch.threads,), launch.shared_bytes, [given],
+                    buffers=arrays + own, seed=self.seed, threads=threads,
+                )  # fmt: skip
 
         return call
 

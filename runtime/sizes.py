@@ -10,7 +10,8 @@ from irc.runtime.errors import InputError
 
 
 def evaluate(expr: Expr, sizes: Mapping[str, int]) -> int:
-    """The value of an integer expression over sizes. Raises InputError for an unknown size or a division by 0."""
+    """The value of an integer expression over sizes; of `where` and `and`, what decides goes first.
+    Raises InputError for an unknown size or a division by 0."""
     match expr:
         case Const(value, _):
             return int(value)
@@ -18,6 +19,10 @@ def evaluate(expr: Expr, sizes: Mapping[str, int]) -> int:
             if name not in sizes:
                 raise InputError(f"size {name} is not known: give it a value, or a tensor whose shape tells it")
             return sizes[name]
+        case Op("where", (condition, x, y)):
+            return evaluate(x if evaluate(condition, sizes) else y, sizes)
+        case Op("and", (x, y)):
+            return int(bool(evaluate(x, sizes)) and bool(evaluate(y, sizes)))
         case Op(name, args, _):
             values = [evaluate(a, sizes) for a in args]
             if name in ("floordiv", "mod") and values[1] == 0:
@@ -56,14 +61,10 @@ def _apply(name: str, v: list[int]) -> int:
             return int(v[0] == v[1])
         case "ne":
             return int(v[0] != v[1])
-        case "and":
-            return int(bool(v[0]) and bool(v[1]))
         case "or":
             return int(bool(v[0]) or bool(v[1]))
         case "not":
             return int(not v[0])
-        case "where":
-            return v[1] if v[0] else v[2]
         case "flat":
             position = 0
             for index, size in zip(v[::2], v[1::2], strict=True):

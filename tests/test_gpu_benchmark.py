@@ -24,6 +24,7 @@ def allowed(variant: str, length: int) -> np.ndarray:
     return {
         "full": np.ones((length, length), bool),
         "learnable bias": np.ones((length, length), bool),
+        "decode": np.ones((1, length), bool),
         "window": (j <= i) & (j > i - WINDOW),
         "documents": (i // document == j // document) & (j <= i),
     }.get(variant, j <= i)
@@ -38,8 +39,9 @@ def test_pairs_are_those_that_the_mask_allows(variant: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_programs_compile_and_have_gradients(variant: str) -> None:
     length, rng = 16, np.random.default_rng(0)
-    program = irc.compile(Case(variant, 64, length).text, target="reference")
-    given = {n: rng.standard_normal((1, 2, length, 4)) for n in "qkv"}
+    case = Case(variant, 64, length)
+    program = irc.compile(case.text, target="reference")
+    given = {n: rng.standard_normal((1, 2, case.queries if n == "q" else length, 4)) for n in "qkv"}
     if variant == "documents":
         given["doc"] = np.arange(length, dtype=np.int32)[None] // (length // DOCUMENTS)
     if variant == "alibi":
@@ -47,7 +49,7 @@ def test_programs_compile_and_have_gradients(variant: str) -> None:
     if variant == "learnable bias":
         given["T"] = rng.standard_normal((2, 2 * length - 1))
     run = program.forward(**given)
-    assert run.backward(o=run.outputs["o"])["q"].shape == (1, 2, length, 4)
+    assert run.backward(o=run.outputs["o"])["q"].shape == given["q"].shape
 
 
 def test_every_case_does_the_same_work_a_token() -> None:

@@ -87,6 +87,15 @@ def test_element_types(name: str, dtype: str) -> None:
     both(text(name), arrays(program, SIZES[1], rng, dtype), dtype, rng)
 
 
+def test_a_core_of_which_the_maximum_alone_is_read() -> None:
+    """No softmax is there to store it."""
+    rng = np.random.default_rng(0)
+    spec = text("max").replace("return o, lse , m", "return m")
+    assert "return m" in spec
+    program = irc.compile(spec, target="reference")
+    both(spec, arrays(program, SIZES[0], rng), "f32", rng)
+
+
 CAUSAL = """
 attention causal {
   size B, H, S, D

@@ -46,7 +46,8 @@ def scale(shape: tuple[int, ...]) -> float:
 
 def rounded(values: dict[str, Any], name: str, dtype: str) -> dict[str, Any]:
     """Floating arguments in the program's element type; scalars have 32 bits at least."""
-    types = {n.name: n.role == "scalar" and dtype == "bf16" for n in graph(name).inputs if n.kind is Kind.FLOAT}
+    narrow = dtype in ("bf16", "f16")
+    types = {n.name: n.role == "scalar" and narrow for n in graph(name).inputs if n.kind is Kind.FLOAT}
     return {n: np.asarray(a, DTYPE["f32" if types[n] else dtype]) if n in types else a for n, a in values.items()}
 
 

@@ -12,13 +12,13 @@ import numpy as np
 
 from irc.codegen import cuda
 from irc.codegen.kernel import Kernel
+from irc.runtime import launches
 from irc.runtime.arrays import Array, address
 from irc.runtime.cpu import check
 from irc.runtime.cuda import nvcc
 from irc.runtime.cuda.memory import row_major
 from irc.runtime.device import HOST
 from irc.runtime.errors import DeviceError
-from irc.runtime.sizes import evaluate
 
 if TYPE_CHECKING:
     from irc.runtime.cuda.device import Cuda
@@ -94,23 +94,26 @@ class Library:
         strides = [tuple(s // a.itemsize for s in a.strides) for a in arrays]
         strides += [row_major(tensors[name].shape) for name in copies]
         given = _Given(strides, [sizes[s] for s in kernel.sizes])
-        launches = []
-        for launch in cuda.launches(kernel):
-            blocks = -(-evaluate(launch.tasks, sizes) // launch.share)
-            if blocks > MOST_BLOCKS:
-                raise DeviceError(f"{launch.name}: {blocks} blocks, a launch has at most {MOST_BLOCKS}")
-            if blocks:
-                grid, block = (blocks, 1, 1), (launch.threads, 1, 1)
-                launches.append(self._module.prepared(launch.name, grid, block, launch.shared_bytes, given.bytes))
-        copy, device = self.device.copy, self.device
+        run = [launch for launch in cuda.launches(kernel) if launches.blocks(launch, sizes)]
+        prepared = [(self._prepared(launch, sizes, given), launch.workspace is not None) for launch in run]
+        bytes, copy, device = launches.workspace(run, sizes), self.device.copy, self.device
 
         def call(tensors: Mapping[str, Any], places: Mapping[str, int]) -> None:
             copied = [copy(tensors[name]) for name in copies]
             words = given.at([*(places[name] for name in names), *map(address, copied)])
-            for launch in launches:
-                launch(device.stream, words)
+            workspace = device.allocate((bytes,), "bool") if bytes else None
+            place = b"" if workspace is None else address(workspace).to_bytes(8, "little")
+            for launch, works in prepared:
+                launch(device.stream, words + place if works else words)
 
         return call
+
+    def _prepared(self, launch: cuda.Launch, sizes: Mapping[str, int], given: _Given) -> Launch:
+        blocks = launches.blocks(launch, sizes)
+        if blocks > MOST_BLOCKS:
+            raise DeviceError(f"{launch.name}: {blocks} blocks, a launch has at most {MOST_BLOCKS}")
+        count = given.bytes + (8 if launch.workspace is not None else 0)
+        return self._module.prepared(launch.name, (blocks, 1, 1), (launch.threads, 1, 1), launch.shared_bytes, count)
 
 
 class _Given:

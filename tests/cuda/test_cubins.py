@@ -78,8 +78,11 @@ BUDGETS = {
                              "causal_backward_d_v_d_k_d_q_column": 255},
     ("causal", "bf16", 128): {"causal_lse_o_row": 168, "causal_backward_d_v_d_k_d_q_row": 168,
                               "causal_backward_d_v_d_k_d_q_column": 255},
-    ("softcap_window", "f16", 64): {"softcap_window_lse_o_row": 168,
+    ("softcap_window", "f16", 64): {"softcap_window_lse_o_row": 168, "softcap_window_lse_o_row_part": 255,
+                                    "softcap_window_lse_o_row_part_merged": 128,
                                     "softcap_window_backward_d_v_part_d_k_part_d_q_row": 255,
+                                    "softcap_window_backward_d_v_part_d_k_part_d_q_row_part": 255,
+                                    "softcap_window_backward_d_v_part_d_k_part_d_q_row_part_merged": 128,
                                     "softcap_window_backward_d_v_part_d_k_part_d_q_column": 255},
     ("causal", "f32", 64): {"causal_lse_o_row": 168, "causal_backward_d_v_d_k_d_q_row": 255,
                             "causal_backward_d_v_d_k_d_q_column": 255},
@@ -97,5 +100,16 @@ def test_tensor_cores_without_local_memory(name: str, dtype: str, width: int, tm
     made = compiled(source, APART, tmp_path)
     assert {architecture for architecture, _ in made} == {"sm_80", "sm_90a"}
     for (_, kernel), found in made.items():
-        assert found.products > 0 and found.stack == 0 and found.spills == 0, kernel
+        assert found.stack == 0 and found.spills == 0, kernel
+        assert (found.products > 0) != kernel.endswith("_merged"), kernel
         assert found.registers <= budgets[kernel], kernel
+
+
+def test_parts_of_a_cache_in_pages_without_local_memory(tmp_path: Path) -> None:
+    program = irc.compile(FOLDER / "paged_cache.attn", dtype="bf16", sizes={"D": 128, "R": 16})
+    kernel = next(kernel for kernel in program.kernels if isinstance(kernel, TileKernel))
+    made = compiled(cuda.render([kernel], "paged_cache", ""), APART, tmp_path)
+    parts = {name: found for name, found in made.items() if "_part" in name[1]}
+    assert len(parts) == 2 * len(APART)
+    for name, found in parts.items():
+        assert found.stack == 0 and found.spills == 0, name

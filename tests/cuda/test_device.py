@@ -56,6 +56,14 @@ def test_sides_of_one_position_and_of_none(number: int) -> None:
     both(text("table"), arrays(program, SIZES[number], rng), "f32", rng, target="cuda")
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "f64"])
+def test_few_rows_whose_columns_are_split(dtype: str) -> None:
+    rng = np.random.default_rng(4)
+    sizes = {"B": 2, "H": 4, "G": 2, "Sq": 2, "Sk": 600, "D": 16, "V": 24}
+    program = irc.compile(text("sink"), target="reference")
+    both(text("sink"), arrays(program, sizes, rng, dtype), dtype, rng, target="cuda")
+
+
 class Elsewhere:
     """An array on the device, of a library that nobody knows."""
 

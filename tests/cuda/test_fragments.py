@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from irc.codegen.kernel import TileKernel
 from tests.cases import text
 from tests.cuda.test_emulated import assert_same_bits_under_every_schedule
 from tests.test_examples import FOLDER, arguments
-from tests.test_kernels import CAUSAL, DTYPE, Arrays, arrays, both, widened
+from tests.test_kernels import CAUSAL, DTYPE, TOLERANCE, Arrays, arrays, both, widened
 from tests.test_variants import NAMES, compiled, relative, rounded
 from tests.test_variants import arguments as arguments_of_variant
 
@@ -53,15 +54,17 @@ def cast(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
     return array.astype(DTYPE[dtype]) if array.dtype == np.float32 and array.ndim else array
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "f32"])
-@pytest.mark.parametrize("name", ["dropout", "sigmoid", "retention", "talking_heads", "topk_tiles", "gelu"])
+EMULATED = ("dropout", "sigmoid", "retention", "talking_heads", "topk_tiles", "gelu")
+
+
+@pytest.mark.parametrize("name, dtype", [*product(EMULATED, ("bf16", "f32")), ("dropout", "f16"), ("rotary", "f16")])
 def test_variants(name: str, dtype: str) -> None:
     assert name in NAMES
     values, sizes = arguments_of_variant(name)
     given = {n: np.asarray(a) for n, a in rounded(values, name, dtype).items()}
     run = compiled(name, sizes, dtype=dtype, target="emulator").forward(**given)
     expected = compiled(name, sizes, target="reference").forward(**widened(given))
-    tolerance = {"bf16": 1e-2, "f32": 5e-6}[dtype]
+    tolerance = TOLERANCE[dtype]
     rng = np.random.default_rng(8)
     cotangents = {}
     for which, output in expected.outputs.items():

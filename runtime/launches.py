@@ -1,0 +1,18 @@
+"""What the launches of a CUDA kernel need for the sizes of a call, on a device and in the emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from irc.codegen.cuda import Launch
+from irc.runtime.sizes import evaluate
+
+
+def blocks(launch: Launch, sizes: Mapping[str, int]) -> int:
+    """How many it has; none where it has no part in the call."""
+    return -(-evaluate(launch.tasks, sizes) // launch.share)
+
+
+def workspace(launches: Iterable[Launch], sizes: Mapping[str, int]) -> int:
+    """Bytes of memory for launches that run one after another, all of them with blocks."""
+    return max((evaluate(each.workspace, sizes) for each in launches if each.workspace is not None), default=0)
