@@ -64,21 +64,13 @@ class Stage:
 
 def launch(kernel: TileKernel, name: str) -> Launch | None:
     """A kernel of row results alone as a launch; None where plain CUDA is the form for it."""
-    kernel = _live(kernel)
+    kernel = live(kernel)
     kept_as = form(kernel)
     chosen = kept_as and tile_columns(kernel, kept_as)
     if not kept_as or not chosen:
         return None
     columns, registers = chosen
-    softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
-    # What rounding a logsumexp loses (irc/remainder.py) is told of natural ones.
-    powers = Powers(kernel.body, softmax.score if softmax else None) if kept_as is FLOAT else in_powers_of_two(kernel)
-    hoists = Hoists(kernel)
-    kernel = _hoisted(replace(kernel, body=powers.body), hoists)
-    logit = hoists(powers.logit) if powers.logit is not None else None
-    steps, results = steps_of(kernel), results_of(kernel)
-    products = [r for r in results if not r.reduce]
-    softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
+    kernel, hoists, values = values_of(kernel, kept_as)
     shared = Shared()
     panels: dict[Side, list[PanelText]] = {"row": [], "column": []}
     for panel in read_panels(kernel):
@@ -86,9 +78,10 @@ def launch(kernel: TileKernel, name: str) -> Launch | None:
         panels[panel.side].append(text)
         tokens = ROWS if panel.side == "row" else STAGES * columns
         shared.add(kept_as.type, text.name, tokens * text.step, kept_as.bytes)
-    summed = {r.panel for r in products}
     guarded = (
-        panels["column"] if kept_as is FLOAT else [p for p in panels["column"] if p.name in summed and kernel.support]
+        panels["column"]
+        if kept_as is FLOAT
+        else [p for p in panels["column"] if p.name in values.summed and kernel.support]
     )
     if guarded:
         shared.add("int32_t", "odd_of_warp", WARPS, 4)
@@ -96,14 +89,11 @@ def launch(kernel: TileKernel, name: str) -> Launch | None:
         shared.add(value.type, f"all_{value.name}", ROWS, 4)
     for value in hoists.column.values():
         shared.add(value.type, f"all_{value.name}", STAGES * columns, 4)
-    early, late = _stages(kernel, logit)
-    made = {s.name: s.type for s in steps if s.kind != "dot"}
     source = rendered(
         "fragments",
         name,
         kernel,
         **walk_context(kernel),
-        form=kept_as.name,
         shared=shared.arrays,
         ROWS=ROWS,
         COLUMNS=columns,
@@ -112,21 +102,56 @@ def launch(kernel: TileKernel, name: str) -> Launch | None:
         row_panels=panels["row"],
         column_panels=panels["column"],
         guarded=guarded,
-        dots=[replace(s, width=padded(s.width)) for s in steps if s.kind == "dot"],
-        arrays=[(made[n], n) for n in (*early.kept, *((identifier(softmax.weight),) if softmax else ()), *late.kept)],
-        early=early,
-        late=late if late.steps or late.reduces else None,
-        products=products,
-        padded={r.name: padded(r.width) for r in products},
-        wide=[r.name for r in products if kept_as is F16 and not (softmax and r.tile == identifier(softmax.weight))],
-        reduces=[r for r in results if r.reduce],
-        softmax=softmax and _softmax(softmax, logit, powers=kept_as is not FLOAT),
-        row_values=hoists.row.values(),
-        column_values=hoists.column.values(),
-        batch_values=hoists.batch.values(),
+        **values.context,
     )
     tasks = op("mul", size(kernel.batch), tiles_of(kernel.rows, ROWS))
     return Launch(name, tasks, 1, 32 * WARPS, shared.bytes, source, registers)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """`context` is what values.j2 reads beside sizes and indices; `summed` are the panels of products, `wide` results
+    those whose tile is of any size."""
+
+    context: dict[str, object]
+    dots: tuple[StepText, ...]
+    products: tuple[ResultText, ...]
+    summed: frozenset[str]
+    wide: tuple[str, ...]
+
+
+def values_of(kernel: TileKernel, kept_as: Form) -> tuple[TileKernel, Hoists, Values]:
+    """What a kernel makes of its dots: with the kernel as it then is, and what it evaluates once a token."""
+    softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
+    # What rounding a logsumexp loses (irc/remainder.py) is told of natural ones.
+    powers = Powers(kernel.body, softmax.score if softmax else None) if kept_as is FLOAT else in_powers_of_two(kernel)
+    hoists = Hoists(kernel)
+    kernel = _hoisted(replace(kernel, body=powers.body), hoists)
+    logit = hoists(powers.logit) if powers.logit is not None else None
+    steps, results = steps_of(kernel), results_of(kernel)
+    products = tuple(r for r in results if not r.reduce)
+    softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
+    weight = identifier(softmax.weight) if softmax else ""
+    early, late = _stages(kernel, logit)
+    made = {s.name: s.type for s in steps if s.kind != "dot"}
+    dots = tuple(replace(s, width=padded(s.width)) for s in steps if s.kind == "dot")
+    wide = tuple(r.name for r in products if kept_as is F16 and r.tile != weight)
+    context = {
+        "form": kept_as.name,
+        "dots": dots,
+        "arrays": [(made[n], n) for n in (*early.kept, *((weight,) if softmax else ()), *late.kept)],
+        "early": early,
+        "late": late if late.steps or late.reduces else None,
+        "products": products,
+        "padded": {r.name: padded(r.width) for r in products},
+        "wide": wide,
+        "reduces": [r for r in results if r.reduce],
+        "softmax": softmax and _softmax(softmax, logit, powers=kept_as is not FLOAT),
+        "row_values": hoists.row.values(),
+        "column_values": hoists.column.values(),
+        "batch_values": hoists.batch.values(),
+    }
+    return kernel, hoists, Values(context, dots, products, frozenset(r.panel for r in products), wide)
 
 
 def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
@@ -143,7 +168,7 @@ def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
     return replace(kernel, body=tuple(step(s) for s in kernel.body), support=support)
 
 
-def _live(kernel: TileKernel) -> TileKernel:
+def live(kernel: TileKernel) -> TileKernel:
     """The kernel without dots that nothing reads any more."""
     body = list(kernel.body)
     while dead := [
