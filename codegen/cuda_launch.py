@@ -14,9 +14,25 @@ REGISTERS = 128  # of a thread, where nothing says otherwise
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """What one bulk copy moves of a tensor, whose directions are `dims`, the contiguous one first: so many elements of
+    the first two, which have `extents`, and one of each other. `swizzle` in bytes."""
+
+    tensor: str
+    dims: tuple[int, ...]
+    extents: tuple[Expr, Expr]
+    elements: tuple[int, int]
+    swizzle: int
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """A device function of a kernel, and how it is launched: one block of `threads` for each of `tasks` // `share`,
-    rounded up. A thread has `registers` at most."""
+    rounded up. A thread has `registers` at most.
+
+    `boxes`: those of the tensor maps that it is given before everything else; it then runs in no more blocks than there
+    are processors, and where sizes are not such that it `suits`, or a tensor lies as no map can say, `otherwise` runs
+    instead. `widths`: of its wgmma."""
 
     name: str
     tasks: Expr
@@ -25,6 +41,10 @@ class Launch:
     shared_bytes: int
     text: str
     registers: int = REGISTERS
+    boxes: tuple[Box, ...] = ()
+    widths: tuple[int, ...] = ()
+    suits: Expr | None = None
+    otherwise: Launch | None = None
 
 
 def members(kernel: Kernel) -> tuple[tuple[str, str], ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irc.codegen import cuda_fragments, cuda_tiles
+from irc.codegen import cuda_fragments, cuda_tiles, cuda_warpgroups
 from irc.codegen.cuda_launch import Launch
 from irc.codegen.expr import Expr, Load, loads, rebuild
 from irc.codegen.kernel import (
@@ -21,15 +21,20 @@ from irc.codegen.kernel import (
 from irc.codegen.mirror import mirror
 
 
-def tile_launches(kernel: TileKernel) -> tuple[Launch, ...]:
+def tile_launches(kernel: TileKernel, architecture: str) -> tuple[Launch, ...]:
     """Those of one kernel, to be run one after another."""
     if kernel.order == "elements":
         return (cuda_tiles.launch(kernel, kernel.name),)
-    return tuple(_launch(own, f"{kernel.name}_{side}") for side, own in _by_side(_from_copies(kernel)))
+    return tuple(_launch(own, f"{kernel.name}_{side}", side, architecture) for side, own in _by_side(_from_copies(kernel)))
 
 
-def _launch(kernel: TileKernel, name: str) -> Launch:
-    return cuda_fragments.launch(kernel, name) or cuda_tiles.launch(kernel, name)
+def _launch(kernel: TileKernel, name: str, side: Side, architecture: str) -> Launch:
+    for_all = cuda_fragments.launch(kernel, name)
+    if for_all is None:
+        return cuda_tiles.launch(kernel, name)
+    if architecture != cuda_warpgroups.ARCHITECTURE:
+        return for_all
+    return cuda_warpgroups.launch(kernel, f"{name}_warpgroups", side, for_all) or for_all
 
 
 def copied(kernel: Kernel) -> tuple[str, ...]:
