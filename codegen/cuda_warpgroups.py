@@ -23,8 +23,8 @@ STAGES = (4, 3, 2)
 MOST_AXES, WIDEST = 5, 256  # of a tensor map, and of a product
 
 REGISTERS = 168  # of a thread of 384, before the first warpgroup gives to the others
-PRODUCER, CONSUMER = 72, 216
-FITS = 176
+PRODUCER, CONSUMER = 24, 240
+FITS = 208
 """Registers of a consumer that may hold fragments and what is evaluated of pairs. These numbers are such that ptxas
 spills nothing (tests/cuda/test_cubins.py)."""
 

@@ -153,49 +153,52 @@ DEVICE void wide_product(F16, float (&sums)[WIDTH / 8][4], const float (&tile)[C
   }
 }
 
-// Adds the product of one column of the tile, which is in the tile's first place: at(f) is where the panel has features f
-// and on, those of eight; wanted(half, value) says whether that of row g + 8 half is to be added.
-template <class Form, int WIDTH, int COLUMNS, class At, class Wanted>
-DEVICE void add_column(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8][4], int column, At at, Wanted wanted) {
-  const int lane = threadIdx.x % 32, from = lane / 4 * 4 + column % 8 / 2;
+// Adds, one by one, the products of columns of the tile: is_odd(column) says which, at(column, f) where the panel has
+// features f and on, those of eight, and wanted(half, column, value) whether that of row g + 8 half is to be added.
+template <class Form, int WIDTH, int COLUMNS, class IsOdd, class At, class Wanted>
+DEVICE void add_columns(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8][4], IsOdd is_odd, At at, Wanted wanted) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll 1
+  for (int block = 0; block < COLUMNS / 8; ++block) {
+    float own[4];  // registers have no index
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const float value = __shfl_sync(~0u, column % 2 ? tile[0][2 * half + 1] : tile[0][2 * half], from);
-    if (wanted(half, value))
+    for (int n = 0; n < COLUMNS / 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) own[e] = n == 0 || n == block ? tile[n][e] : own[e];
+#pragma unroll 1
+    for (int column = 8 * block; column < 8 * block + 8; ++column) {
+      if (!is_odd(column)) continue;
+      float value[2];
+      bool adds[2];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        value[half] = __shfl_sync(~0u, column % 2 ? own[2 * half + 1] : own[2 * half], lane / 4 * 4 + column % 8 / 2);
+        adds[half] = wanted(half, column, value[half]);
+      }
 #pragma unroll
       for (int n = 0; n < WIDTH / 8; ++n)
 #pragma unroll
-        for (int e = 0; e < 2; ++e) sums[n][2 * half + e] += value * unpack(Form{}, at(8 * n)[lane % 4 * 2 + e]);
+        for (int e = 0; e < 2; ++e) {
+          const float number = unpack(Form{}, at(column, 8 * n)[lane % 4 * 2 + e]);
+#pragma unroll
+          for (int half = 0; half < 2; ++half)
+            if (adds[half]) sums[n][2 * half + e] += value[half] * number;
+        }
+    }
   }
 }
 
-// After the last column of a block the next block comes to the first place; after the last block all are where they
-// were. Registers have no index.
-template <int COLUMNS> DEVICE void take_turns(float (&tile)[COLUMNS / 8][4], int column) {
-  if (column % 8 != 7) return;
-#pragma unroll
-  for (int e = 0; e < 4; ++e) {
-    const float first = tile[0][e];
-#pragma unroll
-    for (int n = 0; n < COLUMNS / 8 - 1; ++n) tile[n][e] = tile[n + 1][e];
-    tile[COLUMNS / 8 - 1][e] = first;
-  }
-}
-
-// The products that mma was not to make, one by one: of the columns in `odd`, and of values of the tile, in the columns
-// `also`, that are not finite. wanted(half, column) says whether the pair with row g + 8 half exists.
+// The products that mma was not to make: of the columns in `odd`, and of values of the tile, in the columns `also`, that
+// are not finite. wanted(half, column) says whether the pair with row g + 8 half exists.
 template <class Form, int WIDTH, int COLUMNS, class Wanted>
-DEVICE void odd_product(float (&sums)[WIDTH / 8][4], float (&tile)[COLUMNS / 8][4], const typename Form::number *panel,
-                        uint64_t odd, uint64_t also, Wanted wanted) {
-#pragma unroll 1
-  for (int column = 0; column < COLUMNS; ++column) {
-    const typename Form::number *const token = panel + column * (WIDTH + Form::PAD);
-    if ((odd | also) >> column & 1)
-      add_column<Form, WIDTH, COLUMNS>(sums, tile, column, [&](int f) { return token + f; }, [&](int half, float value) {
+DEVICE void odd_product(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8][4],
+                        const typename Form::number *panel, uint64_t odd, uint64_t also, Wanted wanted) {
+  add_columns<Form, WIDTH, COLUMNS>(
+      sums, tile, [&](int column) { return (odd | also) >> column & 1; },
+      [&](int column, int f) { return panel + column * (WIDTH + Form::PAD) + f; },
+      [&](int half, int column, float value) {
         return wanted(half, column) && (odd >> column & 1 || !(value * 0.0f == 0.0f));
       });
-    take_turns<COLUMNS>(tile, column);
-  }
 }
 
 // Of the four lanes that share a row, the sum, or the largest.

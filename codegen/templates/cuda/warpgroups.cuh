@@ -84,24 +84,23 @@ template <class Half, int WIDTH, int COLUMNS> DEVICE uint32_t odd_tokens(Swizzle
   return __ballot_sync(~0u, found);
 }
 
-// The products of the columns in `odd`, one by one; wanted(half, column) says which pairs exist.
+DEVICE bool has(const uint32_t *odd, int column) { return odd[column / 32] >> column % 32 & 1; }
+
+// The products of the columns in `odd`; wanted(half, column) says which pairs exist.
 template <class Half, int WIDTH, int COLUMNS, class Wanted>
-DEVICE void odd_product(float (&sums)[WIDTH / 8][4], float (&tile)[COLUMNS / 8][4], Swizzled<WIDTH, COLUMNS> panel,
+DEVICE void odd_product(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8][4], Swizzled<WIDTH, COLUMNS> panel,
                         const uint32_t *odd, Wanted wanted) {
-#pragma unroll 1
-  for (int column = 0; column < COLUMNS; ++column) {
-    if (odd[column / 32] >> column % 32 & 1)
-      add_column<Half, WIDTH, COLUMNS>(sums, tile, column, [&](int f) { return unit(panel, column, f); },
-                                       [&](int half, float) { return wanted(half, column); });
-    take_turns<COLUMNS>(tile, column);
-  }
+  add_columns<Half, WIDTH, COLUMNS>(
+      sums, tile, [&](int column) { return has(odd, column); },
+      [&](int column, int f) { return unit(panel, column, f); },
+      [&](int half, int column, float) { return wanted(half, column); });
 }
 
 // Makes those columns 0; THREADS threads, of which this is number `thread`, do it together.
 template <int THREADS, int WIDTH, int COLUMNS>
 DEVICE void clear_tokens(Swizzled<WIDTH, COLUMNS> panel, const uint32_t *odd, int thread) {
   for (int at = thread; at < COLUMNS * (WIDTH / 8); at += THREADS)
-    if (const int token = at / (WIDTH / 8); odd[token / 32] >> token % 32 & 1)
+    if (const int token = at / (WIDTH / 8); has(odd, token))
       ptx::store(unit(panel, token, at % (WIDTH / 8) * 8), Chunk{});
 }
 
