@@ -17,16 +17,17 @@ from irc.codegen.tiles import row_text, width
 ARCHITECTURE = "sm_90a"
 ROWS = 128  # of a block: 64 of each of two warpgroups
 THREADS = 3 * 128
-SHARED = 227 << 10  # bytes that a block may take
+SHARED, OTHER = 227 << 10, 8 << 10  # bytes that a block may take, and of these for what is no panel
 COLUMNS = (128, 64, 32)  # of a tile, the more the better
 STAGES = (4, 3, 2)
 MOST_AXES, WIDEST = 5, 256  # of a tensor map, and of a product
 
 REGISTERS = 168  # of a thread of 384, before the first warpgroup gives to the others
-PRODUCER, CONSUMER = 24, 240
-FITS = 208
-"""Registers of a consumer that may hold fragments and what is evaluated of pairs. These numbers are such that ptxas
-spills nothing (tests/cuda/test_cubins.py)."""
+MOST = 192  # registers of a consumer that may hold fragments and what is evaluated of pairs
+LIGHT = 160
+HEAVY_ROLES, LIGHT_ROLES, SUMMARY_ROLES = (40, 232), (56, 224), (72, 216)
+"""Registers of a thread of the producer, and of a consumer. A producer that finds the ends of tables needs more. All
+these numbers are such that ptxas spills nothing (tests/cuda/test_cubins.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,10 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     kept_as = form(kernel)
     if kept_as is None or kept_as is FLOAT:
         return None
-    chosen = _tile(kernel, kept_as)
+    chosen = _tile(kernel)
     if chosen is None:
         return None
-    columns, stages = chosen
+    columns, stages, (producer, consumer) = chosen
     found = [_panel(p, kernel, kept_as, columns) for p in read_panels(kernel)]
     panels = [p for p in found if p is not None]
     kernel, hoists, values = values_of(kernel, kept_as)
@@ -87,8 +88,8 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
         COLUMNS=columns,
         STAGES=stages,
         registers=REGISTERS,
-        producer_registers=PRODUCER,
-        consumer_registers=CONSUMER,
+        producer_registers=producer,
+        consumer_registers=consumer,
         producers=producers,
         early_rows_first=side == "column",
         row_panels=row_panels,
@@ -113,20 +114,22 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     )
 
 
-def _tile(kernel: TileKernel, kept_as: Form) -> tuple[int, int] | None:
-    """The most columns of a tile whose fragments fit into registers, and how many tiles shared memory then holds; None
-    where no tile fits, or nothing is multiplied."""
+def _tile(kernel: TileKernel) -> tuple[int, int, tuple[int, int]] | None:
+    """The most columns of a tile whose fragments fit into registers, how many tiles shared memory then holds, and how
+    registers are shared out; None where no tile fits."""
     panels = {p.name: p for p in kernel.panels}
     products = [s for s in kernel.body if isinstance(s, RowProduct)]
     sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
     bytes = {side: sum(2 * padded(width(p)) for p in read_panels(kernel) if p.side == side) for side in ("row", "column")}
     for columns in COLUMNS:
+        fragments = sums + tiles * columns // 2 + columns // 4  # the last: a tile as an operand
         for stages in STAGES:
-            other = 4096  # bytes for what is no panel
-            shared = bytes["row"] * ROWS + bytes["column"] * columns * stages + other
-            if shared <= SHARED and sums + tiles * columns // 2 + columns // 4 + scalars(kernel) <= FITS:
-                return columns, stages
+            shared = bytes["row"] * ROWS + bytes["column"] * columns * stages + OTHER
+            if shared > SHARED or fragments + 2 * scalars(kernel) > (LIGHT if kernel.summaries else MOST):
+                continue
+            light = SUMMARY_ROLES if kernel.summaries else LIGHT_ROLES
+            return columns, stages, light if fragments <= LIGHT else HEAVY_ROLES
     return None
 
 
