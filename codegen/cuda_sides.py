@@ -25,7 +25,9 @@ def tile_launches(kernel: TileKernel, architecture: str) -> tuple[Launch, ...]:
     """Those of one kernel, to be run one after another."""
     if kernel.order == "elements":
         return (cuda_tiles.launch(kernel, kernel.name),)
-    return tuple(_launch(own, f"{kernel.name}_{side}", side, architecture) for side, own in _by_side(_from_copies(kernel)))
+    return tuple(
+        _launch(own, f"{kernel.name}_{side}", side, architecture) for side, own in _by_side(_from_copies(kernel))
+    )
 
 
 def _launch(kernel: TileKernel, name: str, side: Side, architecture: str) -> Launch:

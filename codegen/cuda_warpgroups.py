@@ -46,8 +46,8 @@ class PanelText:
 
 
 def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Launch | None:
-    """A kernel of row results alone, whose rows are that side of the program's, as a launch for layouts that bulk copies
-    take; None where `otherwise`, for all layouts, is the form for it."""
+    """A kernel of row results alone, whose rows are that side of the program's, as a launch for layouts that bulk
+    copies take; None where `otherwise`, for all layouts, is the form for it."""
     kernel = live(kernel)
     kept_as = form(kernel)
     if kept_as is None or kept_as is FLOAT:
@@ -121,7 +121,9 @@ def _tile(kernel: TileKernel) -> tuple[int, int, tuple[int, int]] | None:
     products = [s for s in kernel.body if isinstance(s, RowProduct)]
     sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
-    bytes = {side: sum(2 * padded(width(p)) for p in read_panels(kernel) if p.side == side) for side in ("row", "column")}
+    bytes = {
+        side: sum(2 * padded(width(p)) for p in read_panels(kernel) if p.side == side) for side in ("row", "column")
+    }
     for columns in COLUMNS:
         fragments = sums + tiles * columns // 2 + columns // 4  # the last: a tile as an operand
         for stages in STAGES:

@@ -53,7 +53,8 @@ def load(target: str, kernels: tuple[Kernel, ...], name: str, spec: str) -> tupl
         number = int(named[2]) if named else LEAST
         whose, most = f"sm_{number}", SHARED_KIB.get(number, SHARED_KIB_ELSEWHERE) << 10
         architecture = named[1] if named else cuda.LEAST
-    for each in chain.from_iterable(cuda.launches(kernel, architecture) for kernel in kernels):
+    launches = tuple(chain.from_iterable(cuda.launches(kernel, architecture) for kernel in kernels))
+    for each in (*launches, *(e.otherwise for e in launches if e.otherwise)):
         if each.shared_bytes > most:
             raise DeviceError(
                 f"{name}: {each.name} needs {each.shared_bytes} bytes of shared memory, a block of {whose} has "

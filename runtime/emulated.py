@@ -65,7 +65,7 @@ class Library:
 
 def _maps(launch: cuda.Launch, tensors: Mapping[str, Array], sizes: Mapping[str, int]) -> bytes | None:
     """The tensor maps of a launch, one after another; None where a tensor lies as none can say."""
-    layouts = boxes.layouts(launch, tensors, sizes)
+    layouts = boxes.layouts(launch, {name: boxes.Shape.of(a) for name, a in tensors.items()}, sizes)
     places = [tensors[box.tensor].ctypes.data for box in launch.boxes]
     if layouts is None or any(place % boxes.ALIGNMENT for place in places):
         return None
@@ -77,6 +77,7 @@ def _maps(launch: cuda.Launch, tensors: Mapping[str, Array], sizes: Mapping[str,
 
 def _structure(data: bytes) -> ctypes.Structure:
     kind = type("Arguments", (ctypes.Structure,), {"_fields_": [("bytes", ctypes.c_char * len(data))]})
-    made = kind.from_buffer_copy(data)
+    made = kind()
     assert isinstance(made, ctypes.Structure)
+    ctypes.memmove(ctypes.addressof(made), data, len(data))
     return made

@@ -12,9 +12,10 @@ import numpy as np
 
 from irc.codegen import cuda
 from irc.codegen.kernel import Kernel
+from irc.runtime import boxes
 from irc.runtime.arrays import Array, address
 from irc.runtime.cpu import check
-from irc.runtime.cuda import nvcc
+from irc.runtime.cuda import nvcc, tensor_map
 from irc.runtime.cuda.memory import row_major
 from irc.runtime.device import HOST
 from irc.runtime.errors import DeviceError
@@ -78,7 +79,7 @@ class Library:
     by_address = False
 
     def __init__(self, device: Cuda, source: str) -> None:
-        self.device = device
+        self.device, self.architecture = device, device.architecture
         self._module = Module(device, source)
 
     def load(self) -> None:
@@ -94,23 +95,48 @@ class Library:
         strides = [tuple(s // a.itemsize for s in a.strides) for a in arrays]
         strides += [row_major(tensors[name].shape) for name in copies]
         given = _Given(strides, [sizes[s] for s in kernel.sizes])
-        launches = []
-        for launch in cuda.launches(kernel):
-            blocks = -(-evaluate(launch.tasks, sizes) // launch.share)
-            if blocks > MOST_BLOCKS:
-                raise DeviceError(f"{launch.name}: {blocks} blocks, a launch has at most {MOST_BLOCKS}")
-            if blocks:
-                grid, block = (blocks, 1, 1), (launch.threads, 1, 1)
-                launches.append(self._module.prepared(launch.name, grid, block, launch.shared_bytes, given.bytes))
+        copied_names = [f"before.{name}" for name in copies]
+        shapes = {name: boxes.Shape.of(tensors[name]) for name in names}
+        shapes |= {copied: shapes[name].row_major() for copied, name in zip(copied_names, copies, strict=True)}
+        found = [self._choices(launch, shapes, sizes, given) for launch in cuda.launches(kernel, self.architecture)]
+        launches = [choices for choices in found if choices]
         copy, device = self.device.copy, self.device
 
         def call(tensors: Mapping[str, Any], places: Mapping[str, int]) -> None:
             copied = [copy(tensors[name]) for name in copies]
-            words = given.at([*(places[name] for name in names), *map(address, copied)])
-            for launch in launches:
-                launch(device.stream, words)
+            at = {name: places[name] for name in names} | dict(zip(copied_names, map(address, copied), strict=True))
+            words = given.at([*at.values()])
+            for choices in launches:
+                for launch, maps in choices:
+                    if all(at[name] % boxes.ALIGNMENT == 0 for name, _ in maps):
+                        made = b"".join(tensor_map.encoded(layout, at[name]) for name, layout in maps)
+                        launch(device.stream, boxes.given(made, words))
+                        break
 
         return call
+
+    def _choices(
+        self, launch: cuda.Launch, tensors: Mapping[str, boxes.Shape], sizes: Mapping[str, int], given: _Given
+    ) -> list[tuple[Launch, list[tuple[str, boxes.Layout]]]]:
+        """Ways to run it, each with the tensors and layouts of its maps: the first whose tensors lie on enough bytes is
+        for a call. None where there is nothing to do."""
+        found = []
+        if launch.otherwise is not None:
+            found = self._choices(launch.otherwise, tensors, sizes, given)
+        layouts = boxes.layouts(launch, tensors, sizes)
+        if layouts is None:
+            return found
+        blocks = -(-evaluate(launch.tasks, sizes) // launch.share)
+        if launch.boxes:
+            blocks = min(blocks, self.device.threads())
+        if blocks > MOST_BLOCKS:
+            raise DeviceError(f"{launch.name}: {blocks} blocks, a launch has at most {MOST_BLOCKS}")
+        if not blocks:
+            return []
+        needed = len(boxes.given(bytes(tensor_map.BYTES * len(layouts)), bytes(given.bytes)))
+        grid, block = (blocks, 1, 1), (launch.threads, 1, 1)
+        prepared = self._module.prepared(launch.name, grid, block, launch.shared_bytes, needed)
+        return [(prepared, list(zip((box.tensor for box in launch.boxes), layouts, strict=True))), *found]
 
 
 class _Given:

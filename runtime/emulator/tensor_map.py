@@ -44,7 +44,10 @@ class TensorMap(ctypes.Structure):
         """A map of what lies at an address: `strides` in bytes of all axes but the last. Raises as `of`."""
         row = element * box[-1] if box else 0
         limits = (
-            (1 <= len(shape) == len(box) <= MAX_RANK, f"a box {tuple(box)} for {len(shape)} axes, of at most {MAX_RANK}"),
+            (
+                1 <= len(shape) == len(box) <= MAX_RANK,
+                f"a box {tuple(box)} for {len(shape)} axes, of at most {MAX_RANK}",
+            ),
             (all(n > 0 and n % ALIGNMENT == 0 for n in strides), f"strides {tuple(strides)} are not on 16 bytes"),
             (address % ALIGNMENT == 0, "the array does not begin on 16 bytes"),
             (all(1 <= n <= MAX_BOX for n in box), f"a box {tuple(box)} with sides beyond 1 to {MAX_BOX}"),
