@@ -48,7 +48,7 @@ class TensorMap(ctypes.Structure):
                 1 <= len(shape) == len(box) <= MAX_RANK,
                 f"a box {tuple(box)} for {len(shape)} axes, of at most {MAX_RANK}",
             ),
-            (all(n > 0 and n % ALIGNMENT == 0 for n in strides), f"strides {tuple(strides)} are not on 16 bytes"),
+            (all(n > 0 and n % ALIGNMENT == 0 for n in strides), f"strides {(*strides, element)} are not on 16 bytes"),
             (address % ALIGNMENT == 0, "the array does not begin on 16 bytes"),
             (all(1 <= n <= MAX_BOX for n in box), f"a box {tuple(box)} with sides beyond 1 to {MAX_BOX}"),
             (row % ALIGNMENT == 0, f"the box's rows have {row} bytes, no multiple of 16"),
