@@ -18,30 +18,35 @@ __all__ = ["FLAGS", "REGISTERS", "Launch", "copied", "launches", "render"]
 FLAGS = ("-std=c++17", "--expt-relaxed-constexpr")  # for nvcc
 
 FRAGMENTS = ("fragments.cuh", "fragments_float.cuh")
+WARPGROUPS = ("warpgroups.cuh",)
+LEAST = "sm_80"  # architecture
 LOOP_THREADS = 128
 
 
 @lru_cache(maxsize=256)
-def launches(kernel: Kernel) -> tuple[Launch, ...]:
-    """The device functions that make one kernel, to be run one after another. Rendered once: the source and every
-    run of it ask."""
+def launches(kernel: Kernel, architecture: str = LEAST) -> tuple[Launch, ...]:
+    """The device functions that make one kernel on an architecture, to be run one after another. Rendered once: the
+    source and every run of it ask."""
     if isinstance(kernel, LoopKernel):
         return _loop_launches(kernel)
-    return tile_launches(kernel)
+    return tile_launches(kernel, architecture)
 
 
-def render(kernels: Sequence[Kernel], name: str, spec: str) -> str:
+def render(kernels: Sequence[Kernel], name: str, spec: str, architecture: str = LEAST) -> str:
     """A CUDA source that needs no file of ours, with every launch of the kernels."""
+    made = [(kernel, launches(kernel, architecture)) for kernel in kernels]
+    widths = {width for _, each in made for launch in each for width in launch.widths}
+    parts = FRAGMENTS + (WARPGROUPS if widths else ())
     return (
         environment()
         .get_template("cuda/program.cu.j2")
         .render(
             name=name,
             spec=spec,
-            head=header(),
+            head=header(widths),
             scalar=_on_device((TEMPLATES / "cpu" / "scalar.h").read_text(encoding="utf-8")),
-            fragments=[(TEMPLATES / "cuda" / name).read_text(encoding="utf-8") for name in FRAGMENTS],
-            kernels=[(kernel, launches(kernel)) for kernel in kernels],
+            fragments=[(TEMPLATES / "cuda" / name).read_text(encoding="utf-8") for name in parts],
+            kernels=made,
         )
     )
 

@@ -61,7 +61,7 @@ def tile_columns(kernel: TileKernel, form: Form) -> tuple[int, int] | None:
     products = [s for s in kernel.body if isinstance(s, RowProduct)]
     sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
-    others = _scalars(kernel)
+    others = scalars(kernel)
     if form is FLOAT:  # both parts of a tile, and of an operand
         tiles, others = tiles + 1, others + SPLITS
     for columns in form.columns:
@@ -73,7 +73,7 @@ def tile_columns(kernel: TileKernel, form: Form) -> tuple[int, int] | None:
     return None
 
 
-def _scalars(kernel: TileKernel) -> int:
+def scalars(kernel: TileKernel) -> int:
     """Registers for what is evaluated of many pairs at once."""
     values = [s.value for s in kernel.body if isinstance(s, Value | InnerSum)]
     values += [s.score for s in kernel.body if isinstance(s, OnlineSoftmax)]

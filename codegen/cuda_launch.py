@@ -16,10 +16,28 @@ WORKSPACE = ("unsigned char *", "workspace")
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """What one bulk copy moves of a tensor, whose directions are `dims`, the contiguous one first: so many elements of
+    the first two, which have `extents`, and one of each other. `swizzle` in bytes."""
+
+    tensor: str
+    dims: tuple[int, ...]
+    extents: tuple[Expr, Expr]
+    elements: tuple[int, int]
+    swizzle: int
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """A device function of a kernel, and how it is launched: one block of `threads` for each of `tasks` // `share`,
-    rounded up. A thread has `registers` at most. `workspace`: bytes of memory that launches of the kernel share during
-    a run; the address follows what all are given."""
+    rounded up. A thread has `registers` at most.
+
+    `boxes`: those of the tensor maps that it is given before everything else; it then runs in no more blocks than there
+    are processors, and where sizes are not such that it `suits`, or a tensor lies as no map can say, `otherwise` runs
+    instead. `widths`: of its wgmma.
+
+    `workspace`: bytes of memory that launches of the kernel share during a run; the address follows what all are given.
+    """
 
     name: str
     tasks: Expr
@@ -28,6 +46,10 @@ class Launch:
     shared_bytes: int
     text: str
     registers: int = REGISTERS
+    boxes: tuple[Box, ...] = ()
+    widths: tuple[int, ...] = ()
+    suits: Expr | None = None
+    otherwise: Launch | None = None
     workspace: Expr | None = None
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irc.codegen import cuda_fragments, cuda_split, cuda_tiles
+from irc.codegen import cuda_fragments, cuda_split, cuda_tiles, cuda_warpgroups
 from irc.codegen.cuda_launch import Launch
-from irc.codegen.cuda_split import Split
 from irc.codegen.expr import Expr, Load, loads, rebuild
 from irc.codegen.kernel import (
     ColumnProduct,
@@ -22,28 +21,31 @@ from irc.codegen.kernel import (
 from irc.codegen.mirror import mirror
 
 
-def tile_launches(kernel: TileKernel) -> tuple[Launch, ...]:
+def tile_launches(kernel: TileKernel, architecture: str) -> tuple[Launch, ...]:
     """Those of one kernel, to be run one after another."""
     if kernel.order == "elements":
         return cuda_tiles.launches(kernel, kernel.name)
     sides = _by_side(_from_copies(kernel))
-    return tuple(launch for side, own in sides for launch in _launches(own, side, f"{kernel.name}_{side}"))
-
-
-def _launches(kernel: TileKernel, side: Side, name: str) -> tuple[Launch, ...]:
-    """Those of one side. What finishes columns is not split: of these there are few where keys are."""
-    split = cuda_split.split(kernel) if side == "row" else None
-    whole = _in_its_form(kernel, name)
-    if split is None:
-        return whole
-    return (
-        *(cuda_split.unsplit(launch, split) for launch in whole),
-        *_in_its_form(split.kernel, f"{name}_part", split),
+    return tuple(
+        launch for side, own in sides for launch in _launches(own, f"{kernel.name}_{side}", side, architecture)
     )
 
 
-def _in_its_form(kernel: TileKernel, name: str, split: Split | None = None) -> tuple[Launch, ...]:
-    return cuda_fragments.launches(kernel, name, split) or cuda_tiles.launches(kernel, name, split)
+def _launches(kernel: TileKernel, name: str, side: Side, architecture: str) -> tuple[Launch, ...]:
+    """Those of one side. What finishes columns is not split: of these there are few where keys are."""
+    whole = cuda_fragments.launches(kernel, name)
+    if whole and architecture == cuda_warpgroups.ARCHITECTURE:
+        found = cuda_warpgroups.launch(kernel, f"{name}_warpgroups", side, whole[0])
+        whole = (found,) if found else whole
+    whole = whole or cuda_tiles.launches(kernel, name)
+    split = cuda_split.split(kernel) if side == "row" else None
+    if split is None:
+        return whole
+    parts, name = split.kernel, f"{name}_part"
+    return (
+        *(cuda_split.unsplit(launch, split) for launch in whole),
+        *(cuda_fragments.launches(parts, name, split) or cuda_tiles.launches(parts, name, split)),
+    )
 
 
 def copied(kernel: Kernel) -> tuple[str, ...]:

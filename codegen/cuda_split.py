@@ -79,7 +79,8 @@ def _all_rows_at_once(kernel: TileKernel, rows: Expr) -> TileKernel:
 
 def unsplit(launch: Launch, split: Split) -> Launch:
     """That of the kernel itself, for all other calls."""
-    return replace(launch, tasks=op("where", split.few, integer(0), launch.tasks))
+    otherwise = unsplit(launch.otherwise, split) if launch.otherwise else None
+    return replace(launch, tasks=op("where", split.few, integer(0), launch.tasks), otherwise=otherwise)
 
 
 def launches(part: Launch, recorded: Recorded, context: Mapping[str, object]) -> tuple[Launch, Launch]:

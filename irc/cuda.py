@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SHARED_KIB = {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}  # of a block at most, by architecture
 SHARED_KIB_ELSEWHERE = 99
-ARCHITECTURE = re.compile(r"cuda:(sm_(\d+)[af]?)")
+ARCHITECTURE = re.compile(r"(?:cuda|emulator):(sm_(\d+)[af]?)")
 LEAST = 80
 
 
@@ -46,19 +46,21 @@ def load(target: str, kernels: tuple[Kernel, ...], name: str, spec: str) -> tupl
     from irc.runtime import emulated
     from irc.runtime.cuda import launch
 
-    alone = ARCHITECTURE.fullmatch(target)
+    named = ARCHITECTURE.fullmatch(target)
     if target == "cuda":
-        whose, most = "the device", _cuda().shared_bytes
+        whose, most, architecture = "the device", _cuda().shared_bytes, _cuda().architecture
     else:
-        number = int(alone[2]) if alone else LEAST
+        number = int(named[2]) if named else LEAST
         whose, most = f"sm_{number}", SHARED_KIB.get(number, SHARED_KIB_ELSEWHERE) << 10
-    for each in chain.from_iterable(map(cuda.launches, kernels)):
+        architecture = named[1] if named else cuda.LEAST
+    launches = tuple(chain.from_iterable(cuda.launches(kernel, architecture) for kernel in kernels))
+    for each in (*launches, *(e.otherwise for e in launches if e.otherwise)):
         if each.shared_bytes > most:
             raise DeviceError(
                 f"{name}: {each.name} needs {each.shared_bytes} bytes of shared memory, a block of {whose} has "
                 f"{most}: give its features smaller sizes, or store them in fewer bits"
             )
-    source = cuda.render(kernels, name, spec)
-    if alone:
-        return source, launch.Cubin(source, alone[1])
-    return source, launch.Library(_cuda(), source) if target == "cuda" else emulated.Library(source)
+    source = cuda.render(kernels, name, spec, architecture)
+    if target.startswith("emulator"):
+        return source, emulated.Library(source, architecture=architecture)
+    return source, launch.Library(_cuda(), source) if target == "cuda" else launch.Cubin(source, architecture)

@@ -9,13 +9,16 @@ import numpy as np
 
 from irc.codegen import cuda
 from irc.codegen.kernel import Kernel
-from irc.runtime import emulator, launches
+from irc.runtime import boxes, emulator, launches
 from irc.runtime.arrays import Array
 from irc.runtime.device import HOST
+
+PROCESSORS = 2  # of the device that is emulated
 
 
 class Library:
     """Kernels of one CUDA source; `check`: every access, race and barrier is watched, and `seed` draws a schedule.
+    `architecture`: that the source was rendered for.
 
     What a check finds is an `EmulatorError`: a defect of the compiler, not of the call.
     """
@@ -23,9 +26,9 @@ class Library:
     by_address = False
     device = HOST
 
-    def __init__(self, source: str, check: bool = False, seed: int = 0) -> None:
+    def __init__(self, source: str, check: bool = False, seed: int = 0, architecture: str = cuda.LEAST) -> None:
         self._module = emulator.build(source, check)
-        self.seed = seed
+        self.seed, self.architecture = seed, architecture
 
     def load(self) -> None:
         """It is."""
@@ -35,30 +38,49 @@ class Library:
     ) -> Callable[[Mapping[str, Array], Mapping[str, int]], None]:
         """The kernel for sizes and threads, as a function of the tensors that its declaration names."""
         copies = cuda.copied(kernel)
-        run = [launch for launch in cuda.launches(kernel) if launches.blocks(launch, sizes)]
+        run = [launch for launch in cuda.launches(kernel, self.architecture) if launches.blocks(launch, sizes)]
         bytes = launches.workspace(run, sizes)
         counts = [sizes[name] for name in kernel.sizes]
 
         def call(tensors: Mapping[str, Array], _: Mapping[str, int]) -> None:
-            arrays = [tensors[t.name] for t in kernel.tensors] + [tensors[name].copy() for name in copies]
-            words: list[int] = []
+            named = {t.name: tensors[t.name] for t in kernel.tensors}
+            named |= {f"before.{name}": tensors[name].copy() for name in copies}
+            arrays, words = list(named.values()), []
             for array in arrays:
                 words += [array.ctypes.data, *(s // array.itemsize for s in array.strides)]
             workspace = np.empty(bytes, np.uint8)
             for launch in run:
+                maps = _maps(launch, named, sizes)
+                if maps is None and launch.otherwise:
+                    launch = launch.otherwise
                 own = [workspace] if launch.workspace is not None else []
-                given = _structure(words + counts + [array.ctypes.data for array in own])
+                numbers = words + counts + [array.ctypes.data for array in own]
+                given = _structure(boxes.given(maps or b"", np.array(numbers, np.int64).tobytes()))
+                blocks = launches.blocks(launch, sizes)
+                grid = min(blocks, PROCESSORS) if launch.boxes else blocks
                 self._module.launch(
-                    launch.name, (launches.blocks(launch, sizes),), (launch.threads,), launch.shared_bytes, [given],
-                    buffers=arrays + own, seed=self.seed, threads=threads,
+                    launch.name, (grid,), (launch.threads,), launch.shared_bytes, [given], buffers=arrays + own,
+                    seed=self.seed, threads=threads,
                 )  # fmt: skip
 
         return call
 
 
-def _structure(words: list[int]) -> ctypes.Structure:
-    """A structure of eight-byte members, as `codegen.cuda.members` lists them."""
-    kind = type("Arguments", (ctypes.Structure,), {"_fields_": [("words", ctypes.c_int64 * len(words))]})
-    made = kind((ctypes.c_int64 * len(words))(*words))
+def _maps(launch: cuda.Launch, tensors: Mapping[str, Array], sizes: Mapping[str, int]) -> bytes | None:
+    """The tensor maps of a launch, one after another; None where a tensor lies as none can say."""
+    layouts = boxes.layouts(launch, {name: boxes.Shape.of(a) for name, a in tensors.items()}, sizes)
+    places = [tensors[box.tensor].ctypes.data for box in launch.boxes]
+    if layouts is None or any(place % boxes.ALIGNMENT for place in places):
+        return None
+    return b"".join(
+        bytes(emulator.TensorMap.at(place, o.shape[::-1], o.strides[::-1], o.box[::-1], o.element, o.swizzle))
+        for place, o in zip(places, layouts, strict=True)
+    )
+
+
+def _structure(data: bytes) -> ctypes.Structure:
+    kind = type("Arguments", (ctypes.Structure,), {"_fields_": [("bytes", ctypes.c_char * len(data))]})
+    made = kind()
     assert isinstance(made, ctypes.Structure)
+    ctypes.memmove(ctypes.addressof(made), data, len(data))
     return made

@@ -47,7 +47,7 @@ def dtype_option(command: Command) -> Command:
 
 
 def compile_options(command: Command) -> Command:
-    text = "cpu, cuda, cuda:sm_90a (compiled alone), emulator (CUDA without a device), or reference (in float64)."
+    text = "cpu, cuda, cuda:sm_90a (compiled alone), emulator or emulator:sm_90a (CUDA without a device), or reference."
     return click.option("--target", default="cpu", help=text)(dtype_option(command))
 
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from irc.codegen import cuda
 from irc.codegen.kernel import Kernel
-from irc.runtime import launches
+from irc.runtime import boxes, launches
 from irc.runtime.arrays import Array, address
 from irc.runtime.cpu import check
-from irc.runtime.cuda import nvcc
+from irc.runtime.cuda import nvcc, tensor_map
 from irc.runtime.cuda.memory import row_major
 from irc.runtime.device import HOST
 from irc.runtime.errors import DeviceError
@@ -78,7 +78,7 @@ class Library:
     by_address = False
 
     def __init__(self, device: Cuda, source: str) -> None:
-        self.device = device
+        self.device, self.architecture = device, device.architecture
         self._module = Module(device, source)
 
     def load(self) -> None:
@@ -94,26 +94,54 @@ class Library:
         strides = [tuple(s // a.itemsize for s in a.strides) for a in arrays]
         strides += [row_major(tensors[name].shape) for name in copies]
         given = _Given(strides, [sizes[s] for s in kernel.sizes])
-        run = [launch for launch in cuda.launches(kernel) if launches.blocks(launch, sizes)]
-        prepared = [(self._prepared(launch, sizes, given), launch.workspace is not None) for launch in run]
+        copied_names = [f"before.{name}" for name in copies]
+        shapes = {name: boxes.Shape.of(tensors[name]) for name in names}
+        shapes |= {copied: shapes[name].row_major() for copied, name in zip(copied_names, copies, strict=True)}
+        run = [each for each in cuda.launches(kernel, self.architecture) if launches.blocks(each, sizes)]
+        prepared = [(self._choices(each, shapes, sizes, given), each.workspace is not None) for each in run]
         bytes, copy, device = launches.workspace(run, sizes), self.device.copy, self.device
 
         def call(tensors: Mapping[str, Any], places: Mapping[str, int]) -> None:
             copied = [copy(tensors[name]) for name in copies]
-            words = given.at([*(places[name] for name in names), *map(address, copied)])
+            at = {name: places[name] for name in names} | dict(zip(copied_names, map(address, copied), strict=True))
+            words = given.at([*at.values()])
             workspace = device.allocate((bytes,), "bool") if bytes else None
             place = b"" if workspace is None else address(workspace).to_bytes(8, "little")
-            for launch, works in prepared:
-                launch(device.stream, words + place if works else words)
+            for choices, works in prepared:
+                for launch, maps in choices:
+                    if all(at[name] % boxes.ALIGNMENT == 0 for name, _ in maps):
+                        made = b"".join(tensor_map.encoded(layout, at[name]) for name, layout in maps)
+                        launch(device.stream, boxes.given(made, words + place if works else words))
+                        break
 
         return call
 
-    def _prepared(self, launch: cuda.Launch, sizes: Mapping[str, int], given: _Given) -> Launch:
+    def _choices(
+        self, launch: cuda.Launch, tensors: Mapping[str, boxes.Shape], sizes: Mapping[str, int], given: _Given
+    ) -> list[tuple[Launch, list[tuple[str, boxes.Layout]]]]:
+        """Ways to run it, each with the tensors and layouts of its maps: the first whose tensors lie on enough bytes is
+        for a call. None where there is nothing to do."""
+        found = []
+        if launch.otherwise is not None:
+            found = self._choices(launch.otherwise, tensors, sizes, given)
+        layouts = boxes.layouts(launch, tensors, sizes)
+        if layouts is None:
+            return found
         blocks = launches.blocks(launch, sizes)
+        if launch.boxes:
+            blocks = min(blocks, self.device.threads())
         if blocks > MOST_BLOCKS:
             raise DeviceError(f"{launch.name}: {blocks} blocks, a launch has at most {MOST_BLOCKS}")
-        count = given.bytes + (8 if launch.workspace is not None else 0)
-        return self._module.prepared(launch.name, (blocks, 1, 1), (launch.threads, 1, 1), launch.shared_bytes, count)
+        if not blocks:
+            return []
+        needed = len(
+            boxes.given(
+                bytes(tensor_map.BYTES * len(layouts)), bytes(given.bytes + (8 if launch.workspace is not None else 0))
+            )
+        )
+        grid, block = (blocks, 1, 1), (launch.threads, 1, 1)
+        prepared = self._module.prepared(launch.name, grid, block, launch.shared_bytes, needed)
+        return [(prepared, list(zip((box.tensor for box in launch.boxes), layouts, strict=True))), *found]
 
 
 class _Given:

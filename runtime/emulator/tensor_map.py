@@ -32,18 +32,24 @@ class TensorMap(ctypes.Structure):
 
         Raises ValueError for what a device does not take.
         """
-        element, row = array.itemsize, array.itemsize * box[-1] if box else 0
+        contiguous = array.ndim > 0 and array.strides[-1] == array.itemsize
+        if not contiguous:
+            raise ValueError("no tensor map: the last axis is not contiguous")
+        return cls.at(array.ctypes.data, array.shape, array.strides[:-1], box, array.itemsize, swizzle)
+
+    @classmethod
+    def at(
+        cls, address: int, shape: Sequence[int], strides: Sequence[int], box: Sequence[int], element: int, swizzle: int
+    ) -> TensorMap:
+        """A map of what lies at an address: `strides` in bytes of all axes but the last. Raises as `of`."""
+        row = element * box[-1] if box else 0
         limits = (
             (
-                1 <= array.ndim == len(box) <= MAX_RANK,
-                f"a box {tuple(box)} for {array.ndim} axes, of at most {MAX_RANK}",
+                1 <= len(shape) == len(box) <= MAX_RANK,
+                f"a box {tuple(box)} for {len(shape)} axes, of at most {MAX_RANK}",
             ),
-            (array.ndim > 0 and array.strides[-1] == element, "the last axis is not contiguous"),
-            (
-                all(n > 0 and n % ALIGNMENT == 0 for n in array.strides[:-1]),
-                f"strides {array.strides} are not on 16 bytes",
-            ),
-            (array.ctypes.data % ALIGNMENT == 0, "the array does not begin on 16 bytes"),
+            (all(n > 0 and n % ALIGNMENT == 0 for n in strides), f"strides {(*strides, element)} are not on 16 bytes"),
+            (address % ALIGNMENT == 0, "the array does not begin on 16 bytes"),
             (all(1 <= n <= MAX_BOX for n in box), f"a box {tuple(box)} with sides beyond 1 to {MAX_BOX}"),
             (row % ALIGNMENT == 0, f"the box's rows have {row} bytes, no multiple of 16"),
             (swizzle in SWIZZLES, f"a swizzle of {swizzle} bytes: expected one of {SWIZZLES}"),
@@ -52,9 +58,9 @@ class TensorMap(ctypes.Structure):
         for holds, otherwise in limits:
             if not holds:
                 raise ValueError(f"no tensor map: {otherwise}")
-        made = cls(base=array.ctypes.data, rank=array.ndim, element=element, swizzle=swizzle)
-        for n in range(array.ndim):
-            made.size[n], made.box[n] = array.shape[-1 - n], box[-1 - n]
-        for n in range(array.ndim - 1):
-            made.stride[n] = array.strides[-2 - n]
+        made = cls(base=address, rank=len(shape), element=element, swizzle=swizzle)
+        for n in range(len(shape)):
+            made.size[n], made.box[n] = shape[-1 - n], box[-1 - n]
+        for n in range(len(shape) - 1):
+            made.stride[n] = strides[-1 - n]
         return made

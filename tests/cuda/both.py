@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +9,10 @@ import numpy as np
 
 from irc.runtime import emulator
 from irc.runtime.arrays import Array
-from irc.runtime.cuda import device, launch
+from irc.runtime.boxes import Layout
+from irc.runtime.cuda import device, launch, tensor_map
 from irc.runtime.emulator.driver import Argument
 
-TYPES = {2: 1, 4: 7}  # CU_TENSOR_MAP_DATA_TYPE_UINT16, _FLOAT32, by bytes of an element
-SWIZZLES = {0: 0, 32: 1, 64: 2, 128: 3}
 LOOSE = {("numbers", 4)}  # arguments that instructions fill which are approximate
 
 
@@ -79,13 +77,7 @@ def _value(arg: Argument, there: dict[int, Array]) -> tuple[bytes, int]:
 def _tensor_map(given: Any, address: int) -> bytes:
     """The emulator's map as the driver makes it, of memory on the device."""
     rank = given.rank
-    memory = (ctypes.c_uint8 * 192)()
-    start = -ctypes.addressof(memory) % 64
-    status = ctypes.CDLL("libcuda.so.1").cuTensorMapEncodeTiled(
-        ctypes.byref(memory, start), TYPES[given.element], ctypes.c_uint32(rank), ctypes.c_void_p(address),
-        (ctypes.c_uint64 * rank)(*given.size[:rank]), (ctypes.c_uint64 * rank)(*given.stride[: rank - 1]),
-        (ctypes.c_uint32 * rank)(*given.box[:rank]), (ctypes.c_uint32 * rank)(*[1] * rank),
-        0, SWIZZLES[given.swizzle], 0, 0,
-    )  # fmt: skip
-    assert status == 0, f"cuTensorMapEncodeTiled answered {status}"
-    return bytes(memory)[start : start + 128]
+    layout = Layout(
+        tuple(given.size[:rank]), tuple(given.stride[: rank - 1]), tuple(given.box[:rank]), given.element, given.swizzle
+    )
+    return tensor_map.encoded(layout, address)

@@ -24,12 +24,14 @@ APART = ("arch=compute_80,code=sm_80", "arch=compute_90a,code=sm_90a")
 
 @dataclass(frozen=True)
 class Compiled:
-    """What ptxas says of a device function, and how many instructions of tensor cores its PTX has."""
+    """What ptxas says of a device function, and how many instructions of tensor cores its PTX has, of a warp and of a
+    warpgroup."""
 
     registers: int
     stack: int
     spills: int
     products: int
+    wide_products: int
 
 
 def compiled(source: str, targets: Sequence[str], folder: Path) -> dict[tuple[str, str], Compiled]:
@@ -45,7 +47,10 @@ def compiled(source: str, targets: Sequence[str], folder: Path) -> dict[tuple[st
     products = {}
     for ptx in folder.glob("*.ptx"):
         parts = re.split(r"\.entry (\w+)", ptx.read_text(encoding="utf-8"))
-        products |= {name: body.count("mma.sync") for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+        for name, body in zip(parts[1::2], parts[2::2], strict=True):
+            products[name] = body.count("mma.sync"), body.count("wgmma.mma_async")
+    waits = re.findall(r".*\(C75\d\d\).*", done.stdout + done.stderr)
+    assert not waits, "ptxas makes products of warpgroups wait"
     said = re.findall(
         r"entry function '(\w+)' for '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill.*?Used (\d+) registers",
         done.stdout + done.stderr,
@@ -53,13 +58,13 @@ def compiled(source: str, targets: Sequence[str], folder: Path) -> dict[tuple[st
     )
     assert {name for name, *_ in said} == set(products)
     return {
-        (architecture, name): Compiled(int(registers), int(stack), int(spills), products[name])
+        (architecture, name): Compiled(int(registers), int(stack), int(spills), *products[name])
         for name, architecture, stack, spills, registers in said
     }
 
 
-def launches(kernels: Sequence[Kernel]) -> dict[str, cuda.Launch]:
-    return {launch.name: launch for kernel in kernels for launch in cuda.launches(kernel)}
+def launches(kernels: Sequence[Kernel], architecture: str = cuda.LEAST) -> dict[str, cuda.Launch]:
+    return {launch.name: launch for kernel in kernels for launch in cuda.launches(kernel, architecture)}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
@@ -113,3 +118,29 @@ def test_parts_of_a_cache_in_pages_without_local_memory(tmp_path: Path) -> None:
     assert len(parts) == 2 * len(APART)
     for name, found in parts.items():
         assert found.stack == 0 and found.spills == 0, name
+
+
+WARPGROUPS = {
+    ("causal", "bf16", 64): 3,
+    ("causal", "bf16", 128): 3,
+    ("causal", "f16", 128): 1,
+    ("causal", "bf16", 96): 3,
+    ("causal", "bf16", 256): 1,
+    ("documents", "bf16", 64): 3,
+    ("softcap_window", "bf16", 64): 3,
+    ("grouped_heads", "bf16", 128): 3,
+}
+"""How many kernels are on warpgroups, of three."""
+
+
+@pytest.mark.parametrize("name, dtype, width", WARPGROUPS)
+def test_warpgroups_without_local_memory(name: str, dtype: str, width: int, tmp_path: Path) -> None:
+    program = irc.compile(FOLDER / f"{name}.attn", dtype=dtype, sizes={"D": width})
+    kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
+    wide = {name: launch for name, launch in launches(kernels, "sm_90a").items() if launch.boxes}
+    assert len(wide) == WARPGROUPS[name, dtype, width]
+    made = compiled(cuda.render(kernels, name, "", "sm_90a"), APART[1:], tmp_path)
+    for kernel, launch in wide.items():
+        found = made["sm_90a", kernel]
+        assert found.wide_products > 0 and found.products == 0 and found.stack == 0 and found.spills == 0, kernel
+        assert found.registers <= launch.registers, kernel

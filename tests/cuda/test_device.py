@@ -49,6 +49,12 @@ def test_element_types(name: str, dtype: str) -> None:
     both(text(name), arrays(program, sizes, rng, dtype), dtype, rng, target="cuda")
 
 
+def test_tiles_of_the_devices_architecture() -> None:
+    rng = np.random.default_rng(3)
+    given = {n: rng.standard_normal((1, 2, 200, 64)).astype(ml_dtypes.bfloat16) for n in "qkv"}
+    both(str(FOLDER / "causal.attn"), given, "bf16", rng, target="cuda")
+
+
 @pytest.mark.parametrize("number", (2, 3, 4))
 def test_sides_of_one_position_and_of_none(number: int) -> None:
     rng = np.random.default_rng(number)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import irc
+from irc.codegen import cuda
 from irc.runtime.emulated import Library
 from irc.runtime.emulator import EmulatorError
 from tests.cases import text
@@ -49,11 +50,13 @@ def test_no_schedule_changes_a_bit_and_no_check_finds_anything(name: str) -> Non
     assert_same_bits_under_every_schedule(program, given, {n: 8 for n in program.features})
 
 
-def assert_same_bits_under_every_schedule(program: irc.Program, given: dict[str, Any], sizes: dict[str, int]) -> None:
+def assert_same_bits_under_every_schedule(
+    program: irc.Program, given: dict[str, Any], sizes: dict[str, int], architecture: str = cuda.LEAST
+) -> None:
     """In a checked build, forward and backward, with kernels for these sizes."""
     found = []
     for seed in (0, 1, 2):
-        program.measured_through(sizes, Library(program.source, check=True, seed=seed))
+        program.measured_through(sizes, Library(program.source, True, seed, architecture))
         run = program.forward(**given)
         cotangents = {n: np.ones_like(o) for n, o in run.outputs.items()}
         found.append([a.tobytes() for a in (*run.outputs.values(), *run.backward(**cotangents).values())])

@@ -96,17 +96,22 @@ def spoilt(given: Arrays, name: str, at: Any, value: float) -> Arrays:
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", FORMS)
 def test_what_no_pair_reads_changes_no_bit(dtype: str, poison: float) -> None:
+    assert_what_no_pair_reads_changes_no_bit(dtype, poison, "emulator", 100)
+
+
+def assert_what_no_pair_reads_changes_no_bit(dtype: str, poison: float, target: str, length: int) -> None:
     """Keys and values that are not finite, for queries that see none of them; queries and cotangents, for such keys."""
-    program = irc.compile(CAUSAL, dtype=dtype, target="emulator")
+    program = irc.compile(CAUSAL, dtype=dtype, target=target)
     rng = np.random.default_rng(0)
-    given = arrays(program, {"B": 1, "H": 1, "S": 100, "D": 16}, rng, dtype)
+    given = arrays(program, {"B": 1, "H": 1, "S": length, "D": 16}, rng, dtype)
     cotangent = rng.standard_normal(given["q"].shape).astype(DTYPE[dtype])
     run = program.forward(**given)
     outputs, gradients = run.outputs, run.backward(o=cotangent)
-    late, early = np.s_[:, :, 90:], np.s_[:, :, :10]
+    last = length - 10
+    late, early = np.s_[:, :, last:], np.s_[:, :, :10]
     for name in ("k", "v"):
         moved = program.forward(**spoilt(given, name, late, poison)).outputs
-        assert np.array_equal(moved["o"][:, :, :90], outputs["o"][:, :, :90]), name
+        assert np.array_equal(moved["o"][:, :, :last], outputs["o"][:, :, :last]), name
         assert not np.isfinite(moved["o"][late].astype(float)).any(), name
     i, j = np.indices(given["bias"].shape[1:])
     moved = program.forward(**spoilt(given, "bias", np.s_[:, j > i], poison)).backward(o=cotangent)
@@ -123,11 +128,15 @@ def test_what_no_pair_reads_changes_no_bit(dtype: str, poison: float) -> None:
 
 @pytest.mark.parametrize("dtype", FORMS)
 def test_infinities_arrive_where_the_reference_has_them(dtype: str) -> None:
+    assert_infinities_arrive_where_the_reference_has_them(dtype, "emulator", 100)
+
+
+def assert_infinities_arrive_where_the_reference_has_them(dtype: str, target: str, length: int) -> None:
     """One element of a key or a value: with other finite ones it makes infinity, not NaN."""
-    program, reference = irc.compile(CAUSAL, dtype=dtype, target="emulator"), irc.compile(CAUSAL, target="reference")
-    given = arrays(program, {"B": 1, "H": 1, "S": 100, "D": 16}, np.random.default_rng(0), dtype)
+    program, reference = irc.compile(CAUSAL, dtype=dtype, target=target), irc.compile(CAUSAL, target="reference")
+    given = arrays(program, {"B": 1, "H": 1, "S": length, "D": 16}, np.random.default_rng(0), dtype)
     for name in ("k", "v"):
-        other = spoilt(given, name, np.s_[:, :, 90, 3], np.inf)
+        other = spoilt(given, name, np.s_[:, :, length - 10, 3], np.inf)
         got, wanted = program(**other)[0].astype(float), reference(**widened(other))[0]
         for kind in (np.isnan, np.isposinf, np.isneginf):
             assert np.array_equal(kind(got), kind(wanted)), name

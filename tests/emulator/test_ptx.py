@@ -52,10 +52,11 @@ KERNEL(every_wrapper_of_sm_90a, 256)(
   if (threadIdx.x >= 128) {
     ptx::setmaxnreg_dec<24>();
     if (threadIdx.x > 128) return;
-    ptx::mbarrier_expect(barrier, 3 * 8192);
+    ptx::mbarrier_expect(barrier, 4 * 8192);
     ptx::tensor_load(memory + 1024, map, barrier, 0, 0);
     ptx::tensor_load(memory + 9216, map, barrier, 0, 0, 0);
     ptx::tensor_load(memory + 17408, map, barrier, 0, 0, 0, 0);
+    ptx::tensor_load(memory + 25600, map, barrier, 0, 0, 0, 0, 0);
     return;
   }
   ptx::setmaxnreg_inc<240>();

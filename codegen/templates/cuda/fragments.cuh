@@ -153,38 +153,52 @@ DEVICE void wide_product(F16, float (&sums)[WIDTH / 8][4], const float (&tile)[C
   }
 }
 
-// The products that mma was not to make, one by one: of the columns in `odd`, and of values of the tile, in the columns
-// `also`, that are not finite. wanted(half, column) says whether the pair with row g + 8 half exists.
-// Blocks of the tile take turns in the first place, and come to rest where they were: registers have no index.
-template <class Form, int WIDTH, int COLUMNS, class Wanted>
-DEVICE void odd_product(float (&sums)[WIDTH / 8][4], float (&tile)[COLUMNS / 8][4], const typename Form::number *panel,
-                        uint64_t odd, uint64_t also, Wanted wanted) {
-  constexpr int STEP = WIDTH + Form::PAD;
+// Adds, one by one, the products of columns of the tile: is_odd(column) says which, at(column, f) where the panel has
+// features f and on, those of eight, and wanted(half, column, value) whether that of row g + 8 half is to be added.
+template <class Form, int WIDTH, int COLUMNS, class IsOdd, class At, class Wanted>
+DEVICE void add_columns(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8][4], IsOdd is_odd, At at, Wanted wanted) {
   const int lane = threadIdx.x % 32;
 #pragma unroll 1
-  for (int column = 0; column < COLUMNS; ++column) {
-    if ((odd | also) >> column & 1) {
-      const typename Form::number *const token = panel + column * STEP + lane % 4 * 2;
-      const int from = lane / 4 * 4 + column % 8 / 2;
+  for (int block = 0; block < COLUMNS / 8; ++block) {
+    float own[4];  // registers have no index
+#pragma unroll
+    for (int n = 0; n < COLUMNS / 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) own[e] = n == 0 || n == block ? tile[n][e] : own[e];
+#pragma unroll 1
+    for (int column = 8 * block; column < 8 * block + 8; ++column) {
+      if (!is_odd(column)) continue;
+      float value[2];
+      bool adds[2];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const float value = __shfl_sync(~0u, column % 2 ? tile[0][2 * half + 1] : tile[0][2 * half], from);
-        if (wanted(half, column) && (odd >> column & 1 || !(value * 0.0f == 0.0f)))
-#pragma unroll
-          for (int n = 0; n < WIDTH / 8; ++n)
-#pragma unroll
-            for (int e = 0; e < 2; ++e) sums[n][2 * half + e] += value * unpack(Form{}, token[8 * n + e]);
+        value[half] = __shfl_sync(~0u, column % 2 ? own[2 * half + 1] : own[2 * half], lane / 4 * 4 + column % 8 / 2);
+        adds[half] = wanted(half, column, value[half]);
       }
-    }
-    if (column % 8 != 7) continue;
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const float first = tile[0][e];
+      for (int n = 0; n < WIDTH / 8; ++n)
 #pragma unroll
-      for (int n = 0; n < COLUMNS / 8 - 1; ++n) tile[n][e] = tile[n + 1][e];
-      tile[COLUMNS / 8 - 1][e] = first;
+        for (int e = 0; e < 2; ++e) {
+          const float number = unpack(Form{}, at(column, 8 * n)[lane % 4 * 2 + e]);
+#pragma unroll
+          for (int half = 0; half < 2; ++half)
+            if (adds[half]) sums[n][2 * half + e] += value[half] * number;
+        }
     }
   }
+}
+
+// The products that mma was not to make: of the columns in `odd`, and of values of the tile, in the columns `also`, that
+// are not finite. wanted(half, column) says whether the pair with row g + 8 half exists.
+template <class Form, int WIDTH, int COLUMNS, class Wanted>
+DEVICE void odd_product(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8][4],
+                        const typename Form::number *panel, uint64_t odd, uint64_t also, Wanted wanted) {
+  add_columns<Form, WIDTH, COLUMNS>(
+      sums, tile, [&](int column) { return (odd | also) >> column & 1; },
+      [&](int column, int f) { return panel + column * (WIDTH + Form::PAD) + f; },
+      [&](int half, int column, float value) {
+        return wanted(half, column) && (odd >> column & 1 || !(value * 0.0f == 0.0f));
+      });
 }
 
 // Of the four lanes that share a row, the sum, or the largest.

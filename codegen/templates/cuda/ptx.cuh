@@ -183,6 +183,13 @@ DEVICE void tensor_load(void *shared, const TensorMap &map, uint64_t *barrier, i
       "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "r"(w)
       : "memory");
 }
+DEVICE void tensor_load(void *shared, const TensorMap &map, uint64_t *barrier, int x, int y, int z, int w, int v) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6, "
+      "%7}], [%2];" ::"r"(shared_address(shared)),
+      "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "r"(w), "r"(v)
+      : "memory");
+}
 // The other way; what lies outside the tensor is not written. A wait is for groups that this thread committed.
 DEVICE void tensor_store(const TensorMap &map, const void *shared, int x, int y) {
   asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(&map),

@@ -1,0 +1,162 @@
+"""Tile kernels on warpgroups, for sm_90a: what warpgroups.cu.j2 needs of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from irc.codegen.cuda_forms import FLOAT, Form, form, padded, read_panels, scalars
+from irc.codegen.cuda_fragments import live, values_of
+from irc.codegen.cuda_launch import Arrays, Box, Launch, rendered
+from irc.codegen.cuda_tiles import walk_context
+from irc.codegen.expr import Load, integer, op
+from irc.codegen.kernel import Dot, Panel, RowProduct, Side, TileKernel
+from irc.codegen.positions import extent, size, tiles_of
+from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.tiles import row_text, width
+
+ARCHITECTURE = "sm_90a"
+ROWS = 128  # of a block: 64 of each of two warpgroups
+THREADS = 3 * 128
+SHARED, OTHER = 227 << 10, 8 << 10  # bytes that a block may take, and of these for what is no panel
+COLUMNS = (128, 64, 32)  # of a tile, the more the better
+STAGES = (4, 3, 2)
+MOST_AXES, WIDEST = 5, 256  # of a tensor map, and of a product
+
+REGISTERS = 168  # of a thread of 384, before the first warpgroup gives to the others
+MOST = 192  # registers of a consumer that may hold fragments and what is evaluated of pairs
+LIGHT = 160
+HEAVY_ROLES, LIGHT_ROLES, SUMMARY_ROLES = (40, 232), (56, 224), (72, 216)
+"""Registers of a thread of the producer, and of a consumer. A producer that finds the ends of tables needs more. All
+these numbers are such that ptxas spills nothing (tests/cuda/test_cubins.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PanelText:
+    """A panel in shared memory, as Swizzled of warpgroups.cuh has it: `chunk` features lie together, `chunk_bytes` of
+    all tokens; `bytes` of one tile. `others` are its tensor's indices but token and feature."""
+
+    name: str
+    side: Side
+    padded: int
+    chunk: int
+    chunk_bytes: int
+    bytes: int
+    others: tuple[str, ...]
+    box: Box
+
+
+def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Launch | None:
+    """A kernel of row results alone, whose rows are that side of the program's, as a launch for layouts that bulk
+    copies take; None where `otherwise`, for all layouts, is the form for it."""
+    kernel = live(kernel)
+    kept_as = form(kernel)
+    if kept_as is None or kept_as is FLOAT:
+        return None
+    chosen = _tile(kernel)
+    if chosen is None:
+        return None
+    columns, stages, (producer, consumer) = chosen
+    found = [_panel(p, kernel, kept_as, columns) for p in read_panels(kernel)]
+    panels = [p for p in found if p is not None]
+    kernel, hoists, values = values_of(kernel, kept_as)
+    if len(panels) < len(found) or values.wide:
+        return None
+    row_panels, column_panels = ([p for p in panels if p.side == side] for side in ("row", "column"))
+    guarded = [p for p in column_panels if p.name in values.summed and kernel.support is not None]
+    producers = 4 if hoists.row or hoists.column else 1
+    shared = Arrays()
+    for panel in panels:
+        shared.add("unsigned char", panel.name, panel.bytes * (1 if panel.side == "row" else stages), 1)
+    shared.add("uint64_t", "barriers", 2 * stages + 2, 8)
+    shared.add("int64_t", "begins", stages, 8)
+    shared.add("int32_t", "is_whole", stages, 4)
+    if guarded:
+        shared.add("uint32_t", "odd_tokens", 2 * stages * len(guarded) * columns // 32, 4)
+    for value in hoists.row.values():
+        shared.add(value.type, f"all_{value.name}", ROWS, 4)
+    for value in hoists.column.values():
+        shared.add(value.type, f"all_{value.name}", stages * columns, 4)
+    source = rendered(
+        "warpgroups",
+        name,
+        kernel,
+        **walk_context(kernel),
+        **values.context,
+        batch_extent=extent(kernel.batch) if kernel.batch else "1",
+        shared=shared.arrays,
+        ROWS=ROWS,
+        COLUMNS=columns,
+        STAGES=stages,
+        registers=REGISTERS,
+        producer_registers=producer,
+        consumer_registers=consumer,
+        producers=producers,
+        early_rows_first=side == "column",
+        row_panels=row_panels,
+        column_panels=column_panels,
+        maps=[f"map_{p.name}" for p in row_panels + column_panels],
+        row_bytes=sum(p.bytes for p in row_panels),
+        column_bytes=sum(p.bytes for p in column_panels),
+        guarded=guarded,
+    )
+    return Launch(
+        name,
+        op("mul", size(kernel.batch), tiles_of(kernel.rows, ROWS)),
+        1,
+        THREADS,
+        shared.bytes,
+        source,
+        REGISTERS,
+        boxes=tuple(p.box for p in row_panels + column_panels),
+        widths=tuple(sorted({columns for _ in values.dots} | {padded(r.width) for r in values.products})),
+        suits=op("lt", integer(ROWS // 2), size(kernel.rows)),
+        otherwise=otherwise,
+    )
+
+
+def _tile(kernel: TileKernel) -> tuple[int, int, tuple[int, int]] | None:
+    """The most columns of a tile whose fragments fit into registers, how many tiles shared memory then holds, and how
+    registers are shared out; None where no tile fits."""
+    panels = {p.name: p for p in kernel.panels}
+    products = [s for s in kernel.body if isinstance(s, RowProduct)]
+    sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
+    tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
+    bytes = {
+        side: sum(2 * padded(width(p)) for p in read_panels(kernel) if p.side == side) for side in ("row", "column")
+    }
+    for columns in COLUMNS:
+        fragments = sums + tiles * columns // 2 + columns // 4  # the last: a tile as an operand
+        for stages in STAGES:
+            shared = bytes["row"] * ROWS + bytes["column"] * columns * stages + OTHER
+            if shared > SHARED or fragments + 2 * scalars(kernel) > (LIGHT if kernel.summaries else MOST):
+                continue
+            light = SUMMARY_ROLES if kernel.summaries else LIGHT_ROLES
+            return columns, stages, light if fragments <= LIGHT else HEAVY_ROLES
+    return None
+
+
+def _panel(panel: Panel, kernel: TileKernel, kept_as: Form, columns: int) -> PanelText | None:
+    """The panel, where bulk copies can bring it: rows of a tensor, one for each token, that lie in memory as they are
+    kept here."""
+    side = kernel.rows if panel.side == "row" else kernel.columns
+    storage = {t.name: t.storage for t in kernel.tensors}
+    load, features = panel.value, padded(width(panel))
+    if not isinstance(load, Load) or storage[load.tensor] != kept_as.storage or features > WIDEST:
+        return None
+    row = row_text(load, panel.features, side)
+    if row is None or row.step is None or not 2 <= len(load.indices) <= MOST_AXES:
+        return None
+    token, feature = load.indices.index(side[0].index), len(load.indices) - 1
+    others = tuple(d for d in range(feature) if d != token)
+    tokens = ROWS if panel.side == "row" else columns
+    chunk = next(n for n in (64, 32, 16) if features % n == 0)
+    return PanelText(
+        f"panel_{identifier(panel.name)}",
+        panel.side,
+        features,
+        chunk,
+        2 * chunk * tokens,
+        2 * features * tokens,
+        tuple(print_scalar(load.indices[d]) for d in others),
+        Box(load.tensor, (feature, token, *others), (panel.features[0].size, side[0].size), (chunk, tokens), 2 * chunk),
+    )

@@ -1,0 +1,144 @@
+"""Kernels on warpgroups, in the emulator: against the interpreter, watched, with what must not be multiplied, and in
+layouts that bulk copies do not take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import irc
+from irc.codegen import cuda
+from irc.codegen.kernel import TileKernel
+from irc.runtime import emulator
+from irc.runtime.arrays import Array
+from tests.cases import text
+from tests.cuda.test_emulated import assert_same_bits_under_every_schedule
+from tests.cuda.test_fragments import (
+    assert_infinities_arrive_where_the_reference_has_them,
+    assert_what_no_pair_reads_changes_no_bit,
+    cast,
+)
+from tests.test_examples import FOLDER, arguments
+from tests.test_kernels import Arrays, arrays, both
+
+HOPPER, TARGET = "sm_90a", "emulator:sm_90a"
+LENGTHS = {"B": 1, "H": 2, "G": 1, "Sq": 150, "Sk": 210, "D": 32, "V": 48}  # two tiles of rows, ragged ones
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the launches of tile kernels, as they run."""
+    names: list[str] = []
+    launch = emulator.Module.launch
+
+    def noted(self: emulator.Module, kernel: str, *args: Any, **more: Any) -> None:
+        names.append(kernel)
+        launch(self, kernel, *args, **more)
+
+    monkeypatch.setattr(emulator.Module, "launch", noted)
+    return names
+
+
+def on_warpgroups(names: list[str]) -> int:
+    return sum(name.endswith("_warpgroups") for name in names)
+
+
+@pytest.mark.parametrize("dtype, width", [("bf16", 64), ("bf16", 128), ("f16", 64)])
+def test_causal(dtype: str, width: int, launched: list[str]) -> None:
+    rng = np.random.default_rng(width)
+    path = FOLDER / "causal.attn"
+    given = arguments(path, rng, {"B": 1, "H": 2, "S": 290, "D": width})
+    both(str(path), {n: cast(a, dtype) for n, a in given.items()}, dtype, rng, target=TARGET)
+    assert on_warpgroups(launched) == (1 if dtype == "f16" else 3)  # tiles of the backward kernel may have any size
+
+
+@pytest.mark.parametrize("name", ["sink", "empty rows"])
+def test_several_ragged_tiles(name: str, launched: list[str]) -> None:
+    rng = np.random.default_rng(3)
+    program = irc.compile(text(name), target="reference")
+    both(text(name), arrays(program, LENGTHS, rng, "bf16"), "bf16", rng, target=TARGET)
+    assert on_warpgroups(launched) == 3
+
+
+@pytest.mark.parametrize("name", ["documents", "softcap_window", "grouped_heads"])
+def test_examples(name: str, launched: list[str]) -> None:
+    rng = np.random.default_rng(11)
+    path = FOLDER / f"{name}.attn"
+    given = arguments(path, rng, {"B": 1, "H": 2, "G": 1, "S": 200, "Sq": 200, "Sk": 200, "D": 32, "window": 90})
+    both(str(path), {n: cast(a, "bf16") for n, a in given.items()}, "bf16", rng, target=TARGET)
+    assert on_warpgroups(launched) == 3
+
+
+def test_no_schedule_changes_a_bit_and_no_check_finds_anything() -> None:
+    path = FOLDER / "causal.attn"
+    given = arguments(path, np.random.default_rng(5), {"B": 1, "H": 3, "S": 136, "D": 16})
+    given = {n: cast(a, "bf16") for n, a in given.items()}
+    program = irc.compile(path, dtype="bf16", target=TARGET)
+    program(**given)
+    assert_same_bits_under_every_schedule(program, given, {"D": 16}, HOPPER)
+    given["v"][:, :, -1] = np.inf  # tokens that are left out of products, and cleared
+    assert_same_bits_under_every_schedule(program, given, {"D": 16}, HOPPER)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_what_no_pair_reads_changes_no_bit(poison: float) -> None:
+    assert_what_no_pair_reads_changes_no_bit("bf16", poison, TARGET, 200)
+
+
+def test_infinities_arrive_where_the_reference_has_them() -> None:
+    assert_infinities_arrive_where_the_reference_has_them("bf16", TARGET, 200)
+
+
+def moved(array: Array) -> Array:
+    """A copy that begins 2 bytes after a multiple of 16."""
+    memory = np.empty(array.size + 16, array.dtype)
+    first = (18 - memory.ctypes.data) % 16 // 2
+    copy = memory[first : first + array.size].reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def laid_out(array: Array, order: tuple[int, ...]) -> Array:
+    return array.transpose(order).copy().transpose(np.argsort(order))
+
+
+def test_layouts(launched: list[str]) -> None:
+    """Heads beside features as projections leave them; and what no bulk copy takes: tokens that are no multiple of 16
+    bytes apart, and tensors that begin between such."""
+    path = FOLDER / "causal.attn"
+    given: Arrays = {n: a.astype(ml_dtypes.bfloat16) for n, a in arguments(
+        path, np.random.default_rng(1), {"B": 1, "H": 2, "S": 200, "D": 64}).items()}  # fmt: skip
+    program = irc.compile(path, dtype="bf16", target=TARGET)
+    program.forward(**given)
+    expected = program.forward(**given).outputs["o"]
+    cases: tuple[tuple[Arrays, bool], ...] = (
+        ({n: laid_out(a, (0, 2, 1, 3)) for n, a in given.items()}, True),
+        (given | {"k": np.pad(given["k"], ((0, 0), (0, 0), (0, 0), (0, 1)))[..., :-1]}, False),
+        (given | {"v": moved(given["v"])}, False),
+    )
+    for other, on_them in cases:
+        launched.clear()
+        got = program.forward(**other).outputs["o"]
+        assert on_warpgroups(launched) == on_them
+        np.testing.assert_allclose(got.astype(float), expected.astype(float), atol=2e-2)
+        if on_them:
+            assert np.array_equal(got, expected)
+
+
+def test_few_rows_and_features_of_odd_widths_stay_in_the_other_form(launched: list[str]) -> None:
+    for length, width in ((40, 64), (200, 20)):
+        path = FOLDER / "causal.attn"
+        given = arguments(path, np.random.default_rng(1), {"B": 1, "H": 1, "S": length, "D": width})
+        irc.compile(path, dtype="bf16", target=TARGET)(**{n: cast(a, "bf16") for n, a in given.items()})
+    assert on_warpgroups(launched) == 0
+
+
+@pytest.mark.parametrize("dtype, width, forms", [("bf16", 256, 1), ("bf16", 1024, 0), ("f32", 64, 0), ("f64", 64, 0)])
+def test_which_kernels_have_the_form(dtype: str, width: int, forms: int) -> None:
+    program = irc.compile(FOLDER / "causal.attn", dtype=dtype, sizes={"D": width})
+    kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
+    assert on_warpgroups([launch.name for k in kernels for launch in cuda.launches(k, HOPPER)]) == forms
+    assert on_warpgroups([launch.name for k in kernels for launch in cuda.launches(k)]) == 0
