@@ -95,6 +95,40 @@ def test_the_command_reports_and_its_shares_add_up(tmp_path: Path) -> None:
     assert "share of the peak" in table.stdout and "dots of scores, at the peak" in table.stdout
 
 
+KEPT = """
+attention kept {
+  size B, H, S, D, E
+  input x[B,S,E], k[B,H,S,D], v[B,H,S,D]
+  param W[E,(H D)]
+  project {
+    z[b,s,e] = tanh(x[b,s,e])
+    q[b,h,s,d] = z[b,s,e] * W[e,(h d)]
+  }
+  core o[b,h,i,d] {
+    score q[b,h,i,c] * k[b,h,j,c]
+    allow j <= i
+    softmax j
+    matmul v[b,h,j,d]
+  }
+  return o
+}
+"""
+
+
+def test_kernels_that_a_call_leaves_out_are_not_counted(tmp_path: Path) -> None:
+    """The backward run could compute z again, and finds it kept."""
+    spec = tmp_path / "kept.attn"
+    spec.write_text(KEPT)
+    question = ["bench", str(spec), "--size", "B=1,H=2,S=24,D=16,E=8", "--rounds", "1", "--json"]
+    result = CliRunner().invoke(main, question)
+    assert result.exit_code == 0, result.output
+    pairs = 2 * 24 * 25 // 2
+    products = 2 * 24 * 8 * 32  # of each projection
+    forward, backward = (p["operations"] for p in json.loads(result.stdout)["passes"])
+    assert forward == 2 * pairs * (16 + 16) + products
+    assert backward >= 2 * pairs * (16 + 16 + 16 + 16 + 16) + 2 * products
+
+
 def test_the_command_asks_for_what_is_missing(tmp_path: Path) -> None:
     spec = tmp_path / "documents.attn"
     spec.write_text(SPEC)
