@@ -102,10 +102,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
     )
     if guarded:
         shared.add("int32_t", "odd_of_warp", WARPS, 4)
-    for value in hoists.row.values():
-        shared.add(value.type, f"all_{value.name}", ROWS, 4)
-    for value in hoists.column.values():
-        shared.add(value.type, f"all_{value.name}", STAGES * columns, 4)
+    hoists.reserve(shared, ROWS, STAGES * columns)
     source = rendered(
         "fragments",
         name,

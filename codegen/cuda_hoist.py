@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from irc.codegen.cuda_launch import Arrays
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Op, indices, rebuild, walk
 from irc.codegen.kernel import TileKernel
 from irc.codegen.printer import in_double, print_scalar
@@ -34,6 +35,12 @@ class Hoists:
     def __call__(self, expr: Expr) -> Expr:
         """The expression, reading them by name."""
         return rebuild(expr, self._place)
+
+    def reserve(self, memory: Arrays, rows: int, columns: int) -> None:
+        """Arrays for those of so many rows and columns."""
+        for values, count in ((self.row, rows), (self.column, columns)):
+            for value in values.values():
+                memory.add(value.type, f"all_{value.name}", count, 4)
 
     def _place(self, part: Expr) -> Expr | None:
         """What stands for a subexpression as a whole; None to go on below it."""

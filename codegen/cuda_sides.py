@@ -57,16 +57,19 @@ def copied(kernel: Kernel) -> tuple[str, ...]:
     return tuple(t.name for t in kernel.tensors if t.written and t.name in read)
 
 
+def before(name: str) -> str:
+    """What such a copy is called."""
+    return f"before.{name}"
+
+
 def _from_copies(kernel: TileKernel) -> TileKernel:
     """The kernel with panels read from such copies."""
     names = copied(kernel)
 
     def fn(part: Expr) -> Expr | None:
-        return (
-            replace(part, tensor=f"before.{part.tensor}") if isinstance(part, Load) and part.tensor in names else None
-        )
+        return replace(part, tensor=before(part.tensor)) if isinstance(part, Load) and part.tensor in names else None
 
-    copies = tuple(replace(t, name=f"before.{t.name}", written=False) for t in kernel.tensors if t.name in names)
+    copies = tuple(replace(t, name=before(t.name), written=False) for t in kernel.tensors if t.name in names)
     panels = tuple(replace(p, value=rebuild(p.value, fn)) for p in kernel.panels)
     return replace(kernel, tensors=kernel.tensors + copies, panels=panels)
 

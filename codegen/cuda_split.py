@@ -16,7 +16,7 @@ from irc.codegen.kernel import Span, TileKernel, Verdict
 from irc.codegen.positions import extent, size
 from irc.codegen.printer import print_scalar
 from irc.codegen.sharing import share
-from irc.codegen.stream import MOST_ROWS, by_bits
+from irc.codegen.stream import are_few, by_bits
 
 PART = 256  # columns at least: several tiles, beside which a record is small
 MOST_PARTS = 128
@@ -54,8 +54,7 @@ def split(kernel: TileKernel) -> Split | None:
     many, or columns few, and where bits matter."""
     rows, columns = size(kernel.rows), size(kernel.columns)
     shared = share(kernel)
-    few = op("and", op("lt", integer(0), rows), op("le", rows, integer(MOST_ROWS)))
-    few = op("and", few, op("and", op("le", integer(2 * PART), columns), shared.condition))
+    few = op("and", are_few(rows), op("and", op("le", integer(2 * PART), columns), shared.condition))
     if rows == columns or by_bits(kernel) or (isinstance(few, Const) and not few.value):
         return None
     parts = op("min", op("floordiv", columns, integer(PART)), integer(MOST_PARTS))

@@ -72,10 +72,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     shared.add("int32_t", "is_whole", stages, 4)
     if guarded:
         shared.add("uint32_t", "odd_tokens", 2 * stages * len(guarded) * columns // 32, 4)
-    for value in hoists.row.values():
-        shared.add(value.type, f"all_{value.name}", ROWS, 4)
-    for value in hoists.column.values():
-        shared.add(value.type, f"all_{value.name}", stages * columns, 4)
+    hoists.reserve(shared, ROWS, stages * columns)
     source = rendered(
         "warpgroups",
         name,

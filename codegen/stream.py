@@ -126,11 +126,15 @@ def _columns(kernel: TileKernel) -> int:
     return columns
 
 
+def are_few(rows: Expr) -> Expr:
+    """Whether there are rows, and no more than a form for few of them takes."""
+    return op("and", op("lt", integer(0), rows), op("le", rows, integer(MOST_ROWS)))
+
+
 def _few(shared: Shared, rows: Expr) -> Expr:
     """Whether the stream form is the one to run."""
-    some = op("and", op("lt", integer(0), rows), op("le", rows, integer(MOST_ROWS)))
     queries = op("le", op("mul", shared.members, rows), integer(MOST_QUERIES))
-    return op("and", some, op("and", queries, shared.condition))
+    return op("and", are_few(rows), op("and", queries, shared.condition))
 
 
 def _storage(panel: Panel, kernel: TileKernel) -> Storage:

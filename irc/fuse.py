@@ -30,7 +30,7 @@ from irc.ir import (
     position,
     shape,
 )
-from irc.products import operand, product, unconditional
+from irc.products import matrix_product, operand, unconditional
 from irc.remainder import remainder_name
 from irc.runtime.plan import Allocate, Call, Plan, PlanTensor, Step, SumChunks, View
 from irc.simplify import factors, times_all
@@ -212,7 +212,7 @@ class _Fuser:
             case Map() if (view := self._view(node)) is not None:
                 self.tensors[node.name] = PlanTensor(node.name, "temporary", self._viewed(view), shape(node))
                 self.steps.append(view)
-            case Reduce() if (step := product(node, self.graph)) is not None:
+            case Reduce() if (step := matrix_product(node, self.graph)) is not None:
                 self.tensors[node.name] = PlanTensor(node.name, "temporary", self.storage(node), shape(node))
                 self.steps.append(step)
             case _:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, integer, op, walk
-from irc.ir import Graph, Map, Node, Reduce, own_element, shape
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, op, walk
+from irc.ir import Graph, Map, Node, Reduce, own_element, product, shape
 from irc.runtime.plan import Operand, Product
 from irc.simplify import factors
 from irc.size import equal
@@ -21,7 +21,7 @@ from irc.split import reads_tiles
 SHORT = 8  # terms below which a sum is no matrix product: a rotation of pairs is one loop over what it reads
 
 
-def product(node: Reduce, graph: Graph) -> Product | None:
+def matrix_product(node: Reduce, graph: Graph) -> Product | None:
     """The sum as a matrix product, if it is one."""
     parts = factors(node.body)
     if node.op != "sum" or node.where is not None or len(parts) != 2:
@@ -57,12 +57,8 @@ def operand(load: Load, axes: Mapping[str, Axis], graph: Graph) -> Operand | Non
     if len(names) != len(set(names)):
         return None
     for d, size in zip(dims, shape(graph[load.tensor]), strict=True):  # a prefix of an axis is no view of it
-        if isinstance(d, tuple):
-            total: Expr = integer(1)
-            for a in d:
-                total = op("mul", total, a.size)
-            if not equal(total, size, {}):
-                return None
+        if isinstance(d, tuple) and not equal(product(tuple(a.size for a in d)), size, {}):
+            return None
     return Operand(load.tensor, tuple(dims))
 
 
@@ -79,7 +75,7 @@ def _unconditional(node: Reduce, graph: Graph, kept: dict[tuple[Load, Expr], Map
     if where is None or reads_tiles(node, graph) or any(isinstance(e, Op) and e.name == "eq" for e in walk(where)):
         return (node,)  # an equality may leave few points
     plain = replace(node, where=None)
-    whole = product(plain, graph)
+    whole = matrix_product(plain, graph)
     if whole is None:
         return (node,)
     if not indices(where) & {a.name for a in node.over}:

@@ -44,7 +44,7 @@ class Library:
 
         def call(tensors: Mapping[str, Array], _: Mapping[str, int]) -> None:
             named = {t.name: tensors[t.name] for t in kernel.tensors}
-            named |= {f"before.{name}": tensors[name].copy() for name in copies}
+            named |= {cuda.before(name): tensors[name].copy() for name in copies}
             arrays, words = list(named.values()), []
             for array in arrays:
                 words += [array.ctypes.data, *(s // array.itemsize for s in array.strides)]

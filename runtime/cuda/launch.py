@@ -94,7 +94,7 @@ class Library:
         strides = [tuple(s // a.itemsize for s in a.strides) for a in arrays]
         strides += [row_major(tensors[name].shape) for name in copies]
         given = _Given(strides, [sizes[s] for s in kernel.sizes])
-        copied_names = [f"before.{name}" for name in copies]
+        copied_names = [cuda.before(name) for name in copies]
         shapes = {name: boxes.Shape.of(tensors[name]) for name in names}
         shapes |= {copied: shapes[name].row_major() for copied, name in zip(copied_names, copies, strict=True)}
         run = [each for each in cuda.launches(kernel, self.architecture) if launches.blocks(each, sizes)]

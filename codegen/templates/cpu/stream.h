@@ -46,7 +46,7 @@ template <class V, int WIDTH, bool WHOLE, class E> IRC_INLINE V load_features(co
 }
 
 // A row of WIDTH features, `step` apart, as numbers, filled up with zeros to whole vectors.
-template <int WIDTH, class T, class E> IRC_ONCE void unpack_row(T *to, const E *from, int64_t step) {
+template <int WIDTH, class T, class E> IRC_ONCE void read_row(T *to, const E *from, int64_t step) {
   typedef typename Vectors<T>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(T);
   for (int f = 0; f < WIDTH; f += LANES) {

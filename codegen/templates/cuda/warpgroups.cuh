@@ -52,7 +52,7 @@ DEVICE void begin_dot(float (&tile)[COLUMNS / 8][4], Swizzled<WIDTH, ROWS> rows,
   for (int f = 0; f < WIDTH; f += 16) wgmma(Half{}, flat(tile), along(rows, first, f), along(columns, 0, f), f > 0);
 }
 
-// The tile in the operands' type, as the first operand of products; columns named in `odd` as 0, where it is given.
+// The tile in the operands' type, as the first operand of products; and that without the columns in `odd`, as 0.
 template <class Half, int COLUMNS>
 DEVICE void pack_tile(uint32_t (&packed)[COLUMNS / 16][4], const float (&tile)[COLUMNS / 8][4]) {
 #pragma unroll
