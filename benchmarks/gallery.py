@@ -4,9 +4,10 @@ Prints a line a program and element type. `forward` and `backward` are the large
 gradients from the interpreter (of a gradient, to a tenth of the largest gradient's norm at least). `cold` is what
 compiling takes in a new process: wall time for a call without gradients (the passes, and the forward kernels), wall
 time for both runs, and for these the processor time of the process and the C++ compiler together, with the compiler's
-part. The system's headers have been compiled before, as they are once on a machine; the first line says what a program
-takes that finds an empty cache. `warm` is processor time in another process, with the cache that the first left: of
-importing what is needed of irc (numpy is there), and of compiling. `pairs` names tensors of the plans that have both a
+part. What is the same for all programs (the system's headers compiled, the parser's tables, the templates' code) has
+been made before, as it is once on a machine; the first line says what a program takes that finds an empty cache.
+`warm` is processor time in another process, with the cache that the first left: of importing what is needed of irc
+(numpy is there), and of compiling. `pairs` names tensors of the plans that have both a
 query and a key index: only gradients of arguments may. Every program has a width of 64.
 """
 
@@ -54,13 +55,14 @@ def main() -> None:
 
 
 def line(path: Path, dtype: str, cache: str) -> str:
-    """What two processes say of a program, one after another; the cache that they leave holds the system's headers."""
+    """What two processes say of a program, one after another; what they leave in the cache is what all programs need."""
+    from irc.prepared import CODE, TABLES
     from irc.runtime.toolchain import HEADERS
 
     untold, sizes, _ = case(path)
     cold, warm = (child(path, dtype, cache, {"untold": untold, "sizes": sizes, "cold": c}) for c in (True, False))
     for entry in Path(cache, "entries").glob("*/*"):
-        if not (entry / HEADERS).exists():
+        if not any((entry / name).exists() for name in (HEADERS, TABLES, CODE)):
             shutil.rmtree(entry)
     name = f"{path.parent.name}/{path.stem}".removeprefix("examples/")
     return (

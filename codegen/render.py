@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
@@ -67,14 +68,19 @@ def render_runs(
     runs: tuple[tuple[Kernel, ...], ...], name: str, spec: str, schedule: Schedule = MODEL
 ) -> tuple[str, tuple[tuple[int, ...], ...]]:
     """A source as `render` makes it, of the kernels of several runs, and the parts that hold those of each run: with
-    IRC_PART defined as the number of one, that part alone is compiled."""
-    texts, parts = [], []
-    for number, kernels in enumerate(runs):
+    IRC_PART defined as the number of one, that part alone is compiled. The longest has the least number: begun first,
+    it ends in time."""
+    texts: list[tuple[tuple[int, int], str]] = []
+    length: dict[tuple[int, int], int] = defaultdict(int)
+    for run, kernels in enumerate(runs):
         rendered = list(chain.from_iterable(render_kernel(kernel, schedule) for kernel in kernels))
-        numbers = [number * PARTS + part for part in _shared_out([len(text) for text in rendered])]
-        texts += list(zip(numbers, rendered, strict=True))
-        parts.append(tuple(sorted(set(numbers))))
-    return _program(tuple(chain.from_iterable(runs)), name, spec, texts, None), tuple(parts)
+        for share, text in zip(_shared_out([len(text) for text in rendered]), rendered, strict=True):
+            texts.append(((run, share), text))
+            length[run, share] += len(text)
+    number = {part: n for n, part in enumerate(sorted(length, key=lambda part: -length[part]))}
+    parts = tuple(tuple(sorted(n for (of, _), n in number.items() if of == run)) for run in range(len(runs)))
+    numbered = [(number[part], text) for part, text in texts]
+    return _program(tuple(chain.from_iterable(runs)), name, spec, numbered, None), parts
 
 
 def _program(

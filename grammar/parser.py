@@ -6,8 +6,9 @@ After a mistake the parser forgets the statement it is in and goes on with the n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,16 +22,19 @@ if TYPE_CHECKING:
 
 MOST_DIAGNOSTICS = 20
 
+Keep = Callable[[str, Callable[[], bytes]], bytes]  # of the grammar and what makes its tables: the tables
 
-def parse(source: Source) -> tuple[Attention, ...]:
-    """The programs of a text, in their order. Raises `SyntaxErrors` with every mistake found, up to 20, by line."""
+
+def parse(source: Source, keep: Keep = lambda _, make: make()) -> tuple[Attention, ...]:
+    """The programs of a text, in their order. Raises `SyntaxErrors` with every mistake found, up to 20, by line.
+    keep: where tables may be kept, which take twenty times as long to make as to read."""
     # Here, because lark takes longer to import than most programs take to run.
     from irc.grammar.layout import lay_out
     from irc.grammar.nodes import build
     from irc.grammar.recovery import run
 
     places = Places(source)
-    fresh = _tables().parse_interactive(source.text)
+    fresh = _tables(keep).parse_interactive(source.text)
     tokens, found = lay_out(list(fresh.lexer_thread.lex(fresh.parser_state)), places)  # type: ignore[no-untyped-call]
     tree = run(fresh, tokens, places, found)
     programs = build(tree, places, found) if tree is not None else ()
@@ -58,8 +62,14 @@ class _Kept:
 
 
 @cache
-def _tables() -> Lark:
+def _tables(keep: Keep) -> Lark:
     from lark import Lark
 
     grammar = Path(__file__).with_name("attention.lark").read_text(encoding="utf-8")
-    return Lark(grammar, parser="lalr", lexer="basic", postlex=_Kept(), propagate_positions=True)
+
+    def make() -> bytes:
+        made = BytesIO()
+        Lark(grammar, parser="lalr", lexer="basic", postlex=_Kept(), propagate_positions=True).save(made)
+        return made.getvalue()
+
+    return Lark.load(BytesIO(keep(grammar, make)))

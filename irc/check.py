@@ -13,9 +13,9 @@ from typing import Any
 from irc.build import build
 from irc.error import SpecError
 from irc.grammar.diagnostic import Diagnostic, SyntaxErrors
-from irc.grammar.parser import parse
 from irc.grammar.source import Source
 from irc.ir import Graph
+from irc.prepared import parse
 from irc.printer import expression
 from irc.proof import proofs, report
 from irc.proof.verdict import Verdict, accepted, key

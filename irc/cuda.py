@@ -43,8 +43,11 @@ def load(target: str, kernels: tuple[Kernel, ...], name: str, spec: str) -> tupl
     """The kernels as a CUDA source, and loaded. Raises ToolchainError without a compiler, DeviceError without a device
     or where a block needs more shared memory than there is."""
     from irc.codegen import cuda
+    from irc.prepared import keep_templates
     from irc.runtime import emulated
     from irc.runtime.cuda import launch
+
+    keep_templates()
 
     named = ARCHITECTURE.fullmatch(target)
     if target == "cuda":

@@ -19,9 +19,9 @@ from irc.differentiate import differentiable, differentiate
 from irc.error import Error, SpecError
 from irc.fuse import fuse
 from irc.grammar.diagnostic import SyntaxErrors
-from irc.grammar.parser import parse
 from irc.grammar.source import Source
 from irc.ir import Graph, cotangent_name
+from irc.prepared import keep_templates, parse
 from irc.remainder import with_remainders
 from irc.runtime.plan import Plan
 from irc.simplify import simplify
@@ -32,6 +32,8 @@ from irc.unrounded import with_unrounded
 from irc.verify import verify
 
 T = TypeVar("T")
+
+keep_templates()
 
 
 def front(source: Source) -> Graph:

@@ -72,6 +72,12 @@ def version() -> str:
         return "uninstalled"
 
 
+def found(key: str) -> Path | None:
+    """The directory of an entry, where there is one that can be trusted."""
+    entry = directory() / "entries" / key[:2] / key
+    return entry if intact(entry, key) else None
+
+
 def get_or_build(key: str, build: Callable[[Path], None]) -> Path:
     """The directory of an entry. When there is none that can be trusted, `build` fills an empty directory first.
 

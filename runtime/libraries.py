@@ -1,11 +1,9 @@
-"""The compiled kernels of a program: a library for each of its runs, made when a kernel of that run is first wanted."""
+"""The compiled kernels of a program: a library of both runs, or one for each where a call alone came first."""
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,25 +16,33 @@ from irc.runtime.device import HOST
 LIBRARY = "kernels.so"
 
 
-def compiled(
-    source: str, parts: Sequence[int] = (), workers: Executor | None = None, begins: Callable[[], object] = lambda: None
-) -> cpu.Library:
+def compiled(source: str, parts: Sequence[int] = (), begins: Callable[[], object] = lambda: None) -> cpu.Library:
     """The library of these parts of a source, or of all: from the cache, or compiled, which calls `begins` first.
     Raises ToolchainError."""
-    tools = toolchain.find()
 
     def build(directory: Path) -> None:
         begins()
-        toolchain.compile(source, directory / LIBRARY, tools, parts, workers)
+        toolchain.compile(source, directory / LIBRARY, parts=parts)
 
-    key = cache.key(("library", source, *map(str, parts)), tools.flags, tools.version)
-    return cpu.Library(cache.get_or_build(key, build) / LIBRARY)
+    return cpu.Library(cache.get_or_build(_key(source, parts), build) / LIBRARY)
+
+
+def _found(source: str, parts: Sequence[int]) -> cpu.Library | None:
+    """The same, where the cache has it."""
+    entry = cache.found(_key(source, parts))
+    return None if entry is None else cpu.Library(entry / LIBRARY)
+
+
+def _key(source: str, parts: Sequence[int]) -> str:
+    tools = toolchain.find()
+    return cache.key(("library", source, *map(str, sorted(parts))), tools.flags, tools.version)
 
 
 class Libraries:
-    """One source in as many libraries as there are runs. Safe to call from many threads at once.
+    """The kernels of one source, compiled when they are first wanted. Safe to call from many threads at once.
 
-    runs: of each, its kernels and the parts of the source that hold them. Raises ToolchainError without a compiler.
+    runs: of each of one or two, its kernels and the parts of the source that hold them. Raises ToolchainError without
+    a compiler.
     """
 
     by_address = True
@@ -59,34 +65,24 @@ class Libraries:
         return self._loaded[run].bound(kernel, tensors, sizes, threads)
 
     def load(self, runs: Collection[int] | None = None) -> None:
-        """Load the libraries of some runs, or of all, compiling those that are new at the same time."""
+        """Load the kernels of some runs, or of all: those that the cache has in one library for all runs or for each,
+        and what is new in another."""
         with self._lock:
-            # The last run first: gradients take longest, and what is begun last should be short.
-            missing = sorted((n for n in runs or self._runs if n not in self._loaded), reverse=True)
-            if not missing:
-                return
-            with (
-                _Status(f"compiling the kernels of {self.name}") as status,
-                ThreadPoolExecutor(os.cpu_count()) as workers,
-                ThreadPoolExecutor(len(missing)) as pool,
-            ):
-                made = pool.map(lambda n: compiled(self.source, self._runs[n], workers, status.show), missing)
-                self._loaded.update(zip(missing, made, strict=True))
+            missing = [n for n in runs or self._runs if n not in self._loaded]
+            for kept in (tuple(self._runs), *[(n,) for n in missing]):
+                if set(kept) & set(missing) and (library := _found(self.source, self._parts(kept))):
+                    self._loaded |= dict.fromkeys(kept, library)
+                    missing = [n for n in missing if n not in kept]
+            if missing:
+                with ExitStack() as status:
+                    library = compiled(self.source, self._parts(missing), lambda: self._shown(status))
+                self._loaded |= dict.fromkeys(missing, library)
 
+    def _parts(self, runs: Collection[int]) -> tuple[int, ...]:
+        return tuple(sorted(part for n in runs for part in self._runs[n]))
 
-class _Status(ExitStack):
-    """A line on a terminal, from when it is first shown to the end."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self._text = text
-        self._shown = False
-        self._lock = threading.Lock()
-
-    def show(self) -> None:
+    def _shown(self, until: ExitStack) -> None:
+        """A line on a terminal, as long as it stays open."""
         from rich.console import Console  # not needed for what is in the cache
 
-        with self._lock:
-            if not self._shown:
-                self.enter_context(Console(stderr=True).status(self._text))
-            self._shown = True
+        until.enter_context(Console(stderr=True).status(f"compiling the kernels of {self.name}"))

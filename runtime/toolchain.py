@@ -16,8 +16,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import dropwhile, takewhile
@@ -106,13 +105,10 @@ def _version(command: tuple[str, ...]) -> str:
     return next(iter(done.stdout.splitlines()), "unknown").strip()
 
 
-def compile(
-    source: str, output: Path, toolchain: Toolchain | None = None, parts: Sequence[int] = (),
-    workers: Executor | None = None,
-) -> None:  # fmt: skip
+def compile(source: str, output: Path, toolchain: Toolchain | None = None, parts: Sequence[int] = ()) -> None:
     """Compile C++ source to a shared library. The source stays beside it, under the name of the library with `.cpp`.
-    parts: compile these alone, each with IRC_PART defined as its number; else the whole. They are compiled at the same
-    time, by the workers, which other libraries may share, or by as many as there are processors.
+    parts: compile these alone, each with IRC_PART defined as its number, in their order, as many at a time as there are
+    processors; else the whole.
 
     Raises ToolchainError with the compiler's first errors and the place of the source, which is then kept
     in the cache directory under `failed`.
@@ -126,8 +122,7 @@ def compile(
     def build() -> subprocess.CompletedProcess[str]:
         read = _precompiled(chosen, flags, headers)
         command = (*chosen.command, *flags, *read)
-        with nullcontext(workers) if workers else ThreadPoolExecutor(os.cpu_count()) as pool:
-            return _build(command, text, output, parts, pool)
+        return _build(command, text, output, parts)
 
     done = build()
     if done.returncode != 0 and (lacking := _lacking(chosen.command, flags)):
@@ -141,7 +136,7 @@ def compile(
 
 
 def _build(
-    command: tuple[str, ...], text: Path, output: Path, parts: Sequence[int], workers: Executor
+    command: tuple[str, ...], text: Path, output: Path, parts: Sequence[int]
 ) -> subprocess.CompletedProcess[str]:
     """A library of the source: what the first step that fails says, or the last."""
     if len(parts) < 2:
@@ -151,7 +146,8 @@ def _build(
     def compiled(part: int) -> subprocess.CompletedProcess[str]:
         return start((*command, f"-DIRC_PART={part}", "-c", str(text), "-o", str(objects[part])))
 
-    done = list(workers.map(compiled, parts))
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        done = list(workers.map(compiled, parts))
     failed = next((d for d in done if d.returncode != 0), None)
     linked = failed or start((*command, *map(str, objects.values()), "-o", str(output)))
     for path in objects.values():

@@ -59,7 +59,7 @@ def read(spec: str) -> Source:
 def graphs(source: Source) -> list[Graph]:
     """The graph of each program of the text."""
     from irc.build import build
-    from irc.grammar.parser import parse
+    from irc.prepared import parse
 
     return [build(attention) for attention in parse(source)]
 

@@ -43,7 +43,7 @@ def _stage(source: Source, stage: str, dot: bool, sizes: dict[str, int], dtype: 
 
     match stage:
         case "syntax":
-            from irc.grammar.parser import parse
+            from irc.prepared import parse
 
             return "\n\n".join(dump(attention) for attention in parse(source))
         case "graph" | "backward":
