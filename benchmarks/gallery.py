@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def line(path: Path, dtype: str, cache: str) -> str:
-    """What two processes say of a program, one after another; what they leave in the cache is what all programs need."""
+    """What two processes say of a program, one after another; what all programs need stays in the cache."""
     from irc.prepared import CODE, TABLES
     from irc.runtime.toolchain import HEADERS
 

@@ -85,9 +85,9 @@ template <class T, class E, int WIDTH, int COLUMNS> class Stream {
 
   // The same of numbers that are computed: value(n, to) writes those of row n.
   template <class Value> void evaluate(int count, Value value) {
-    values_.resize(COLUMNS * WIDTH);
+    values_.hold(COLUMNS * WIDTH);
     for (int n = 0; n < count; n++) {
-      T *const to = values_.data() + n * WIDTH;
+      T *const to = values_ + n * WIDTH;
       value(n, to);
       ahead()[n] = to;
     }
@@ -123,7 +123,7 @@ template <class T, class E, int WIDTH, int COLUMNS> class Stream {
   E zeros_[WIDTH] = {};
   bool finite_[COLUMNS];
   int count_[2] = {}, now_ = 0, known_ = -1;
-  std::vector<T> values_;
+  Buffer<T> values_;
 };
 
 // Features of a row that share a line of the cache, and are fetched at once: whole vectors.

@@ -5,14 +5,23 @@ namespace irc {
 // Memory of one task, aligned, uninitialised.
 template <class T> class Buffer {
  public:
-  explicit Buffer(size_t count) : memory_((T *)std::aligned_alloc(64, (count * sizeof(T) + 64) / 64 * 64)) {}
+  explicit Buffer(size_t count = 0) { hold(count); }
   ~Buffer() { std::free(memory_); }
   Buffer(const Buffer &) = delete;
   Buffer &operator=(const Buffer &) = delete;
   operator T *() const { return memory_; }
 
+  // Room for so many; what was there is gone if there was less.
+  T *hold(size_t count) {
+    if (count <= count_) return memory_;
+    std::free(memory_);
+    count_ = count;
+    return memory_ = (T *)std::aligned_alloc(64, (count * sizeof(T) + 64) / 64 * 64);
+  }
+
  private:
-  T *memory_;
+  T *memory_ = nullptr;
+  size_t count_ = 0;
 };
 
 // Where the rows lie, one by one: vectors of addresses take the compiler long and save nothing.
@@ -25,12 +34,11 @@ template <class E, class Row> IRC_INLINE void point_to(E **rows, int count, Row 
 
 // Rows whose features lie `step` elements apart, copied to `values` one after another; `rows` then points there.
 template <class E, class T>
-IRC_ONCE void gather_rows(std::vector<T> &values, const T **rows, int count, int width, const E *const *from, int64_t step) {
-  values.resize(count * width);
+IRC_SMALL void gather_rows(Buffer<T> &values, const T **rows, int count, int width, const E *const *from, int64_t step) {
+  T *to = values.hold(count * width);
   for (int n = 0; n < count; n++) {
-    T *to = values.data() + n * width;
     rows[n] = to;
-    for (int f = 0; f < width; f++) to[f] = load<T>(from[n][f * step]);
+    for (int f = 0; f < width; f++) *to++ = load<T>(from[n][f * step]);
   }
 }
 
@@ -129,12 +137,12 @@ template <class Form, class T> IRC_ONCE bool finite_tokens(char *finite, const T
 
 // The panel's tokens one after another, those that are not finite as 0.
 template <class Form, class T>
-IRC_ONCE const T *cleaned_tokens(std::vector<T> &copy, const T *panel, int64_t step, int width, int tokens, const char *finite) {
-  copy.resize(units<Form>(tokens) * width);
-  for (int n = 0; n < units<Form>(tokens); n++) std::memcpy(copy.data() + n * width, panel + n * step, width * sizeof(T));
+IRC_SMALL const T *cleaned_tokens(Buffer<T> &copy, const T *panel, int64_t step, int width, int tokens, const char *finite) {
+  T *const to = copy.hold(units<Form>(tokens) * width);
+  for (int n = 0; n < units<Form>(tokens); n++) std::memcpy(to + n * width, panel + n * step, width * sizeof(T));
   for (int n = 0; n < tokens; n++)
-    for (int f = 0; f < width && !finite[n]; f++) number<Form>(copy.data(), width, n, f) = {};
-  return copy.data();
+    for (int f = 0; f < width && !finite[n]; f++) number<Form>(to, width, n, f) = {};
+  return to;
 }
 
 // A matrix operand of the rows, one tile of rows at a time. Dots read it [panel][unit][row], products that sum over rows
@@ -167,9 +175,9 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
 
   // The same of numbers that are computed: value(n, to) writes those of row n.
   template <class Value> void evaluate(int count, Value value) {
-    values_.resize(ROWS * WIDTH);
-    for (int n = 0; n < count; n++) value(n, values_.data() + n * WIDTH);
-    read(count, [&](int n) -> const T * { return values_.data() + n * WIDTH; }, 1);
+    T *const values = values_.hold(ROWS * WIDTH);
+    for (int n = 0; n < count; n++) value(n, values + n * WIDTH);
+    read(count, [&](int n) -> const T * { return values + n * WIDTH; }, 1);
   }
 
   const T *dotted(int row) const { return across_ + row * units<Form>(WIDTH); }
@@ -191,7 +199,7 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
   }
 
   Buffer<T> across_, along_;
-  std::vector<T> values_, cleaned_;
+  Buffer<T> values_, cleaned_;
   int known_[PANELS];
   char finite_[ROWS];
 };
@@ -221,9 +229,9 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
 
   // The same of numbers that are computed: value(n, to) writes those of column n.
   template <class Value> void evaluate(int count, Value value) {
-    values_.resize(COLUMNS * WIDTH);
-    for (int n = 0; n < count; n++) value(n, values_.data() + n * WIDTH);
-    read(count, [&](int n) -> const T * { return values_.data() + n * WIDTH; }, 1, WIDTH);
+    T *const values = values_.hold(COLUMNS * WIDTH);
+    for (int n = 0; n < count; n++) value(n, values + n * WIDTH);
+    read(count, [&](int n) -> const T * { return values + n * WIDTH; }, 1, WIDTH);
   }
 
   const T *dotted(int column) const { return dotted_ + column * dotted_step; }
@@ -256,7 +264,7 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
 
   Buffer<T> by_column_, along_;
   const T *dotted_;
-  std::vector<T> values_, cleaned_;
+  Buffer<T> values_, cleaned_;
   int count_, known_;
   char finite_[COLUMNS];
 };
@@ -351,7 +359,7 @@ IRC_ONCE void unpack_across(const T *from, int lanes, int count, int width, cons
 
 // The same to rows whose features lie `step` elements apart.
 template <class T, class E>
-IRC_ONCE void scatter_across(const T *from, int lanes, int count, int width, const T *factor, E *const *rows, int64_t step) {
+IRC_SMALL void scatter_across(const T *from, int lanes, int count, int width, const T *factor, E *const *rows, int64_t step) {
   for (int n = 0; n < count; n++)
     for (int f = 0; f < width; f++) store(rows[n][f * step], from[f * lanes + n] * (factor ? factor[n] : T(1)));
 }

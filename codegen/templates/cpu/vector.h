@@ -39,6 +39,7 @@ using either = std::enable_if_t<is_vector<A> || is_vector<B>, std::conditional_t
 #define IRC_INLINE static inline __attribute__((always_inline))
 #define IRC_INLINE_MEMBER inline __attribute__((always_inline))
 #define IRC_ONCE static __attribute__((noinline))  // compiled once for its types, not in each place: it takes long enough
+#define IRC_SMALL IRC_ONCE __attribute__((cold))  // and in little code: run too seldom to be worth a vectoriser's time
 
 // A scalar in every lane; a vector is itself.
 template <class V, class A> IRC_INLINE V splat(A x) {
