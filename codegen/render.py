@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
@@ -18,7 +17,6 @@ from irc.codegen.schedule import Schedule
 
 MODEL = Schedule()
 TEMPLATES = Path(__file__).parent / "templates"
-PARTS = 2  # of the functions of a run's kernels, compiled side by side
 
 
 @cache
@@ -66,21 +64,16 @@ def render(
 
 def render_runs(
     runs: tuple[tuple[Kernel, ...], ...], name: str, spec: str, schedule: Schedule = MODEL
-) -> tuple[str, tuple[tuple[int, ...], ...]]:
-    """A source as `render` makes it, of the kernels of several runs, and the parts that hold those of each run: with
-    IRC_PART defined as the number of one, that part alone is compiled. The longest has the least number: begun first,
-    it ends in time."""
-    texts: list[tuple[tuple[int, int], str]] = []
-    length: dict[tuple[int, int], int] = defaultdict(int)
-    for run, kernels in enumerate(runs):
+) -> tuple[str, tuple[dict[int, int], ...]]:
+    """A source as `render` makes it, of the kernels of several runs, and the parts that hold those of each run, one for
+    each function: their lengths by their numbers. With IRC_PARTS defined, part n is compiled where IRC_PART_n is."""
+    texts: list[str] = []
+    parts: list[dict[int, int]] = []
+    for kernels in runs:
         rendered = list(chain.from_iterable(render_kernel(kernel, schedule) for kernel in kernels))
-        for share, text in zip(_shared_out([len(text) for text in rendered]), rendered, strict=True):
-            texts.append(((run, share), text))
-            length[run, share] += len(text)
-    number = {part: n for n, part in enumerate(sorted(length, key=lambda part: -length[part]))}
-    parts = tuple(tuple(sorted(n for (of, _), n in number.items() if of == run)) for run in range(len(runs)))
-    numbered = [(number[part], text) for part, text in texts]
-    return _program(tuple(chain.from_iterable(runs)), name, spec, numbered, None), parts
+        parts.append({len(texts) + n: len(text) for n, text in enumerate(rendered)})
+        texts += rendered
+    return _program(tuple(chain.from_iterable(runs)), name, spec, list(enumerate(texts)), None), tuple(parts)
 
 
 def _program(
@@ -105,15 +98,6 @@ def render_peak(pairs: bool, arithmetic: Arithmetic) -> str:
     headers = [(TEMPLATES / "cpu" / name).read_text() for name in HEADERS + TILE_HEADERS]
     form = "irc::Pair" if pairs else f"irc::Single<{ARITHMETIC[arithmetic]}>"
     return environment().get_template("cpu/peak.cpp.j2").render(headers=headers, form=form)
-
-
-def _shared_out(lengths: list[int]) -> list[int]:
-    """The part of each function: the longest first, each to the part that has least so far."""
-    load, chosen = [0] * PARTS, [0] * len(lengths)
-    for function in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
-        chosen[function] = load.index(min(load))
-        load[chosen[function]] += lengths[function]
-    return chosen
 
 
 def render_header(library: Library) -> str:

@@ -146,7 +146,10 @@ def bench(
     built = plain.built(sizes)
     compiled = built.compiled
     clocked = program.scheduled(schedule, known)
-    source, parts = f"#define IRC_PROFILE\n{compiled.source}", tuple(chain.from_iterable(compiled.parts))
+    source, parts = (
+        f"#define IRC_PROFILE\n{compiled.source}",
+        dict(chain.from_iterable(run.items() for run in compiled.parts)),
+    )
     watched = Watched(libraries.compiled(source, parts), clock)
     clocked.measured_through(sizes, watched)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from irc.codegen.kernel import Arithmetic, Kernel, Storage
@@ -9,7 +10,7 @@ from irc.ir import Graph, Input
 from irc.recompute import Choice
 from irc.runtime.plan import Plan, Release
 
-Parts = tuple[tuple[int, ...], ...]
+Parts = tuple[Mapping[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Fused:
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """Graphs, steps and the C++ of the kernels, forward and backward; `choice`: what a backward run computes again;
-    `parts`: of the source, those that hold each run's kernels."""
+    `parts`: of the source, those that hold each run's kernels, with their lengths."""
 
     forward_graph: Graph
     backward_graph: Graph | None

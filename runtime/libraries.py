@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +13,43 @@ from irc.runtime.arrays import Array
 from irc.runtime.device import HOST
 
 LIBRARY = "kernels.so"
+MOMENT = 0.1  # s
 
 
-def compiled(source: str, parts: Sequence[int] = (), begins: Callable[[], object] = lambda: None) -> cpu.Library:
-    """The library of these parts of a source, or of all: from the cache, or compiled, which calls `begins` first.
+def compiled(source: str, parts: Mapping[int, int] | None = None) -> cpu.Library:
+    """The library of these parts of a source (lengths by numbers), or of the whole: from the cache, or compiled.
     Raises ToolchainError."""
 
     def build(directory: Path) -> None:
-        begins()
         toolchain.compile(source, directory / LIBRARY, parts=parts)
 
     return cpu.Library(cache.get_or_build(_key(source, parts), build) / LIBRARY)
 
 
-def _found(source: str, parts: Sequence[int]) -> cpu.Library | None:
+def _found(source: str, parts: Mapping[int, int]) -> cpu.Library | None:
     """The same, where the cache has it."""
     entry = cache.found(_key(source, parts))
     return None if entry is None else cpu.Library(entry / LIBRARY)
 
 
-def _key(source: str, parts: Sequence[int]) -> str:
+def _key(source: str, parts: Mapping[int, int] | None) -> str:
     tools = toolchain.find()
-    return cache.key(("library", source, *map(str, sorted(parts))), tools.flags, tools.version)
+    return cache.key(("library", source, *map(str, sorted(parts or ()))), tools.flags, tools.version)
 
 
 class Libraries:
     """The kernels of one source, compiled when they are first wanted. Safe to call from many threads at once.
 
-    runs: of each of one or two, its kernels and the parts of the source that hold them. Raises ToolchainError without
-    a compiler.
+    runs: of each of one or two, its kernels and the parts of the source that hold them, lengths by numbers. Raises
+    ToolchainError without a compiler.
     """
 
     by_address = True
     device = HOST
 
-    def __init__(self, name: str, source: str, runs: Sequence[tuple[Sequence[Kernel], Sequence[int]]]) -> None:
+    def __init__(self, name: str, source: str, runs: Sequence[tuple[Sequence[Kernel], Mapping[int, int]]]) -> None:
         self.name, self.source = name, source
-        self._runs = {n: tuple(parts) for n, (_, parts) in enumerate(runs) if parts}
+        self._runs = {n: parts for n, (_, parts) in enumerate(runs) if parts}
         self._of = {kernel.name: n for n, (kernels, _) in enumerate(runs) for kernel in kernels}
         self._loaded: dict[int, cpu.Library] = {}
         self._lock = threading.Lock()
@@ -74,15 +73,33 @@ class Libraries:
                     self._loaded |= dict.fromkeys(kept, library)
                     missing = [n for n in missing if n not in kept]
             if missing:
-                with ExitStack() as status:
-                    library = compiled(self.source, self._parts(missing), lambda: self._shown(status))
+                with _Status(f"compiling the kernels of {self.name}"):
+                    library = compiled(self.source, self._parts(missing))
                 self._loaded |= dict.fromkeys(missing, library)
 
-    def _parts(self, runs: Collection[int]) -> tuple[int, ...]:
-        return tuple(sorted(part for n in runs for part in self._runs[n]))
+    def _parts(self, runs: Collection[int]) -> dict[int, int]:
+        return {part: length for n in runs for part, length in self._runs[n].items()}
 
-    def _shown(self, until: ExitStack) -> None:
-        """A line on a terminal, as long as it stays open."""
-        from rich.console import Console  # not needed for what is in the cache
 
-        until.enter_context(Console(stderr=True).status(f"compiling the kernels of {self.name}"))
+class _Status:
+    """A line on a terminal, as long as something takes that takes longer than a moment."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *raised: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _show(self) -> None:
+        if self._done.wait(MOMENT):
+            return
+        from rich.console import Console  # not needed for what is in the cache, and slow to import
+
+        with Console(stderr=True).status(self._text):
+            self._done.wait()

@@ -15,7 +15,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -105,10 +105,11 @@ def _version(command: tuple[str, ...]) -> str:
     return next(iter(done.stdout.splitlines()), "unknown").strip()
 
 
-def compile(source: str, output: Path, toolchain: Toolchain | None = None, parts: Sequence[int] = ()) -> None:
+def compile(
+    source: str, output: Path, toolchain: Toolchain | None = None, parts: Mapping[int, int] | None = None
+) -> None:
     """Compile C++ source to a shared library. The source stays beside it, under the name of the library with `.cpp`.
-    parts: compile these alone, each with IRC_PART defined as its number, in their order, as many at a time as there are
-    processors; else the whole.
+    parts: compile these alone, lengths by numbers, shared out to as many compilers as there are processors; else all.
 
     Raises ToolchainError with the compiler's first errors and the place of the source, which is then kept
     in the cache directory under `failed`.
@@ -136,23 +137,34 @@ def compile(source: str, output: Path, toolchain: Toolchain | None = None, parts
 
 
 def _build(
-    command: tuple[str, ...], text: Path, output: Path, parts: Sequence[int]
+    command: tuple[str, ...], text: Path, output: Path, parts: Mapping[int, int] | None
 ) -> subprocess.CompletedProcess[str]:
     """A library of the source: what the first step that fails says, or the last."""
-    if len(parts) < 2:
-        return start((*command, *[f"-DIRC_PART={part}" for part in parts], str(text), "-o", str(output)))
-    objects = {part: output.with_suffix(f".{part}.o") for part in parts}
+    if not parts:
+        return start((*command, str(text), "-o", str(output)))
 
-    def compiled(part: int) -> subprocess.CompletedProcess[str]:
-        return start((*command, f"-DIRC_PART={part}", "-c", str(text), "-o", str(objects[part])))
+    def compiled(share: list[int]) -> subprocess.CompletedProcess[str]:
+        chosen = ("-DIRC_PARTS", *[f"-DIRC_PART_{part}" for part in share])
+        return start((*command, *chosen, "-c", str(text), "-o", str(objects[share[0]])))
 
-    with ThreadPoolExecutor(os.cpu_count()) as workers:
-        done = list(workers.map(compiled, parts))
+    shares = shared_out(parts, os.cpu_count() or 1)
+    objects = {share[0]: output.with_suffix(f".{share[0]}.o") for share in shares}
+    with ThreadPoolExecutor(len(shares)) as compilers:
+        done = list(compilers.map(compiled, shares))
     failed = next((d for d in done if d.returncode != 0), None)
     linked = failed or start((*command, *map(str, objects.values()), "-o", str(output)))
     for path in objects.values():
         path.unlink(missing_ok=True)
     return linked
+
+
+def shared_out(lengths: Mapping[int, int], most: int) -> list[list[int]]:
+    """Parts in so many shares at most: the longest first, each to the share that has least so far. What parts have in
+    common, a share compiles once."""
+    shares: list[list[int]] = [[] for _ in range(min(most, len(lengths)))]
+    for part in sorted(lengths, key=lambda part: -lengths[part]):
+        min(shares, key=lambda share: sum(lengths[p] for p in share)).append(part)
+    return shares
 
 
 def _headers(source: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ attention small {
 }
 """
 X = np.ones((1, 3, 8), np.float32)
-Made = list[tuple[int, ...]]
+Parts = Mapping[int, int]
+Made = list[Parts]
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     found: Made = []
     honest = toolchain.compile
 
-    def noted(source: str, output: Path, parts: tuple[int, ...]) -> None:
+    def noted(source: str, output: Path, parts: Parts) -> None:
         found.append(parts)
         honest(source, output, parts=parts)
 
@@ -51,7 +52,7 @@ def another() -> Callable[[], irc.Program]:
     return lambda: irc.compile(text, sizes={"D": 8})
 
 
-def of_runs(program: irc.Program) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def of_runs(program: irc.Program) -> tuple[Parts, Parts]:
     """The parts of the forward and of the backward kernels."""
     forward, backward = program.built({}).compiled.parts
     return forward, backward
@@ -73,12 +74,12 @@ def test_a_call_wants_the_forward_kernels_alone(made: Made, another: Callable[[]
 
 def test_a_run_with_gradients_wants_one_library(made: Made, another: Callable[[], irc.Program]) -> None:
     program = another()
-    both = tuple(sorted(part for parts in of_runs(program) for part in parts))
+    forward, backward = of_runs(program)
     program.forward(q=X, k=X, v=X).backward(o=X)
     program(q=X, k=X, v=X)
-    assert made == [both]
+    assert made == [{**forward, **backward}]
     assert np.allclose(another()(q=X, k=X, v=X), 1)
-    assert made == [both], "it has the forward kernels too"
+    assert made == [{**forward, **backward}], "it has the forward kernels too"
 
 
 def test_gradients_after_a_call_in_an_earlier_process(made: Made, another: Callable[[], irc.Program]) -> None:
@@ -89,12 +90,12 @@ def test_gradients_after_a_call_in_an_earlier_process(made: Made, another: Calla
     assert made == [forward, backward]
 
 
-def test_the_longest_part_is_compiled_first(another: Callable[[], irc.Program]) -> None:
-    source, parts = another().built({}).compiled.source, sorted(p for run in of_runs(another()) for p in run)
-    texts = source.split("#if !defined(IRC_PART)")[1:]
-    length = [sum(len(text) for text in texts if text.startswith(f" || IRC_PART == {part}\n")) for part in parts]
-    assert parts == list(range(len(parts)))
-    assert length == sorted(length, reverse=True)
+def test_every_function_is_a_part(another: Callable[[], irc.Program]) -> None:
+    source = another().built({}).compiled.source
+    texts = source.split("#if !defined(IRC_PARTS) || defined(IRC_PART_")[1:]
+    parts = {number: length for run in of_runs(another()) for number, length in run.items()}
+    assert [text.partition(")")[0] for text in texts] == [str(number) for number in parts]
+    assert all(0 < length < len(text) for text, length in zip(texts, parts.values(), strict=True))
 
 
 def test_what_cannot_be_compiled_is_tried_again(

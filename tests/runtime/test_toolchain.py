@@ -63,10 +63,10 @@ def test_compiler_that_lacks_a_flag_still_compiles(tmp_path, monkeypatch, lackin
 
 def test_parts_of_a_source_become_one_library_and_errors_of_either_are_shown(tmp_path):
     source = """
-    #if !defined(IRC_PART) || IRC_PART == 0
+    #if !defined(IRC_PARTS) || defined(IRC_PART_0)
     extern "C" int first() { return 1; }
     #endif
-    #if !defined(IRC_PART) || IRC_PART == 1
+    #if !defined(IRC_PARTS) || defined(IRC_PART_1)
     extern "C" int second() { return 2; }
     #endif
     """
@@ -76,6 +76,23 @@ def test_parts_of_a_source_become_one_library_and_errors_of_either_are_shown(tmp
     assert {p.name for p in tmp_path.iterdir()} == {"kernels.so", "kernels.cpp"}
     with pytest.raises(ToolchainError, match="nonsense"):
         toolchain.compile(source.replace("return 2", "return nonsense"), tmp_path / "broken.so")
+    toolchain.compile(source, tmp_path / "second.so", parts={1: 40})
+    library = ctypes.CDLL(str(tmp_path / "second.so"))
+    assert library.second() == 2
+    assert not hasattr(library, "first")
+    toolchain.compile(source, tmp_path / "both.so", parts={0: 40, 1: 40})
+    library = ctypes.CDLL(str(tmp_path / "both.so"))
+    assert (library.first(), library.second()) == (1, 2)
+    assert not list(tmp_path.glob("*.o"))
+    with pytest.raises(ToolchainError, match="nonsense"):
+        toolchain.compile(source.replace("return 2", "return nonsense"), tmp_path / "b.so", parts={0: 40, 1: 40})
+
+
+def test_parts_are_shared_out_by_their_lengths():
+    lengths = {0: 20, 1: 5, 2: 21, 3: 16, 4: 1}
+    assert toolchain.shared_out(lengths, 2) == [[2, 1, 4], [0, 3]]
+    assert sorted(map(sorted, toolchain.shared_out(lengths, 8))) == [[0], [1], [2], [3], [4]]
+    assert toolchain.shared_out(lengths, 1) == [[2, 0, 3, 1, 4]]
 
 
 def test_headers_of_the_system_are_compiled_once(tmp_path, monkeypatch):
