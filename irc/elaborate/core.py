@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-import numpy as np
-
 from irc import ir
-from irc.codegen.expr import Const, Expr, Kind, Op, flat, indices, integer, op, walk
+from irc.codegen.expr import Const, Expr, Kind, flat, integer, op
 from irc.elaborate import typing as ty
-from irc.elaborate.assign import declare_result, dims_of, target_names
+from irc.elaborate.assign import declare_result, dims_of
+from irc.elaborate.biases import warn_of_mask, warn_of_rows, warn_of_scale
 from irc.elaborate.emit import Parts, Statistic, core_nodes
 from irc.elaborate.expressions import Context
 from irc.elaborate.frame import frame
 from irc.elaborate.names import expanded, index_names, names
-from irc.elaborate.report import Failed, similar
-from irc.elaborate.roles import bare_names, with_lets
+from irc.elaborate.positions import Positions
+from irc.elaborate.report import Failed
+from irc.elaborate.roles import with_lets
 from irc.elaborate.scope import LetBinding, Lets, Scope
+from irc.elaborate.statistics import statistics
 from irc.elaborate.weights import WEIGHT, dropped
 from irc.grammar import absent
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
-from irc.grammar.syntax import Access, Align, Compare, Core, Drop, Let, Name, Normaliser, Stage, Stat
-from irc.interpret import Grid, evaluate
-from irc.size import text
-
-STATS = ("logsumexp", "max", "argmax", "entropy")
+from irc.grammar.syntax import Access, Align, Core, Drop, Let, Name, Normaliser, Stage, Stat
 
 
 @dataclass
@@ -37,7 +33,6 @@ class CoreBuilder:
     core: Core
     scope: Scope
     lets: Lets
-    align: Align | None = None
     allow: Expr | None = None
     masks: list[ir.Mask] = field(default_factory=list)
     weighted: Expr | None = None
@@ -52,18 +47,21 @@ class CoreBuilder:
         main = self.core.outputs[0]
         self.frame = frame(self.core, self.scope, self.lets)
         pair = frozenset([*self.frame.members, *self.frame.columns])
-        self.context = Context(self.scope, self.frame.axes, dict(self.lets), position=self.position, pair=pair)
+        self.positions = Positions(self.scope, self.frame)
+        placed = self.positions.position
+        self.context = Context(self.scope, self.frame.axes, dict(self.lets), position=placed, pair=pair)
+        self.positions.context = self.context
         for statement in self.core.statements:
             try:
                 self._statement(statement)
             except Failed:
                 self.failed = True
-        stats = self._stats()
-        if self.failed or self.context.score is None or self.weighted is None:
+        stats, all_well = statistics(self.core, self.frame, self.scope)
+        if self.failed or not all_well or self.context.score is None or self.weighted is None:
             raise Failed
         declare_result(main, self.scope)
         if self.frame.normaliser.kind == "softmax" and self.sink is None and not stats:
-            self._warn_of_row_biases()
+            warn_of_rows(self.biases, self.frame.columns, self.scope.report)
         self._emit(main, stats)
 
     def _twice(self, what: str, second: Span, first: Span) -> None:
@@ -71,78 +69,15 @@ class CoreBuilder:
         self.scope.report.error("E402", message, second, (Note("the first", first),))
         self.failed = True
 
-    # positions
-
-    def position(self, name: Name) -> Expr:
-        report = self.scope.report
-        if name.id not in self.frame.rows:
-            report.fail(
-                "E405",
-                f"`pos` takes the query index of the core, and `{name.id}` is none",
-                name.span,
-                help=similar(name.id, self.frame.rows)
-                or (f"the query index is `{self.frame.rows[-1]}`" if self.frame.rows else None),
-            )
-        if not self._comparable(name.id):
-            self._needs_align(name.span, name.id, self.frame.key_of(name.id))
-        return self._placed(name.id)
-
-    def _comparable(self, row: str) -> bool:
-        """Whether it is said where the query index sits among the keys."""
-        axes = self.context.axes
-        return self.align is not None or self.scope.same(axes[row].size, axes[self.frame.key_of(row)].size)
-
-    def _placed(self, row: str) -> Expr:
-        report, axes = self.scope.report, self.context.axes
-        query, key = axes[row], axes[self.frame.key_of(row)]
-        if self.align is None:
-            return query.index
-        match self.align.mode:
-            case "first":
-                return query.index
-            case "last":
-                if self.scope.same(query.size, key.size):
-                    return query.index
-                return op("add", query.index, op("sub", key.size, query.size))
-            case _:
-                assert self.align.offset is not None
-                free = frozenset(self.frame.members)
-                offset = self.context.lower(self.align.offset, free)
-                ty.whole(offset, self.align.offset.span, report, "an offset")
-                return op("add", query.index, offset)
-
-    def _needs_align(self, span: Span, row: str, column: str) -> None:
-        axes = self.context.axes
-        self.scope.report.fail(
-            "E407",
-            f"query index `{row}` runs over {text(axes[row].size)} and key index `{column}` over "
-            f"{text(axes[column].size)}: where a query sits among the keys must be said before they are compared",
-            span,
-            help="write `align last` (the last query sees the last key), `align first` or `align offset e`, "
-            f"and `pos({row})` for the place of the query",
-        )
-
-    def _check_compared(self, stage: Stage) -> None:
-        """Comparing a query index with a key index of another size needs an `align`."""
-        lets = self.context.lets
-        for e in expanded(stage.value, lets):
-            if not isinstance(e, Compare):
-                continue
-            used = bare_names(e, self.scope, lets)
-            for row in self.frame.rows:
-                key = self.frame.key_of(row)
-                if row in used and key in used and not self._comparable(row):
-                    self._needs_align(e.span, row, key)
-
     # the stages, in order
 
     def _statement(self, statement: Align | Stage | Normaliser | Drop | Stat | Let) -> None:
         report = self.scope.report
         match statement:
             case Align():
-                if self.align is not None:
-                    self._twice("align", statement.span, self.align.span)
-                self.align = statement
+                if self.positions.align is not None:
+                    self._twice("align", statement.span, self.positions.align.span)
+                self.positions.align = statement
             case Let(name=name, value=value):
                 lets = self.context.lets
                 if name.id in lets or self.scope.is_declared(name.id) or name.id in self.context.axes:
@@ -198,7 +133,7 @@ class CoreBuilder:
         running = context.score
         if stage.kind not in ("score", "map"):
             context.score = None
-        self._check_compared(stage)
+        self.positions.check_compared(stage)
         try:
             value = context.lower(stage.value, self._free())
         finally:
@@ -214,17 +149,10 @@ class CoreBuilder:
                 self.biases = []
             case "scale":
                 assert running is not None
-                if self.biases:
-                    self.scope.report.warn(
-                        "W002",
-                        "this scales the bias above it as well",
-                        stage.span,
-                        (Note("the bias", self.biases[0][0].span),),
-                        help="stages act in the order written: move `scale` up, or write `map score * …` to scale both",
-                    )
+                warn_of_scale(self.biases, stage.span, report)
                 context.score = op("mul", running, value)
             case _:
-                self._warn_of_masks(stage, value)
+                warn_of_mask(stage, value, report)
                 self.biases.append((stage, value))
                 assert running is not None
                 context.score = op("add", running, value)
@@ -232,33 +160,9 @@ class CoreBuilder:
     def _no_score(self, stage: str, span: Span) -> NoReturn:
         self.scope.report.fail("E404", f"`{stage}` acts on the running score, and no `score` stands before it", span)
 
-    def _warn_of_masks(self, stage: Stage, value: Expr) -> None:
-        # The least finite number of every element type lies below -1e4: one that becomes -inf in f16 is found here too.
-        for part in walk(value):
-            if _constant(part) <= -1e4:
-                self.scope.report.warn(
-                    "W001",
-                    "a large negative bias is no mask: its pairs keep a weight, and no proof counts them as blocked",
-                    stage.span,
-                    help="write `block p` (or `allow p`) for pairs that must not exist",
-                )
-                return
-
-    def _warn_of_row_biases(self) -> None:
-        """Softmax does not see what is the same for every key of a row."""
-        for stage, value in self.biases:
-            if not indices(value) & set(self.frame.columns):
-                keys = ", ".join(f"`{c}`" for c in self.frame.columns)
-                self.scope.report.warn(
-                    "W003",
-                    f"this bias does not depend on {keys}, so softmax cancels it: it changes no output",
-                    stage.span,
-                    help="a learned sink is one more term of the denominator: `softmax j with sink[h]`",
-                )
-
     def _mask(self, stage: Stage) -> None:
         self._before_normaliser(stage)
-        self._check_compared(stage)
+        self.positions.check_compared(stage)
         for e in expanded(stage.value, self.context.lets):
             if isinstance(e, Name) and e.id == "score":
                 told = "and a mask is told from the pair, its sizes and tables alone"
@@ -364,41 +268,6 @@ class CoreBuilder:
             report.fail("E309", f"`matmul` takes floats, and this is {ty.article(value.kind)}", stage.value.span)
         self.weighted = value
 
-    # results
-
-    def _stats(self) -> tuple[Statistic, ...]:
-        """Every row statistic asked for."""
-        found = []
-        asked: list[tuple[str, Access, Span]] = [("logsumexp", t, t.span) for t in self.core.outputs[1:]]
-        asked += [(s.function.id, s.target, s.function.span) for s in self.core.statements if isinstance(s, Stat)]
-        for function, target, span in asked:
-            try:
-                if function in ("logsumexp", "entropy") and self.frame.normaliser.kind != "softmax":
-                    message = (
-                        f"`{function}` is a statistic of a softmax, and this core has `{self.frame.normaliser.kind}`"
-                    )
-                    self.scope.report.fail("E416", message, span)
-                if function not in STATS:
-                    hint = similar(function, STATS) or "a row statistic is `logsumexp`, `max`, `argmax` or `entropy`"
-                    self.scope.report.fail("E410", f"there is no row statistic `{function}`", span, help=hint)
-                written, groups = target_names(target, self.scope)
-                if {n.id for n in written} != set(self.frame.members):
-                    listed = ", ".join(self.frame.members)
-                    self.scope.report.fail(
-                        "E411",
-                        f"a row statistic has the indices of a row: `{target.tensor.id}[{listed}]`",
-                        target.span,
-                    )
-                declare_result(target, self.scope)
-                axes = tuple(self.context.axes[n.id] for n in written)
-                kind = Kind.INT if function == "argmax" else Kind.FLOAT
-                self.scope.add_value(target.tensor.id, kind, dims_of(axes, groups), target.span)
-                found.append(Statistic(function, target.tensor.id, axes, groups, target.span))
-            except Failed:
-                self.failed = True
-                self.scope.add_broken(target.tensor)
-        return tuple(found)
-
     def _emit(self, main: Access, statistics: tuple[Statistic, ...]) -> None:
         context, name = self.context, main.tensor.id
         assert context.score is not None and self.weighted is not None
@@ -428,7 +297,7 @@ class CoreBuilder:
 
     def _summary(self, name: str, score: Expr, weight: Expr) -> ir.Core:
         axes, rows = self.context.axes, self.frame.rows
-        comparable = all(self._comparable(row) for row in rows)
+        comparable = all(self.positions.comparable(row) for row in rows)
         return ir.Core(
             name,
             tuple(axes[m] for m in self.frame.members if m not in rows),
@@ -437,15 +306,7 @@ class CoreBuilder:
             self.allow,
             score,
             weight,
-            tuple(self._placed(row) for row in rows) if comparable else (),
+            tuple(self.positions.placed(row) for row in rows) if comparable else (),
             tuple(self.masks),
             self.core.span,
         )
-
-
-def _constant(e: Expr) -> float:
-    """The number that an expression of numbers alone stands for; NaN for others."""
-    if e.kind is Kind.BOOL or not all(isinstance(part, Const | Op) for part in walk(e)):
-        return math.nan
-    with np.errstate(all="ignore"):
-        return float(evaluate(e, Grid((), {})))

@@ -55,7 +55,7 @@ def _argument(item: syntax.Property, scope: Scope, cores: list[CoreBuilder]) -> 
     used = index_names(item.argument, scope, scope.lets)
     for core in cores:
         if used <= core.context.axes.keys():
-            context = Context(scope, core.context.axes, core.context.lets, position=core.position)
+            context = Context(scope, core.context.axes, core.context.lets, position=core.positions.position)
             predicate = context.lower(item.argument, frozenset([*core.frame.members, *core.frame.columns]))
             return boolean(predicate, item.argument.span, report, "a mask"), core.core.outputs[0].tensor.id
     if cores:
