@@ -188,6 +188,7 @@ template <int N> DEVICE void bulk_wait() { emu_bulk_wait(N); }
 DEVICE void wgmma_fence() { emu_wgmma_fence(); }
 DEVICE void wgmma_commit() { emu_wgmma_commit(); }
 template <int N> DEVICE void wgmma_wait() { emu_wgmma_wait(N); }
+template <int N, int M> DEVICE void settle(float (&)[N][M]) {}
 #define EMU_WGMMA(name, element)                                                                  \
   template <int TRANSPOSE_A, int TRANSPOSE_B, size_t R>                                           \
   DEVICE void name(float (&d)[R], uint64_t a, uint64_t b, int accumulate) {                       \

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import irc
-from irc.codegen import cuda
+from irc.codegen import cuda, cuda_warpgroups
 from irc.codegen.kernel import TileKernel
 from irc.runtime import emulator
 from irc.runtime.arrays import Array
@@ -81,6 +81,23 @@ def test_no_schedule_changes_a_bit_and_no_check_finds_anything() -> None:
     assert_same_bits_under_every_schedule(program, given, {"D": 16}, HOPPER)
     given["v"][:, :, -1] = np.inf  # tokens that are left out of products, and cleared
     assert_same_bits_under_every_schedule(program, given, {"D": 16}, HOPPER)
+
+
+def test_dots_beside_products_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = FOLDER / "causal.attn"
+    given = arguments(path, np.random.default_rng(2), {"B": 1, "H": 1, "S": 700, "D": 64})
+    given = {n: cast(a, "bf16") for n, a in given.items()}
+    found = {}
+    for registers in (cuda_warpgroups.BESIDE, 1000):
+        monkeypatch.setattr(cuda_warpgroups, "BESIDE", registers)
+        cuda.launches.cache_clear()
+        program = irc.compile(path, dtype="bf16", target=TARGET)
+        found[registers] = program.forward(**given).outputs
+        assert ("dots_full" in program.source) == (registers < 1000)
+    cuda.launches.cache_clear()
+    beside, apart = found.values()
+    for name, output in apart.items():
+        assert np.array_equal(beside[name], output), name
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
