@@ -101,6 +101,10 @@ template <class V> DEVICE void store(void *address, V value) {
   emu_aligned(address, sizeof(V));
   *static_cast<V *>(address) = value;
 }
+DEVICE void store_global(void *address, const uint32_t (&words)[4]) {
+  emu_aligned(address, sizeof words);
+  for (int n = 0; n < 4; ++n) static_cast<uint32_t *>(address)[n] = words[n];
+}
 DEVICE uint32_t shared_address(const void *p) { return emu_shared_address(p); }
 
 template <int SIZE> DEVICE void cp_async(void *shared, const void *global, int bytes = SIZE) {

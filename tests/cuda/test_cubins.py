@@ -25,7 +25,7 @@ APART = ("arch=compute_80,code=sm_80", "arch=compute_90a,code=sm_90a")
 @dataclass(frozen=True)
 class Compiled:
     """What ptxas says of a device function, and what its PTX has: instructions of tensor cores, of a warp and of a
-    warpgroup, and powers that are made while the latest product of a warpgroup goes on."""
+    warpgroup, powers that are made while the latest product of a warpgroup goes on, and stores of 16 bytes."""
 
     registers: int
     stack: int
@@ -33,6 +33,7 @@ class Compiled:
     products: int
     wide_products: int
     powers_beside: int
+    wide_stores: int
 
 
 def compiled(source: str, targets: Sequence[str], folder: Path) -> dict[tuple[str, str], Compiled]:
@@ -49,7 +50,8 @@ def compiled(source: str, targets: Sequence[str], folder: Path) -> dict[tuple[st
     for ptx in folder.glob("*.ptx"):
         parts = re.split(r"\.entry (\w+)", ptx.read_text(encoding="utf-8"))
         for name, body in zip(parts[1::2], parts[2::2], strict=True):
-            products[name] = body.count("mma.sync"), body.count("wgmma.mma_async"), powers_beside(body)
+            narrow, wide, stores = (body.count(text) for text in ("mma.sync", "wgmma.mma_async", "st.global.v4"))
+            products[name] = narrow, wide, powers_beside(body), stores
     waits = re.findall(r".*\(C75\d\d\).*", done.stdout + done.stderr)
     assert not waits, "ptxas makes products of warpgroups wait"
     said = re.findall(
@@ -164,3 +166,5 @@ def test_warpgroups_without_local_memory(name: str, dtype: str, width: int, tmp_
         assert found.wide_products > 0 and found.products == 0 and found.stack == 0 and found.spills == 0, kernel
         assert found.registers <= launch.registers, kernel
         assert (found.powers_beside >= 64) == (beside and "lse" in kernel), kernel
+        if "_part" not in kernel:  # sums of parts are floats
+            assert found.wide_stores >= 2 * -(-width // 32), kernel
