@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.codegen.cuda_forms import FLOAT, Form, form, padded, read_panels, scalars
+from irc.codegen.cuda_forms import FLOAT, FUNCTIONS, GATHERS, Form, form, of_pairs, padded, read_panels, scalars
 from irc.codegen.cuda_fragments import live, values_of
 from irc.codegen.cuda_launch import Arrays, Box, Launch, rendered
 from irc.codegen.cuda_tiles import walk_context
-from irc.codegen.expr import Load, integer, op
+from irc.codegen.expr import Load, Op, integer, op
 from irc.codegen.kernel import Dot, Panel, RowProduct, Side, TileKernel
 from irc.codegen.positions import extent, size, tiles_of
 from irc.codegen.printer import identifier, print_scalar
@@ -25,6 +25,7 @@ MOST_AXES, WIDEST = 5, 256  # of a tensor map, and of a product
 REGISTERS = 168  # of a thread of 384, before the first warpgroup gives to the others
 MOST = 192  # registers of a consumer that may hold fragments and what is evaluated of pairs
 LIGHT = 160
+DIVISIONS = {"floordiv", "mod"}
 BESIDE = 72
 HEAVY_ROLES, LIGHT_ROLES, SUMMARY_ROLES = (40, 232), (56, 224), (72, 216)
 """Registers of a thread of the producer, and of a consumer. A producer that finds the ends of tables needs more, and a
@@ -140,9 +141,15 @@ def _roles(kernel: TileKernel, fragments: int) -> tuple[tuple[int, int], bool]:
     choices = (SUMMARY_ROLES,) if kernel.summaries else (LIGHT_ROLES, HEAVY_ROLES)
     if _apart(kernel):
         for roles in choices:
-            if fragments + scalars(kernel) <= roles[1] - BESIDE:
+            if fragments + 2 * _evaluated(kernel) <= roles[1] - BESIDE:
                 return roles, True
     return choices[0] if fragments <= LIGHT else HEAVY_ROLES, False
+
+
+def _evaluated(kernel: TileKernel) -> int:
+    """Registers for what is evaluated of many pairs at once; positions have 64 bits."""
+    names = {e.name for e in of_pairs(kernel) if isinstance(e, Op)}
+    return max(scalars(kernel), GATHERS if names & DIVISIONS else FUNCTIONS if "float" in names else 0)
 
 
 def _apart(kernel: TileKernel) -> bool:

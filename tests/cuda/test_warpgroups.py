@@ -72,8 +72,9 @@ def test_examples(name: str, launched: list[str]) -> None:
     assert on_warpgroups(launched) == 3
 
 
-def test_no_schedule_changes_a_bit_and_no_check_finds_anything() -> None:
-    path = FOLDER / "causal.attn"
+@pytest.mark.parametrize("name", ["causal", "documents"])
+def test_no_schedule_changes_a_bit_and_no_check_finds_anything(name: str) -> None:
+    path = FOLDER / f"{name}.attn"
     given = arguments(path, np.random.default_rng(5), {"B": 1, "H": 3, "S": 136, "D": 16})
     given = {n: cast(a, "bf16") for n, a in given.items()}
     program = irc.compile(path, dtype="bf16", target=TARGET)
@@ -159,3 +160,11 @@ def test_which_kernels_have_the_form(dtype: str, width: int, forms: int) -> None
     kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
     assert on_warpgroups([launch.name for k in kernels for launch in cuda.launches(k, HOPPER)]) == forms
     assert on_warpgroups([launch.name for k in kernels for launch in cuda.launches(k)]) == 0
+
+
+@pytest.mark.parametrize("name, width, beside", [("causal", 128, 1), ("causal", 256, 0), ("masks/dilated", 128, 0)])
+def test_which_kernels_multiply_beside_what_they_evaluate(name: str, width: int, beside: int) -> None:
+    """The forward one alone, where registers suffice."""
+    program = irc.compile(FOLDER / f"{name}.attn", dtype="bf16", sizes={"D": width})
+    texts = [launch.text for kernel in program.kernels for launch in cuda.launches(kernel, HOPPER)]
+    assert sum("dots_full" in text for text in texts) == beside
