@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def main() -> None:
     if given.child:
         print(json.dumps(measured(given.programs[0], given.dtype[0], **json.loads(given.child))))
         return
-    programs = given.programs or [p for part in FOLDERS for p in sorted((FOLDER / part).glob("*.attn"))]
+    programs = given.programs or every()
     print(
         f"{'program':30} dtype  forward backward  "
         "cold: forward s, both s, cpu s, C++ s  warm: import ms, compile ms  pairs"
@@ -52,6 +53,14 @@ def main() -> None:
         for path in programs:
             for dtype in given.dtype or ("f32", "bf16"):
                 print(line(path, dtype, cache), flush=True)
+
+
+def every() -> list[Path]:
+    return [path for part in FOLDERS for path in sorted((FOLDER / part).glob("*.attn"))]
+
+
+def name(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}".removeprefix("examples/")
 
 
 def line(path: Path, dtype: str, cache: str) -> str:
@@ -64,9 +73,8 @@ def line(path: Path, dtype: str, cache: str) -> str:
     for entry in Path(cache, "entries").glob("*/*"):
         if not any((entry / name).exists() for name in (HEADERS, TABLES, CODE)):
             shutil.rmtree(entry)
-    name = f"{path.parent.name}/{path.stem}".removeprefix("examples/")
     return (
-        f"{name:30} {dtype:5} {cold['forward']:8.1e} {cold['backward']:8.1e}"
+        f"{name(path):30} {dtype:5} {cold['forward']:8.1e} {cold['backward']:8.1e}"
         f"           {cold['first']:5.1f}   {cold['wall']:5.1f}  {cold['cpu']:5.2f}  {cold['compiler']:5.2f}"
         f"           {1e3 * warm['imports']:5.0f} {1e3 * warm['cpu']:5.0f}         {', '.join(cold['pairs']) or '-'}"
     )
@@ -98,7 +106,7 @@ def measured(path: Path, dtype: str, untold: dict[str, int], sizes: dict[str, in
     if cold:
         found["first"] = passed - before["wall"] + seconds_of_forward(built.compiled)
         reference = irc.compile(path, sizes=untold, target="reference")
-        found["forward"], found["backward"] = distances(program, reference, case(path)[2])
+        found["forward"], found["backward"] = distances(results(program, case(path)[2]), reference)
         found["pairs"] = pairs(built.compiled)
     return found
 
@@ -120,8 +128,8 @@ def used() -> dict[str, float]:
     return {"wall": time.perf_counter(), "cpu": own.ru_utime + own.ru_stime + compiler, "compiler": compiler}
 
 
-def case(path: Path) -> tuple[dict[str, int], dict[str, int], dict[str, Any]]:
-    """The sizes that no shape tells, all sizes, and arguments; as in the tests, but for the width."""
+def case(path: Path, given: dict[str, int] = WIDTH) -> tuple[dict[str, int], dict[str, int], dict[str, Any]]:
+    """The sizes that no shape tells, all sizes, and arguments; as in the tests, but for those given."""
     from irc.codegen.expr import Kind
     from irc.grammar.source import Source
     from irc.interpret import complete_sizes, size_value
@@ -132,11 +140,11 @@ def case(path: Path) -> tuple[dict[str, int], dict[str, int], dict[str, Any]]:
     rng = np.random.default_rng(7)
     if path.parent.name == "variants":
         variant = variants.CASES[path.stem]
-        chosen, untold = variants.SIZES | variant.sizes | WIDTH, variant.untold
+        chosen, untold = variants.SIZES | variant.sizes | given, variant.untold
     elif path.parent.name == "masks":
-        chosen, untold = masks.CASES[path.stem].sizes | WIDTH, test_masks.UNTOLD
+        chosen, untold = masks.CASES[path.stem].sizes | given, test_masks.UNTOLD
     else:
-        chosen, untold = test_examples.SMALL | WIDTH, tuple(test_examples.fixed(path))
+        chosen, untold = test_examples.SMALL | given, tuple(test_examples.fixed(path))
     open_sizes = {name: chosen.get(name, 6) for name, definition in graph.sizes if definition is None}
     sizes = complete_sizes(graph, open_sizes)
     if path.parent.name == "variants":
@@ -153,21 +161,37 @@ def case(path: Path) -> tuple[dict[str, int], dict[str, int], dict[str, Any]]:
     return {name: sizes[name] for name in untold if name in sizes}, sizes, values
 
 
-def distances(program: Any, reference: Any, values: dict[str, Any]) -> tuple[float, float]:
-    """The largest relative L2 distance of the outputs, and of the gradients, from those of the interpreter."""
+@dataclass(frozen=True)
+class Results:
+    """A call forward and backward: what was given, and what came of it."""
+
+    given: dict[str, Any]
+    outputs: dict[str, Any]
+    cotangents: dict[str, Any]
+    gradients: dict[str, Any]
+
+
+def results(program: Any, values: dict[str, Any]) -> Results:
+    """Of floating arguments in the types that the program takes."""
     from irc.codegen.expr import Kind
     from irc.runtime.arrays import DTYPE
-    from tests.test_kernels import relative, widened
 
     floating = {n.name: DTYPE[program.storage(n)] for n in program.graph.inputs if n.kind is Kind.FLOAT}
     given = {name: np.asarray(value, floating.get(name)) for name, value in values.items()}
-    run, expected = program.forward(**given), reference.forward(**widened(given))
-    forward = max(relative(run.outputs[name], wanted) for name, wanted in expected.outputs.items())
-    rng = np.random.default_rng(9)
+    run, rng = program.forward(**given), np.random.default_rng(9)
     cotangents = {n: rng.standard_normal(np.shape(o)).astype(o.dtype) for n, o in run.outputs.items()}
-    gradients, against = run.backward(**cotangents), expected.backward(**widened(cotangents))
+    return Results(given, run.outputs, cotangents, run.backward(**cotangents))
+
+
+def distances(got: Results, reference: Any) -> tuple[float, float]:
+    """The largest relative L2 distance of the outputs, and of the gradients, from those of the interpreter."""
+    from tests.test_kernels import relative, widened
+
+    expected = reference.forward(**widened(got.given))
+    forward = max(relative(got.outputs[name], wanted) for name, wanted in expected.outputs.items())
+    against = expected.backward(**widened(got.cotangents))
     largest = max(float(np.linalg.norm(g)) for g in against.values())
-    return forward, max(relative(gradients[n], g, 0.1 + 0.1 * largest) for n, g in against.items())
+    return forward, max(relative(got.gradients[n], g, 0.1 + 0.1 * largest) for n, g in against.items())
 
 
 def pairs(compiled: Any) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.codegen.expr import Load, Op, indices, walk
+from irc.codegen.expr import Expr, Load, Op, indices, walk
 from irc.codegen.kernel import Dot, InnerSum, OnlineSoftmax, Panel, RowProduct, Storage, TileKernel, Value
 from irc.codegen.stream import by_bits
 from irc.codegen.tiles import width
@@ -75,14 +75,23 @@ def tile_columns(kernel: TileKernel, form: Form) -> tuple[int, int] | None:
 
 def scalars(kernel: TileKernel) -> int:
     """Registers for what is evaluated of many pairs at once."""
+    if any(isinstance(e, Load) for e in of_pairs(kernel)):
+        return GATHERS
+    return FUNCTIONS if any(isinstance(e, Op) and e.name in LONG for e in evaluated(kernel)) else 0
+
+
+def of_pairs(kernel: TileKernel) -> list[Expr]:
+    """What is evaluated and depends on the positions of both sides."""
+    sides = [{axis.name for axis in axes} for axes in (kernel.rows, kernel.columns)]
+    return [e for e in evaluated(kernel) if all(indices(e) & side for side in sides)]
+
+
+def evaluated(kernel: TileKernel) -> list[Expr]:
+    """All expressions that are evaluated for pairs, with their parts."""
     values = [s.value for s in kernel.body if isinstance(s, Value | InnerSum)]
     values += [s.score for s in kernel.body if isinstance(s, OnlineSoftmax)]
     values += [kernel.support] if kernel.support is not None else []
-    parts = [e for value in values for e in walk(value)]
-    sides = [{axis.name for axis in axes} for axes in (kernel.rows, kernel.columns)]
-    if any(isinstance(e, Load) and all(indices(e) & side for side in sides) for e in parts):
-        return GATHERS
-    return FUNCTIONS if any(isinstance(e, Op) and e.name in LONG for e in parts) else 0
+    return [e for value in values for e in walk(value)]
 
 
 def read_panels(kernel: TileKernel) -> list[Panel]:

@@ -13,10 +13,12 @@ from irc.codegen.kernel import (
     Dot,
     InnerSum,
     OnlineSoftmax,
+    Panel,
     RowProduct,
     RowReduce,
     Side,
     Summary,
+    Target,
     TileKernel,
     Value,
     Verdict,
@@ -24,7 +26,7 @@ from irc.codegen.kernel import (
 from irc.codegen.masks import span_texts
 from irc.codegen.positions import extent, size, tiles_of, unflatten
 from irc.codegen.printer import identifier, print_scalar
-from irc.codegen.tiles import weighted_values, width
+from irc.codegen.tiles import RowText, row_text, weighted_values, width
 
 COLUMNS = 32  # of a tile: one a lane
 ROWS = 16
@@ -63,7 +65,8 @@ class StepText:
 
 @dataclass(frozen=True, slots=True)
 class ResultText:
-    """What is made of a tile value along a row: a product with a column panel, or where `reduce` is set one number."""
+    """What is made of a tile value along a row: a product with a column panel, or where `reduce` is set one number.
+    `row` where that of a product may be stored 16 bytes at a time."""
 
     name: str
     tile: str
@@ -73,6 +76,7 @@ class ResultText:
     features: Indices
     weighted: bool
     target: str
+    row: RowText | None
 
 
 def _summary(summary: Summary, kernel: TileKernel) -> dict[str, object]:
@@ -158,9 +162,16 @@ def results_of(kernel: TileKernel) -> tuple[ResultText, ...]:
                 features=unflatten(panel.features, "feature_at") if panel else (),
                 weighted=step.tile in weighted,
                 target=loops.lvalue(step.target),
+                row=_stored_row(kernel, step.target, panel) if panel else None,
             )
         )
     return tuple(found)
+
+
+def _stored_row(kernel: TileKernel, target: Target, panel: Panel) -> RowText | None:
+    """The row of a result in 16 bits, whose features fill units of 16 bytes."""
+    narrow = any(t.name == target.tensor and t.storage in ("bf16", "f16") for t in kernel.tensors)
+    return row_text(target, panel.features, kernel.rows) if narrow and width(panel) % 8 == 0 else None
 
 
 def recorded_of(kernel: TileKernel, split: Split) -> Recorded:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.codegen.cuda_forms import FLOAT, Form, form, padded, read_panels, scalars
+from irc.codegen.cuda_forms import FLOAT, FUNCTIONS, GATHERS, Form, form, of_pairs, padded, read_panels, scalars
 from irc.codegen.cuda_fragments import live, values_of
 from irc.codegen.cuda_launch import Arrays, Box, Launch, rendered
 from irc.codegen.cuda_tiles import walk_context
-from irc.codegen.expr import Load, integer, op
+from irc.codegen.expr import Load, Op, integer, op
 from irc.codegen.kernel import Dot, Panel, RowProduct, Side, TileKernel
 from irc.codegen.positions import extent, size, tiles_of
 from irc.codegen.printer import identifier, print_scalar
@@ -25,9 +25,12 @@ MOST_AXES, WIDEST = 5, 256  # of a tensor map, and of a product
 REGISTERS = 168  # of a thread of 384, before the first warpgroup gives to the others
 MOST = 192  # registers of a consumer that may hold fragments and what is evaluated of pairs
 LIGHT = 160
+DIVISIONS = {"floordiv", "mod"}
+BESIDE = 72
 HEAVY_ROLES, LIGHT_ROLES, SUMMARY_ROLES = (40, 232), (56, 224), (72, 216)
-"""Registers of a thread of the producer, and of a consumer. A producer that finds the ends of tables needs more. All
-these numbers are such that ptxas spills nothing (tests/cuda/test_cubins.py)."""
+"""Registers of a thread of the producer, and of a consumer. A producer that finds the ends of tables needs more, and a
+consumer whose dots go on beside products as many as BESIDE fragments and what is evaluated of pairs. All these numbers
+are such that ptxas spills nothing (tests/cuda/test_cubins.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     chosen = _tile(kernel)
     if chosen is None:
         return None
-    columns, stages, (producer, consumer) = chosen
+    columns, stages, (producer, consumer), pipelined = chosen
     found = [_panel(p, kernel, kept_as, columns) for p in read_panels(kernel)]
     panels = [p for p in found if p is not None]
     kernel, hoists, values = values_of(kernel, kept_as)
@@ -67,7 +70,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     shared = Arrays()
     for panel in panels:
         shared.add("unsigned char", panel.name, panel.bytes * (1 if panel.side == "row" else stages), 1)
-    shared.add("uint64_t", "barriers", 2 * stages + 2, 8)
+    shared.add("uint64_t", "barriers", (4 if pipelined else 2) * stages + 2, 8)
     shared.add("int64_t", "begins", stages, 8)
     shared.add("int32_t", "is_whole", stages, 4)
     if guarded:
@@ -93,7 +96,9 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
         column_panels=column_panels,
         maps=[f"map_{p.name}" for p in row_panels + column_panels],
         row_bytes=sum(p.bytes for p in row_panels),
-        column_bytes=sum(p.bytes for p in column_panels),
+        pipelined=pipelined,
+        dot_panels=[p for p in column_panels if p.name not in values.summed],
+        other_panels=[p for p in column_panels if not pipelined or p.name in values.summed],
         guarded=guarded,
     )
     return Launch(
@@ -111,9 +116,9 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     )
 
 
-def _tile(kernel: TileKernel) -> tuple[int, int, tuple[int, int]] | None:
-    """The most columns of a tile whose fragments fit into registers, how many tiles shared memory then holds, and how
-    registers are shared out; None where no tile fits."""
+def _tile(kernel: TileKernel) -> tuple[int, int, tuple[int, int], bool] | None:
+    """The most columns of a tile whose fragments fit into registers, how many tiles shared memory then holds, how
+    registers are shared out, and whether dots go on beside products; None where no tile fits."""
     panels = {p.name: p for p in kernel.panels}
     products = [s for s in kernel.body if isinstance(s, RowProduct)]
     sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
@@ -127,9 +132,31 @@ def _tile(kernel: TileKernel) -> tuple[int, int, tuple[int, int]] | None:
             shared = bytes["row"] * ROWS + bytes["column"] * columns * stages + OTHER
             if shared > SHARED or fragments + 2 * scalars(kernel) > (LIGHT if kernel.summaries else MOST):
                 continue
-            light = SUMMARY_ROLES if kernel.summaries else LIGHT_ROLES
-            return columns, stages, light if fragments <= LIGHT else HEAVY_ROLES
+            return columns, stages, *_roles(kernel, fragments)
     return None
+
+
+def _roles(kernel: TileKernel, fragments: int) -> tuple[tuple[int, int], bool]:
+    """How registers are shared out, and whether they suffice for dots beside products."""
+    choices = (SUMMARY_ROLES,) if kernel.summaries else (LIGHT_ROLES, HEAVY_ROLES)
+    if _apart(kernel):
+        for roles in choices:
+            if fragments + 2 * _evaluated(kernel) <= roles[1] - BESIDE:
+                return roles, True
+    return choices[0] if fragments <= LIGHT else HEAVY_ROLES, False
+
+
+def _evaluated(kernel: TileKernel) -> int:
+    """Registers for what is evaluated of many pairs at once; positions have 64 bits."""
+    names = {e.name for e in of_pairs(kernel) if isinstance(e, Op)}
+    return max(scalars(kernel), GATHERS if names & DIVISIONS else FUNCTIONS if "float" in names else 0)
+
+
+def _apart(kernel: TileKernel) -> bool:
+    """Whether there are dots and products, and no panel of columns is of both."""
+    dots = {s.column for s in kernel.body if isinstance(s, Dot)}
+    products = {s.panel for s in kernel.body if isinstance(s, RowProduct)}
+    return bool(dots and products) and not dots & products
 
 
 def _panel(panel: Panel, kernel: TileKernel, kept_as: Form, columns: int) -> PanelText | None:

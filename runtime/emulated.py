@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import numpy as np
 
@@ -17,8 +18,8 @@ PROCESSORS = 2  # of the device that is emulated
 
 
 class Library:
-    """Kernels of one CUDA source; `check`: every access, race and barrier is watched, and `seed` draws a schedule.
-    `architecture`: that the source was rendered for.
+    """Kernels of one CUDA source; `check`: every access, race and barrier is watched, and `seed` draws a schedule, of
+    each launch from then on. `architecture`: that the source was rendered for.
 
     What a check finds is an `EmulatorError`: a defect of the compiler, not of the call.
     """
@@ -27,11 +28,15 @@ class Library:
     device = HOST
 
     def __init__(self, source: str, check: bool = False, seed: int = 0, architecture: str = cuda.LEAST) -> None:
-        self._module = emulator.build(source, check)
+        self._source, self._check = source, check
         self.seed, self.architecture = seed, architecture
 
+    @cached_property
+    def _module(self) -> emulator.Module:
+        return emulator.build(self._source, self._check)
+
     def load(self) -> None:
-        """It is."""
+        _ = self._module
 
     def bound(
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int

@@ -101,6 +101,10 @@ template <class V> DEVICE void store(void *address, V value) {
   emu_aligned(address, sizeof(V));
   *static_cast<V *>(address) = value;
 }
+DEVICE void store_global(void *address, const uint32_t (&words)[4]) {
+  emu_aligned(address, sizeof words);
+  for (int n = 0; n < 4; ++n) static_cast<uint32_t *>(address)[n] = words[n];
+}
 DEVICE uint32_t shared_address(const void *p) { return emu_shared_address(p); }
 
 template <int SIZE> DEVICE void cp_async(void *shared, const void *global, int bytes = SIZE) {
@@ -188,6 +192,7 @@ template <int N> DEVICE void bulk_wait() { emu_bulk_wait(N); }
 DEVICE void wgmma_fence() { emu_wgmma_fence(); }
 DEVICE void wgmma_commit() { emu_wgmma_commit(); }
 template <int N> DEVICE void wgmma_wait() { emu_wgmma_wait(N); }
+template <int N, int M> DEVICE void settle(float (&)[N][M]) {}
 #define EMU_WGMMA(name, element)                                                                  \
   template <int TRANSPOSE_A, int TRANSPOSE_B, size_t R>                                           \
   DEVICE void name(float (&d)[R], uint64_t a, uint64_t b, int accumulate) {                       \

@@ -24,14 +24,16 @@ APART = ("arch=compute_80,code=sm_80", "arch=compute_90a,code=sm_90a")
 
 @dataclass(frozen=True)
 class Compiled:
-    """What ptxas says of a device function, and how many instructions of tensor cores its PTX has, of a warp and of a
-    warpgroup."""
+    """What ptxas says of a device function, and what its PTX has: instructions of tensor cores, of a warp and of a
+    warpgroup, powers that are made while the latest product of a warpgroup goes on, and stores of 16 bytes."""
 
     registers: int
     stack: int
     spills: int
     products: int
     wide_products: int
+    powers_beside: int
+    wide_stores: int
 
 
 def compiled(source: str, targets: Sequence[str], folder: Path) -> dict[tuple[str, str], Compiled]:
@@ -48,7 +50,8 @@ def compiled(source: str, targets: Sequence[str], folder: Path) -> dict[tuple[st
     for ptx in folder.glob("*.ptx"):
         parts = re.split(r"\.entry (\w+)", ptx.read_text(encoding="utf-8"))
         for name, body in zip(parts[1::2], parts[2::2], strict=True):
-            products[name] = body.count("mma.sync"), body.count("wgmma.mma_async")
+            narrow, wide, stores = (body.count(text) for text in ("mma.sync", "wgmma.mma_async", "st.global.v4"))
+            products[name] = narrow, wide, powers_beside(body), stores
     waits = re.findall(r".*\(C75\d\d\).*", done.stdout + done.stderr)
     assert not waits, "ptxas makes products of warpgroups wait"
     said = re.findall(
@@ -61,6 +64,23 @@ def compiled(source: str, targets: Sequence[str], folder: Path) -> dict[tuple[st
         (architecture, name): Compiled(int(registers), int(stack), int(spills), *products[name])
         for name, architecture, stack, spills, registers in said
     }
+
+
+def powers_beside(body: str) -> int:
+    """How many instructions that make powers can run after a wait for all products but the latest, before the next."""
+    lines = body.splitlines()
+    labels = {line.strip()[:-1]: n for n, line in enumerate(lines) if re.fullmatch(r"\$\w+:", line.strip())}
+    ahead = [n + 1 for n, line in enumerate(lines) if "wgmma.wait_group.sync.aligned 1;" in line]
+    seen: set[int] = set()
+    while ahead:
+        n = ahead.pop()
+        if n in seen or n == len(lines) or "wgmma.wait_group" in lines[n]:
+            continue
+        seen.add(n)
+        jump = re.search(r"^\s*(@!?%\w+)?\s*bra(?:\.uni)?\s+(\$\w+);", lines[n])
+        ahead += [labels[jump[2]]] if jump else []
+        ahead += [] if (jump and not jump[1]) or re.match(r"\s*(ret|exit);", lines[n]) else [n + 1]
+    return sum("ex2.approx" in lines[n] for n in seen)
 
 
 def launches(kernels: Sequence[Kernel], architecture: str = cuda.LEAST) -> dict[str, cuda.Launch]:
@@ -121,16 +141,16 @@ def test_parts_of_a_cache_in_pages_without_local_memory(tmp_path: Path) -> None:
 
 
 WARPGROUPS = {
-    ("causal", "bf16", 64): 3,
-    ("causal", "bf16", 128): 3,
-    ("causal", "f16", 128): 1,
-    ("causal", "bf16", 96): 3,
-    ("causal", "bf16", 256): 1,
-    ("documents", "bf16", 64): 3,
-    ("softcap_window", "bf16", 64): 3,
-    ("grouped_heads", "bf16", 128): 3,
+    ("causal", "bf16", 64): (3, True),
+    ("causal", "bf16", 128): (3, True),
+    ("causal", "f16", 128): (1, True),
+    ("causal", "bf16", 96): (3, True),
+    ("causal", "bf16", 256): (1, False),
+    ("documents", "bf16", 64): (3, True),
+    ("softcap_window", "bf16", 64): (3, True),
+    ("grouped_heads", "bf16", 128): (3, True),
 }
-"""How many kernels are on warpgroups, of three."""
+"""How many kernels are on warpgroups, of three, and whether the first makes its weights while products go on."""
 
 
 @pytest.mark.parametrize("name, dtype, width", WARPGROUPS)
@@ -138,9 +158,13 @@ def test_warpgroups_without_local_memory(name: str, dtype: str, width: int, tmp_
     program = irc.compile(FOLDER / f"{name}.attn", dtype=dtype, sizes={"D": width})
     kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
     wide = {name: launch for name, launch in launches(kernels, "sm_90a").items() if launch.boxes}
-    assert len(wide) == WARPGROUPS[name, dtype, width]
+    count, beside = WARPGROUPS[name, dtype, width]
+    assert len(wide) == count
     made = compiled(cuda.render(kernels, name, "", "sm_90a"), APART[1:], tmp_path)
     for kernel, launch in wide.items():
         found = made["sm_90a", kernel]
         assert found.wide_products > 0 and found.products == 0 and found.stack == 0 and found.spills == 0, kernel
         assert found.registers <= launch.registers, kernel
+        assert (found.powers_beside >= 64) == (beside and "lse" in kernel), kernel
+        if "_part" not in kernel:  # sums of parts are floats
+            assert found.wide_stores >= 2 * -(-width // 32), kernel

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import irc
-from irc.codegen import cuda
+from irc.codegen import cuda, cuda_warpgroups
 from irc.codegen.kernel import TileKernel
 from irc.runtime import emulator
 from irc.runtime.arrays import Array
@@ -72,8 +72,9 @@ def test_examples(name: str, launched: list[str]) -> None:
     assert on_warpgroups(launched) == 3
 
 
-def test_no_schedule_changes_a_bit_and_no_check_finds_anything() -> None:
-    path = FOLDER / "causal.attn"
+@pytest.mark.parametrize("name", ["causal", "documents"])
+def test_no_schedule_changes_a_bit_and_no_check_finds_anything(name: str) -> None:
+    path = FOLDER / f"{name}.attn"
     given = arguments(path, np.random.default_rng(5), {"B": 1, "H": 3, "S": 136, "D": 16})
     given = {n: cast(a, "bf16") for n, a in given.items()}
     program = irc.compile(path, dtype="bf16", target=TARGET)
@@ -81,6 +82,23 @@ def test_no_schedule_changes_a_bit_and_no_check_finds_anything() -> None:
     assert_same_bits_under_every_schedule(program, given, {"D": 16}, HOPPER)
     given["v"][:, :, -1] = np.inf  # tokens that are left out of products, and cleared
     assert_same_bits_under_every_schedule(program, given, {"D": 16}, HOPPER)
+
+
+def test_dots_beside_products_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = FOLDER / "causal.attn"
+    given = arguments(path, np.random.default_rng(2), {"B": 1, "H": 1, "S": 700, "D": 64})
+    given = {n: cast(a, "bf16") for n, a in given.items()}
+    found = {}
+    for registers in (cuda_warpgroups.BESIDE, 1000):
+        monkeypatch.setattr(cuda_warpgroups, "BESIDE", registers)
+        cuda.launches.cache_clear()
+        program = irc.compile(path, dtype="bf16", target=TARGET)
+        found[registers] = program.forward(**given).outputs
+        assert ("dots_full" in program.source) == (registers < 1000)
+    cuda.launches.cache_clear()
+    beside, apart = found.values()
+    for name, output in apart.items():
+        assert np.array_equal(beside[name], output), name
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
@@ -142,3 +160,11 @@ def test_which_kernels_have_the_form(dtype: str, width: int, forms: int) -> None
     kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
     assert on_warpgroups([launch.name for k in kernels for launch in cuda.launches(k, HOPPER)]) == forms
     assert on_warpgroups([launch.name for k in kernels for launch in cuda.launches(k)]) == 0
+
+
+@pytest.mark.parametrize("name, width, beside", [("causal", 128, 1), ("causal", 256, 0), ("masks/dilated", 128, 0)])
+def test_which_kernels_multiply_beside_what_they_evaluate(name: str, width: int, beside: int) -> None:
+    """The forward one alone, where registers suffice."""
+    program = irc.compile(FOLDER / f"{name}.attn", dtype="bf16", sizes={"D": width})
+    texts = [launch.text for kernel in program.kernels for launch in cuda.launches(kernel, HOPPER)]
+    assert sum("dots_full" in text for text in texts) == beside

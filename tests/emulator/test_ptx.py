@@ -36,6 +36,7 @@ KERNEL(every_wrapper, 128)(GRID_CONSTANT const Four given, const uint16_t *half,
   ptx::mma_m16n8k8_tf32(d, c, ptx::pack_bf16(d[0], d[1]), ptx::pack_f16(d[2], d[3]));
   d[0] += ptx::exp2_approx(d[1]) + ptx::unpack_bf16(half[t]) + ptx::unpack_f16(half[t]);
   ptx::store(out + 4 * t, ptx::load<Four>(d));
+  ptx::store_global(out + 512 + 4 * t, c);
 }
 """
 
@@ -68,6 +69,7 @@ KERNEL(every_wrapper_of_sm_90a, 256)(
   ptx::wgmma_m64k16_f16<0, 1>(d, a, a, 1);
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
+  ptx::settle(reinterpret_cast<float(&)[8][4]>(d));
   ptx::mbarrier_arrive(barrier);
   for (int n = 0; n < 32; n++) ((float *)memory)[1024 + 128 * n + threadIdx.x] = d[n];
   ptx::fence_proxy_async();

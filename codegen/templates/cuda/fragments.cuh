@@ -211,4 +211,34 @@ DEVICE float row_max_of(float x) {
   return irc::max(x, __shfl_xor_sync(~0u, x, 2));
 }
 
+// A row of WIDTH results of 16 bits, 16 bytes at a time: of the four lanes that share it each holds two of every block of
+// eight, and they exchange them for all of one block in four. What does not exist goes nowhere.
+template <int WIDTH, class E, int BLOCKS>
+DEVICE void store_row(E *row, const float (&sums)[BLOCKS][4], int half, float factor, bool exists) {
+  const int lane = threadIdx.x % 4;
+#pragma unroll
+  for (int n = 0; n < WIDTH / 8; n += 4) {
+    uint32_t words[4] = {};
+#pragma unroll
+    for (int k = 0; k < 4; ++k)
+      if (n + k < WIDTH / 8) {
+        E both[2];
+        store(both[0], sums[n + k][2 * half] * factor);
+        store(both[1], sums[n + k][2 * half + 1] * factor);
+        std::memcpy(&words[k], both, 4);
+      }
+#pragma unroll
+    for (int step = 1; step < 4; step *= 2)
+#pragma unroll
+      for (int k = 0; k < 4; ++k)
+        if (!(k & step)) {
+          const bool is_upper = lane & step;
+          uint32_t &low = words[k], &high = words[k + step];
+          const uint32_t other = __shfl_xor_sync(~0u, is_upper ? low : high, step);
+          low = is_upper ? other : low, high = is_upper ? high : other;
+        }
+    if (exists && n + lane < WIDTH / 8) ptx::store_global(row + 8 * (n + lane), words);
+  }
+}
+
 }  // namespace irc

@@ -33,6 +33,12 @@ namespace ptx {
 // One access of sizeof(V) = 4, 8 or 16 bytes at a multiple of it; V is a plain struct with alignas(sizeof(V)).
 template <class V> DEVICE V load(const void *address) { return *reinterpret_cast<const V *>(address); }
 template <class V> DEVICE void store(void *address, V value) { *reinterpret_cast<V *>(address) = value; }
+// Four words to global memory, on 16 bytes, at once: no compiler takes them apart.
+DEVICE void store_global(void *address, const uint32_t (&words)[4]) {
+  asm volatile("st.global.v4.b32 [%0], {%1,%2,%3,%4};" ::"l"(__cvta_generic_to_global(address)), "r"(words[0]), "r"(words[1]),
+               "r"(words[2]), "r"(words[3])
+               : "memory");
+}
 
 // The address of shared memory as instructions take it: bytes from the start of the shared window.
 DEVICE uint32_t shared_address(const void *p) { return uint32_t(__cvta_generic_to_shared(p)); }
@@ -214,6 +220,14 @@ template <int N> DEVICE void bulk_wait() { asm volatile("cp.async.bulk.wait_grou
 DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int N> DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"); }
+
+// The values are made before what follows, and read after what came before: of a wait the compiler knows neither.
+template <int N, int M> DEVICE void settle(float (&values)[N][M]) {
+#pragma unroll
+  for (int n = 0; n < N; ++n)
+#pragma unroll
+    for (int m = 0; m < M; ++m) asm volatile("" : "+f"(values[n][m])::"memory");
+}
 
 // From here on each thread of the warpgroup has N registers: fewer, or more, once others have given theirs back.
 template <int N> DEVICE void setmaxnreg_dec() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }

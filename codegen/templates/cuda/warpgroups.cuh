@@ -99,6 +99,7 @@ DEVICE void odd_product(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS
 // Makes those columns 0; THREADS threads, of which this is number `thread`, do it together.
 template <int THREADS, int WIDTH, int COLUMNS>
 DEVICE void clear_tokens(Swizzled<WIDTH, COLUMNS> panel, const uint32_t *odd, int thread) {
+#pragma unroll 1  // or what it computes of threads takes registers all the while
   for (int at = thread; at < COLUMNS * (WIDTH / 8); at += THREADS)
     if (const int token = at / (WIDTH / 8); has(odd, token))
       ptx::store(unit(panel, token, at % (WIDTH / 8) * 8), Chunk{});
