@@ -71,7 +71,7 @@ def line(path: Path, dtype: str, cache: str) -> str:
     untold, sizes, _ = case(path)
     cold, warm = (child(path, dtype, cache, {"untold": untold, "sizes": sizes, "cold": c}) for c in (True, False))
     for entry in Path(cache, "entries").glob("*/*"):
-        if not any((entry / name).exists() for name in (HEADERS, TABLES, CODE)):
+        if not any((entry / kept).exists() for kept in (HEADERS, TABLES, CODE)):
             shutil.rmtree(entry)
     return (
         f"{name(path):30} {dtype:5} {cold['forward']:8.1e} {cold['backward']:8.1e}"
