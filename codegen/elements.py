@@ -1,133 +1,164 @@
-"""What the template of a TileKernel of order "elements" sees: panels, tile values and accumulations, printed."""
+"""What the template of a TileKernel of order "elements" sees: tiles as in the other orders, and how their values are
+added to elements of tensors."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import chain
 
-from irc.codegen.cpu import prologue
-from irc.codegen.expr import Axis, Const, Expr
-from irc.codegen.kernel import Accumulate, Dot, InnerSum, Panel, TileKernel, Value
-from irc.codegen.loops import Counter, counters, lvalue
-from irc.codegen.masks import mask_context
+from irc.codegen.expr import Axis, Expr, Load, Local, walk
+from irc.codegen.hoist import Hoists, Places, even_step, slope
+from irc.codegen.kernel import Accumulate, Dot, InnerSum, Target, TileKernel, TileOp, Value
+from irc.codegen.loops import lvalue
+from irc.codegen.mirror import mirror
 from irc.codegen.outside import Constant, Outside
-from irc.codegen.positions import extent, unflatten
-from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.printer import identifier, offset, pointer_name, print_scalar, scalar_leaf
+from irc.codegen.schedule import Schedule
 from irc.codegen.segments import Lookups
+from irc.codegen.tiles import AxisText, KeptText, axis_texts, tile_text, tiled_context
 
-ROW_TILE = 32
-COLUMN_TILE = 64
+PLACES = Places(
+    "row",
+    "lane_first + w * LANES",
+    "n",
+    ("n", "w"),
+    "lane_first + vector * LANES + lane",
+    "place",
+    "tile_{}",
+)
+ROW, COLUMN = "lane_first + lane", "place"  # where a pair's sides are kept
 
 
 @dataclass(frozen=True, slots=True)
-class PackedPanel:
-    name: str
-    width: int
-    features: tuple[Counter, ...]
+class AddText:
+    """target += value. With loops `over` axes the value is scalar code, and `reads` names the tile values in it;
+    without, it is the name of one. `step`: how far apart the elements of following rows are; without one, an element
+    is `offset` from the first of the tensor."""
+
+    over: tuple[AxisText, ...]
     value: str
-
-
-@dataclass(frozen=True, slots=True)
-class PackedDot:
-    name: str
-    row: str
-    column: str
-    width: int
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One line of the innermost body. kind: "dot", "value", "sum" or "accumulate"; the last has a target, an lvalue."""
-
-    kind: str
-    name: str
-    over: tuple[Counter, ...]
-    value: str
+    reads: tuple[str, ...]
     target: str
+    step: str | None
+    tensor: str
+    offset: str
 
 
-def _width(panel: Panel) -> int:
-    width = 1
-    for axis in panel.features:
-        if not isinstance(axis.size, Const):
-            raise ValueError(f"elements: feature {axis.name} of panel {panel.name} has no constant size")
-        width *= int(axis.size.value)
-    return width
+def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
+    kernel = _turned(replace(kernel, body=tuple(chain.from_iterable(_named(kernel)))))
+    text = tile_text(kernel, PLACES)
+    dots = tuple(dot for stage in text.stages for dot in stage.dots)
+    lines = (line for stage in text.stages for line in stage.lines)
+    kept = dict.fromkeys((*text.kept, *(KeptText(dot.name, "irc::PLAIN") for dot in dots)))
+    text = replace(text, kept=tuple(kept))
+    pairs = _Pairs(kernel, text.hoists)
+    adds = tuple(pairs.add(step) for step in kernel.body if isinstance(step, Accumulate))
+    support = None if kernel.support is None else pairs.printed(kernel.support)
+    names = pairs.names()
+    return {
+        **tiled_context(text, kernel, schedule),
+        **names,
+        "serial": axis_texts(kernel.serial),
+        "chunks": "size_chunks" if "chunks" in kernel.sizes else "row_tiles",
+        "dots": dots,
+        "lines": tuple(line for line in lines if line.text != PLACES.tile.format(line.name)),
+        "adds": adds,
+        "support_of_a_pair": support,
+    }
 
 
-def _pack(panel: Panel) -> PackedPanel:
-    return PackedPanel(identifier(panel.name), _width(panel), counters(panel.features), print_scalar(panel.value))
+def _named(kernel: TileKernel) -> Iterable[tuple[TileOp, ...]]:
+    """The body, with names for what is added as it is."""
+    for number, step in enumerate(kernel.body):
+        match step:
+            case Accumulate((), Local(), _) | Dot() | Value() | InnerSum():
+                yield (step,)
+            case Accumulate(over, value, target):
+                if over:
+                    yield (step,)
+                    continue
+                name = f"added{number}"
+                yield Value(name, value, kernel.support is not None), Accumulate((), Local(name), target)
+            case _:
+                raise ValueError(f"elements: {type(step).__name__} in kernel {kernel.name} belongs to another order")
 
 
 class _Pairs:
-    """Prints what is evaluated of pairs, with names for the segments of their two sides and for what takes long and is
-    known outside of a loop."""
+    """Prints what is evaluated pair by pair, with names for the segments of its two sides and for what takes long and
+    is known outside of a loop."""
 
-    def __init__(self, kernel: TileKernel) -> None:
+    def __init__(self, kernel: TileKernel, hoists: Hoists) -> None:
         fixed = (*kernel.batch, *kernel.serial)
+        self.kernel, self.hoists = kernel, hoists
         self.rows = Lookups((*fixed, *kernel.rows), "row.segment")
         self.columns = Lookups((*fixed, *kernel.columns), "column.segment")
         self.outside = Outside((*fixed, *kernel.rows, *kernel.columns), len(fixed))
         self.task, self.row = len(fixed), len(fixed) + len(kernel.rows)
         self.pair = self.row + len(kernel.columns)
 
-    def step(self, item: Dot | Value | InnerSum | Accumulate) -> Step:
-        match item:
-            case Dot(name, _, _):
-                return Step("dot", identifier(name), (), "", "")
-            case Value(name, value, _):
-                return Step("value", identifier(name), (), self.printed(value), "")
-            case InnerSum(name, over, value, _):
-                return Step("sum", identifier(name), counters(over), self.printed(value, over), "")
-            case Accumulate(over, value, target):
-                target = self.columns.target(self.rows.target(target))
-                return Step("accumulate", "", counters(over), self.printed(value, over), lvalue(target))
+    def add(self, step: Accumulate) -> AddText:
+        target = Target(step.target.tensor, tuple(self.named(index, step.over) for index in step.target.indices))
+        reads = dict.fromkeys(identifier(e.name) for e in walk(step.value) if isinstance(e, Local))
+        return AddText(
+            over=axis_texts(step.over),
+            value=self.printed(step.value, step.over),
+            reads=tuple(reads),
+            target=lvalue(target),
+            step=_step(self.kernel.rows, step.target),
+            tensor=pointer_name(target.tensor),
+            offset=offset(target.indices, target.tensor, scalar_leaf, lazy=True),
+        )
+
+    def named(self, expr: Expr, over: tuple[Axis, ...]) -> Expr:
+        return self.outside.replaced(self.columns.replaced(self.rows.replaced(expr)), self.pair + len(over))
 
     def printed(self, expr: Expr, over: tuple[Axis, ...] = ()) -> str:
-        expr = self.columns.replaced(self.rows.replaced(expr))
-        return print_scalar(self.outside.replaced(expr, self.pair + len(over)))
+        return print_scalar(self.named(expr, over))
 
-    def known(self, after: int, until: int) -> tuple[Constant, ...]:
+    def names(self) -> dict[str, object]:
+        """What is declared where a task begins, and at a row and at a column of a tile."""
+        return {
+            "names_of_row": self._names(self.kernel.rows, "row_first + lane", self.rows, ROW),
+            "names_of_column": self._names(self.kernel.columns, "column_first + place", self.columns, COLUMN),
+            "constants": self._known(-1, 0),
+            "constants_of_task": self._known(0, self.task),
+            "constants_of_row": self._known(self.task, self.row),
+            "constants_of_pair": self._known(self.row, self.pair),
+        }
+
+    def _names(self, axes: tuple[Axis, ...], position: str, found: Lookups, kept: str) -> tuple[tuple[str, str], ...]:
+        """Names and texts of the indices and of the segments of one side."""
+        kept_at = (kept, kept)
+        indices = [(identifier(a.name), self.hoists.kept(a.index, *kept_at)) for a in axes] if len(axes) > 1 else []
+        segments = [(identifier(local.name), self.hoists.kept(e, *kept_at)) for e, local in found.found.items()]
+        return (*(indices or [(identifier(axes[0].name), position)]), *segments)
+
+    def _known(self, after: int, until: int) -> tuple[Constant, ...]:
         """What is computed inside of more loops than `after`, in up to `until`."""
         return tuple(chain.from_iterable(self.outside.constants(depth) for depth in range(after + 1, until + 1)))
 
 
-def context(kernel: TileKernel) -> dict[str, object]:
-    panels = {panel.name: panel for panel in kernel.panels}
-    steps: list[Dot | Value | InnerSum | Accumulate] = []
-    for item in kernel.body:
-        if not isinstance(item, Dot | Value | InnerSum | Accumulate):
-            raise ValueError(f"elements: {type(item).__name__} in kernel {kernel.name} belongs to another order")
-        steps.append(item)
-    dots = [item for item in steps if isinstance(item, Dot)]
-    used = {name for dot in dots for name in (dot.row, dot.column)}
-    pairs = _Pairs(kernel)
-    printed = [pairs.step(item) for item in steps]
-    support = None if kernel.support is None else pairs.printed(kernel.support)
-    return {
-        **mask_context(kernel),
-        "kernel": kernel,
-        "prologue": prologue(kernel),
-        "row_tile": ROW_TILE,
-        "column_tile": COLUMN_TILE,
-        "batch": counters(kernel.batch),
-        "serial": counters(kernel.serial),
-        "row_extent": extent(kernel.rows),
-        "column_extent": extent(kernel.columns),
-        "row_indices": unflatten(kernel.rows, "row"),
-        "column_indices": unflatten(kernel.columns, "column"),
-        "chunks": "size_chunks" if "chunks" in kernel.sizes else "row_tiles",
-        "row_panels": [_pack(p) for p in kernel.panels if p.side == "row" and p.name in used],
-        "column_panels": [_pack(p) for p in kernel.panels if p.side == "column" and p.name in used],
-        "dots": [
-            PackedDot(identifier(d.name), identifier(d.row), identifier(d.column), _width(panels[d.row])) for d in dots
-        ],
-        "steps": printed,
-        "support": support,
-        "row_segments": pairs.rows.texts,
-        "column_segments": pairs.columns.texts,
-        "constants": pairs.known(-1, 0),
-        "constants_of_task": pairs.known(0, pairs.task),
-        "constants_of_row": pairs.known(pairs.task, pairs.row),
-        "constants_of_pair": pairs.known(pairs.row, pairs.pair),
-    }
+def _step(side: tuple[Axis, ...], target: Target) -> str | None:
+    """How far apart the elements of the side's following positions are, if that is the same everywhere."""
+    return even_step(Load(target.tensor, target.indices), side[0].name) if len(side) == 1 else None
+
+
+def _turned(kernel: TileKernel) -> TileKernel:
+    """The kernel, or its mirror if neighbours among the columns alone, which are then its rows, are neighbours in the
+    targets: vectors lie along rows. Chunks of the new rows must not share elements either."""
+    targets = [step.target for step in kernel.body if isinstance(step, Accumulate)]
+    turns = any(_are_neighbours(kernel.columns, t) for t in targets)
+    if not turns or any(_are_neighbours(kernel.rows, t) for t in targets):
+        return kernel
+    if not kernel.private and not all(a.index in t.indices for a in kernel.columns for t in targets):
+        return kernel
+    return replace(mirror(kernel), order="elements", spans=None, searches=())  # these are of the rows that were
+
+
+def _are_neighbours(side: tuple[Axis, ...], target: Target) -> bool:
+    """Whether the side's following positions are elements one apart, in a tensor that lies as its shape is written."""
+    if len(side) != 1:
+        return False
+    slopes = [slope(index, side[0].name) for index in target.indices]
+    return slopes[-1:] in ([1], [-1]) and not any(slopes[:-1])

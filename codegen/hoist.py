@@ -120,7 +120,7 @@ class Hoists:
         def kept(part: Expr) -> Expr | None:
             if part.kind is not Kind.INT or not any(isinstance(e, Op) and e.name == "segment" for e in walk(part)):
                 return None
-            text = self._kept(part, lane, place)
+            text = self.kept(part, lane, place)
             if text is None:
                 return None
             local = Local(f"kept {len(texts)}", part.kind)
@@ -134,7 +134,7 @@ class Hoists:
 
         return print_expr(rebuild(expr, kept), leaf, lazy=True)
 
-    def _kept(self, part: Expr, lane: str, place: str) -> str | None:
+    def kept(self, part: Expr, lane: str, place: str) -> str | None:
         """The element of a hoisted vector, or a value of the task; None where it depends on more."""
         match self._side(part):
             case "row" | "column" as side:

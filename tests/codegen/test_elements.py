@@ -157,7 +157,7 @@ def test_what_takes_long_is_computed_where_it_is_known() -> None:
     (text,) = render_kernel(kernel, MODEL)
     lines = text.splitlines()
     place = {what: next(n for n, line in enumerate(lines) if what in line) for what in (
-        "irc::exp(irc::load<T>(c_ptr[0]))", "#pragma omp", "*irc::to_float<T>(i)", "for (int64_t column = column_first",
+        "irc::exp(irc::load<T>(c_ptr[0]))", "#pragma omp", "*irc::to_float<T>(i)", "for (int place = begin",
         "irc::to_float<T>(i - j)", "for (int64_t m = 0",
     )}  # fmt: skip
     assert list(place.values()) == sorted(place.values()), place

@@ -74,6 +74,22 @@ template <class M> IRC_INLINE bool any(M mask) {
 
 template <class M> IRC_INLINE bool all(M mask) { return !irc::any(~mask); }
 
+// Each lane takes that of the lane DISTANCE away: neighbours, pairs, … change places. A power of two.
+template <int DISTANCE, class V, int... N> IRC_INLINE V exchanged(V x, std::integer_sequence<int, N...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(x, x, (N ^ DISTANCE)...);
+#else
+  return __builtin_shuffle(x, typename VectorTraits<V>::mask{(N ^ DISTANCE)...});
+#endif
+}
+
+// All lanes joined to one: their sum, or their maximum.
+template <class V, class Join, int DISTANCE = sizeof(V) / sizeof(typename VectorTraits<V>::element) / 2>
+IRC_INLINE auto joined(V x, Join join) {
+  if constexpr (DISTANCE == 0) return x[0];
+  else return joined<V, Join, DISTANCE / 2>(join(x, exchanged<DISTANCE>(x, std::make_integer_sequence<int, sizeof(V) / sizeof(x[0])>())), join);
+}
+
 // where(condition, a, b): at least one of the three is a vector; a scalar condition chooses a whole vector.
 template <class C, class A, class B, class = std::enable_if_t<is_vector<C> || is_vector<A> || is_vector<B>>>
 IRC_INLINE auto where(C condition, A yes, B no) {
