@@ -119,20 +119,21 @@ class _Pairs:
     def names(self) -> dict[str, object]:
         """What is declared where a task begins, and at a row and at a column of a tile."""
         return {
-            "names_of_row": self._names(self.kernel.rows, "row_first + lane", self.rows, ROW),
-            "names_of_column": self._names(self.kernel.columns, "column_first + place", self.columns, COLUMN),
+            "names_of_row": self._names(self.kernel.rows, "row_first + lane", self.rows),
+            "names_of_column": self._names(self.kernel.columns, "column_first + place", self.columns),
             "constants": self._known(-1, 0),
             "constants_of_task": self._known(0, self.task),
             "constants_of_row": self._known(self.task, self.row),
             "constants_of_pair": self._known(self.row, self.pair),
         }
 
-    def _names(self, axes: tuple[Axis, ...], position: str, found: Lookups, kept: str) -> tuple[tuple[str, str], ...]:
+    def _names(self, axes: tuple[Axis, ...], position: str, found: Lookups) -> tuple[tuple[str, str], ...]:
         """Names and texts of the indices and of the segments of one side."""
-        kept_at = (kept, kept)
-        indices = [(identifier(a.name), self.hoists.kept(a.index, *kept_at)) for a in axes] if len(axes) > 1 else []
-        segments = [(identifier(local.name), self.hoists.kept(e, *kept_at)) for e, local in found.found.items()]
-        return (*(indices or [(identifier(axes[0].name), position)]), *segments)
+        values: list[tuple[str, Expr]] = [(local.name, segment) for segment, local in found.found.items()]
+        if len(axes) > 1:
+            values += [(axis.name, axis.index) for axis in axes]
+        texts = tuple((identifier(name), self.hoists.scalar(value, ROW, COLUMN)) for name, value in values)
+        return texts if len(axes) > 1 else ((identifier(axes[0].name), position), *texts)
 
     def _known(self, after: int, until: int) -> tuple[Constant, ...]:
         """What is computed inside of more loops than `after`, in up to `until`."""

@@ -114,13 +114,13 @@ class Hoists:
 
     def scalar(self, expr: Expr, lane: str, place: str) -> str:
         """Scalar code for one pair, `lane` of the lanes' side and `place` of the other: integers of one side that take
-        a search of a table are read where they are kept."""
+        a search of a table or a division are read where they are kept."""
         texts: dict[Expr, str] = {}
 
         def kept(part: Expr) -> Expr | None:
-            if part.kind is not Kind.INT or not any(isinstance(e, Op) and e.name == "segment" for e in walk(part)):
+            if part.kind is not Kind.INT or not any(self._takes_long(e) for e in walk(part)):
                 return None
-            text = self.kept(part, lane, place)
+            text = self._kept(part, lane, place)
             if text is None:
                 return None
             local = Local(f"kept {len(texts)}", part.kind)
@@ -134,7 +134,13 @@ class Hoists:
 
         return print_expr(rebuild(expr, kept), leaf, lazy=True)
 
-    def kept(self, part: Expr, lane: str, place: str) -> str | None:
+    def _takes_long(self, part: Expr) -> bool:
+        """A segment, or one of several indices that share a position."""
+        if isinstance(part, Index):
+            return any(part in (a.index for a in side) for side in (self.kernel.rows, self.kernel.columns) if side[1:])
+        return isinstance(part, Op) and part.name == "segment"
+
+    def _kept(self, part: Expr, lane: str, place: str) -> str | None:
         """The element of a hoisted vector, or a value of the task; None where it depends on more."""
         match self._side(part):
             case "row" | "column" as side:
