@@ -13,7 +13,7 @@ from irc.codegen.kernel import Accumulate, Dot, InnerSum, Target, TileKernel, Ti
 from irc.codegen.loops import lvalue
 from irc.codegen.mirror import mirror
 from irc.codegen.outside import Constant, Outside
-from irc.codegen.printer import identifier, offset, pointer_name, print_scalar, scalar_leaf
+from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.schedule import Schedule
 from irc.codegen.segments import Lookups
 from irc.codegen.tiles import AxisText, KeptText, axis_texts, tile_text, tiled_context
@@ -33,16 +33,16 @@ ROW, COLUMN = "lane_first + lane", "place"  # where a pair's sides are kept
 @dataclass(frozen=True, slots=True)
 class AddText:
     """target += value. With loops `over` axes the value is scalar code, and `reads` names the tile values in it;
-    without, it is the name of one. `step`: how far apart the elements of following rows are; without one, an element
-    is `offset` from the first of the tensor."""
+    without, it is the name of one. `step`: how far apart the elements of following rows are; without one, `moving`
+    are vectors of indices, each with its dimension's step, from `first` on."""
 
     over: tuple[AxisText, ...]
     value: str
     reads: tuple[str, ...]
     target: str
     step: str | None
-    tensor: str
-    offset: str
+    first: str
+    moving: tuple[str, ...]
 
 
 def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
@@ -99,15 +99,17 @@ class _Pairs:
 
     def add(self, step: Accumulate) -> AddText:
         target = Target(step.target.tensor, tuple(self.named(index, step.over) for index in step.target.indices))
+        spaced = _step(self.kernel.rows, step.target)
+        first, moving = ("", ()) if step.over or spaced else self.hoists.places_of(target.tensor, step.target.indices)
         reads = dict.fromkeys(identifier(e.name) for e in walk(step.value) if isinstance(e, Local))
         return AddText(
             over=axis_texts(step.over),
             value=self.printed(step.value, step.over),
             reads=tuple(reads),
             target=lvalue(target),
-            step=_step(self.kernel.rows, step.target),
-            tensor=pointer_name(target.tensor),
-            offset=offset(target.indices, target.tensor, scalar_leaf, lazy=True),
+            step=spaced,
+            first=first,
+            moving=moving,
         )
 
     def named(self, expr: Expr, over: tuple[Axis, ...]) -> Expr:

@@ -16,6 +16,7 @@ from irc.codegen.printer import (
     address,
     element,
     identifier,
+    pointer_name,
     print_expr,
     print_scalar,
     scalar_leaf,
@@ -181,30 +182,49 @@ class Hoists:
                 return f"irc::load_vector<{vector}>({kept.name} + {self.places.vector})"
             case "none":
                 return self._of_batch(part).name
-        if isinstance(part, Load) and self._of_loops_alone(part):
-            return print_scalar(part)
         if is_lookup(part):
-            return self._gather(part)
+            return self._looked_up(part)
         return f"lane_int({print_scalar(part)})" if isinstance(part, Index) else None
 
-    def _of_loops_alone(self, read: Load) -> bool:
-        """Whether it is the same number for all pairs, at each point of the loops inside."""
-        plain = not any(is_lookup(e) for index in read.indices for e in walk(index))
-        return plain and read.kind is Kind.FLOAT and not indices(read) & (self._rows | self._columns)
+    def _looked_up(self, read: Load | Op) -> str:
+        """What a table says pair by pair: a run of its elements, elements at vectors of indices, or code for a lane."""
+        first, step = self._run(read)
+        if step or not isinstance(read, Load) or read.kind is Kind.BOOL:
+            return self._gather(read, first, step)
+        return self._elements(read)
 
-    def _gather(self, read: Load | Op) -> str:
+    def _elements(self, read: Load) -> str:
+        """The elements at vectors of indices; where none of these depends on the lane, the one element."""
+        first, moving = self.places_of(read.tensor, read.indices)
+        if moving:
+            kind = "vec" if read.kind is Kind.FLOAT else "ivec"
+            return f"irc::gather_elements<{kind}>(wanted, &{first}, {', '.join(moving)})"
+        return f"irc::load<{'T' if read.kind is Kind.FLOAT else 'lane_int'}>({first})"
+
+    def places_of(self, tensor: str, at: tuple[Expr, ...]) -> tuple[str, tuple[str, ...]]:
+        """An element, by the indices that lanes share, and vectors of the others, each with its dimension's step."""
+        lanes = self._rows if self.places.lanes == "row" else self._columns
+        fixed, moving = [], []
+        for dimension, index in enumerate(at):
+            text, stride = self.vector(index), stride_name(tensor, dimension)
+            if indices(index) & lanes:
+                moving.append(f"{text}, {stride}")
+            elif index != Const(0, Kind.INT):
+                fixed.append(f"({text})*{stride}")
+        return f"{pointer_name(tensor)}[{' + '.join(fixed) or '0'}]", tuple(moving)
+
+    def _gather(self, read: Load | Op, first: str, step: str) -> str:
         inner = tuple(sorted(indices(read) - self._rows - self._columns - self._outside))
         text = self.scalar(read, self.places.gathered_lane, self.places.gathered_other)
         text = text if read.kind != Kind.BOOL else f"{text} ? -1 : 0"
         kind = "vec" if read.kind == Kind.FLOAT else "ivec"
-        first, step = self._run(read)
         made = self.gathers.setdefault(read, Gather(f"gather_{len(self.gathers)}", kind, text, inner, first, step))
         return f"{made.name}({', '.join((*self.places.gather, 'wanted', *inner))})"
 
     def _run(self, read: Load | Op) -> tuple[str, str]:
         """The element of a lane, and how far that of the next is; empty where that is not the same for all."""
         axes = self.kernel.rows if self.places.lanes == "row" else self.kernel.columns
-        if not isinstance(read, Load) or read.kind is not Kind.FLOAT or len(axes) != 1:
+        if not isinstance(read, Load) or read.kind is Kind.BOOL or len(axes) != 1:
             return "", ""
         step = even_step(read, axes[0].name)
         if step is None or step == "0":

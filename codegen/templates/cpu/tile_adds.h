@@ -3,9 +3,7 @@ namespace irc {
 
 // The first `count` lanes.
 template <class I> IRC_INLINE I first_lanes(int64_t count) {
-  I numbered;
-  for (unsigned lane = 0; lane < sizeof(I) / sizeof(numbered[0]); lane++) numbered[lane] = lane;
-  return numbered < splat<I>(std::min<int64_t>(count, sizeof(I)));
+  return numbered_lanes<I>() < splat<I>(std::min<int64_t>(count, sizeof(I)));
 }
 
 // Lane by lane to elements `step` apart, the first one `to`.
@@ -24,15 +22,23 @@ template <class V, class E> IRC_INLINE void add_run(E *to, int64_t step, V value
   }
 }
 
-// To elements anywhere, `places` from the first one: most often they are the same, or neighbours.
-template <class V, class E, int LANES> IRC_ONCE void add_at(E *to, const int64_t (&places)[LANES], V values) {
+// Whether following lanes' indices are the same distance apart, in every dimension.
+IRC_INLINE bool are_even() { return true; }
+template <class I, class... More> IRC_INLINE bool are_even(I index, int64_t, More... more) {
+  return irc::all(index == index[0] + numbered_lanes<I>() * (index[1] - index[0])) && are_even(more...);
+}
+
+// To elements anywhere, which are often the same one, or neighbours.
+template <class V, class E, class I, class... More>
+IRC_ONCE void add_elements(E *first, V values, I index, int64_t step, More... more) {
   typedef typename VectorTraits<V>::element T;
-  const int64_t step = places[1] - places[0];
-  int64_t uneven = 0;
-  for (int lane = 0; lane < LANES; lane++) uneven |= places[lane] - places[0] - lane * step;
-  if (uneven == 0) return add_run(to + places[0], step, values);
+  constexpr int LANES = sizeof(V) / sizeof(T);
+  if (are_even(index, step, more...)) {
+    const int64_t place = place_of(0, index, step, more...);
+    return add_run(first + place, place_of(1, index, step, more...) - place, values);
+  }
   for (int lane = 0; lane < LANES; lane++) {
-    E &element = to[places[lane]];
+    E &element = first[place_of(lane, index, step, more...)];
     store(element, load<T>(element) + values[lane]);
   }
 }
