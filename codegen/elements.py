@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from irc.codegen.expr import Axis, Expr, Load, Local, walk
-from irc.codegen.hoist import Hoists, Places, even_step, slope
+from irc.codegen.hoist import Hoists, Places, are_neighbours, even_step
 from irc.codegen.kernel import Accumulate, Dot, InnerSum, Target, TileKernel, TileOp, Value
 from irc.codegen.loops import lvalue
 from irc.codegen.mirror import mirror
@@ -151,17 +151,9 @@ def _turned(kernel: TileKernel) -> TileKernel:
     """The kernel, or its mirror if neighbours among the columns alone, which are then its rows, are neighbours in the
     targets: vectors lie along rows. Chunks of the new rows must not share elements either."""
     targets = [step.target for step in kernel.body if isinstance(step, Accumulate)]
-    turns = any(_are_neighbours(kernel.columns, t) for t in targets)
-    if not turns or any(_are_neighbours(kernel.rows, t) for t in targets):
+    turns = any(are_neighbours(t.indices, kernel.columns) for t in targets)
+    if not turns or any(are_neighbours(t.indices, kernel.rows) for t in targets):
         return kernel
     if not kernel.private and not all(a.index in t.indices for a in kernel.columns for t in targets):
         return kernel
     return replace(mirror(kernel), order="elements", spans=None, searches=())  # these are of the rows that were
-
-
-def _are_neighbours(side: tuple[Axis, ...], target: Target) -> bool:
-    """Whether the side's following positions are elements one apart, in a tensor that lies as its shape is written."""
-    if len(side) != 1:
-        return False
-    slopes = [slope(index, side[0].name) for index in target.indices]
-    return slopes[-1:] in ([1], [-1]) and not any(slopes[:-1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, indices, is_lookup, rebuild, walk
+from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Local, Op, indices, is_lookup, rebuild, walk
 from irc.codegen.kernel import Side, TileKernel
 from irc.codegen.printer import (
     address,
@@ -222,14 +222,20 @@ class Hoists:
         return f"{made.name}({', '.join((*self.places.gather, 'wanted', *inner))})"
 
     def _run(self, read: Load | Op) -> tuple[str, str]:
-        """The element of a lane, and how far that of the next is; empty where that is not the same for all."""
+        """The element of a lane, and how far that of the next is; empty where they are no neighbours."""
         axes = self.kernel.rows if self.places.lanes == "row" else self.kernel.columns
-        if not isinstance(read, Load) or read.kind is Kind.BOOL or len(axes) != 1:
+        if not isinstance(read, Load) or read.kind is Kind.BOOL or not are_neighbours(read.indices, axes):
             return "", ""
-        step = even_step(read, axes[0].name)
-        if step is None or step == "0":
-            return "", ""
+        step = even_step(read, axes[0].name) or ""
         return element(read.tensor, read.indices, scalar_leaf, lazy=True), step
+
+
+def are_neighbours(place: tuple[Expr, ...], side: tuple[Axis, ...]) -> bool:
+    """Whether elements for following positions of the side are one apart, where a tensor lies as its shape says."""
+    if len(side) != 1:
+        return False
+    slopes = [slope(index, side[0].name) for index in place]
+    return slopes[-1:] in ([1], [-1]) and not any(slopes[:-1])
 
 
 def even_step(read: Load, index: str) -> str | None:
