@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from irc.codegen.expr import Axis, Expr, Load, Local, walk
+from irc.codegen.expr import Axis, Expr, Load, Local, indices, walk
 from irc.codegen.hoist import Hoists, Places, are_neighbours, even_step
 from irc.codegen.kernel import Accumulate, Dot, InnerSum, Target, TileKernel, TileOp, Value
 from irc.codegen.loops import lvalue
@@ -45,14 +45,24 @@ class AddText:
     moving: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class SumText:
+    """A tile value as a sum that is made pair by pair, in scalar code."""
+
+    name: str
+    over: tuple[AxisText, ...]
+    value: str
+
+
 def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
     kernel = _turned(replace(kernel, body=tuple(chain.from_iterable(_named(kernel)))))
     text = tile_text(kernel, PLACES)
-    dots = tuple(dot for stage in text.stages for dot in stage.dots)
-    lines = (line for stage in text.stages for line in stage.lines)
-    kept = dict.fromkeys((*text.kept, *(KeptText(dot.name, "irc::PLAIN") for dot in dots)))
-    text = replace(text, kept=tuple(kept))
     pairs = _Pairs(kernel, text.hoists)
+    dots = tuple(dot for stage in text.stages for dot in stage.dots)
+    sums = tuple(pairs.sum(step) for step in kernel.body if isinstance(step, InnerSum) and _follows_rows(step, kernel))
+    made = {*(dot.name for dot in dots), *(step.name for step in sums)}
+    kept = dict.fromkeys((*text.kept, *(KeptText(name, "irc::PLAIN") for name in sorted(made))))
+    text = replace(text, kept=tuple(kept))
     adds = tuple(pairs.add(step) for step in kernel.body if isinstance(step, Accumulate))
     support = None if kernel.support is None else pairs.printed(kernel.support)
     names = pairs.names()
@@ -62,7 +72,8 @@ def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
         "serial": axis_texts(kernel.serial),
         "chunks": "size_chunks" if "chunks" in kernel.sizes else "row_tiles",
         "dots": dots,
-        "lines": tuple(line for line in lines if line.text != PLACES.tile.format(line.name)),
+        "sums": sums,
+        "lines": tuple(line for stage in text.stages for line in stage.lines if line.name not in made),
         "adds": adds,
         "support_of_a_pair": support,
     }
@@ -96,6 +107,9 @@ class _Pairs:
         self.outside = Outside((*fixed, *kernel.rows, *kernel.columns), len(fixed))
         self.task, self.row = len(fixed), len(fixed) + len(kernel.rows)
         self.pair = self.row + len(kernel.columns)
+
+    def sum(self, step: InnerSum) -> SumText:
+        return SumText(identifier(step.name), axis_texts(step.over), self.printed(step.value, step.over))
 
     def add(self, step: Accumulate) -> AddText:
         target = Target(step.target.tensor, tuple(self.named(index, step.over) for index in step.target.indices))
@@ -157,3 +171,11 @@ def _turned(kernel: TileKernel) -> TileKernel:
     if not kernel.private and not all(a.index in t.indices for a in kernel.columns for t in targets):
         return kernel
     return replace(mirror(kernel), order="elements", spans=None, searches=())  # these are of the rows that were
+
+
+def _follows_rows(step: InnerSum, kernel: TileKernel) -> bool:
+    """Whether the sum runs along rows of tensors that belong to the pair's own places: these are read one by one."""
+    sides = {axis.name for axis in (*kernel.rows, *kernel.columns)}
+    reads = [e for e in walk(step.value) if isinstance(e, Load) and sides & indices(e)]
+    along = [read.indices[-1:] == (axis.index,) for read in reads for axis in step.over]
+    return any(along) and not any(isinstance(e, Local) for e in walk(step.value))
