@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from irc.codegen.expr import Axis, Expr, Load, Local, indices, walk
+from irc.codegen.expr import Axis, Expr, Kind, Load, Local, indices, loads, rebuild, walk
 from irc.codegen.hoist import Hoists, Places, are_neighbours, even_step
 from irc.codegen.kernel import Accumulate, Dot, InnerSum, Target, TileKernel, TileOp, Value
-from irc.codegen.loops import lvalue
+from irc.codegen.loops import are_few, lvalue
 from irc.codegen.mirror import mirror
 from irc.codegen.outside import Constant, Outside
-from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.printer import identifier, print_scalar, stride_name
 from irc.codegen.schedule import Schedule
 from irc.codegen.segments import Lookups
 from irc.codegen.tiles import AxisText, KeptText, axis_texts, tile_text, tiled_context
@@ -32,13 +32,16 @@ ROW, COLUMN = "lane_first + lane", "place"  # where a pair's sides are kept
 
 @dataclass(frozen=True, slots=True)
 class AddText:
-    """target += value. With loops `over` axes the value is scalar code, and `reads` names the tile values in it;
-    without, it is the name of one. `step`: how far apart the elements of following rows are; without one, `moving`
-    are vectors of indices, each with its dimension's step, from `first` on."""
+    """target += value. With loops `over` axes the value is scalar code, `reads` names the tile values in it, `steps`
+    what is 1 where the last axis runs along rows, and points are `apart` if they are many, each with an element of its own. Without
+    loops it is the name of a tile value; `step`: how far apart the elements of following rows are, or else `moving`:
+    vectors of indices, each with its dimension's step, from `first` on."""
 
     over: tuple[AxisText, ...]
     value: str
     reads: tuple[str, ...]
+    steps: tuple[str, ...]
+    apart: bool
     target: str
     step: str | None
     first: str
@@ -59,12 +62,13 @@ def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
     text = tile_text(kernel, PLACES)
     pairs = _Pairs(kernel, text.hoists)
     dots = tuple(dot for stage in text.stages for dot in stage.dots)
-    sums = tuple(pairs.sum(step) for step in kernel.body if isinstance(step, InnerSum) and _follows_rows(step, kernel))
+    summed = [step for step in kernel.body if isinstance(step, InnerSum) and _follows_rows(step, kernel)]
+    sums = tuple(pairs.sum(step) for step in summed)
     made = {*(dot.name for dot in dots), *(step.name for step in sums)}
     kept = dict.fromkeys((*text.kept, *(KeptText(name, "irc::PLAIN") for name in sorted(made))))
     text = replace(text, kept=tuple(kept))
     adds = tuple(pairs.add(step) for step in kernel.body if isinstance(step, Accumulate))
-    support = None if kernel.support is None else pairs.printed(kernel.support)
+    support = None if kernel.support is None else print_scalar(pairs.by_side(kernel.support, pairs.pair))
     names = pairs.names()
     return {
         **tiled_context(text, kernel, schedule),
@@ -73,6 +77,7 @@ def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
         "chunks": "size_chunks" if "chunks" in kernel.sizes else "row_tiles",
         "dots": dots,
         "sums": sums,
+        "steps_of_sums": tuple(dict.fromkeys(name for step in summed for name in _steps(step.over, step.value))),
         "lines": tuple(line for stage in text.stages for line in stage.lines if line.name not in made),
         "adds": adds,
         "support_of_a_pair": support,
@@ -105,6 +110,7 @@ class _Pairs:
         self.rows = Lookups((*fixed, *kernel.rows), "row.segment")
         self.columns = Lookups((*fixed, *kernel.columns), "column.segment")
         self.outside = Outside((*fixed, *kernel.rows, *kernel.columns), len(fixed))
+        self.entries: dict[Expr, Local] = {}  # of tables of integers, read once a pair
         self.task, self.row = len(fixed), len(fixed) + len(kernel.rows)
         self.pair = self.row + len(kernel.columns)
 
@@ -120,6 +126,8 @@ class _Pairs:
             over=axis_texts(step.over),
             value=self.printed(step.value, step.over),
             reads=tuple(reads),
+            steps=_steps(step.over, step.value, Load(target.tensor, step.target.indices)),
+            apart=not are_few(step.over) and all(axis.index in step.target.indices for axis in step.over),
             target=lvalue(target),
             step=spaced,
             first=first,
@@ -127,7 +135,18 @@ class _Pairs:
         )
 
     def named(self, expr: Expr, over: tuple[Axis, ...]) -> Expr:
-        return self.outside.replaced(self.columns.replaced(self.rows.replaced(expr)), self.pair + len(over))
+        names = {axis.name for axis in over}
+
+        def entry(part: Expr) -> Expr | None:
+            if isinstance(part, Load) and part.kind is Kind.INT and not names & indices(part):
+                return self.entries.setdefault(part, Local(f"entry.{len(self.entries)}", Kind.INT))
+            return None
+
+        return self.by_side(rebuild(expr, entry), self.pair + len(over))
+
+    def by_side(self, expr: Expr, inside: int) -> Expr:
+        """The expression with names for what is known of one side, or outside."""
+        return self.outside.replaced(self.columns.replaced(self.rows.replaced(expr)), inside)
 
     def printed(self, expr: Expr, over: tuple[Axis, ...] = ()) -> str:
         return print_scalar(self.named(expr, over))
@@ -135,6 +154,9 @@ class _Pairs:
     def names(self) -> dict[str, object]:
         """What is declared where a task begins, and at a row and at a column of a tile."""
         return {
+            "names_of_pair": tuple(
+                (identifier(name.name), print_scalar(self.by_side(e, self.pair))) for e, name in self.entries.items()
+            ),
             "names_of_row": self._names(self.kernel.rows, "row_first + lane", self.rows),
             "names_of_column": self._names(self.kernel.columns, "column_first + place", self.columns),
             "constants": self._known(-1, 0),
@@ -174,8 +196,14 @@ def _turned(kernel: TileKernel) -> TileKernel:
 
 
 def _follows_rows(step: InnerSum, kernel: TileKernel) -> bool:
-    """Whether the sum runs along rows of tensors that belong to the pair's own places: these are read one by one."""
+    """Whether the sum is a long one along rows of tensors that the pair's places name: these are read one by one."""
     sides = {axis.name for axis in (*kernel.rows, *kernel.columns)}
     reads = [e for e in walk(step.value) if isinstance(e, Load) and sides & indices(e)]
     along = [read.indices[-1:] == (axis.index,) for read in reads for axis in step.over]
-    return any(along) and not any(isinstance(e, Local) for e in walk(step.value))
+    return any(along) and not are_few(step.over) and not any(isinstance(e, Local) for e in walk(step.value))
+
+
+def _steps(over: tuple[Axis, ...], *exprs: Expr) -> tuple[str, ...]:
+    """Names of the steps from element to element of rows along which the last axis runs."""
+    rows = (load for expr in exprs for load in loads(expr) if load.indices[-1:] == tuple(a.index for a in over[-1:]))
+    return tuple(dict.fromkeys(stride_name(row.tensor, len(row.indices) - 1) for row in rows))
