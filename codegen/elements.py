@@ -33,9 +33,9 @@ ROW, COLUMN = "lane_first + lane", "place"  # where a pair's sides are kept
 @dataclass(frozen=True, slots=True)
 class AddText:
     """target += value. With loops `over` axes the value is scalar code, `reads` names the tile values in it, `steps`
-    what is 1 where the last axis runs along rows, and points are `apart` if they are many, each with an element of its own. Without
-    loops it is the name of a tile value; `step`: how far apart the elements of following rows are, or else `moving`:
-    vectors of indices, each with its dimension's step, from `first` on."""
+    what is 1 where the last axis runs along rows, and points are `apart` if they are many, each with an element of its
+    own. Without loops it is the name of a tile value; `step`: how far apart the elements of following rows are, or else
+    `moving`: vectors of indices, each with its dimension's step, from `first` on."""
 
     over: tuple[AxisText, ...]
     value: str
