@@ -18,10 +18,11 @@ ARITHMETIC: dict[Arithmetic, str] = {"f32": "float", "f64": "double"}
 HEADERS = ("float_math.h", "scalar.h")
 MASK_HEADERS = ("ranges.h",)
 TILE_HEADERS = ("phases.h", "vector.h", "tile_forms.h", "tile_vector_math.h", "tile_panels.h", "tile_products.h")
+ADD_HEADERS = ("tile_adds.h",)
 STREAM_HEADERS = ("stream.h",)
 ENTRY_HEADERS = ("products.h", "entry.h")
-"""Inlined in this order, the second where there is a kernel of tiles, the third where one has vector tiles, the fourth
-where one has a form for few rows, the fifth for whole programs."""
+"""Inlined in this order, the second and third where there is a kernel of tiles, the fourth where one is of elements,
+the fifth where one has a form for few rows, the sixth for whole programs."""
 
 
 def prologue(kernel: Kernel) -> tuple[str, ...]:

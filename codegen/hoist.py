@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, indices, is_lookup, rebuild, walk
+from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Local, Op, indices, is_lookup, rebuild, walk
 from irc.codegen.kernel import Side, TileKernel
 from irc.codegen.printer import (
     address,
     element,
     identifier,
+    pointer_name,
     print_expr,
     print_scalar,
     scalar_leaf,
@@ -114,11 +115,11 @@ class Hoists:
 
     def scalar(self, expr: Expr, lane: str, place: str) -> str:
         """Scalar code for one pair, `lane` of the lanes' side and `place` of the other: integers of one side that take
-        a search of a table are read where they are kept."""
+        a search of a table or a division are read where they are kept."""
         texts: dict[Expr, str] = {}
 
         def kept(part: Expr) -> Expr | None:
-            if part.kind is not Kind.INT or not any(isinstance(e, Op) and e.name == "segment" for e in walk(part)):
+            if part.kind is not Kind.INT or not any(self._takes_long(e) for e in walk(part)):
                 return None
             text = self._kept(part, lane, place)
             if text is None:
@@ -133,6 +134,12 @@ class Hoists:
             return texts.get(part) or scalar_leaf(part)
 
         return print_expr(rebuild(expr, kept), leaf, lazy=True)
+
+    def _takes_long(self, part: Expr) -> bool:
+        """A segment, or one of several indices that share a position."""
+        if isinstance(part, Index):
+            return any(part in (a.index for a in side) for side in (self.kernel.rows, self.kernel.columns) if side[1:])
+        return isinstance(part, Op) and part.name == "segment"
 
     def _kept(self, part: Expr, lane: str, place: str) -> str | None:
         """The element of a hoisted vector, or a value of the task; None where it depends on more."""
@@ -175,35 +182,60 @@ class Hoists:
                 return f"irc::load_vector<{vector}>({kept.name} + {self.places.vector})"
             case "none":
                 return self._of_batch(part).name
-        if isinstance(part, Load) and self._of_loops_alone(part):
-            return print_scalar(part)
         if is_lookup(part):
-            return self._gather(part)
+            return self._looked_up(part)
         return f"lane_int({print_scalar(part)})" if isinstance(part, Index) else None
 
-    def _of_loops_alone(self, read: Load) -> bool:
-        """Whether it is the same number for all pairs, at each point of the loops inside."""
-        plain = not any(is_lookup(e) for index in read.indices for e in walk(index))
-        return plain and read.kind is Kind.FLOAT and not indices(read) & (self._rows | self._columns)
+    def _looked_up(self, read: Load | Op) -> str:
+        """What a table says pair by pair: a run of its elements, elements at vectors of indices, or code for a lane."""
+        first, step = self._run(read)
+        if step or not isinstance(read, Load) or read.kind is Kind.BOOL:
+            return self._gather(read, first, step)
+        return self._elements(read)
 
-    def _gather(self, read: Load | Op) -> str:
+    def _elements(self, read: Load) -> str:
+        """The elements at vectors of indices; where none of these depends on the lane, the one element."""
+        first, moving = self.places_of(read.tensor, read.indices)
+        if moving:
+            kind = "vec" if read.kind is Kind.FLOAT else "ivec"
+            return f"irc::gather_elements<{kind}>(wanted, &{first}, {', '.join(moving)})"
+        return f"irc::load<{'T' if read.kind is Kind.FLOAT else 'lane_int'}>({first})"
+
+    def places_of(self, tensor: str, at: tuple[Expr, ...]) -> tuple[str, tuple[str, ...]]:
+        """An element, by the indices that lanes share, and vectors of the others, each with its dimension's step."""
+        lanes = self._rows if self.places.lanes == "row" else self._columns
+        fixed, moving = [], []
+        for dimension, index in enumerate(at):
+            text, stride = self.vector(index), stride_name(tensor, dimension)
+            if indices(index) & lanes:
+                moving.append(f"{text}, {stride}")
+            elif index != Const(0, Kind.INT):
+                fixed.append(f"({text})*{stride}")
+        return f"{pointer_name(tensor)}[{' + '.join(fixed) or '0'}]", tuple(moving)
+
+    def _gather(self, read: Load | Op, first: str, step: str) -> str:
         inner = tuple(sorted(indices(read) - self._rows - self._columns - self._outside))
         text = self.scalar(read, self.places.gathered_lane, self.places.gathered_other)
         text = text if read.kind != Kind.BOOL else f"{text} ? -1 : 0"
         kind = "vec" if read.kind == Kind.FLOAT else "ivec"
-        first, step = self._run(read)
         made = self.gathers.setdefault(read, Gather(f"gather_{len(self.gathers)}", kind, text, inner, first, step))
         return f"{made.name}({', '.join((*self.places.gather, 'wanted', *inner))})"
 
     def _run(self, read: Load | Op) -> tuple[str, str]:
-        """The element of a lane, and how far that of the next is; empty where that is not the same for all."""
+        """The element of a lane, and how far that of the next is; empty where they are no neighbours."""
         axes = self.kernel.rows if self.places.lanes == "row" else self.kernel.columns
-        if not isinstance(read, Load) or read.kind is not Kind.FLOAT or len(axes) != 1:
+        if not isinstance(read, Load) or read.kind is Kind.BOOL or not are_neighbours(read.indices, axes):
             return "", ""
-        step = even_step(read, axes[0].name)
-        if step is None or step == "0":
-            return "", ""
+        step = even_step(read, axes[0].name) or ""
         return element(read.tensor, read.indices, scalar_leaf, lazy=True), step
+
+
+def are_neighbours(place: tuple[Expr, ...], side: tuple[Axis, ...]) -> bool:
+    """Whether elements for following positions of the side are one apart, where a tensor lies as its shape says."""
+    if len(side) != 1:
+        return False
+    slopes = [slope(index, side[0].name) for index in place]
+    return slopes[-1:] in ([1], [-1]) and not any(slopes[:-1])
 
 
 def even_step(read: Load, index: str) -> str | None:

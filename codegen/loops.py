@@ -65,7 +65,7 @@ def lvalue(target: Target) -> str:
     return element(target.tensor, target.indices, scalar_leaf, lazy=True)
 
 
-def _are_few(axes: tuple[Axis, ...]) -> bool:
+def are_few(axes: tuple[Axis, ...]) -> bool:
     """Whether the axes have a few points, a number that is known."""
     sizes = [axis.size.value for axis in axes if isinstance(axis.size, Const)]
     return len(sizes) == len(axes) and math.prod(sizes) <= UNROLLED
@@ -75,7 +75,7 @@ def _vector(loop: Loop, order: tuple[Axis, ...], shared: int) -> int | None:
     """Of points that are each by itself: the number of the innermost axis with more of them than a few, if there are
     loops inside of it."""
     inside = len(order)
-    while inside > shared and _are_few(order[inside - 1 :]):
+    while inside > shared and are_few(order[inside - 1 :]):
         inside -= 1
     return None if loop.reduce or loop.add or inside in (shared, len(order)) else inside - 1
 
@@ -85,7 +85,7 @@ def _order(loop: Loop) -> tuple[tuple[Axis, ...], int, bool]:
     The last axis stays innermost, where the compiler vectorises it, unless nothing else can be shared out or a long
     reduction is inside of it."""
     outer = _shared(loop)
-    if len(outer) > 1 and _are_few(loop.over) and outer[-1] == loop.axes[-1]:
+    if len(outer) > 1 and are_few(loop.over) and outer[-1] == loop.axes[-1]:
         outer = outer[:-1]
     order = (*outer, *(axis for axis in loop.axes if axis not in outer))
     return (order, len(outer), False) if loop.add else _by_calls(loop, order, len(outer))
@@ -113,7 +113,7 @@ def _last(index: Expr) -> Expr:
 
 def _runs_down_columns(loop: Loop) -> bool:
     """Whether the last axis, and no axis that is reduced, runs along the neighbouring elements of what is read."""
-    if loop.reduce != "sum" or not loop.axes or loop.axes[-1].name not in loop.parallel or _are_few(loop.over):
+    if loop.reduce != "sum" or not loop.axes or loop.axes[-1].name not in loop.parallel or are_few(loop.over):
         return False
     fastest = [_last(load.indices[-1]) for load in loads(loop.body) if load.indices]
     reduced = {axis.name for axis in loop.over}
@@ -151,7 +151,7 @@ def nest(loop: Loop, plain: bool = False) -> Nest:
         inner=levels[shared:],
         lanes=counters(lanes)[0] if lanes else None,
         over=counters(loop.over),
-        short=_are_few(loop.over),
+        short=are_few(loop.over),
         reduce=loop.reduce,
         body=body,
         where=where,

@@ -27,11 +27,8 @@ from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.repeated import Repeated
 
 SIDES: tuple[Side, ...] = ("row", "column")
-UNITS: dict[str, dict[Side, tuple[str, str]]] = {
-    "rows": {"row": ("PANEL", "ROWS"), "column": ("BLOCK", "COLUMNS")},
-    "elements": {"row": ("row_tile", "row_tile"), "column": ("column_tile", "column_tile")},
-}
-"""By a kernel's order: the shortest stretch of a side that a verdict is asked of, and the longest."""
+UNITS: dict[Side, tuple[str, str]] = {"row": ("PANEL", "ROWS"), "column": ("BLOCK", "COLUMNS")}
+"""The shortest stretch of a side that a verdict is asked of, and the longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +165,7 @@ def _summary(summary: Summary, kernel: TileKernel) -> SummaryText:
     return SummaryText(
         identifier(summary.name),
         summary.side,
-        *UNITS[kernel.order][summary.side],
+        *UNITS[summary.side],
         points=extent(batch) if batch else "1",
         point=print_scalar(flat(tuple((a.index, a.size) for a in batch)) if batch else integer(0)),
         batch=unflatten(batch, "point_at") if batch else (),

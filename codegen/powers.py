@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from irc.codegen.expr import Const, Expr, Local, Op, indices, number, op, rebuild, walk
 from irc.codegen.kernel import (
+    Accumulate,
     ColumnProduct,
     ColumnReduce,
     InnerSum,
@@ -109,7 +110,7 @@ def _scaled(expr: Expr, values: dict[str, Expr]) -> Expr:
 def _reads(step: TileOp) -> tuple[str, ...]:
     """Tile values that a step reads, once for each time."""
     match step:
-        case Value(value=expr) | InnerSum(value=expr) | OnlineSoftmax(score=expr):
+        case Value(value=expr) | InnerSum(value=expr) | Accumulate(value=expr) | OnlineSoftmax(score=expr):
             return tuple(e.name for e in walk(expr) if isinstance(e, Local))
         case RowProduct(tile=tile) | ColumnProduct(tile=tile) | RowReduce(tile=tile) | ColumnReduce(tile=tile):
             return (tile,)

@@ -37,10 +37,10 @@ _RESERVED = frozenset(
     decltype default delete do double else enum explicit export extern false float for friend goto if inline int long
     mutable namespace new noexcept not nullptr operator or private protected public register return short signed sizeof
     static struct switch template this throw true try typedef typeid typename union unsigned using virtual void volatile
-    while xor irc std data strides sizes threads row column row_tile column_tile tile tiles point_at position_at
+    while xor irc std data strides sizes threads row column tile tiles point_at position_at
     rows_end row_tiles chunks packed factor others sums feature whole result highest total block block_end at
     batch_extent count found inverse its key lane mine other part parts place query record shift slot stage task
-    tasks to walked wanted warp workspace""".split()  # noqa: SIM905
+    tasks to walked wanted warp workspace begin end partial panel vector values square places""".split()  # noqa: SIM905
 )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 
 from irc.codegen import elements, entries, loops, stream, tiles
-from irc.codegen.cpu import ARITHMETIC, ENTRY_HEADERS, HEADERS, MASK_HEADERS, STREAM_HEADERS, TILE_HEADERS
+from irc.codegen.cpu import ADD_HEADERS, ARITHMETIC, ENTRY_HEADERS, HEADERS, MASK_HEADERS, STREAM_HEADERS, TILE_HEADERS
 from irc.codegen.kernel import Arithmetic, Kernel, LoopKernel, TileKernel
 from irc.codegen.library import Library
 from irc.codegen.schedule import Schedule
@@ -28,8 +28,8 @@ def environment() -> jinja2.Environment:
 
 def _headers(kernels: tuple[Kernel, ...], whole: bool) -> list[str]:
     tiled = [kernel for kernel in kernels if isinstance(kernel, TileKernel)]
-    orders = {kernel.order for kernel in tiled}
-    names = HEADERS + (MASK_HEADERS if orders else ()) + (TILE_HEADERS if whole or orders - {"elements"} else ())
+    names = HEADERS + (MASK_HEADERS if tiled else ()) + (TILE_HEADERS if whole or tiled else ())
+    names += ADD_HEADERS if any(kernel.order == "elements" for kernel in tiled) else ()
     names += STREAM_HEADERS if any(stream.has_form(kernel) for kernel in tiled) else ()
     names += ENTRY_HEADERS if whole else ()
     return [(TEMPLATES / "cpu" / name).read_text() for name in names]
@@ -41,7 +41,7 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> tuple[str, ...]:
         case LoopKernel():
             return (_filled("loops", loops.context(kernel)),)
         case TileKernel(order="elements"):
-            return (_filled("elements", elements.context(kernel)),)
+            return (_filled("elements", elements.context(kernel, schedule)),)
         case TileKernel():
             tiled = tiles.context(kernel, schedule)
             if not stream.has_form(kernel):

@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from irc.codegen.expr import Axis, Expr, Kind, Local, Op, indices, rebuild
 from irc.codegen.kernel import Target
-from irc.codegen.printer import identifier, print_scalar
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """A segment as a variable."""
-
-    name: str
-    text: str
 
 
 class Lookups:
@@ -39,7 +29,3 @@ class Lookups:
 
     def target(self, target: Target) -> Target:
         return Target(target.tensor, tuple(self.replaced(i) for i in target.indices))
-
-    @property
-    def texts(self) -> tuple[Lookup, ...]:
-        return tuple(Lookup(identifier(name.name), print_scalar(e)) for e, name in self.found.items())

@@ -9,6 +9,7 @@ from irc.codegen.cpu import prologue
 from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Local, indices, substitute, walk
 from irc.codegen.hoist import TILE_PLACES, Hoists, Places
 from irc.codegen.kernel import (
+    Accumulate,
     ColumnProduct,
     ColumnReduce,
     Dot,
@@ -152,7 +153,11 @@ def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
     """The names that the template reads."""
     if kernel.order == "columns":
         kernel = mirror(kernel)
-    text = tile_text(kernel)
+    return tiled_context(tile_text(kernel), kernel, schedule)
+
+
+def tiled_context(text: TileText, kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
+    """What the templates of kernels whose lanes are rows read."""
     return {
         **text_context(text, kernel),
         **mask_context(kernel),
@@ -300,7 +305,8 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     late_reads = set().union(*(_tiles_of(s.value) for s in late_values)) - late_names if late_values else set()
 
     products = [s for s in body if isinstance(s, RowProduct | ColumnProduct | RowReduce | ColumnReduce)]
-    kept = _kept(products, late_reads | late_names, softmax.weight if softmax else None)
+    added = set().union(*(_tiles_of(s.value) for s in body if isinstance(s, Accumulate)))
+    kept = _kept(products, late_reads | late_names | added, softmax.weight if softmax else None)
     weighted = weighted_values(body)
     panels = {p.name: p for p in kernel.panels}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from compiled import call
@@ -157,7 +159,7 @@ def test_what_takes_long_is_computed_where_it_is_known() -> None:
     (text,) = render_kernel(kernel, MODEL)
     lines = text.splitlines()
     place = {what: next(n for n, line in enumerate(lines) if what in line) for what in (
-        "irc::exp(irc::load<T>(c_ptr[0]))", "#pragma omp", "*irc::to_float<T>(i)", "for (int64_t column = column_first",
+        "irc::exp(irc::load<T>(c_ptr[0]))", "#pragma omp", "*irc::to_float<T>(i)", "for (int place = begin",
         "irc::to_float<T>(i - j)", "for (int64_t m = 0",
     )}  # fmt: skip
     assert list(place.values()) == sorted(place.values()), place
@@ -168,3 +170,163 @@ def test_what_takes_long_is_computed_where_it_is_known() -> None:
     at, over = np.arange(rows)[:, None], np.arange(columns)
     quotients = np.where(over <= at, (at - over) / np.exp(np.exp(-3.0) * at), 0.0)
     np.testing.assert_allclose(arrays["table"].sum(0), quotients.sum() * arrays["u"], rtol=1e-12)
+
+
+HEAD = Axis("h", Size("H"))
+ROWS, COLUMNS = 203, 131
+APART = np.arange(ROWS)[:, None] - np.arange(COLUMNS)  # i - j
+MOVED = op("add", DISTANCE, op("sub", K, integer(1)))
+PLACES: dict[str, tuple[Expr, np.ndarray]] = {
+    "difference": (MOVED, APART + COLUMNS - 1),
+    "the other way": (op("add", op("sub", j.index, i.index), op("sub", S, integer(1))), ROWS - 1 - APART),
+    "clamped": (op("add", op("clamp", DISTANCE, integer(-20), integer(40)), integer(20)), APART.clip(-20, 40) + 20),
+    "bucket": (Load("bucket", (MOVED,), Kind.INT), np.sqrt(abs(APART)).astype(int)),
+    "of pairs": (Load("pair", (i.index, j.index), Kind.INT), APART**2 % 7),
+    "column": (j.index, np.tile(np.arange(COLUMNS), (ROWS, 1))),
+    "difference that exists": (DISTANCE, APART),
+}
+
+
+@pytest.mark.parametrize("arithmetic", ["f32", "f64"])
+@pytest.mark.parametrize(("place", "masked"), [(p, m) for p in PLACES for m in (True, False) if m or "exists" not in p])
+def test_places_in_a_table(place: str, masked: bool, arithmetic: Literal["f32", "f64"]) -> None:
+    """table[chunk, h, place(i, j)] += E[i, j] * u[b, h, i], over b too; what is blocked holds NaN, and has no place."""
+    index, at = PLACES[place]
+    chunks = 2
+    value = op("mul", Load("E", (i.index, j.index)), Load("u", (b.index, HEAD.index, i.index)))
+    kernel = TileKernel(
+        name="places",
+        order="elements",
+        tensors=(
+            Tensor("E", arithmetic, 2),
+            Tensor("bucket", "i32", 1),
+            Tensor("pair", "i32", 2),
+            Tensor("table", arithmetic, 3, True),
+            Tensor("u", arithmetic, 3),
+        ),
+        sizes=("B", "H", "S", "K", "chunks"),
+        batch=(HEAD,),
+        serial=(b,),
+        rows=(i,),
+        columns=(j,),
+        panels=(),
+        body=(
+            Value("weight", value, masked),
+            Accumulate((), Local("weight"), Target("table", (Index("chunk"), HEAD.index, index))),
+        ),
+        support=CAUSAL if masked else None,
+        verdict=BOUNDS if masked else None,
+        arithmetic=arithmetic,
+        private=True,
+    )
+    rng = np.random.default_rng(5)
+    exists = np.tri(ROWS, COLUMNS, dtype=bool) if masked else np.ones((ROWS, COLUMNS), bool)
+    edges, u = rng.standard_normal((ROWS, COLUMNS)), rng.standard_normal((2, 3, ROWS))
+    expected = np.zeros((3, int(at[exists].max()) + 1))
+    for h in range(3):
+        np.add.at(expected[h], at[exists], (edges * u[:, h].sum(0)[:, None])[exists])
+    kind = np.float32 if arithmetic == "f32" else np.float64
+    arrays = {
+        "E": np.where(exists, edges, np.nan).astype(kind),
+        "bucket": np.sqrt(abs(np.arange(ROWS + COLUMNS - 1) - (COLUMNS - 1))).astype(np.int32),
+        "pair": np.where(exists, at, 2**30).astype(np.int32),
+        "u": u.astype(kind),
+    }
+    results = []
+    for threads in (1, 2):
+        arrays["table"] = np.zeros((chunks, *expected.shape), kind)
+        call(kernel, arrays, {"B": 2, "H": 3, "S": ROWS, "K": COLUMNS, "chunks": chunks}, threads)
+        results.append(arrays["table"].tobytes())
+    assert results[0] == results[1]
+    error = np.linalg.norm(arrays["table"].sum(0) - expected) / np.linalg.norm(expected)
+    assert error < (5e-6 if arithmetic == "f32" else 1e-14)
+
+
+@pytest.mark.parametrize("support", [None, CAUSAL], ids=["all", "causal"])
+def test_neighbours_among_columns_alone(support: Expr | None) -> None:
+    """dense[h, i, j] += q_i . k_j, over b: vectors lie along the columns, and blocked elements stay 0."""
+    rows, columns = 70, 133
+    kernel = TileKernel(
+        name="dense",
+        order="elements",
+        tensors=(Tensor("q", "f32", 4), Tensor("k", "f32", 4), Tensor("dense", "f32", 3, True)),
+        sizes=("B", "H", "S", "K"),
+        batch=(HEAD,),
+        serial=(b,),
+        rows=(i,),
+        columns=(j,),
+        panels=(
+            Panel("Q", "row", (d,), Load("q", (b.index, HEAD.index, i.index, d.index))),
+            Panel("KEYS", "column", (d,), Load("k", (b.index, HEAD.index, j.index, d.index))),
+        ),
+        body=(
+            Dot("score", "Q", "KEYS"),
+            Accumulate((), Local("score"), Target("dense", (HEAD.index, i.index, j.index))),
+        ),
+        support=support,
+        verdict=BOUNDS if support else None,
+        arithmetic="f32",
+    )
+    (text,) = render_kernel(kernel, MODEL)
+    assert "irc::add_run(&dense_ptr[h*dense_s0 + i*dense_s1 + j*dense_s2], 1 * dense_s2, values)" in text
+    rng = np.random.default_rng(6)
+    q = rng.standard_normal((2, 3, rows, 5)).astype(np.float32)
+    k = rng.standard_normal((2, 3, columns, 5)).astype(np.float32)
+    expected = np.einsum("bhic,bhjc->hij", q, k)
+    if support is not None:
+        expected[:, ~np.tri(rows, columns, dtype=bool)] = 0
+        k[:, :, rows:] = np.nan
+    dense = np.zeros((3, rows, columns), np.float32)
+    call(kernel, {"q": q, "k": k, "dense": dense}, {"B": 2, "H": 3, "S": rows, "K": columns})
+    np.testing.assert_allclose(dense, expected, atol=1e-5)
+
+
+def test_several_sums_of_one_body() -> None:
+    """Tables by difference and by head of the same values, one of a plain product, and one with a loop of its own."""
+    rows, columns, chunks = 60, 100, 2
+    m = Axis("n", integer(3))  # a name that templates use too
+    difference = op("add", DISTANCE, op("sub", K, integer(1)))
+    score = op("mul", Load("x", (i.index,)), Load("y", (j.index,)))
+    chunk = Index("chunk")
+    weighted = op("mul", Local("score"), Load("w", (m.index,)))
+    kernel = TileKernel(
+        name="several",
+        order="elements",
+        tensors=(
+            Tensor("first", "f64", 2, True),
+            Tensor("second", "f64", 2, True),
+            Tensor("third", "f64", 3, True),
+            Tensor("w", "f64", 1),
+            Tensor("x", "f64", 1),
+            Tensor("y", "f64", 1),
+        ),
+        sizes=("S", "K", "chunks"),
+        batch=(),
+        serial=(),
+        rows=(i,),
+        columns=(j,),
+        panels=(),
+        body=(
+            Value("score", score, True),
+            Accumulate((), Local("score"), Target("first", (chunk, difference))),
+            Accumulate((), op("mul", Local("score"), Local("score")), Target("second", (chunk, j.index))),
+            Accumulate((m,), weighted, Target("third", (chunk, j.index, m.index))),
+        ),
+        support=CAUSAL,
+        verdict=BOUNDS,
+        arithmetic="f64",
+        private=True,
+    )
+    rng = np.random.default_rng(7)
+    arrays = {"w": rng.standard_normal(3), "x": rng.standard_normal(rows), "y": rng.standard_normal(columns)}
+    results = {
+        "first": np.zeros((chunks, rows + columns - 1)),
+        "second": np.zeros((chunks, columns)),
+        "third": np.zeros((chunks, columns, 3)),
+    }
+    call(kernel, arrays | results, {"S": rows, "K": columns, "chunks": chunks})
+    scores = np.where(np.tri(rows, columns, dtype=bool), arrays["x"][:, None] * arrays["y"], 0)
+    first = [np.trace(scores, columns - 1 - place) for place in range(rows + columns - 1)]
+    np.testing.assert_allclose(results["first"].sum(0), first, atol=1e-12)
+    np.testing.assert_allclose(results["second"].sum(0), (scores**2).sum(0), atol=1e-12)
+    np.testing.assert_allclose(results["third"].sum(0), scores.sum(0)[:, None] * arrays["w"], atol=1e-12)

@@ -22,22 +22,6 @@ template <class V, int N> IRC_INLINE V sums_of_lanes(V (&x)[N]) {
   return x[0];
 }
 
-// Each lane takes that of the lane DISTANCE away: neighbours, pairs, … change places. A power of two.
-template <int DISTANCE, class V, int... N> IRC_INLINE V exchanged(V x, std::integer_sequence<int, N...>) {
-#if defined(__clang__)
-  return __builtin_shufflevector(x, x, (N ^ DISTANCE)...);
-#else
-  return __builtin_shuffle(x, typename VectorTraits<V>::mask{(N ^ DISTANCE)...});
-#endif
-}
-
-// All lanes joined to one: their sum, or their maximum.
-template <class V, class Join, int DISTANCE = sizeof(V) / sizeof(typename VectorTraits<V>::element) / 2>
-IRC_INLINE auto joined(V x, Join join) {
-  if constexpr (DISTANCE == 0) return x[0];
-  else return joined<V, Join, DISTANCE / 2>(join(x, exchanged<DISTANCE>(x, std::make_integer_sequence<int, sizeof(V) / sizeof(x[0])>())), join);
-}
-
 // The features from f on of a row of WIDTH, which may end there.
 template <class V, int WIDTH, bool WHOLE, class E> IRC_INLINE V load_features(const E *row, int f) {
   typedef typename VectorTraits<V>::element T;

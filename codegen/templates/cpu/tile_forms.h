@@ -72,6 +72,11 @@ template <class V> IRC_INLINE VecF load_as(const f16 *from) {
   return value;
 #endif
 }
+template <class V, class = std::enable_if_t<std::is_same<V, VecL>::value>> IRC_INLINE V load_as(const int32_t *from) {
+  V value;
+  for (unsigned lane = 0; lane < sizeof(V) / 8; lane++) value[lane] = from[lane];
+  return value;
+}
 template <class V> IRC_INLINE void store_as(typename VectorTraits<V>::element *to, V value) { store_vector(to, value); }
 IRC_INLINE void store_as(bf16 *to, VecF value) {
 #if defined(__AVX512BF16__)
@@ -106,6 +111,41 @@ template <class V, class E> IRC_INLINE V load_run(const E *first, int64_t step) 
   V run;
   for (int lane = 0; lane < LANES; ++lane) run[lane] = irc::load<T>(first[lane * step]);
   return run;
+}
+
+// How far a lane's element lies from the first: the sum of its indices times the steps of their dimensions.
+IRC_INLINE int64_t place_of(int) { return 0; }
+template <class I, class... More> IRC_INLINE int64_t place_of(int lane, I index, int64_t step, More... more) {
+  return index[lane] * step + place_of(lane, more...);
+}
+
+#if defined(__AVX512F__)
+// The same of eight lanes, the first or the second.
+template <int HALF> IRC_INLINE VecL places_of() { return VecL{}; }
+template <int HALF, class... More> IRC_INLINE VecL places_of(VecI index, int64_t step, More... more) {
+  return (VecL)_mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64((__m512i)index, HALF)) * step + places_of<HALF>(more...);
+}
+#endif
+
+// An element a lane, anywhere; 0 in lanes that are not wanted.
+template <class V, class E, class I, class... More>
+IRC_ONCE V gather_elements(I wanted, const E *first, I index, int64_t step, More... more) {
+  typedef typename VectorTraits<V>::element T;
+  constexpr int LANES = sizeof(V) / sizeof(T);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(E) == 4 && sizeof(T) == 4) {
+    const __mmask16 lanes = _mm512_test_epi32_mask((__m512i)wanted, (__m512i)wanted);
+    const __m512i low = (__m512i)places_of<0>(index, step, more...), high = (__m512i)places_of<1>(index, step, more...);
+    const __m256i none = _mm256_setzero_si256();
+    const __m256i left = _mm512_mask_i64gather_epi32(none, __mmask8(lanes), low, first, 4);
+    const __m256i right = _mm512_mask_i64gather_epi32(none, __mmask8(lanes >> 8), high, first, 4);
+    return (V)_mm512_inserti64x4(_mm512_castsi256_si512(left), right, 1);
+  }
+#endif
+  V elements{};
+  for (int lane = 0; lane < LANES; ++lane)
+    if (wanted[lane]) elements[lane] = load<T>(first[place_of(lane, index, step, more...)]);
+  return elements;
 }
 
 // LANES units of a row of `width` numbers, from unit `first` on; 0 beyond its end.

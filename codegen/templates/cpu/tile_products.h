@@ -58,6 +58,21 @@ IRC_INLINE void dot_block(V (&block)[M][N], const T *columns, int64_t step, cons
     for (int n = 0; n < N; n++) block[m][n] = sums[m][n];
 }
 
+// The same for `count` columns, filled up to whole blocks, to memory: tile[column][row].
+template <class Form, int F, int N, class V, class T>
+IRC_ONCE void dot_tile(T *tile, const T *columns, int64_t step, const T *rows, int count) {
+  constexpr int LANES = sizeof(V) / sizeof(T);
+#pragma GCC unroll 1
+  for (int first = 0; first < count; first += BLOCK) {
+    V block[BLOCK][N];
+    dot_block<Form, F>(block, columns + first * step, step, rows);
+#pragma GCC unroll 16
+    for (int m = 0; m < BLOCK; m++)
+#pragma GCC unroll 16
+      for (int n = 0; n < N; n++) store_vector(tile + ((first + m) * N + n) * LANES, block[m][n]);
+  }
+}
+
 // M features of one row panel: sums[f][i] = sums[f][i]*rescale[i] + sum over j of panel[j][f] * tile[j][i]; `depth` units
 // of columns. Without `rescale` the sums are added to as they are.
 template <class Form, int M, int N, class V, class T>

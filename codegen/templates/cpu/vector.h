@@ -75,6 +75,37 @@ template <class M> IRC_INLINE bool any(M mask) {
 
 template <class M> IRC_INLINE bool all(M mask) { return !irc::any(~mask); }
 
+template <class I> IRC_INLINE I numbered_lanes() {
+  I numbered;
+  for (unsigned lane = 0; lane < sizeof(I) / sizeof(numbered[0]); lane++) numbered[lane] = lane;
+  return numbered;
+}
+
+// The number of each lane that is wanted, of which there is one, and that of such a one in place of the others'.
+template <class M> IRC_INLINE M chosen_lanes(M wanted) {
+  const M numbered = numbered_lanes<M>();
+  if (irc::all(wanted)) return numbered;
+  int chosen = 0;
+  while (!wanted[chosen]) chosen++;
+  return select(wanted, numbered, splat<M>(chosen));
+}
+
+// Each lane takes that of the lane DISTANCE away: neighbours, pairs, … change places. A power of two.
+template <int DISTANCE, class V, int... N> IRC_INLINE V exchanged(V x, std::integer_sequence<int, N...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(x, x, (N ^ DISTANCE)...);
+#else
+  return __builtin_shuffle(x, typename VectorTraits<V>::mask{(N ^ DISTANCE)...});
+#endif
+}
+
+// All lanes joined to one: their sum, or their maximum.
+template <class V, class Join, int DISTANCE = sizeof(V) / sizeof(typename VectorTraits<V>::element) / 2>
+IRC_INLINE auto joined(V x, Join join) {
+  if constexpr (DISTANCE == 0) return x[0];
+  else return joined<V, Join, DISTANCE / 2>(join(x, exchanged<DISTANCE>(x, std::make_integer_sequence<int, sizeof(V) / sizeof(x[0])>())), join);
+}
+
 // where(condition, a, b): at least one of the three is a vector; a scalar condition chooses a whole vector.
 template <class C, class A, class B, class = std::enable_if_t<is_vector<C> || is_vector<A> || is_vector<B>>>
 IRC_INLINE auto where(C condition, A yes, B no) {
