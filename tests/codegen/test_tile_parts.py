@@ -75,7 +75,8 @@ def test_inner_sum_and_reductions_of_both_sides(rows: int, columns: int) -> None
     }
     kernel = _kernel("columns", tensors, (), body)
     (text,) = render_kernel(kernel, MODEL)
-    assert "gather_0(" in text and "gather_1(" not in text  # `weight` is one number for all pairs
+    assert "irc::gather_elements<vec>(wanted, &edge_ptr[" in text
+    assert "irc::load<T>(weight_ptr[" in text  # one number for all pairs
     call(kernel, arrays, {"B": 2, "H": 2, "Sq": rows, "Sk": columns})
     x = np.einsum("ijn,hn->hij", arrays["edge"], arrays["weight"]) + np.einsum(
         "bhi,bhj->bhij", arrays["u"], arrays["t"]
