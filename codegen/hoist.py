@@ -2,7 +2,8 @@
 
 Lanes are positions of one side: rows in the tile form, columns in the stream form. A subexpression of batch indices
 becomes a scalar of the task, one of the lanes' side a vector that is filled once a stretch of it, one of the other side
-a scalar. What a table says of both sides together is gathered lane by lane.
+a scalar. What a table says of both sides together is a run of its elements where following lanes read neighbours, else
+elements gathered at vectors of indices.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Hoisted:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """A tensor element, or a segment, that depends on both sides. `inner` names the further indices that it reads.
-    Where the elements of following lanes are evenly spaced, `first` is one as it is stored and `step` the distance."""
+    """A tensor element, or a segment, that depends on both sides, as code for a lane. `inner` names the further indices
+    that it reads. Where following lanes read neighbours, `first` is one as it is stored and `step` the distance."""
 
     name: str
     kind: str  # "vec" or "ivec"
