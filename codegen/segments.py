@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from irc.codegen.expr import Axis, Expr, Kind, Local, Op, indices, rebuild
-from irc.codegen.kernel import Target
 
 
 class Lookups:
@@ -26,6 +25,3 @@ class Lookups:
             return None
 
         return rebuild(expr, fn)
-
-    def target(self, target: Target) -> Target:
-        return Target(target.tensor, tuple(self.replaced(i) for i in target.indices))
