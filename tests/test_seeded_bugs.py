@@ -14,6 +14,7 @@ import pytest
 from irc import fuse, ir, stored
 from irc.calls import PreparedCall
 from irc.codegen.expr import Expr, Index, Load, Size, integer, number, op
+from irc.elaborate import core
 from irc.elaborate.core import CoreBuilder
 from irc.ir import Graph, Map, Node, Reduce
 from irc.simplify import rewrite
@@ -48,10 +49,12 @@ def sentinel(node: Node) -> Node:
     return replace(node, where=None) if isinstance(node, Reduce) else node
 
 
-def counted_as_mask(honest: Callable[..., None], builder: CoreBuilder, stage: Any, value: Any) -> None:
+def counted_as_mask(honest: Callable[..., None], builder: CoreBuilder, stage: Any) -> None:
     """A large negative bias warns, and blocks its pairs."""
-    honest(builder, stage, value)
-    builder.masks.append(ir.Mask("allow", value.args[0]))
+    honest(builder, stage)
+    if stage.kind == "bias":
+        value: Any = builder.biases[-1][1]
+        builder.masks.append(ir.Mask("allow", value.args[0]))
 
 
 def neighbour(load: Expr) -> Expr:
@@ -139,7 +142,10 @@ SHORT_DENOMINATOR = (
     r"irc::store_vector\(row_sum \+ lane, (.*)\);",
     r"irc::store_vector(row_sum + lane, (vec)(((ivec)(\1) + 0x8000) & ~0xffff));",
 )
-SHORT_TABLE = (r"(irc::load<T>\(d__t__sum__chunks\w+\[.*\]\) \+ \(\w+\))", r"irc::widen(irc::to_bf16(\1))")
+SHORT_TABLE = (  # in `add_run`
+    r"store_as\((\w+), (load_as<V>\(\w+\) \+ .*)\);",
+    r"store_as(\1, (V)(((VecI)(\2) + 0x8000) & ~0xffff));",
+)
 COLUMNS_BY_THREAD = (
     r"for \(int64_t (column_tile) = tiles\.previous\(.*\) \{",
     r"for (int64_t turn = 0, turns = (column_extent + COLUMNS - 1) / COLUMNS; turn < turns; ++turn) {"
@@ -166,8 +172,8 @@ SEEDS = [
     Seed("1", "a mask off by one", in_graph("specialise", one_key_further), future),
     Seed("1", "few rows: a weight of 0 times a blocked NaN", in_source(*UNGUARDED), blocked_nan_of_few_rows),
     Seed("2", "blocked scores are -1e9", in_graph("specialise", sentinel), empty_rows),
-    Seed("3", "nothing warns", instead(CoreBuilder, "_warn_of_masks", lambda *_: None), biased),
-    Seed("3", "a bias counts as a mask", instead(CoreBuilder, "_warn_of_masks", counted_as_mask), biased),
+    Seed("3", "nothing warns", instead(core, "warn_of_mask", lambda *_: None), biased),
+    Seed("3", "a bias counts as a mask", instead(CoreBuilder, "_score", counted_as_mask), biased),
     Seed("3", "-1e5 becomes -inf", in_source(*UNDERFLOW), biased),
     Seed("4", "lse to the base 2", in_source(*LSE_IN_BASE_2), lse("f32")),
     Seed("4", "lse stored as bf16", instead(fuse._Fuser, "_statistic", lambda *_: False), lse("bf16")),
