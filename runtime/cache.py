@@ -74,8 +74,12 @@ def version() -> str:
 
 def found(key: str) -> Path | None:
     """The directory of an entry, where there is one that can be trusted."""
-    entry = directory() / "entries" / key[:2] / key
+    entry = _entry(key)
     return entry if intact(entry, key) else None
+
+
+def _entry(key: str) -> Path:
+    return directory() / "entries" / key[:2] / key
 
 
 def get_or_build(key: str, build: Callable[[Path], None]) -> Path:
@@ -84,18 +88,17 @@ def get_or_build(key: str, build: Callable[[Path], None]) -> Path:
     Of processes that ask at once, one builds and the others wait. What `build` raises passes through, and
     leaves nothing behind.
     """
-    root = directory()
-    entry = root / "entries" / key[:2] / key
-    if intact(entry, key):
-        return entry
+    if kept := found(key):
+        return kept
+    root, entry = directory(), _entry(key)
     from filelock import FileLock  # slow to import, and not needed for what is there
 
     locks = root / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     entry.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(locks / f"{key}.lock")):
-        if intact(entry, key):
-            return entry
+        if kept := found(key):
+            return kept
         fresh = Path(tempfile.mkdtemp(prefix="building-", dir=root))
         try:
             build(fresh)

@@ -81,15 +81,6 @@ template <class I> IRC_INLINE I numbered_lanes() {
   return numbered;
 }
 
-// The number of each lane that is wanted, of which there is one, and that of such a one in place of the others'.
-template <class M> IRC_INLINE M chosen_lanes(M wanted) {
-  const M numbered = numbered_lanes<M>();
-  if (irc::all(wanted)) return numbered;
-  int chosen = 0;
-  while (!wanted[chosen]) chosen++;
-  return select(wanted, numbered, splat<M>(chosen));
-}
-
 // Each lane takes that of the lane DISTANCE away: neighbours, pairs, … change places. A power of two.
 template <int DISTANCE, class V, int... N> IRC_INLINE V exchanged(V x, std::integer_sequence<int, N...>) {
 #if defined(__clang__)
