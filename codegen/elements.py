@@ -9,7 +9,7 @@ from itertools import chain
 
 from irc.codegen.expr import Axis, Expr, Kind, Load, Local, indices, loads, rebuild, walk
 from irc.codegen.hoist import Hoists, Places, are_neighbours, even_step
-from irc.codegen.kernel import Accumulate, Dot, InnerSum, Target, TileKernel, TileOp, Value
+from irc.codegen.kernel import CHUNK, Accumulate, Dot, InnerSum, Target, TileKernel, TileOp, Value
 from irc.codegen.loops import are_few, lvalue
 from irc.codegen.mirror import mirror
 from irc.codegen.outside import Constant, Outside
@@ -190,7 +190,8 @@ def _turned(kernel: TileKernel) -> TileKernel:
     turns = any(are_neighbours(t.indices, kernel.columns) for t in targets)
     if not turns or any(are_neighbours(t.indices, kernel.rows) for t in targets):
         return kernel
-    if not kernel.private and not all(a.index in t.indices for a in kernel.columns for t in targets):
+    shared = [t for t in targets if t.indices[:1] != (CHUNK,)]
+    if not all(a.index in t.indices for a in kernel.columns for t in shared):
         return kernel
     return replace(mirror(kernel), order="elements", spans=None, searches=())  # these are of the rows that were
 

@@ -16,6 +16,7 @@ from irc.codegen.expr import Axis, Const, Expr, Index, Load, Local, Op, Size
 Storage = Literal["f32", "f64", "bf16", "f16", "i32", "bool"]
 Arithmetic = Literal["f32", "f64"]
 Side = Literal["row", "column"]
+CHUNK = Index("chunk")  # of rows, in a kernel of order "elements"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +236,8 @@ class TileKernel:
                       are finished tile by tile; row results are accumulated over the whole length in a buffer of the
                       task, stored at its end. It is made as its mirror of order "rows" (mirror.py).
     order "elements": a task is one point of `batch` and one chunk (Size "chunks" in all) of the row tiles; it walks
-                      `serial` axes, its rows and all columns. Its only results are Accumulates. With `private` the
-                      target's first index is Index("chunk") (each chunk its own copy, summed by a later step);
+                      `serial` axes, its rows and all columns. Its only results are Accumulates. Where a target's
+                      first index is CHUNK, each chunk has its own copy, summed by a later step;
                       otherwise the target is indexed by the row and chunks cannot collide.
 
     Row and column positions are flattened: with several axes a side, the last runs fastest.
@@ -260,7 +261,6 @@ class TileKernel:
     support: Expr | None
     verdict: Verdict | None
     arithmetic: Arithmetic
-    private: bool = False
     spans: tuple[Span, ...] | None = None
     summaries: tuple[Summary, ...] = ()
     searches: tuple[Search, ...] = ()

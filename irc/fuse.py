@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Op, Size, indices, integer, op
-from irc.codegen.kernel import Kernel, Loop, LoopKernel, Storage, Target, Tensor
+from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Size, indices, integer, op
+from irc.codegen.kernel import CHUNK, Kernel, Loop, LoopKernel, Storage, Target, Tensor
 from irc.compiled import Fused, Precision
+from irc.elements import ElementSum, by_pairs, plain_indices, serial, sums_of
 from irc.ir import (
     Graph,
     Input,
@@ -43,7 +44,9 @@ def fuse(
 ) -> Fused:
     """The steps that compute the graph's outputs and the tensors named in `saved`, in an order that a later pass
     improves. `known` gives element types that are settled: of what an earlier program of steps made, for example."""
-    return _Fuser(unconditional(split(graph)), precision, saved, known or {}).run()
+    narrow = precision.storage != precision.arithmetic
+    rounded = [name for _, name in graph.outputs] if narrow else []
+    return _Fuser(unconditional(split(graph, rounded)), precision, saved, known or {}).run()
 
 
 @dataclass
@@ -74,8 +77,8 @@ class _Fuser:
             elif sums:
                 done = self._tiles(sums, pending)
             elif ready:
-                done = ready[:1]
-                self._elements(ready[0])
+                done = ready
+                self._elements(ready)
             else:
                 raise NotFusible(f"nothing is ready among {[n.name for n in pending]}")
             pending = [n for n in pending if all(n is not d for d in done)]
@@ -258,7 +261,7 @@ class _Fuser:
 
     def _update(self, target: str, u: Update) -> Loop:
         """Points that differ in an index which is a dimension by itself never meet."""
-        plain = {i.name for e in u.indices for i in _plain_indices(e)}
+        plain = {i.name for i in plain_indices(u.indices)}
         free = tuple(a.name for a in u.over if a.name in plain)
         return Loop(u.over, (), "", u.body, u.where, None, Target(target, u.indices), True, free)
 
@@ -345,64 +348,43 @@ class _Fuser:
         waits = self._needs(probe) & later if probe else set()
         return len(weights) == 1 and not waits and not any(tile_operands((p,), self.graph) for p in rest)
 
-    def _elements(self, node: Node) -> None:
-        """Sums into elements that depend on both sides: gradients of tables, and of arguments shaped like tiles."""
-        if isinstance(node, Scatter):
-            updates = node.updates
-        else:
-            assert isinstance(node, Map | Reduce)
-            over = node.axes + (node.over if isinstance(node, Reduce) else ())
-            updates = (Update(over, position(node.axes, node.groups), node.body, node.where),)
-        total = f"{node.name}.sum" if self.storage(node) != self.precision.arithmetic else node.name
-        self.declare(total, shape(node), self.precision.arithmetic, zero=True)
-        for number, update in enumerate(updates):
-            self._element_kernel(node, total, update, number)
-        if total != node.name:
-            self._round(node.name, total, shape(node), self.storage(node))
+    def _elements(self, nodes: list[Node]) -> None:
+        """Sums into elements that depend on both sides, those over the same pairs in one kernel."""
+        totals = {n: f"{n.name}.sum" if self.storage(n) != self.precision.arithmetic else n.name for n in nodes}
+        for node, total in totals.items():
+            self.declare(total, shape(node), self.precision.arithmetic, zero=True)
+        sums = [each for node, total in totals.items() for each in sums_of(node, total, self.graph)]
+        for each in sums:
+            if each.frame is None:
+                self._loop_kernel(each.node, each.total, (self._update(each.total, each.update),), zero=False)
+        for group in by_pairs(sums):
+            self._element_kernel(group)
+        for node, total in totals.items():
+            if total != node.name:
+                self._round(node.name, total, shape(node), self.storage(node))
 
-    def _element_kernel(self, node: Node, total: str, update: Update, number: int) -> None:
-        body, over, where = update.body, update.over, update.where
-        if not tile_operands((body,), self.graph):
-            self._loop_kernel(node, total, (self._update(total, update),), zero=False)
-            return
-        while (
-            isinstance(body, Load) and isinstance(read_node := self.graph[body.tensor], Reduce) and is_tile(read_node)
-        ):
-            batch = frame_of(read_node.axes + read_node.over, read_node.body, read_node.where, self.graph).batch
-            if read_node.op != "sum" or not set(read_node.over) <= set(batch):
-                break
-            body, over, where = read_node.body, over + read_node.over, where or read_node.where
-        frame = replace(frame_of(over, body, where, self.graph), support=where)
-        plain = {i.name for e in update.indices for i in _plain_indices(e)}
-        serial = tuple(a for a in frame.batch if a.name not in plain)
-        owned = all(a.name in plain for a in frame.rows)
-        inside = {a.name for a in (*frame.batch, *frame.rows, *frame.columns)}
-        builder = Builder(self.graph, frame)
-        target, at = total, update.indices
-        if not owned:
-            target = f"{total}.chunks{number}"
-            self.declare(target, (Size("chunks"), *shape(node)), self.precision.arithmetic, zero=True)
-            at = (Index("chunk"), *at)
-        builder.accumulate(target, tuple(a for a in over if a.name not in inside), at, body)
-        name = self.named(total)
-        lines = self._lines(builder, [node])
+    def _element_kernel(self, group: tuple[ElementSum, ...]) -> None:
+        assert group[0].frame is not None
+        builder = Builder(self.graph, group[0].frame)
+        for each in group:
+            target, at = each.total, each.update.indices
+            if each.private:
+                target, at = f"{each.total}.chunks{each.number}", (CHUNK, *at)
+                self.declare(target, (Size("chunks"), *shape(each.node)), self.precision.arithmetic, zero=True)
+            builder.accumulate(target, each.over, at, each.update.body)
+        name = self.named("_".join(dict.fromkeys(each.total for each in group)))
+        lines = self._lines(builder, [each.node for each in group])
         kinds = self.precision.arithmetic, self.precision.pairs
-        self.call(finish(builder, name, "elements", self.arguments(), *kinds, lines, serial, not owned))
-        if not owned:
-            partial = f"{total}.part{number}"
-            self.tensors[partial] = PlanTensor(partial, "temporary", self.precision.arithmetic, shape(node))
-            self.steps.append(SumChunks(partial, target))
-            axes = tuple(Axis(f"i{k}", size) for k, size in enumerate(shape(node)))
-            points = tuple(a.index for a in axes)
-            add = Update(axes, points, Load(partial, points))
-            self._loop_kernel(node, total, (self._update(total, add),), zero=False)
+        self.call(finish(builder, name, "elements", self.arguments(), *kinds, lines, serial(group, builder.frame)))
+        for each in group:
+            if each.private:
+                self._add_chunks(each)
 
-
-def _plain_indices(expr: Expr) -> tuple[Index, ...]:
-    """The indices that the dimension enumerates by themselves."""
-    match expr:
-        case Index():
-            return (expr,)
-        case Op("flat", args, _) if all(isinstance(a, Index) for a in args[::2]):
-            return tuple(a for a in args[::2] if isinstance(a, Index))
-    return ()
+    def _add_chunks(self, each: ElementSum) -> None:
+        partial, dims = f"{each.total}.part{each.number}", shape(each.node)
+        self.tensors[partial] = PlanTensor(partial, "temporary", self.precision.arithmetic, dims)
+        self.steps.append(SumChunks(partial, f"{each.total}.chunks{each.number}"))
+        axes = tuple(Axis(f"i{k}", size) for k, size in enumerate(dims))
+        points = tuple(a.index for a in axes)
+        add = Update(axes, points, Load(partial, points))
+        self._loop_kernel(each.node, each.total, (self._update(each.total, add),), zero=False)

@@ -1,19 +1,34 @@
 """Sums over tokens and other indices at once, split: first over all key (or all query) indices, which a tile kernel
-does, then over the rest, which needs no tile. What remains over both is a row of tiles summed twice."""
+does, then over the rest, which needs no tile. What remains over both is a row of tiles summed twice. Where the graph
+has the first sum already, as the gradient of queries that a learned vector was added to, that one is read."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
-from irc.codegen.expr import Axis, Expr, Load
-from irc.ir import Graph, Node, Reduce, is_tile, operands
+from irc.ir import Graph, Node, Reduce, is_tile, operands, own_element
+from irc.simplify import factors
 
 
-def split(graph: Graph) -> Graph:
-    """Every Reduce that reads a tile value and sums tokens, sums the tokens of one side and nothing else."""
+def split(graph: Graph, rounded: Collection[str] = ()) -> Graph:
+    """Every Reduce that reads a tile value and sums tokens, sums the tokens of one side and nothing else. `rounded` are
+    nodes that no further sum may read."""
+    parts = {n: part for n in graph if isinstance(n, Reduce) and (part := _first(n, graph)) is not None}
+    if not parts:
+        return graph
+    known = {_meaning(n): n for n in graph if isinstance(n, Reduce) and n not in parts and n.name not in rounded}
     out: list[Node] = []
     for node in graph:
-        out.extend(_split(node) if isinstance(node, Reduce) and reads_tiles(node, graph) else (node,))
+        part = parts.get(node) if isinstance(node, Reduce) else None
+        if not isinstance(node, Reduce) or part is None:
+            out.append(node)
+            continue
+        found = known.setdefault(_meaning(part), part)
+        if found is part:
+            out.append(part)
+        rest = tuple(a for a in node.over if a not in part.over)
+        out.append(replace(node, over=rest, body=own_element(found), where=None, init=None))
     return replace(graph, nodes=tuple(out))
 
 
@@ -22,15 +37,17 @@ def reads_tiles(node: Node, graph: Graph) -> bool:
     return any(is_tile(graph[name]) for name in operands(node))
 
 
-def _split(node: Reduce) -> tuple[Node, ...]:
+def _first(node: Reduce, graph: Graph) -> Reduce | None:
+    """The sum over the tokens of one side that the node begins with, if it goes on."""
     columns = tuple(a for a in node.over if a.role == "column")
-    rows = tuple(a for a in node.over if a.role == "row")
-    first = columns or rows
+    first = columns or tuple(a for a in node.over if a.role == "row")
     rest = tuple(a for a in node.over if a not in first)
-    if not first or not rest or node.op == "logsumexp":
-        return (node,)
-    axes: tuple[Axis, ...] = node.axes + rest
-    where: Expr | None = node.where
-    part = Reduce(f"{node.name}.tokens", axes, first, node.op, node.body, where)
-    total = Reduce(node.name, node.axes, rest, node.op, Load(part.name, tuple(a.index for a in axes)), None, None)
-    return (part, replace(total, groups=node.groups, span=node.span))
+    if not first or not rest or node.op == "logsumexp" or not reads_tiles(node, graph):
+        return None
+    return Reduce(f"{node.name}.tokens", node.axes + rest, first, node.op, node.body, node.where)
+
+
+def _meaning(node: Reduce) -> object:
+    """What is equal where two nodes are the same numbers, whatever the order of their axes and factors."""
+    product = tuple(sorted(map(repr, factors(node.body))))
+    return frozenset(node.axes), frozenset(node.over), node.op, product, node.where, node.init

@@ -232,7 +232,6 @@ def finish(
     pairs: bool,
     source: tuple[str, ...],
     serial: tuple[Axis, ...] = (),
-    private: bool = False,
 ) -> TileKernel:
     """The kernel of what was collected; `tensors` declares everything that it may read or write."""
     frame = builder.frame
@@ -254,7 +253,6 @@ def finish(
         support=frame.support,
         verdict=mask.verdict if mask else None,
         arithmetic=arithmetic,
-        private=private,
         spans=mask.spans if mask else None,
         summaries=mask.summaries if mask else (),
         searches=mask.searches if mask else (),
