@@ -47,7 +47,6 @@ def table_kernel(support: Expr | None, verdict: Verdict | None, private: bool) -
         support=support,
         verdict=verdict,
         arithmetic="f64",
-        private=private,
     )
 
 
@@ -154,7 +153,6 @@ def test_what_takes_long_is_computed_where_it_is_known() -> None:
         support=CAUSAL,
         verdict=BOUNDS,
         arithmetic="f64",
-        private=True,
     )
     (text,) = render_kernel(kernel, MODEL)
     lines = text.splitlines()
@@ -217,7 +215,6 @@ def test_places_in_a_table(place: str, masked: bool, arithmetic: Literal["f32", 
         support=CAUSAL if masked else None,
         verdict=BOUNDS if masked else None,
         arithmetic=arithmetic,
-        private=True,
     )
     rng = np.random.default_rng(5)
     exists = np.tri(ROWS, COLUMNS, dtype=bool) if masked else np.ones((ROWS, COLUMNS), bool)
@@ -315,7 +312,6 @@ def test_several_sums_of_one_body() -> None:
         support=CAUSAL,
         verdict=BOUNDS,
         arithmetic="f64",
-        private=True,
     )
     rng = np.random.default_rng(7)
     arrays = {"w": rng.standard_normal(3), "x": rng.standard_normal(rows), "y": rng.standard_normal(columns)}
