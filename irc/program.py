@@ -85,10 +85,10 @@ class Program:
             return self._built[key]
 
     def _build(self, sizes: Mapping[str, int]) -> Built[Compiled]:
-        def build(schedule: Schedule | None) -> Compiled:
+        def build(steps: bool) -> Compiled:
             from irc.pipeline import back  # not needed, nor its imports, for what is stored
 
-            return back(self.graph, self.text, sizes, self.precision, schedule)
+            return back(self.graph, sizes, self.precision, steps)
 
         return built(self.target, self.text, sizes, self.precision, self.schedule(sizes), "runs", build)
 

@@ -20,7 +20,7 @@ from irc.codegen.schedule import Caches, Footprint, Schedule, Tiles, best
 from irc.compiler import PRECISIONS
 from irc.grammar.source import Source
 from irc.measure import all_sizes, random_arguments
-from irc.pipeline import back
+from irc.pipeline import back, rendered
 from irc.runtime import machine
 from irc.tune import Step, tune
 from tests.test_kernels import TOLERANCE, relative
@@ -63,7 +63,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kernel_names(program: irc.Program) -> list[str]:
-    made = back(program.graph, program.text, program.kernel_sizes(SIZES), program.precision, Schedule())
+    made = back(program.graph, program.kernel_sizes(SIZES), program.precision)
     assert made.backward is not None
     return [kernel.name for kernel in (*made.forward.kernels, *made.backward.kernels)]
 
@@ -122,7 +122,8 @@ def test_what_is_stored_is_compiled(store: None) -> None:
     assert program.schedule({**SIZES, "B": 7, "S": 12}) == program.schedule(SIZES)
     assert not program.schedule({**SIZES, "D": 6}).chosen, "of other features nothing is known"
     assert not irc.compile(SPEC, dtype="bf16").schedule(SIZES).chosen
-    made = back(program.graph, program.text, {"D": 5}, program.precision, program.schedule(SIZES))
+    made = back(program.graph, {"D": 5}, program.precision)
+    made = rendered(made, program.text, program.schedule(SIZES))
     assert made.source.count("PANELS = 2, ") == made.source.count("COLUMNS = 32, ") == 1
 
 
