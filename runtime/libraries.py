@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ def _found(digest: str, parts: Mapping[int, int]) -> cpu.Library | None:
     """The same, where the cache has it."""
     entry = cache.found(_key(digest, parts))
     return None if entry is None else cpu.Library(entry / LIBRARY)
+
+
+def joined(runs: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    """The parts of several runs."""
+    return {part: length for parts in runs for part, length in parts.items()}
 
 
 def _digest(source: str) -> str:
@@ -87,7 +92,7 @@ class Libraries:
                 self._loaded |= dict.fromkeys(missing, library)
 
     def _parts(self, runs: Collection[int]) -> dict[int, int]:
-        return {part: length for n in runs for part, length in self._runs[n].items()}
+        return joined(self._runs[n] for n in runs)
 
 
 class _Status:
