@@ -120,7 +120,8 @@ class Program:
     def _latest(self) -> Built[Compiled]:
         if not self._built:
             names = ", ".join(self.features)
-            raise InputError(f"the kernels depend on {names}: give sizes to compile for, or call the program first")
+            example = ",".join(f"{name}=64" for name in self.features)
+            raise InputError(f"the kernels depend on {names}: compile for sizes (--size {example}), or call it first")
         return next(reversed(self._built.values()))
 
     @property
