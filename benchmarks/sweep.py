@@ -30,7 +30,7 @@ def cases(dtype: str, mask: str, sizes: dict[str, int], rounds: int, panels: lis
     program = irc.compile(SPEC.format(mask=mask, declare=""), dtype=dtype)
     arguments = random_arguments(program, sizes, {})
     known = program.kernel_sizes(sizes)
-    made = back(program.graph, program.text, known, program.precision, Schedule())
+    made = back(program.graph, known, program.precision)
     fused = (made.forward, made.backward)
     kernels = [k for f in fused if f is not None for k in f.kernels if isinstance(k, TileKernel)]
     runs = {}

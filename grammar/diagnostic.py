@@ -7,6 +7,9 @@ from typing import Literal
 
 from irc.grammar.source import Span
 
+WIDEST, BEFORE = 200, 60
+"""Characters of a source line that are shown at most, and of these before the place that is meant."""
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -47,12 +50,17 @@ class Diagnostic:
 
 
 def excerpt(span: Span) -> list[str]:
-    """The source line of a span and a line of carets under it."""
+    """The source line of a span, of a very long one what stands around it, and a line of carets under it."""
     text = span.source.line(span.line)
-    end = span.end_column if span.end_line == span.line else len(text) + 1
-    lead = "".join("\t" if c == "\t" else " " for c in text[: span.column - 1])
+    begin, end = span.column - 1, span.end_column - 1 if span.end_line == span.line else len(text)
+    cut = len(text) > WIDEST
+    first = max(0, begin - BEFORE) if cut else 0
+    last = first + WIDEST if cut else len(text)
+    shown = ("…" if first else "") + text[first:last] + ("…" if last < len(text) else "")
+    lead = " " * (first > 0) + "".join("\t" if c == "\t" else " " for c in text[first:begin])
     number = str(span.line)
-    return [f"  {number} | {text}", f"  {' ' * len(number)} | {lead}{'^' * max(1, end - span.column)}"]
+    carets = "^" * max(1, min(end, last) - begin)
+    return [f"  {number} | {shown}", f"  {' ' * len(number)} | {lead}{carets}"]
 
 
 class SyntaxErrors(Exception):

@@ -186,7 +186,8 @@ class _Builder:
     def expression(self, child: Child | None) -> s.Expression:
         tree = _tree(child)
         if self.depth == DEEPEST:
-            self.report("E006", f"the expression is more than {DEEPEST} operations deep", tree, "name parts with `let`")
+            message = f"the expression is more than {DEEPEST} operations deep"
+            self.report("E006", message, tree, "assign parts of it first, in `project`")
             return s.Number(0, span=self.span(tree))
         self.depth += 1
         try:

@@ -15,7 +15,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -146,11 +145,8 @@ def bench(
     built = plain.built(sizes)
     compiled = built.compiled
     clocked = program.scheduled(schedule, known)
-    source, parts = (
-        f"#define IRC_PROFILE\n{compiled.source}",
-        dict(chain.from_iterable(run.items() for run in compiled.parts)),
-    )
-    watched = Watched(libraries.compiled(source, parts), clock)
+    source = f"#define IRC_PROFILE\n{compiled.source}"
+    watched = Watched(libraries.compiled(source, libraries.joined(compiled.parts)), clock)
     clocked.measured_through(sizes, watched)
 
     tiles = [k for k in built.kernels.values() if isinstance(k, TileKernel)]

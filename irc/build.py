@@ -9,6 +9,7 @@ from irc.elaborate.core import CoreBuilder
 from irc.elaborate.divisors import assumed_divisors
 from irc.elaborate.elsewhere import sizes_elsewhere
 from irc.elaborate.ensure import ensure
+from irc.elaborate.extent import overgrown
 from irc.elaborate.frame import stat_targets
 from irc.elaborate.report import Failed, similar
 from irc.elaborate.scope import LetBinding, Lets, Scope
@@ -21,6 +22,8 @@ from irc.ir import Graph
 
 def build(program: Attention) -> Graph:
     """The graph of a program. Raises SpecError with every mistake found."""
+    if errors := overgrown(program):
+        raise SpecError(errors)
     scope = Scope()
     for statement in program.statements:
         match statement:

@@ -28,18 +28,28 @@ class Built(Generic[Result]):
 
 def built(
     target: str, source: Source, sizes: Mapping[str, int], precision: Precision, schedule: Schedule, what: str,
-    build: Callable[[Schedule | None], Result],
+    build: Callable[[bool], Result],
 ) -> Built[Result]:  # fmt: skip
-    """What `build` makes in tiles of a schedule (None: for the interpreter), and a library of its kernels. `what` tells
-    apart the results for one text. Raises ToolchainError, or what `build` and `cuda.load` do."""
+    """What `build` makes (with steps, or, for the interpreter, without), and a library of its kernels: those in C++ are
+    in tiles of the schedule. `what` tells apart the results for one text. Raises ToolchainError, or what `build` and
+    `cuda.load` do."""
     if target == "reference":
-        return Built(build(None), None, {})
-    on_device = cuda.is_target(target)
-    tiles = Schedule() if on_device else schedule  # of which CUDA kernels have none: one entry does for all
-    made = stored.compiled(source, sizes, precision, tiles, what, build)
-    kernels = {kernel.name: kernel for run in made.runs for kernel in run.kernels}
-    if on_device:
+        return Built(build(False), None, {})
+    if cuda.is_target(target):
+        made = stored.compiled(source, sizes, precision, None, what, lambda: build(True))
+        kernels = _by_name(made)
         text, library = cuda.load(target, tuple(kernels.values()), made.name, source.text)
         return Built(replace(made, source=text), library, kernels)
+
+    def in_cpp() -> Result:
+        from irc.pipeline import rendered  # not needed, nor its imports, for what is stored
+
+        return rendered(build(True), source, schedule)
+
+    made = stored.compiled(source, sizes, precision, schedule, what, in_cpp)
     runs = [(run.kernels, parts) for run, parts in zip(made.runs, made.parts, strict=True)]
-    return Built(made, Libraries(source.name, made.source, runs), kernels)
+    return Built(made, Libraries(source.name, made.source, runs), _by_name(made))
+
+
+def _by_name(made: Compiled | Derived) -> dict[str, Kernel]:
+    return {kernel.name: kernel for run in made.runs for kernel in run.kernels}

@@ -36,8 +36,8 @@ class Fused:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Graphs, steps and the C++ of the kernels, forward and backward; `choice`: what a backward run computes again;
-    `parts`: of the source, those that hold each run's kernels, with their lengths."""
+    """Graphs, steps and the source of the kernels, forward and backward; `choice`: what a backward run computes again;
+    `parts`: of C++, those that hold each run's kernels, with their lengths."""
 
     forward_graph: Graph
     backward_graph: Graph | None
@@ -67,7 +67,8 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A tangent graph, its steps (none for the interpreter) and the C++ of their kernels; `parts` as of `Compiled`."""
+    """A tangent graph, its steps (none for the interpreter) and the source of their kernels; `parts` as of
+    `Compiled`."""
 
     graph: Graph
     fused: Fused | None

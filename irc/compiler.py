@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Literal
 
@@ -46,12 +48,14 @@ def compile(
     schedule: sizes of tiles, which change speed alone; None: those that `irc tune` has stored for this machine, else a
     model's.
     Raises SpecError for a wrong program and for an `ensure` that is neither proved nor accepted, ToolchainError
-    without a C++ compiler, DeviceError for a target that this machine or version lacks.
+    without a C++ compiler, DeviceError for a target that this machine or version lacks, InputError for an argument of
+    another type than its own.
     """
     if dtype not in PRECISIONS:
         raise InputError(f"dtype: expected one of {', '.join(PRECISIONS)}, got {dtype!r}")
-    if target not in TARGETS and not cuda.is_target(target):
+    if target not in TARGETS and not (isinstance(target, str) and cuda.is_target(target)):
         raise DeviceError(f"target: expected one of {', '.join(TARGETS)} or cuda:sm_80 and the like, got {target!r}")
+    known = _natural(sizes or {})
     source = read(program)
     precision = Precision("f64", "f64") if target == "reference" else PRECISIONS[dtype]
 
@@ -63,19 +67,42 @@ def compile(
         return graph, tuple(replace(verdict, queries=()) for verdict in found)
 
     graph, verdicts = stored.front(source, front)
-    verdicts = accepted(verdicts, (accept,) if isinstance(accept, str) else accept)
+    verdicts = accepted(verdicts, _names(accept))
     if not all(verdict.passes for verdict in verdicts):
         from irc.proof.report import refuse
 
         refuse(verdicts)
-    return Program(graph, verdicts, source, dict(sizes or {}), precision, target, schedule)
+    return Program(graph, verdicts, source, known, precision, target, schedule)
+
+
+def _names(accept: str | Iterable[str]) -> tuple[str, ...]:
+    given = (accept,) if isinstance(accept, str) or not isinstance(accept, Iterable) else tuple(accept)
+    for name in given:
+        if not isinstance(name, str):
+            raise InputError(f"accept: expected the text of a property, got {name!r}")
+    return given
+
+
+def _natural(sizes: Mapping[str, int]) -> dict[str, int]:
+    """The sizes as Python's integers, whatever integers they are."""
+    if not isinstance(sizes, Mapping):
+        raise InputError(f"sizes: expected numbers by name, as in {{'D': 64}}, got {sizes!r}")
+    found: dict[str, int] = {}
+    for name, value in sizes.items():
+        try:
+            found[name] = operator.index(value)
+        except TypeError:
+            raise InputError(f"sizes: {name} must be a natural number, got {value!r}") from None
+    return found
 
 
 def read(program: str | Path) -> Source:
     """The text of a path, or the text itself; a string is a text when it holds a brace or a newline."""
     if isinstance(program, str) and ("{" in program or "\n" in program):
         return Source("<string>", program)
+    if not isinstance(program, str | PathLike) or program == "":
+        raise InputError(f"program: expected a path or the text of a program, got {program!r}")
     try:
         return Source(str(program), Path(program).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no path
         raise Error(f"{program}: cannot be read: {error}") from error

@@ -96,10 +96,10 @@ class Derivatives:
         key = (second_order, along, tuple(known.items()))
         what = " ".join(("hvp" if second_order else "jvp", *along))
 
-        def build(schedule: Schedule | None) -> Derived:
+        def build(steps: bool) -> Derived:
             from irc.pipeline import tangents  # not needed, nor its imports, for what is stored
 
-            return tangents(self.graph, program.text, known, program.precision, along, second_order, schedule)
+            return tangents(self.graph, known, program.precision, along, second_order, steps)
 
         with self._lock:
             if key not in self._made:

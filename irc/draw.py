@@ -43,6 +43,10 @@ def draw(shown: tuple[Picture, ...], path: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch
 
+    formats = plt.gcf().canvas.get_supported_filetypes()
+    plt.close()
+    if path.suffix[1:].lower() not in formats:
+        raise InputError(f"{path}: expected a name that ends in an image's format ({', '.join(formats)})")
     with plt.rc_context({"font.size": 9, "axes.titlesize": 9}):
         size = (3.7 * len(shown), 3.5)
         figure, grid = plt.subplots(1, len(shown), figsize=size, squeeze=False, layout="constrained")

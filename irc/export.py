@@ -24,10 +24,10 @@ def export(program: Program, folder: Path) -> tuple[Path, ...]:
 
     Raises `InputError` while a size that the kernels depend on is open, `DeviceError` for a target without a library.
     """
+    if program.target != "cpu":
+        raise DeviceError(f"target {program.target!r} has no library to write: the target cpu alone has")
     name, kernels = program.graph.name, program.kernels
     built = program.built({})
-    if program.target != "cpu":
-        raise DeviceError(f"target {program.target!r} has no library to write")
     made = library(program)
     folder.mkdir(parents=True, exist_ok=True)
     paths = tuple(folder / file for file in (f"lib{name}.so", f"{name}.h", f"{name}.cpp", "manifest.json"))

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -32,6 +33,7 @@ from irc.unrounded import with_unrounded
 from irc.verify import verify
 
 T = TypeVar("T")
+Result = TypeVar("Result", Compiled, Derived)
 
 keep_templates()
 
@@ -49,21 +51,19 @@ def front(source: Source) -> Graph:
     return graph
 
 
-def back(
-    graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision, schedule: Schedule | None
-) -> Compiled:
-    """A graph to the source of its kernels, forward and backward, in tiles as the schedule has them; without one, to
-    the graphs that the interpreter runs. Raises Error where some step does not fuse."""
+def back(graph: Graph, sizes: Mapping[str, int], precision: Precision, steps: bool = True) -> Compiled:
+    """A graph to the steps of its runs and their kernels, forward and backward; without `steps`, to the graphs that the
+    interpreter runs. Raises Error where some step does not fuse."""
     forward_graph = traced("specialise", lambda: simplify(specialise(graph, sizes)))
     verify(forward_graph)
     backward_graph = None
     if differentiable(forward_graph):
         backward_graph = traced("differentiate", lambda: differentiate(forward_graph))
         verify(backward_graph)
-    if schedule is None:
+    if not steps:
         return Compiled(forward_graph, backward_graph, NO_STEPS, NO_STEPS if backward_graph else None, None, "", ())
     try:
-        return _steps(forward_graph, backward_graph, source, precision, schedule)
+        return _steps(forward_graph, backward_graph, precision)
     except NotFusible as reason:
         raise _unfused(graph, "kernels", reason) from reason
 
@@ -75,9 +75,7 @@ def _unfused(graph: Graph, what: str, reason: NotFusible) -> Error:
     return Error(f'{graph.name}: its {what} do not fuse ({reason}); target="reference" computes them')
 
 
-def _steps(
-    forward_graph: Graph, backward_graph: Graph | None, source: Source, precision: Precision, schedule: Schedule
-) -> Compiled:
+def _steps(forward_graph: Graph, backward_graph: Graph | None, precision: Precision) -> Compiled:
     if backward_graph and precision.storage != precision.arithmetic:
         forward_graph, backward_graph = traced("unrounded", partial(with_unrounded, forward_graph, backward_graph))
         verify(forward_graph)
@@ -99,32 +97,36 @@ def _steps(
         backward = traced("fuse backward", partial(fuse, backward_graph, precision, (), made))
         both = partial(arrange_both, forward, backward, forward_graph, backward_graph)
         forward, backward, choice = traced("arrange", both)
-    runs = (forward.kernels,) if backward is None else (forward.kernels, backward.kernels)
-    text, parts = traced("render", lambda: render_runs(runs, forward_graph.name, source.text, schedule))
-    return Compiled(forward_graph, backward_graph, forward, backward, choice, text, parts)
+    return Compiled(forward_graph, backward_graph, forward, backward, choice, "", ())
 
 
 def tangents(
-    graph: Graph, source: Source, sizes: Mapping[str, int], precision: Precision, along: Collection[str],
-    second_order: bool, schedule: Schedule | None,
+    graph: Graph, sizes: Mapping[str, int], precision: Precision, along: Collection[str], second_order: bool,
+    steps: bool = True,
 ) -> Derived:  # fmt: skip
-    """A graph to the source of the kernels of its tangents, or of those of its gradients, along some inputs; `schedule`
-    as for `back`. Raises Error where some step does not fuse."""
+    """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` as for `back`.
+    Raises Error where some step does not fuse."""
     forward = traced("specialise", lambda: simplify(specialise(graph, sizes)))
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)
-    if schedule is None:
+    if not steps:
         return Derived(made, None, "", ())
     known: dict[str, Storage] = {}  # cotangents and tangents have the element types of their outputs
     try:
         stored = {t.name: t.storage for t in fuse(forward, precision).plan.tensors}
         for public, name in forward.outputs:
             known |= {cotangent_name(public): stored[name], tangent_name(name): stored[name]}
-        steps = arrange(traced("fuse", lambda: fuse(made, precision, (), known)))
+        fused = arrange(traced("fuse", lambda: fuse(made, precision, (), known)))
     except NotFusible as reason:
         raise _unfused(graph, "second derivatives" if second_order else "tangents", reason) from reason
-    text, parts = traced("render", lambda: render_runs((steps.kernels,), made.name, source.text, schedule))
-    return Derived(made, steps, text, parts)
+    return Derived(made, fused, "", ())
+
+
+def rendered(made: Result, source: Source, schedule: Schedule) -> Result:
+    """The same with the C++ of its kernels, in tiles as the schedule has them."""
+    runs = tuple(run.kernels for run in made.runs)
+    text, parts = traced("render", lambda: render_runs(runs, made.name, source.text, schedule))
+    return replace(made, source=text, parts=parts)
 
 
 def traced(name: str, run: Callable[[], T]) -> T:

@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from irc.codegen.expr import TRUE, Axis, Expr, Load, Size, indices, loads, number, rebuild, substitute
+from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Size, indices, loads, number, rebuild, substitute
 from irc.codegen.kernel import Side
 from irc.error import InputError
 from irc.interpret import DTYPES, Grid, evaluate, interpret, size_value
-from irc.ir import Core, Graph, Map, Reduce, is_tile, own_element, position
+from irc.ir import Core, Graph, Input, Map, Reduce, is_tile, own_element, position
 from irc.mask.analyse import analyse
 from irc.mask.visits import EMPTY, FULL, PARTIAL, Visits
 from irc.runtime.sizes import open_term
@@ -92,6 +92,9 @@ def pictures(
         arrays = interpret(graph, arrays, sizes)
     if each is not None and not any(a.name == each for core in graph.cores for a in core.batch):
         raise InputError(f"'{each}' is no index beside query and key in '{graph.name}'")
+    for name in at:
+        if not any(a.name == name for core in graph.cores for a in core.batch):
+            raise InputError(f"'{name}' is no index beside query and key in '{graph.name}'")
     for core in graph.cores:
         axis = next((a for a in core.batch if a.name == each), None)
         for point in range(size_value(axis.size, sizes)) if axis is not None else (None,):
@@ -227,6 +230,13 @@ def _label(axes: tuple[Axis, ...]) -> str:
     return axes[0].name if len(axes) == 1 else f"({' '.join(a.name for a in axes)})" if axes else "(one)"
 
 
+def _check(argument: Input, value: NDArray[Any]) -> None:
+    if value.ndim != len(argument.shape):
+        raise InputError(f"'{argument.name}' has {len(argument.shape)} dimensions, and what is given has {value.ndim}")
+    if value.dtype.kind not in {Kind.INT: "iu", Kind.BOOL: "biu", Kind.FLOAT: "fiu"}[argument.kind]:
+        raise InputError(f"'{argument.name}' is of type {argument.kind.value}, and what is given is {value.dtype}")
+
+
 def sizes_for(
     graph: Graph, given: Mapping[str, int], values: Mapping[str, Any], shown: Shown = "pairs"
 ) -> dict[str, int]:
@@ -236,7 +246,12 @@ def sizes_for(
     unknown = sorted(set(given) - {name for name, _ in graph.sizes})
     if unknown:
         raise InputError(f"{_names(tuple(unknown))} is no size of '{graph.name}'")
+    for name, value in given.items():
+        if value < 0:
+            raise InputError(f"size {name}: expected a natural number, got {value}")
     for argument in graph.inputs:
+        if argument.name in values:
+            _check(argument, np.asarray(values[argument.name]))
         extents = np.shape(values[argument.name]) if argument.name in values else ()
         for whole, dim in zip(extents, argument.shape, strict=True) if extents else ():
             term, extent = open_term(dim, whole, sizes)

@@ -85,10 +85,10 @@ class Program:
             return self._built[key]
 
     def _build(self, sizes: Mapping[str, int]) -> Built[Compiled]:
-        def build(schedule: Schedule | None) -> Compiled:
+        def build(steps: bool) -> Compiled:
             from irc.pipeline import back  # not needed, nor its imports, for what is stored
 
-            return back(self.graph, self.text, sizes, self.precision, schedule)
+            return back(self.graph, sizes, self.precision, steps)
 
         return built(self.target, self.text, sizes, self.precision, self.schedule(sizes), "runs", build)
 
@@ -120,7 +120,8 @@ class Program:
     def _latest(self) -> Built[Compiled]:
         if not self._built:
             names = ", ".join(self.features)
-            raise InputError(f"the kernels depend on {names}: give sizes to compile for, or call the program first")
+            example = ",".join(f"{name}=64" for name in self.features)
+            raise InputError(f"the kernels depend on {names}: compile for sizes (--size {example}), or call it first")
         return next(reversed(self._built.values()))
 
     @property

@@ -46,13 +46,14 @@ def front(source: Source, build: Callable[[], Proved]) -> Proved:
 
 
 def compiled(
-    source: Source, sizes: Mapping[str, int], precision: Precision, schedule: Schedule, what: str,
-    build: Callable[[Schedule], Result],
+    source: Source, sizes: Mapping[str, int], precision: Precision, schedule: Schedule | None, what: str,
+    build: Callable[[], Result],
 ) -> Result:  # fmt: skip
-    """What `build` makes for a schedule. `what` tells apart the results for one text."""
+    """What `build` makes: with C++ in tiles of a schedule, or (None) without. `what` tells apart the results for one
+    text."""
 
     def write(directory: Path) -> None:
-        (directory / COMPILED).write_bytes(pickle.dumps(build(schedule)))
+        (directory / COMPILED).write_bytes(pickle.dumps(build()))
 
     parts = (
         what,

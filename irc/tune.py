@@ -56,7 +56,7 @@ def tune(
     """
     known = program.kernel_sizes(sizes)
     usual = program.scheduled(Schedule(machine.caches()), known)
-    names = [k.name for k in usual.built(sizes).kernels.values() if _has_tiles(k)]
+    names = [k.name for k in usual.built(sizes).kernels.values() if isinstance(k, TileKernel)]
     if not names:
         raise InputError(f"{program.graph.name} has no kernel of tiles to choose for")
     file = tuned.path(program.text, known, program.precision)
@@ -77,10 +77,6 @@ def tune(
             }
             tuned.write(file, state)
         yield Step(tiles, state["measured"][key], _best(state, names), number + 1, len(candidates))
-
-
-def _has_tiles(kernel: object) -> bool:
-    return isinstance(kernel, TileKernel) and kernel.order != "elements"
 
 
 def _resumed(file: Path, program: Program, sizes: Mapping[str, int], threads: int) -> dict[str, Any]:

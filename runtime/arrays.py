@@ -59,8 +59,11 @@ def look(name: str, value: object, storage: Storage) -> tuple[Hashable, Any, int
     if torch is not None and (kind is torch.Tensor or kind is torch.nn.Parameter):
         tensor: Any = value
         if tensor.layout is torch.strided and tensor.is_cpu and not tensor.is_neg():
-            place = tensor.data_ptr()
-            return (tensor.dtype, tensor.shape, tensor.stride(), place & 7), value, place
+            try:
+                place = tensor.data_ptr()
+                return (tensor.dtype, tensor.shape, tensor.stride(), place & 7), value, place
+            except RuntimeError:  # no memory, or no shape, of its own: `take` says so
+                pass
     taken = take(name, value, storage)
     return (taken.shape, taken.strides), taken, address(taken)
 
@@ -157,6 +160,8 @@ def _torch_view(name: str, tensor: Any, torch: Any) -> Array:
         raise InputError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}")
     if tensor.layout != torch.strided:
         raise InputError(f"{name}: expected a strided tensor, got {tensor.layout}")
+    if tensor.is_nested:
+        raise InputError(f"{name}: expected a plain tensor, got a nested one")
     plain = tensor.detach().resolve_conj().resolve_neg()
     if plain.dtype == torch.bfloat16:
         return np.asarray(plain.view(torch.int16).numpy()).view(DTYPE["bf16"])
@@ -201,4 +206,7 @@ def _scalar(name: str, value: bool | int | float | np.generic, storage: Storage)
             raise InputError(f"{name}: expected an integer, got {value!r}")
         if not INT32.min <= plain <= INT32.max:
             raise InputError(f"{name}: expected an integer of 32 bits, got {plain}")
-    return np.array(plain, DTYPE[storage])
+    try:
+        return np.array(plain, DTYPE[storage])
+    except OverflowError:
+        raise InputError(f"{name}: expected a number, got one beyond the largest float") from None

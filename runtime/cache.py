@@ -18,20 +18,27 @@ from pathlib import Path
 
 import platformdirs
 
+from irc.runtime.errors import InputError
+
 MANIFEST = "manifest.json"
 
 
 def directory() -> Path:
-    """IRC_CACHE_DIR, else the user's cache directory; where that cannot be written, one for this process alone."""
+    """IRC_CACHE_DIR, else the user's cache directory; where that cannot be written, one for this process alone. Raises
+    InputError where IRC_CACHE_DIR names no folder that can be written."""
     chosen = os.environ.get("IRC_CACHE_DIR")
     path = Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_cache_dir("irc", appauthor=False))
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
+    except OSError as error:
         if chosen:
-            raise
+            raise InputError(f"IRC_CACHE_DIR: {path} is no folder and cannot be made: {error.strerror}") from error
         return _private_directory()
-    return path if chosen or os.access(path, os.W_OK | os.X_OK) else _private_directory()
+    if os.access(path, os.W_OK | os.X_OK):
+        return path
+    if chosen:
+        raise InputError(f"IRC_CACHE_DIR: {path} cannot be written")
+    return _private_directory()
 
 
 @lru_cache(maxsize=1)
@@ -85,11 +92,18 @@ def _entry(key: str) -> Path:
 def get_or_build(key: str, build: Callable[[Path], None]) -> Path:
     """The directory of an entry. When there is none that can be trusted, `build` fills an empty directory first.
 
-    Of processes that ask at once, one builds and the others wait. What `build` raises passes through, and
-    leaves nothing behind.
+    Of processes that ask at once, one builds and the others wait. What `build` raises passes through, and leaves
+    nothing behind; but InputError says that a file could not be written.
     """
     if kept := found(key):
         return kept
+    try:
+        return _built(key, build)
+    except OSError as error:
+        raise InputError(f"the cache in {directory()} cannot be written: {error.strerror or error}") from error
+
+
+def _built(key: str, build: Callable[[Path], None]) -> Path:
     root, entry = directory(), _entry(key)
     from filelock import FileLock  # slow to import, and not needed for what is there
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,34 @@ MOMENT = 0.1  # s
 def compiled(source: str, parts: Mapping[int, int] | None = None) -> cpu.Library:
     """The library of these parts of a source (lengths by numbers), or of the whole: from the cache, or compiled.
     Raises ToolchainError."""
+    return _compiled(source, _digest(source), parts)
 
+
+def _compiled(source: str, digest: str, parts: Mapping[int, int] | None) -> cpu.Library:
     def build(directory: Path) -> None:
         toolchain.compile(source, directory / LIBRARY, parts=parts)
 
-    return cpu.Library(cache.get_or_build(_key(source, parts), build) / LIBRARY)
+    return cpu.Library(cache.get_or_build(_key(digest, parts), build) / LIBRARY)
 
 
-def _found(source: str, parts: Mapping[int, int]) -> cpu.Library | None:
+def _found(digest: str, parts: Mapping[int, int]) -> cpu.Library | None:
     """The same, where the cache has it."""
-    entry = cache.found(_key(source, parts))
+    entry = cache.found(_key(digest, parts))
     return None if entry is None else cpu.Library(entry / LIBRARY)
 
 
-def _key(source: str, parts: Mapping[int, int] | None) -> str:
+def joined(runs: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    """The parts of several runs."""
+    return {part: length for parts in runs for part, length in parts.items()}
+
+
+def _digest(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+def _key(digest: str, parts: Mapping[int, int] | None) -> str:
     tools = toolchain.find()
-    return cache.key(("library", source, *map(str, sorted(parts or ()))), tools.flags, tools.version)
+    return cache.key(("library", digest, *map(str, sorted(parts or ()))), tools.flags, tools.version)
 
 
 class Libraries:
@@ -49,6 +62,7 @@ class Libraries:
 
     def __init__(self, name: str, source: str, runs: Sequence[tuple[Sequence[Kernel], Mapping[int, int]]]) -> None:
         self.name, self.source = name, source
+        self._digest = _digest(source)  # once: a load asks for several libraries
         self._runs = {n: parts for n, (_, parts) in enumerate(runs) if parts}
         self._of = {kernel.name: n for n, (kernels, _) in enumerate(runs) for kernel in kernels}
         self._loaded: dict[int, cpu.Library] = {}
@@ -69,16 +83,16 @@ class Libraries:
         with self._lock:
             missing = [n for n in runs or self._runs if n not in self._loaded]
             for kept in (tuple(self._runs), *[(n,) for n in missing]):
-                if set(kept) & set(missing) and (library := _found(self.source, self._parts(kept))):
+                if set(kept) & set(missing) and (library := _found(self._digest, self._parts(kept))):
                     self._loaded |= dict.fromkeys(kept, library)
                     missing = [n for n in missing if n not in kept]
             if missing:
                 with _Status(f"compiling the kernels of {self.name}"):
-                    library = compiled(self.source, self._parts(missing))
+                    library = _compiled(self.source, self._digest, self._parts(missing))
                 self._loaded |= dict.fromkeys(missing, library)
 
     def _parts(self, runs: Collection[int]) -> dict[int, int]:
-        return {part: length for n in runs for part, length in self._runs[n].items()}
+        return joined(self._runs[n] for n in runs)
 
 
 class _Status:

@@ -12,6 +12,7 @@ from irc.runtime.errors import InputError
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 UNITS = {"K": 1 << 10, "M": 1 << 20}
+MOST_THREADS = 4096  # beyond, no process can start them all
 
 
 PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -26,8 +27,8 @@ def threads() -> int:
     chosen = os.fsdecode(found).strip() if found else ""
     if not chosen:
         return PROCESSORS
-    if not chosen.isdecimal() or int(chosen) < 1:
-        raise InputError(f"IRC_THREADS: expected a number of threads, 1 or more, got {chosen!r}")
+    if not chosen.isdecimal() or not 1 <= int(chosen) <= MOST_THREADS:
+        raise InputError(f"IRC_THREADS: expected a number of threads from 1 to {MOST_THREADS}, got {chosen!r}")
     return int(chosen)
 
 

@@ -90,7 +90,10 @@ def _block(tensors: Mapping[str, New]) -> Callable[[dict[str, Array], dict[str, 
 
 def _mapped(count: int) -> Array:
     """Bytes of whole pages, which the system clears when they are first touched."""
-    pages = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        pages = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"no {count / 2**30:.1f} GiB for a tensor of a call") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, np.uint8)

@@ -79,7 +79,10 @@ def find() -> Toolchain:
 @lru_cache(maxsize=8)
 def _find(chosen: str, path: str) -> Toolchain:
     if chosen.strip():
-        words = shlex.split(chosen)
+        try:
+            words = shlex.split(chosen)
+        except ValueError as error:
+            raise ToolchainError(f"IRC_CXX is no command, as in `g++ -O2`: {error}: {chosen}") from error
         program = shutil.which(words[0], path=path)
         if program is None:
             raise ToolchainError(f"IRC_CXX names {words[0]!r}, which is not a program that can be run")

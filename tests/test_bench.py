@@ -13,7 +13,6 @@ import irc
 from irc.bench import PHASES, Pass, allowed, bound, work
 from irc.cli import main
 from irc.codegen.kernel import TileKernel
-from irc.codegen.schedule import Schedule
 from irc.error import InputError
 from irc.measure import all_sizes, random_arguments
 from irc.pipeline import back
@@ -39,7 +38,7 @@ PAIRS = 3 * ((6 + 6) + (15 + 1))
 
 def kernels() -> list[TileKernel]:
     program = irc.compile(SPEC)
-    made = back(program.graph, program.text, {"D": 4, "E": 2}, program.precision, Schedule())
+    made = back(program.graph, {"D": 4, "E": 2}, program.precision)
     assert made.backward is not None
     return [k for k in (*made.forward.kernels, *made.backward.kernels) if isinstance(k, TileKernel)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from click.testing import CliRunner
 import irc
 from irc import tuned
 from irc.cli import main
+from irc.codegen.kernel import TileKernel
 from irc.codegen.schedule import Caches, Footprint, Schedule, Tiles, best
 from irc.compiler import PRECISIONS
 from irc.grammar.source import Source
 from irc.measure import all_sizes, random_arguments
-from irc.pipeline import back
+from irc.pipeline import back, rendered
 from irc.runtime import machine
 from irc.tune import Step, tune
 from tests.test_kernels import TOLERANCE, relative
@@ -37,6 +39,20 @@ attention masked {
   return o
 }
 """
+TABLE = """
+attention relative {
+  size B, S, D
+  input q[B,S,D], k[B,S,D], v[B,S,D]
+  param t[2 * S - 1]
+  core o[b,i,d] {
+    score q[b,i,c] * k[b,j,c]
+    bias t[i - j + S - 1]
+    softmax j
+    matmul v[b,j,d]
+  }
+  return o
+}
+"""  # one of whose kernels adds to elements
 SIZES = {"B": 1, "S": 131, "D": 5}
 EXTREMES = (Tiles(1, 16), Tiles(8, 512))
 
@@ -47,20 +63,22 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kernel_names(program: irc.Program) -> list[str]:
-    made = back(program.graph, program.text, program.kernel_sizes(SIZES), program.precision, Schedule())
+    made = back(program.graph, program.kernel_sizes(SIZES), program.precision)
     assert made.backward is not None
     return [kernel.name for kernel in (*made.forward.kernels, *made.backward.kernels)]
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 @pytest.mark.parametrize("tiles", EXTREMES, ids=str)
-def test_any_choice_means_the_same(tiles: Tiles, dtype: str) -> None:
-    usual = irc.compile(SPEC, dtype=dtype)
+@pytest.mark.parametrize("spec", [SPEC, TABLE], ids=["mask", "table"])
+def test_any_choice_means_the_same(spec: str, tiles: Tiles, dtype: str) -> None:
+    usual = irc.compile(spec, dtype=dtype)
     schedule = Schedule(machine.caches(), tuple((name, tiles) for name in kernel_names(usual)))
     program = usual.scheduled(schedule, {"D": SIZES["D"]})
-    assert f"COLUMNS = {tiles.columns}, " in program.source and f"PANELS = {tiles.panels}, " in program.source
+    assert set(re.findall("COLUMNS = ([0-9]+), BLOCK", program.source)) == {str(tiles.columns)}, "of every kernel"
+    assert set(re.findall("PANELS = ([0-9]+), ROWS", program.source)) == {str(tiles.panels)}
     arguments = random_arguments(program, SIZES, {})
-    exact = irc.compile(SPEC, target="reference").forward(**{n: a.astype(np.float64) for n, a in arguments.items()})
+    exact = irc.compile(spec, target="reference").forward(**{n: a.astype(np.float64) for n, a in arguments.items()})
     run = program.forward(**arguments)
     cotangent = np.ones_like(run.outputs["o"])
     assert relative(run.outputs["o"], exact.outputs["o"]) < TOLERANCE[dtype]
@@ -69,8 +87,8 @@ def test_any_choice_means_the_same(tiles: Tiles, dtype: str) -> None:
         assert relative(gradient, wanted[name]) < 3 * TOLERANCE[dtype], name
 
 
-def steps(*candidates: Tiles) -> Iterator[Step]:
-    program = irc.compile(SPEC)
+def steps(*candidates: Tiles, spec: str = SPEC) -> Iterator[Step]:
+    program = irc.compile(spec)
     sizes = all_sizes(program, SIZES)
     return tune(program, sizes, random_arguments(program, sizes, {}), rounds=1, threads=1, candidates=candidates)
 
@@ -86,6 +104,15 @@ def test_a_measurement_that_was_stopped_goes_on(store: None) -> None:
     assert all(ratio == min(first.ratios[name], last.ratios[name]) for name, (_, ratio) in last.best.items())
 
 
+def test_kernels_that_add_to_elements_are_measured_too(store: None) -> None:
+    program = irc.compile(TABLE)
+    built = program.built(all_sizes(program, SIZES))
+    names = {name for name, kernel in built.kernels.items() if isinstance(kernel, TileKernel)}
+    assert any(kernel.order == "elements" for kernel in built.kernels.values() if isinstance(kernel, TileKernel))
+    (step,) = steps(EXTREMES[0], spec=TABLE)
+    assert set(step.ratios) == set(step.best) == names
+
+
 def test_what_is_stored_is_compiled(store: None) -> None:
     program = irc.compile(SPEC)
     name = kernel_names(program)[0]
@@ -95,7 +122,8 @@ def test_what_is_stored_is_compiled(store: None) -> None:
     assert program.schedule({**SIZES, "B": 7, "S": 12}) == program.schedule(SIZES)
     assert not program.schedule({**SIZES, "D": 6}).chosen, "of other features nothing is known"
     assert not irc.compile(SPEC, dtype="bf16").schedule(SIZES).chosen
-    made = back(program.graph, program.text, {"D": 5}, program.precision, program.schedule(SIZES))
+    made = back(program.graph, {"D": 5}, program.precision)
+    made = rendered(made, program.text, program.schedule(SIZES))
     assert made.source.count("PANELS = 2, ") == made.source.count("COLUMNS = 32, ") == 1
 
 

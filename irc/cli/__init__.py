@@ -1,6 +1,7 @@
 """The command: check, show, compile, run, plot, bench, tune, doctor.
 
-Exit code 1 is a bad program, 2 bad usage (wrong arguments to a program included), 3 a missing tool or device.
+Exit code 1 is a bad program, 2 bad usage (wrong arguments to a program included), 3 a missing tool or device, 130
+stopped by Ctrl-C.
 Every command imports what it needs when it runs, so that `irc --help` answers at once.
 """
 

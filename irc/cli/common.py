@@ -37,6 +37,10 @@ def failures() -> Iterator[None]:
         fail(f"error: {error}", BAD_SPEC)
     except OSError as error:
         fail(f"error: {error.filename or 'file'}: {error.strerror or error}", BAD_USAGE)
+    except MemoryError as error:
+        fail(f"error: not enough memory: {error}", BAD_USAGE)
+    except KeyboardInterrupt:
+        fail("stopped", STOPPED)
 
 
 def fail(message: str, code: int) -> None:
@@ -46,9 +50,9 @@ def fail(message: str, code: int) -> None:
 
 def read(spec: str) -> Source:
     """The text of SPEC, of standard input for `-`."""
-    if spec == "-":
-        return Source("<stdin>", sys.stdin.read())
     try:
+        if spec == "-":
+            return Source("<stdin>", sys.stdin.buffer.read().decode("utf-8"))
         return Source(spec, Path(spec).read_text(encoding="utf-8"))
     except OSError as error:
         raise click.BadParameter(f"cannot read {spec}: {error.strerror}", param_hint="SPEC") from error
@@ -79,15 +83,19 @@ def compiled(source: Source, sizes: dict[str, int], dtype: Any, target: str, acc
 
 def load_arrays(path: str | None) -> dict[str, Any]:
     import zipfile
+    import zlib
 
     import numpy as np
 
     if path is None:
         return {}
     try:
+        with open(path, "rb") as opened:
+            if not zipfile.is_zipfile(opened):
+                raise ValueError("it is no zip archive")
         with np.load(path, allow_pickle=False) as file:
-            return dict(file) if isinstance(file, np.lib.npyio.NpzFile) else {}
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+            return dict(file)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise click.BadParameter(f"{path} is no .npz file: {error}", param_hint="--inputs") from error
 
 
@@ -100,7 +108,7 @@ def argument(value: Any, floating: Any) -> Any:
     array = np.asarray(value)
     if array.dtype.kind in "biu":
         return array.astype(np.int32) if isinstance(value, list) and array.dtype.kind == "i" else array
-    return array.astype(floating, copy=False)
+    return array.astype(floating, copy=False) if array.dtype.kind == "f" else array
 
 
 def drawn(

@@ -19,7 +19,9 @@ from irc.cli.options import accept_option, compile_options, sizes_option, spec_a
 def compile_command(
     spec: str, folder: Path, accept: tuple[str, ...], sizes: dict[str, int], dtype: str, target: str
 ) -> None:
-    """Write a program as a library for other languages, with C header, source and manifest.json.
+    """Write a program as a library for other languages, with C header, source and manifest.json: for the target cpu.
+
+    The sizes that kernels hold as constants, those of features, must be given.
 
     \b
     Example:  irc compile examples/causal.attn --size D=64 -o out/causal

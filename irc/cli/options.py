@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from irc.runtime.machine import MOST_THREADS
+
 Command = Callable[..., Any]
 
 
@@ -19,14 +21,26 @@ def assignments(form: str, whole: bool) -> Callable[[Any, Any, tuple[str, ...]],
         for item in (part for text in given for part in (text.split(",") if whole else [text])):
             key, equals, value = item.partition("=")
             try:
-                found[key.strip()] = int(value) if whole else json.loads(value)
+                found[key.strip()] = int(value) if whole else numbers(json.loads(value))
             except ValueError:
                 equals = ""
-            if not equals:
+            if not equals or not key.strip():
                 raise click.BadParameter(f"{item!r} is not {form}", ctx=context, param=parameter)
         return found
 
     return parse
+
+
+def numbers(value: object) -> object:
+    """What JSON has as a number, true, false, or as a list or lists of equal length of these. Raises ValueError."""
+    if isinstance(value, list):
+        import numpy as np
+
+        if np.asarray(value).dtype.kind not in "biuf":
+            raise ValueError
+    elif not isinstance(value, int | float):
+        raise ValueError
+    return value
 
 
 def sizes_option(command: Command) -> Command:
@@ -37,7 +51,7 @@ def sizes_option(command: Command) -> Command:
 
 def set_option(command: Command) -> Command:
     text = "A scalar, or a small tensor as JSON: window=256, 'len=[3,5]'."
-    callback = assignments("NAME=VALUE, where VALUE is a number, true, false or a JSON list", whole=False)
+    callback = assignments("NAME=VALUE, where VALUE is a number, true, false or a JSON list of these", whole=False)
     return click.option("--set", "values", multiple=True, metavar="NAME=VALUE", callback=callback, help=text)(command)
 
 
@@ -66,7 +80,7 @@ def measuring_options(command: Command) -> Command:
     inputs = "An .npz file with tensors that are not to be made at random."
     fill = "A tensor by a formula of indices and sizes: 'doc[b,s] = s // 300'."
     for option in (
-        click.option("--threads", type=click.IntRange(1), help=threads),
+        click.option("--threads", type=click.IntRange(1, MOST_THREADS), help=threads),
         click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="The median of so many."),
         click.option("--inputs", type=click.Path(exists=True, dir_okay=False), help=inputs),
         click.option("--fill", "formulas", multiple=True, metavar="FORMULA", help=fill),

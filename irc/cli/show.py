@@ -22,7 +22,7 @@ def show(spec: str, stage: str, dot: bool, sizes: dict[str, int], dtype: str, ta
 
     \b
     syntax    what was written          tiles    the fused kernels, as data
-    graph     tensors, one by one       source   the generated C++
+    graph     tensors, one by one       source   the generated C++, or CUDA
     backward  the gradients' graph
 
     \b

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import irc
+from irc import pipeline
 from irc.codegen import cuda
 from irc.runtime.emulated import Library
 from irc.runtime.emulator import EmulatorError
@@ -61,6 +62,19 @@ def assert_same_bits_under_every_schedule(
         cotangents = {n: np.ones_like(o) for n, o in run.outputs.items()}
         found.append([a.tobytes() for a in (*run.outputs.values(), *run.backward(**cotangents).values())])
     assert all(bits == found[0] for bits in found)
+
+
+def test_no_cpp_is_made_for_a_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor does what is kept for one target stand in for another's."""
+    monkeypatch.setenv("IRC_CACHE_DIR", str(tmp_path))
+    made: list[object] = []
+    honest = pipeline.render_runs
+    monkeypatch.setattr(pipeline, "render_runs", lambda *given: made.append(given) or honest(*given))
+    sources = []
+    for target, count in (("emulator", 0), ("cpu", 1), ("emulator", 1), ("cpu", 1)):
+        sources.append(irc.compile(FOLDER / "causal.attn", sizes={"D": 8}, target=target).source)
+        assert len(made) == count
+    assert sources[:2] == sources[2:] and sources[0] != sources[1]
 
 
 def test_a_barrier_that_is_missing_is_found() -> None:

@@ -146,3 +146,12 @@ def test_the_diagnostic_is_drawn_with_a_caret() -> None:
         "    |             ^\n"
         "  help: write `==` to compare"
     )
+
+
+def test_of_a_very_long_line_is_drawn_what_stands_around_the_place() -> None:
+    text = "score " + "x + " * 100 + "y y" + " + x" * 100
+    shown, carets = the_mistake(in_core(text)).render().splitlines()[1:3]
+    assert len(shown) < 220 and shown.count("…") == 2
+    assert shown[carets.index("^") :].startswith("y + x") and shown[: carets.index("^")].endswith("x + y ")
+    shown, carets = the_mistake(in_core("score " + "-" * 3000 + "x")).render().splitlines()[1:3]
+    assert len(carets) <= len(shown) < 220 and set(carets.partition("|")[2]) == {" ", "^"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from irc.runtime.arrays import DTYPE, give, take
+from irc.runtime.arrays import DTYPE, give, look, take
 from irc.runtime.errors import InputError
 
 
@@ -41,6 +41,11 @@ def test_tensors_elsewhere_and_sparse_are_named():
         take("x", torch.eye(2).to_sparse(), "f32")
     with pytest.raises(InputError, match="x: expected f32, got bf16"):
         take("x", torch.ones(2, dtype=torch.bfloat16), "f32")
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    with pytest.raises(InputError, match="x: expected a plain tensor, got a nested one"):
+        look("x", nested, "f32")
+    with pytest.raises(InputError, match=r"x: .*storage"):
+        torch.vmap(lambda x: look("x", x, "f32"))(torch.ones(2, 3))
     with pytest.raises(InputError, match="x: "):
         take("x", torch.ones(2).to(torch.float8_e4m3fn), "f32")
 

@@ -90,6 +90,16 @@ def test_gradients_after_a_call_in_an_earlier_process(made: Made, another: Calla
     assert made == [forward, backward]
 
 
+def test_a_source_is_hashed_once(monkeypatch: pytest.MonkeyPatch, another: Callable[[], irc.Program]) -> None:
+    hashed: list[str] = []
+    honest = libraries._digest
+    monkeypatch.setattr(libraries, "_digest", lambda source: [hashed.append(source), honest(source)][1])
+    program = another()
+    program(q=X, k=X, v=X)
+    program.forward(q=X, k=X, v=X)
+    assert hashed == [program.source]
+
+
 def test_every_function_is_a_part(another: Callable[[], irc.Program]) -> None:
     source = another().built({}).compiled.source
     texts = source.split("#if !defined(IRC_PARTS) || defined(IRC_PART_")[1:]
@@ -101,14 +111,14 @@ def test_every_function_is_a_part(another: Callable[[], irc.Program]) -> None:
 def test_what_cannot_be_compiled_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, another: Callable[[], irc.Program]
 ) -> None:
-    honest, tries = libraries.compiled, iter((True, False))
+    honest, tries = toolchain.compile, iter((True, False))
 
-    def first_fails(*given: Any) -> Any:
+    def first_fails(*given: Any, **named: Any) -> None:
         if next(tries):
             raise ToolchainError("no space")
-        return honest(*given)
+        honest(*given, **named)
 
-    monkeypatch.setattr(libraries, "compiled", first_fails)
+    monkeypatch.setattr(toolchain, "compile", first_fails)
     program = another()
     with pytest.raises(ToolchainError, match="no space"):
         program(q=X, k=X, v=X)

@@ -1,0 +1,185 @@
+"""What is no argument of ours, to the command and to `irc.compile`: every one ends in an error that names it."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import irc
+from irc.cli import main
+from irc.runtime import memory
+from irc.runtime.machine import MOST_THREADS
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+CAUSAL, PADDING = str(EXAMPLES / "causal.attn"), str(EXAMPLES / "padding.attn")
+
+
+def said(*arguments: str, stdin: bytes | None = None) -> tuple[int, str]:
+    """How the command exits, and what it says; a traceback fails the test."""
+    result = CliRunner().invoke(main, list(arguments), input=stdin)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stderr
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> str:
+    path = tmp_path / "in.npz"
+    np.savez(path, **{name: np.ones((1, 2, 5, 4), np.float32) for name in "qkv"})
+    return str(path)
+
+
+@pytest.mark.parametrize("contents", [b"", b"no archive", np.lib.format.magic(1, 0), b"PK\x03\x04cut short"])
+def test_a_file_that_is_no_npz(contents: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "in.npz"
+    path.write_bytes(contents)
+    code, text = said("run", CAUSAL, "--inputs", str(path))
+    assert code == 2 and f"{path} is no .npz file" in text
+
+
+def test_an_npz_of_words(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", **{name: np.array(["a"]) for name in "qkv"})
+    code, text = said("run", CAUSAL, "--inputs", str(tmp_path / "in.npz"))
+    assert code == 2 and "q: expected f32, got <U1" in text
+
+
+@pytest.mark.parametrize("value", ["[[1],[1,2]]", '{"a": 1}', '["x"]', "null", '"3"', f"[{10**30}]", ""])
+def test_a_value_that_is_no_number_nor_array(value: str) -> None:
+    code, text = said("plot", PADDING, "--set", f"len={value}")
+    assert code == 2 and "is not NAME=VALUE" in text
+
+
+@pytest.mark.parametrize("size", ["=3", ",", "D", "D=", "D=4.5"])
+def test_a_size_that_is_none(size: str) -> None:
+    code, text = said("show", CAUSAL, "--stage", "source", "--size", size)
+    assert code == 2 and "is not NAME=NUMBER" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((PADDING, "--set", "len=5"), "'len' has 1 dimensions, and what is given has 0"),
+        ((PADDING, "--set", "len=[[[1]]]"), "'len' has 1 dimensions, and what is given has 3"),
+        ((PADDING, "--set", "len=[1.5]"), "'len' is of type int, and what is given is float64"),
+        ((CAUSAL, "--size", "S=-3"), "size S: expected a natural number, got -3"),
+        ((CAUSAL, "--at", "z=0"), "'z' is no index beside query and key in 'causal'"),
+        ((CAUSAL, "--size", "S=100000000"), "not enough memory"),
+    ],
+)
+def test_what_a_plot_cannot_take(arguments: tuple[str, ...], message: str) -> None:
+    code, text = said("plot", *arguments)
+    assert code == 2 and message in text
+
+
+@pytest.mark.parametrize("name", ["mask.foo", "mask"])
+def test_an_image_of_no_format(name: str, tmp_path: Path) -> None:
+    code, text = said("plot", CAUSAL, "--size", "S=4", "-o", str(tmp_path / name))
+    assert code == 2 and "expected a name that ends in an image's format" in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_that_cannot_be_written_are_named(given: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "nowhere" / "out.npz")
+    code, text = said("run", CAUSAL, "--inputs", given, "--out", out)
+    assert code == 2 and out in text
+
+
+def test_more_threads_than_a_process_can_start(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, text = said("bench", CAUSAL, "--size", "B=1,H=1,S=8,D=8", "--threads", str(MOST_THREADS + 1))
+    assert code == 2 and str(MOST_THREADS) in text
+    monkeypatch.setenv("IRC_THREADS", str(MOST_THREADS + 1))
+    code, text = said("run", CAUSAL, "--inputs", given)
+    assert code == 2 and f"IRC_THREADS: expected a number of threads from 1 to {MOST_THREADS}" in text
+
+
+def test_text_on_standard_input_that_is_no_text() -> None:
+    code, text = said("check", "-", stdin=b"\xff\xfe")
+    assert code == 2 and "is no UTF-8 text" in text
+
+
+def test_a_cache_that_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("IRC_CACHE_DIR", str(file))
+    message = f"IRC_CACHE_DIR: {file} is no folder and cannot be made"
+    code, text = said("doctor")
+    assert code == 2 and message in text
+    with pytest.raises(irc.InputError, match=message):
+        irc.compile(CAUSAL)
+
+
+def test_a_compiler_that_is_no_command(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRC_CXX", "g++ '")
+    code, text = said("run", CAUSAL, "--inputs", given)
+    assert code == 3 and "IRC_CXX is no command" in text
+
+
+@pytest.mark.parametrize("program", ["", None, 3, b"attention {}"])
+def test_what_is_no_program(program: Any) -> None:
+    with pytest.raises(irc.InputError, match="program: expected a path or the text of a program, got"):
+        irc.compile(program)
+
+
+def test_a_path_that_is_none() -> None:
+    with pytest.raises(irc.Error, match="cannot be read"):
+        irc.compile("a\0b")
+
+
+@pytest.mark.parametrize(
+    ("named", "kind", "message"),
+    [
+        ({"target": None}, irc.DeviceError, "target: expected one of .*, got None"),
+        ({"sizes": 4}, irc.InputError, "sizes: expected numbers by name"),
+        ({"sizes": {"D": 4.0}}, irc.InputError, "sizes: D must be a natural number, got 4.0"),
+        ({"sizes": {"D": "4"}}, irc.InputError, "sizes: D must be a natural number, got '4'"),
+        ({"accept": 3}, irc.InputError, "accept: expected the text of a property, got 3"),
+        ({"accept": [None]}, irc.InputError, "accept: expected the text of a property, got None"),
+    ],
+)
+def test_arguments_of_another_type(named: dict[str, Any], kind: type[irc.Error], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        irc.compile(CAUSAL, **named)
+
+
+def test_sizes_are_integers_of_any_kind() -> None:
+    x = np.ones((1, 1, 3, 4), np.float32)
+    assert irc.compile(CAUSAL, sizes={"D": np.int64(4)})(q=x, k=x, v=x)[0].shape == x.shape
+
+
+def test_more_memory_than_there_is() -> None:
+    with pytest.raises(MemoryError, match="GiB for a tensor of a call"):
+        memory.allocate((2**61,), "f32")
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400)])
+def test_a_number_beyond_the_largest_float(number: int) -> None:
+    program = irc.compile(EXAMPLES / "softcap_window.attn")
+    x = np.ones((1, 2, 3, 4), np.float32)
+    with pytest.raises(irc.InputError, match="cap: expected a number, got one beyond the largest float"):
+        program(q=x, k=x, v=x, window=2, cap=number)
+
+
+def test_a_disk_that_is_full(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("IRC_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    message = f"the cache in {tmp_path / 'cache'} cannot be written: No space left on device"
+    code, text = said("run", CAUSAL, "--inputs", given)
+    assert code == 2 and message in text
+    with pytest.raises(irc.InputError, match=message):
+        irc.compile(CAUSAL)
+    assert not list((tmp_path / "cache").glob("building-*"))
+
+
+def test_a_command_that_is_stopped(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("irc.compiler.compile", stopped)
+    assert said("run", CAUSAL, "--inputs", given) == (130, "stopped\n")
