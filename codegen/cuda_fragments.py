@@ -41,10 +41,13 @@ from irc.codegen.kernel import (
     RowProduct,
     RowReduce,
     Side,
+    Span,
     TileKernel,
     TileOp,
     Value,
+    Verdict,
 )
+from irc.codegen.narrow import Narrow
 from irc.codegen.positions import size, tiles_of, unflatten
 from irc.codegen.powers import LOG2_E, Powers, in_powers_of_two
 from irc.codegen.printer import identifier, print_scalar
@@ -107,7 +110,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         "fragments",
         name,
         kernel,
-        **walk_context(kernel),
+        **walk_context(kernel, hoists.narrow),
         shared=shared.arrays,
         ROWS=ROWS,
         COLUMNS=columns,
@@ -120,7 +123,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         split=recorded,
     )
     tasks = op("mul", size(kernel.batch), tiles_of(kernel.rows, ROWS))
-    made = Launch(name, tasks, 1, 32 * WARPS, shared.bytes, source, registers)
+    made = Launch(name, tasks, 1, 32 * WARPS, shared.bytes, source, registers, below=tuple(hoists.narrow.below))
     if recorded is None:
         return (made,)
     return cuda_split.launches(made, recorded, merged_context(kernel, values.context["softmax"], kept_as.name))
@@ -143,7 +146,7 @@ def values_of(kernel: TileKernel, kept_as: Form) -> tuple[TileKernel, Hoists, Va
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
     # What rounding a logsumexp loses (irc/remainder.py) is told of natural ones.
     powers = Powers(kernel.body, softmax.score if softmax else None) if kept_as is FLOAT else in_powers_of_two(kernel)
-    hoists = Hoists(kernel)
+    hoists = Hoists(kernel, Narrow(kernel))
     kernel = _hoisted(replace(kernel, body=powers.body), hoists)
     logit = hoists(powers.logit) if powers.logit is not None else None
     steps, results = steps_of(kernel), results_of(kernel)
@@ -173,7 +176,7 @@ def values_of(kernel: TileKernel, kept_as: Form) -> tuple[TileKernel, Hoists, Va
 
 
 def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
-    """The kernel with what it evaluates for every pair reading them."""
+    """The kernel with what it evaluates for every pair reading them, and what it asks of tiles in 32 bits."""
 
     def step(step: TileOp) -> TileOp:
         match step:
@@ -182,8 +185,14 @@ def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
             case _:
                 return step
 
-    support = hoists(kernel.support) if kernel.support is not None else None
-    return replace(kernel, body=tuple(step(s) for s in kernel.body), support=support)
+    narrow, verdict, spans = hoists.narrow, kernel.verdict, kernel.spans
+    return replace(
+        kernel,
+        body=tuple(step(s) for s in kernel.body),
+        support=hoists(kernel.support) if kernel.support is not None else None,
+        verdict=verdict and Verdict(narrow(verdict.may), narrow(verdict.must)),
+        spans=spans and tuple(Span(narrow.held(s.first), narrow.held(s.last)) for s in spans),
+    )
 
 
 def live(kernel: TileKernel) -> TileKernel:

@@ -71,16 +71,17 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     for panel in panels:
         shared.add("unsigned char", panel.name, panel.bytes * (1 if panel.side == "row" else stages), 1)
     shared.add("uint64_t", "barriers", (4 if pipelined else 2) * stages + 2, 8)
-    shared.add("int64_t", "begins", stages, 8)
+    shared.add("int32_t", "begins", stages, 4)
     shared.add("int32_t", "is_whole", stages, 4)
     if guarded:
         shared.add("uint32_t", "odd_tokens", 2 * stages * len(guarded) * columns // 32, 4)
     hoists.reserve(shared, ROWS, stages * columns)
+    tasks = op("mul", size(kernel.batch), tiles_of(kernel.rows, ROWS))
     source = rendered(
         "warpgroups",
         name,
         kernel,
-        **walk_context(kernel),
+        **walk_context(kernel, hoists.narrow),
         **values.context,
         batch_extent=extent(kernel.batch) if kernel.batch else "1",
         shared=shared.arrays,
@@ -103,7 +104,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     )
     return Launch(
         name,
-        op("mul", size(kernel.batch), tiles_of(kernel.rows, ROWS)),
+        tasks,
         1,
         THREADS,
         shared.bytes,
@@ -113,6 +114,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
         widths=tuple(sorted({columns for _ in values.dots} | {padded(r.width) for r in values.products})),
         suits=op("lt", integer(ROWS // 2), size(kernel.rows)),
         otherwise=otherwise,
+        below=(tasks, *hoists.narrow.below),
     )
 
 

@@ -201,6 +201,9 @@ DEVICE void odd_product(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS
       });
 }
 
+// What is compared with positions (narrow.py), which are below 2^30.
+DEVICE int32_t saturate(int64_t x) { return int32_t(irc::clamp(x, -(1 << 30), 1 << 30)); }
+
 // Of the four lanes that share a row, the sum, or the largest.
 DEVICE float row_sum_of(float x) {
   x += __shfl_xor_sync(~0u, x, 1);
