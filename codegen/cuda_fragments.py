@@ -13,6 +13,7 @@ from irc.codegen.cuda_forms import (
     STAGES,
     WARPS,
     Form,
+    evaluated,
     form,
     padded,
     read_panels,
@@ -32,7 +33,7 @@ from irc.codegen.cuda_tiles import (
     steps_of,
     walk_context,
 )
-from irc.codegen.expr import Expr, Load, Local, op, walk
+from irc.codegen.expr import Expr, Load, Local, indices, is_lookup, op, walk
 from irc.codegen.kernel import (
     Dot,
     InnerSum,
@@ -123,7 +124,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         split=recorded,
     )
     tasks = op("mul", size(kernel.batch), tiles_of(kernel.rows, ROWS))
-    made = Launch(name, tasks, 1, 32 * WARPS, shared.bytes, source, registers, below=tuple(hoists.narrow.below))
+    made = Launch(name, tasks, 1, 32 * WARPS, shared.bytes, source, registers, bounded=tuple(hoists.narrow.bounded))
     if recorded is None:
         return (made,)
     return cuda_split.launches(made, recorded, merged_context(kernel, values.context["softmax"], kept_as.name))
@@ -171,6 +172,7 @@ def values_of(kernel: TileKernel, kept_as: Form) -> tuple[TileKernel, Hoists, Va
         "row_values": hoists.row.values(),
         "column_values": hoists.column.values(),
         "batch_values": hoists.batch.values(),
+        "reads_rows": _reads_rows(kernel, logit),
     }
     return kernel, hoists, Values(context, dots, products, frozenset(r.panel for r in products), wide)
 
@@ -262,6 +264,13 @@ def _stages(kernel: TileKernel, logit: Expr | None) -> tuple[Stage, Stage]:
     after = products | {name for s in values[1] for name in _reads(s)}
     early = stage(values[0], [(t, r) for t, r in reduces if t not in later], _locals(logit), after)
     return replace(early, selected=_sorted(dots & products)), late
+
+
+def _reads_rows(kernel: TileKernel, logit: Expr | None) -> bool:
+    """Whether what is evaluated of a pair reads memory at its row."""
+    rows = {axis.name for axis in kernel.rows}
+    parts = (*evaluated(kernel), *(walk(logit) if logit is not None else ()))
+    return any(is_lookup(e) and bool(indices(e) & rows) for e in parts)
 
 
 def _sorted(names: set[str]) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 """Integers of pairs in 32 bits, for devices whose registers have no more: where every value provably fits; elsewhere in
 64, as everywhere else.
 
-A position is below POSITIONS, and so is a size that is read here: each call is checked (runtime/launches.py). Scalars
-and entries of tables may be any integer of 32 bits. So the distance of two positions fits, and the sum of a position
-and a scalar does not; but a comparison with such a sum is put so that it stands alone, on one side: there it is made
-once a row or a column, in 64 bits, and held within ±POSITIONS, beyond which no position lies.
+A position is below POSITIONS, and the sizes that are read here are at most MOST: each call is checked
+(runtime/launches.py). Scalars and entries of tables may be any integer of 32 bits. So the distance of two positions
+fits, and the sum of a position and a scalar does not; but a comparison with such a sum is put so that it stands alone,
+on one side: there it is made once a row or a column, in 64 bits, and held within ±POSITIONS, beyond which no position
+lies.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from irc.codegen.kernel import TileKernel
 from irc.codegen.positions import size
 
 POSITIONS = 1 << 30
+MOST = POSITIONS - 256  # of a side: tiles reach beyond its end
 INT = Kind.INT
 BASE, STEP = Local("column_base", INT), Local("column_step", INT)
 """The position of a column is their sum; the second is known to the compiler for every element of a fragment."""
@@ -28,7 +30,7 @@ WHOLE = ("add", "sub", "mul", "neg", "min", "max", "abs", "clamp", "floordiv", "
 
 
 class Narrow:
-    """Rewrites expressions of a kernel's pairs; `below` are the sizes that each call must have below POSITIONS.
+    """Rewrites expressions of a kernel's pairs; `bounded` are the sizes that may be MOST in a call.
 
     Whoever prints them declares positions of rows and columns with 32 bits, and everything else with 64."""
 
@@ -36,7 +38,7 @@ class Narrow:
         self._rows, self._columns = ({a.name for a in axes} for axes in (kernel.rows, kernel.columns))
         self._batch = {a.name for a in kernel.batch}
         self._column = kernel.columns[0].index if len(kernel.columns) == 1 else None
-        self.below = dict.fromkeys((size(kernel.rows), size(kernel.columns), *(a.size for a in kernel.batch)))
+        self.bounded = dict.fromkeys((size(kernel.rows), size(kernel.columns), *(a.size for a in kernel.batch)))
         ends = {f"{s}_{end}": (0, POSITIONS - 1) for s in ("row", "column") for end in ("first", "last")}
         values = {f"{s.name}_{end}": FITS for s in kernel.summaries if self.fits(s.value) for end in ("low", "high")}
         self._ends: dict[str, Range] = ends | values
@@ -143,7 +145,7 @@ class Narrow:
             case Const(value, _):
                 return int(value), int(value)
             case Size():
-                self.below[e] = None
+                self.bounded[e] = None
                 return 0, POSITIONS - 1
             case Index(name) if name in self._rows | self._columns | self._batch:
                 return 0, POSITIONS - 1

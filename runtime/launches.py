@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from irc.codegen.cuda import POSITIONS, Launch
+from irc.codegen.cuda import MOST_POSITIONS, Launch
 from irc.runtime.errors import InputError
 from irc.runtime.sizes import evaluate, show
 
@@ -12,9 +12,9 @@ from irc.runtime.sizes import evaluate, show
 def blocks(launch: Launch, sizes: Mapping[str, int]) -> int:
     """How many it has; none where it has no part in the call. Raises InputError where positions are too many for it."""
     count = -(-evaluate(launch.tasks, sizes) // launch.share)
-    for size in launch.below if count else ():
-        if (found := evaluate(size, sizes)) >= POSITIONS:
-            raise InputError(f"{show(size)} is {found}: CUDA kernels on tensor cores count to fewer than {POSITIONS}")
+    for size in launch.bounded if count else ():
+        if (found := evaluate(size, sizes)) > MOST_POSITIONS:
+            raise InputError(f"{show(size)} is {found}: CUDA kernels on tensor cores count to {MOST_POSITIONS}")
     return count
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from irc.codegen.cuda import POSITIONS, Launch
+from irc.codegen.cuda import MOST_POSITIONS, Launch
 from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Local, Op, Size, integer, op
 from irc.codegen.kernel import Summary, TileKernel
-from irc.codegen.narrow import BASE, FITS, STEP, Narrow
+from irc.codegen.narrow import BASE, FITS, POSITIONS, STEP, Narrow
 from irc.runtime import launches
 from irc.runtime.errors import InputError
 
@@ -176,8 +176,8 @@ def test_positions_of_several_indices_stand_for_themselves() -> None:
 
 
 def test_too_many_positions_are_refused() -> None:
-    launch = Launch("k", Size("rows"), 1, 128, 0, "", below=(Size("rows"), Size("columns")))
-    assert launches.blocks(launch, {"rows": 5, "columns": LAST}) == 5
-    with pytest.raises(InputError, match=r"columns is 1073741824: .* fewer than 1073741824"):
-        launches.blocks(launch, {"rows": 5, "columns": POSITIONS})
+    launch = Launch("k", Size("rows"), 1, 128, 0, "", bounded=(Size("rows"), Size("columns")))
+    assert launches.blocks(launch, {"rows": 5, "columns": MOST_POSITIONS}) == 5
+    with pytest.raises(InputError, match=r"columns is 1073741569: .* count to 1073741568"):
+        launches.blocks(launch, {"rows": 5, "columns": MOST_POSITIONS + 1})
     assert launches.blocks(launch, {"rows": 0, "columns": POSITIONS}) == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import irc
-from irc.codegen import cuda, cuda_warpgroups
+from irc.codegen import cuda, cuda_roles
 from irc.codegen.kernel import TileKernel
 from irc.runtime import emulator
 from irc.runtime.arrays import Array
@@ -89,8 +89,8 @@ def test_dots_beside_products_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> 
     given = arguments(path, np.random.default_rng(2), {"B": 1, "H": 1, "S": 700, "D": 64})
     given = {n: cast(a, "bf16") for n, a in given.items()}
     found = {}
-    for registers in (cuda_warpgroups.BESIDE, 1000):
-        monkeypatch.setattr(cuda_warpgroups, "BESIDE", registers)
+    for registers in (cuda_roles.BESIDE, 1000):
+        monkeypatch.setattr(cuda_roles, "BESIDE", registers)
         cuda.launches.cache_clear()
         program = irc.compile(path, dtype="bf16", target=TARGET)
         found[registers] = program.forward(**given).outputs
@@ -162,7 +162,7 @@ def test_which_kernels_have_the_form(dtype: str, width: int, forms: int) -> None
     assert on_warpgroups([launch.name for k in kernels for launch in cuda.launches(k)]) == 0
 
 
-@pytest.mark.parametrize("name, width, beside", [("causal", 128, 1), ("causal", 256, 0), ("masks/dilated", 128, 0)])
+@pytest.mark.parametrize("name, width, beside", [("causal", 128, 1), ("causal", 256, 0), ("masks/dilated", 128, 1), ("masks/sliding_tiles", 128, 0)])
 def test_which_kernels_multiply_beside_what_they_evaluate(name: str, width: int, beside: int) -> None:
     """The forward one alone, where registers suffice."""
     program = irc.compile(FOLDER / f"{name}.attn", dtype="bf16", sizes={"D": width})
