@@ -12,8 +12,8 @@ from irc.codegen.narrow import BASE, STEP
 
 REGISTERS = 168  # of a thread of 384, before the first warpgroup gives to the others
 ROLES = ((72, 216), (56, 224), (40, 232))  # of a thread of the producer, and of a consumer
-OTHERS, BESIDE = 52, 60  # of a consumer for addresses and operands; and where dots go on beside products
-VERDICTS = (9, 20)  # what a producer keeps of a tile of rows, at most, for less than the most registers
+OTHERS, BESIDE = 48, 52  # of a consumer for addresses and operands; and where dots go on beside products
+VERDICTS = (9, 19)  # what a producer keeps of a tile of rows, at most, for less than the most registers
 SUMMARIES = (0, 2)  # and tables whose ends it finds
 
 

@@ -173,9 +173,9 @@ def results_of(kernel: TileKernel) -> tuple[ResultText, ...]:
 
 
 def _stored_row(kernel: TileKernel, target: Target, panel: Panel) -> RowText | None:
-    """The row of a result in 16 bits, whose features fill units of 16 bytes."""
-    narrow = any(t.name == target.tensor and t.storage in ("bf16", "f16") for t in kernel.tensors)
-    return row_text(target, panel.features, kernel.rows) if narrow and width(panel) % 8 == 0 else None
+    """The row of a result whose features fill units of 16 bytes."""
+    unit = {"bf16": 8, "f16": 8, "f32": 4}.get(next(t.storage for t in kernel.tensors if t.name == target.tensor))
+    return row_text(target, panel.features, kernel.rows) if unit and width(panel) % unit == 0 else None
 
 
 def recorded_of(kernel: TileKernel, split: Split) -> Recorded:

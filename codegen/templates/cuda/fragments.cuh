@@ -244,4 +244,26 @@ DEVICE void store_row(E *row, const float (&sums)[BLOCKS][4], int half, float fa
   }
 }
 
+// The same of floats: two lanes hold half of a block, and exchange two numbers for the other half of one block in two.
+template <int WIDTH, int BLOCKS>
+DEVICE void store_row(float *row, const float (&sums)[BLOCKS][4], int half, float factor, bool exists) {
+  static_assert(WIDTH % 4 == 0 && BLOCKS % 2 == 0 && WIDTH <= 8 * BLOCKS, "whole words of 16 bytes");
+  const int lane = threadIdx.x % 4;
+  const bool is_upper = lane & 1;
+#pragma unroll
+  for (int n = 0; 8 * n < WIDTH; n += 2) {
+    uint32_t words[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) words[k] = __float_as_uint(sums[n + k / 2][2 * half + k % 2] * factor);
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+      uint32_t &low = words[k], &high = words[k + 2];
+      const uint32_t other = __shfl_xor_sync(~0u, is_upper ? low : high, 1);
+      low = is_upper ? other : low, high = is_upper ? high : other;
+    }
+    const int feature = 8 * (n + is_upper) + 2 * (lane & 2);
+    if (exists && feature < WIDTH) ptx::store_global(row + feature, words);
+  }
+}
+
 }  // namespace irc
