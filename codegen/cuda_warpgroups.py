@@ -19,7 +19,8 @@ ARCHITECTURE = "sm_90a"
 ROWS = 128  # of a block: 64 of each of two warpgroups
 THREADS = 3 * 128
 SHARED, OTHER = 227 << 10, 8 << 10  # bytes that a block may take, and of these for what is no panel
-COLUMNS = (128, 64, 32)  # of a tile, the more the better
+COLUMNS = (128, 64, 48, 32)  # of a tile, the more the better
+ALIGNED = 1024  # bytes on which every panel lies
 STAGES = (4, 3, 2)
 MOST_AXES, WIDEST = 5, 256  # of a tensor map, and of a product
 
@@ -54,7 +55,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     columns, stages, (producer, consumer), pipelined = chosen
     found = [_panel(p, kernel, kept_as, columns) for p in read_panels(kernel)]
     panels = [p for p in found if p is not None]
-    if len(panels) < len(found) or values.wide:
+    if len(panels) < len(found) or values.wide:  # tiles of any size take tf32, whose panels wgmma reads as floats alone
         return None
     row_panels, column_panels = ([p for p in panels if p.side == side] for side in ("row", "column"))
     guarded = [p for p in column_panels if p.name in values.summed and kernel.support is not None]
@@ -66,7 +67,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     shared.add("int32_t", "begins", stages, 4)
     shared.add("int32_t", "is_whole", stages, 4)
     if guarded:
-        shared.add("uint32_t", "odd_tokens", 2 * stages * len(guarded) * columns // 32, 4)
+        shared.add("uint32_t", "odd_tokens", 2 * stages * len(guarded) * -(-columns // 32), 4)
     hoists.reserve(shared, ROWS, stages * columns)
     tasks = op("mul", size(kernel.batch), tiles_of(kernel.rows, ROWS))
     source = rendered(
@@ -117,14 +118,13 @@ def _tile(kernel: TileKernel, hoisted: TileKernel) -> tuple[int, int, tuple[int,
     products = [s for s in kernel.body if isinstance(s, RowProduct)]
     sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
-    bytes = {
-        side: sum(2 * padded(width(p)) for p in read_panels(kernel) if p.side == side) for side in ("row", "column")
-    }
+    bytes = {s: [2 * padded(width(p)) for p in read_panels(kernel) if p.side == s] for s in ("row", "column")}
     for columns in COLUMNS:
+        aligned = not any(columns * token % ALIGNED for token in bytes["column"])
         chosen = roles(kernel, hoisted, sums + tiles * columns // 2, columns // 4 if _apart(kernel) else 0)
         for stages in STAGES:
-            shared = bytes["row"] * ROWS + bytes["column"] * columns * stages + OTHER
-            if chosen and shared <= SHARED:
+            shared = sum(bytes["row"]) * ROWS + sum(bytes["column"]) * columns * stages + OTHER
+            if chosen and aligned and shared <= SHARED:
                 return columns, stages, *chosen
     return None
 

@@ -106,6 +106,28 @@ def test_what_no_pair_reads_changes_no_bit(poison: float) -> None:
     assert_what_no_pair_reads_changes_no_bit("bf16", poison, TARGET, 200)
 
 
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_tiles_that_are_no_power_of_two_of_columns(poison: float) -> None:
+    """Queries and cotangents that are not finite change no gradient of keys that they do not see."""
+    rng = np.random.default_rng(8)
+    path = FOLDER / "causal.attn"
+    given = arguments(path, rng, {"B": 1, "H": 1, "S": 200, "D": 128})
+    given = {n: cast(a, "bf16") for n, a in given.items()}
+    program = irc.compile(path, dtype="bf16", target=TARGET)
+    cotangent = rng.standard_normal(given["q"].shape).astype(ml_dtypes.bfloat16)
+    gradients = program.forward(**given).backward(o=cotangent)
+    assert "column_first += 48" in program.source
+    for name in ("q", "o"):
+        moved = {"q": given["q"].copy(), "o": cotangent.copy()}
+        moved[name][:, :, 30:34] = poison
+        found = program.forward(**given | {"q": moved["q"]}).backward(o=moved["o"])
+        for n in ("k", "v"):
+            assert np.array_equal(found[n][:, :, 34:], gradients[n][:, :, 34:]), (name, n)
+            assert not np.isfinite(found["k"][:, :, :30].astype(float)).all(), name
+    given["q"][:, :, 30:34] = poison
+    assert_same_bits_under_every_schedule(program, given, {"D": 128}, HOPPER)
+
+
 def test_infinities_arrive_where_the_reference_has_them() -> None:
     assert_infinities_arrive_where_the_reference_has_them("bf16", TARGET, 200)
 
@@ -164,7 +186,7 @@ def test_which_kernels_have_the_form(dtype: str, width: int, forms: int) -> None
 
 @pytest.mark.parametrize(
     "name, width, beside",
-    [("causal", 128, 1), ("causal", 256, 0), ("masks/dilated", 128, 1), ("masks/sliding_tiles_video", 128, 0)],
+    [("causal", 128, 1), ("causal", 256, 1), ("masks/dilated", 128, 1), ("masks/sliding_tiles_video", 128, 0)],
 )
 def test_which_kernels_multiply_beside_what_they_evaluate(name: str, width: int, beside: int) -> None:
     """The forward one alone, where registers suffice."""
