@@ -13,16 +13,18 @@ from irc.codegen.narrow import BASE, STEP
 REGISTERS = 168  # of a thread of 384, before the first warpgroup gives to the others
 ROLES = ((72, 216), (56, 224), (40, 232))  # of a thread of the producer, and of a consumer
 OTHERS, BESIDE = 48, 52  # of a consumer for addresses and operands; and where dots go on beside products
-VERDICTS = (9, 19)  # what a producer keeps of a tile of rows, at most, for less than the most registers
-SUMMARIES = (0, 2)  # and tables whose ends it finds
+VERDICTS, SUMMARIES = (9, 19), (0, 2)
+"""What a producer keeps of a tile of rows for verdicts, and of how many tables it finds the ends, at most, where the
+least registers are enough for it, and where a few more are."""
 
 
 def roles(kernel: TileKernel, hoisted: TileKernel, fragments: int, operand: int) -> tuple[tuple[int, int], bool] | None:
-    """The registers of both, the most for the producer of what lets the dots of a tile go on beside the products of the
-    one before, and whether they do; the `operand` of these then takes registers beside the other fragments, and where
-    it is 0 they do not. None where a consumer has too few."""
+    """The registers of both, and whether the dots of a tile go on beside the products of the one before, which they do
+    where they can: the `operand` of these then takes registers beside the other fragments; 0 where there is none. None
+    where a consumer has too few."""
     needed = fragments + 2 * scalars(kernel) + _of_pairs(hoisted)
-    choices = ROLES[: 1 + sum(_is_light(hoisted, n) for n in range(2))]
+    light = sum(_is_light(hoisted, n) for n in range(2))
+    choices = ROLES[min(light, 1) : light + 1]
     for more in (operand + BESIDE, OTHERS) if operand else (OTHERS,):
         for producer, consumer in choices:
             if needed + more <= consumer:
