@@ -12,7 +12,7 @@ from irc.codegen.narrow import BASE, STEP
 
 REGISTERS = 168  # of a thread of 384, before the first warpgroup gives to the others
 ROLES = ((72, 216), (56, 224), (40, 232))  # of a thread of the producer, and of a consumer
-OTHERS, BESIDE = 48, 52  # of a consumer for addresses and operands; and where dots go on beside products
+OTHERS, BESIDE = 50, 52  # of a consumer for addresses and operands; and where dots go on beside products
 VERDICTS, SUMMARIES = (9, 19), (0, 2)
 """What a producer keeps of a tile of rows for verdicts, and of how many tables it finds the ends, at most, where the
 least registers are enough for it, and where a few more are."""
