@@ -9,11 +9,12 @@ from irc.codegen import loops
 from irc.codegen.cuda_launch import REGISTERS, Launch, rendered
 from irc.codegen.cuda_sides import before, copied, tile_launches
 from irc.codegen.kernel import Kernel, Loop, LoopKernel
+from irc.codegen.narrow import MOST as MOST_POSITIONS
 from irc.codegen.positions import extent, size, unflatten
 from irc.codegen.ptx import header
 from irc.codegen.render import TEMPLATES, environment
 
-__all__ = ["FLAGS", "REGISTERS", "Launch", "before", "copied", "launches", "render"]
+__all__ = ["FLAGS", "MOST_POSITIONS", "REGISTERS", "Launch", "before", "copied", "launches", "render"]
 
 FLAGS = ("-std=c++17", "--expt-relaxed-constexpr")  # for nvcc
 

@@ -13,6 +13,7 @@ from irc.codegen.cuda_forms import (
     STAGES,
     WARPS,
     Form,
+    evaluated,
     form,
     padded,
     read_panels,
@@ -32,7 +33,7 @@ from irc.codegen.cuda_tiles import (
     steps_of,
     walk_context,
 )
-from irc.codegen.expr import Expr, Load, Local, op, walk
+from irc.codegen.expr import Expr, Load, Local, indices, is_lookup, op, walk
 from irc.codegen.kernel import (
     Dot,
     InnerSum,
@@ -41,10 +42,13 @@ from irc.codegen.kernel import (
     RowProduct,
     RowReduce,
     Side,
+    Span,
     TileKernel,
     TileOp,
     Value,
+    Verdict,
 )
+from irc.codegen.narrow import Narrow
 from irc.codegen.positions import size, tiles_of, unflatten
 from irc.codegen.powers import LOG2_E, Powers, in_powers_of_two
 from irc.codegen.printer import identifier, print_scalar
@@ -107,7 +111,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         "fragments",
         name,
         kernel,
-        **walk_context(kernel),
+        **walk_context(kernel, hoists.narrow),
         shared=shared.arrays,
         ROWS=ROWS,
         COLUMNS=columns,
@@ -120,7 +124,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         split=recorded,
     )
     tasks = op("mul", size(kernel.batch), tiles_of(kernel.rows, ROWS))
-    made = Launch(name, tasks, 1, 32 * WARPS, shared.bytes, source, registers)
+    made = Launch(name, tasks, 1, 32 * WARPS, shared.bytes, source, registers, bounded=tuple(hoists.narrow.bounded))
     if recorded is None:
         return (made,)
     return cuda_split.launches(made, recorded, merged_context(kernel, values.context["softmax"], kept_as.name))
@@ -143,7 +147,7 @@ def values_of(kernel: TileKernel, kept_as: Form) -> tuple[TileKernel, Hoists, Va
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
     # What rounding a logsumexp loses (irc/remainder.py) is told of natural ones.
     powers = Powers(kernel.body, softmax.score if softmax else None) if kept_as is FLOAT else in_powers_of_two(kernel)
-    hoists = Hoists(kernel)
+    hoists = Hoists(kernel, Narrow(kernel))
     kernel = _hoisted(replace(kernel, body=powers.body), hoists)
     logit = hoists(powers.logit) if powers.logit is not None else None
     steps, results = steps_of(kernel), results_of(kernel)
@@ -168,12 +172,13 @@ def values_of(kernel: TileKernel, kept_as: Form) -> tuple[TileKernel, Hoists, Va
         "row_values": hoists.row.values(),
         "column_values": hoists.column.values(),
         "batch_values": hoists.batch.values(),
+        "reads_rows": _reads_rows(kernel, logit),
     }
     return kernel, hoists, Values(context, dots, products, frozenset(r.panel for r in products), wide)
 
 
 def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
-    """The kernel with what it evaluates for every pair reading them."""
+    """The kernel with what it evaluates for every pair reading them, and what it asks of tiles in 32 bits."""
 
     def step(step: TileOp) -> TileOp:
         match step:
@@ -182,8 +187,14 @@ def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
             case _:
                 return step
 
-    support = hoists(kernel.support) if kernel.support is not None else None
-    return replace(kernel, body=tuple(step(s) for s in kernel.body), support=support)
+    narrow, verdict, spans = hoists.narrow, kernel.verdict, kernel.spans
+    return replace(
+        kernel,
+        body=tuple(step(s) for s in kernel.body),
+        support=hoists(kernel.support) if kernel.support is not None else None,
+        verdict=verdict and Verdict(narrow(verdict.may), narrow(verdict.must)),
+        spans=spans and tuple(Span(narrow.held(s.first), narrow.held(s.last)) for s in spans),
+    )
 
 
 def live(kernel: TileKernel) -> TileKernel:
@@ -253,6 +264,13 @@ def _stages(kernel: TileKernel, logit: Expr | None) -> tuple[Stage, Stage]:
     after = products | {name for s in values[1] for name in _reads(s)}
     early = stage(values[0], [(t, r) for t, r in reduces if t not in later], _locals(logit), after)
     return replace(early, selected=_sorted(dots & products)), late
+
+
+def _reads_rows(kernel: TileKernel, logit: Expr | None) -> bool:
+    """Whether what is evaluated of a pair reads memory at its row."""
+    rows = {axis.name for axis in kernel.rows}
+    parts = (*evaluated(kernel), *(walk(logit) if logit is not None else ()))
+    return any(is_lookup(e) and bool(indices(e) & rows) for e in parts)
 
 
 def _sorted(names: set[str]) -> tuple[str, ...]:

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from irc.codegen.cuda_launch import Arrays
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Op, indices, rebuild, walk
 from irc.codegen.kernel import TileKernel
+from irc.codegen.narrow import Narrow
 from irc.codegen.printer import in_double, print_scalar
 
-TYPE = {Kind.FLOAT: "T", Kind.INT: "int32_t", Kind.BOOL: "bool"}
+TYPE = {Kind.FLOAT: "T", Kind.INT: "int64_t", Kind.BOOL: "bool"}
+BYTES = {"T": 4, "int64_t": 8, "int32_t": 4, "bool": 1}
 CHEAP = {"add", "sub", "neg", "mul", "flat", "eq", "ne", "lt", "le", "and", "or", "not", "min", "max", "float"}
+CHEAP |= {"narrow", "widen", "saturate"}
 """Operations that take no longer than reading their result."""
 
 
@@ -28,26 +31,28 @@ class Hoists:
     """Collects them from a kernel's expressions, by side; `batch`: of neither."""
 
     kernel: TileKernel
+    narrow: Narrow
     row: dict[Expr, Kept] = field(default_factory=dict)
     column: dict[Expr, Kept] = field(default_factory=dict)
     batch: dict[Expr, Kept] = field(default_factory=dict)
 
     def __call__(self, expr: Expr) -> Expr:
-        """The expression, reading them by name."""
-        return rebuild(expr, self._place)
+        """The expression of a pair, in 32 bits where it fits, reading them by name."""
+        return rebuild(self.narrow(expr), self._place)
 
     def reserve(self, memory: Arrays, rows: int, columns: int) -> None:
         """Arrays for those of so many rows and columns."""
         for values, count in ((self.row, rows), (self.column, columns)):
             for value in values.values():
-                memory.add(value.type, f"all_{value.name}", count, 4)
+                memory.add(value.type, f"all_{value.name}", count, BYTES[value.type])
 
     def _place(self, part: Expr) -> Expr | None:
         """What stands for a subexpression as a whole; None to go on below it."""
         side = self._side(part)
         if side and self._is_costly(part):
             found: dict[Expr, Kept] = getattr(self, side)
-            kept = Kept(f"{side}_value_{len(found)}", TYPE[part.kind], print_scalar(part))
+            kind = "int32_t" if part.kind is Kind.INT and self.narrow.fits(part) else TYPE[part.kind]
+            kept = Kept(f"{side}_value_{len(found)}", kind, print_scalar(part))
             return Local(found.setdefault(part, kept).name, part.kind)
         # an angle of both sides is computed in double as a whole; of the table of a segment only the place counts
         whole = isinstance(part, Op) and (in_double(part) or part.name == "segment")

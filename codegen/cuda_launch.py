@@ -36,6 +36,8 @@ class Launch:
     are processors, and where sizes are not such that it `suits`, or a tensor lies as no map can say, `otherwise` runs
     instead. `widths`: of its wgmma.
 
+    `bounded`: what is MOST of narrow.py or less in a call.
+
     `workspace`: bytes of memory that launches of the kernel share during a run; the address follows what all are given.
     """
 
@@ -51,6 +53,7 @@ class Launch:
     suits: Expr | None = None
     otherwise: Launch | None = None
     workspace: Expr | None = None
+    bounded: tuple[Expr, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,11 +33,10 @@ def tile_launches(kernel: TileKernel, architecture: str) -> tuple[Launch, ...]:
 
 def _launches(kernel: TileKernel, name: str, side: Side, architecture: str) -> tuple[Launch, ...]:
     """Those of one side. What finishes columns is not split: of these there are few where keys are."""
-    whole = cuda_fragments.launches(kernel, name)
-    if whole and architecture == cuda_warpgroups.ARCHITECTURE:
+    whole = cuda_fragments.launches(kernel, name) or cuda_tiles.launches(kernel, name)
+    if architecture == cuda_warpgroups.ARCHITECTURE:
         found = cuda_warpgroups.launch(kernel, f"{name}_warpgroups", side, whole[0])
         whole = (found,) if found else whole
-    whole = whole or cuda_tiles.launches(kernel, name)
     split = cuda_split.split(kernel) if side == "row" else None
     if split is None:
         return whole

@@ -24,6 +24,7 @@ from irc.codegen.kernel import (
     Verdict,
 )
 from irc.codegen.masks import span_texts
+from irc.codegen.narrow import Narrow
 from irc.codegen.positions import extent, size, tiles_of, unflatten
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.tiles import RowText, row_text, weighted_values, width
@@ -79,28 +80,31 @@ class ResultText:
     row: RowText | None
 
 
-def _summary(summary: Summary, kernel: TileKernel) -> dict[str, object]:
+def _summary(summary: Summary, kernel: TileKernel, narrow: Narrow | None) -> dict[str, object]:
     axes = kernel.rows if summary.side == "row" else kernel.columns
     return {
         "name": identifier(summary.name),
         "side": summary.side,
+        "type": "int32_t" if narrow and narrow.fits(summary.value) else "int64_t",
         "indices": unflatten(axes, "position_at"),
         "value": print_scalar(summary.value),
     }
 
 
-def walk_context(kernel: TileKernel) -> dict[str, object]:
-    """What a walk over tiles of columns reads: the names of both sides, and what the mask says of a tile."""
+def walk_context(kernel: TileKernel, narrow: Narrow | None = None) -> dict[str, object]:
+    """What a walk over tiles of columns reads: the names of both sides, and what the mask says of a tile; with `narrow`
+    positions have 32 bits."""
+    wide = narrow is None
     verdict = kernel.verdict or Verdict(TRUE, FALSE if kernel.support is not None else TRUE)
     bounded = kernel.spans is not None and not kernel.searches
     spans, span_parts = span_texts(kernel.spans or () if bounded else ())
     return {
         "row_extent": extent(kernel.rows),
         "column_extent": extent(kernel.columns),
-        "batch": unflatten(kernel.batch, "batch_at") if kernel.batch else (),
-        "row": unflatten(kernel.rows, "row_at"),
-        "column": unflatten(kernel.columns, "column_at"),
-        "summaries": [_summary(s, kernel) for s in kernel.summaries],
+        "batch": unflatten(kernel.batch, "batch_at", not wide) if kernel.batch else (),
+        "row": unflatten(kernel.rows, "row_at", not wide),
+        "column": unflatten(kernel.columns, "column_at", not wide),
+        "summaries": [_summary(s, kernel, narrow) for s in kernel.summaries],
         "spans": spans,
         "span_parts": span_parts,
         "bounded": bounded,
@@ -169,9 +173,9 @@ def results_of(kernel: TileKernel) -> tuple[ResultText, ...]:
 
 
 def _stored_row(kernel: TileKernel, target: Target, panel: Panel) -> RowText | None:
-    """The row of a result in 16 bits, whose features fill units of 16 bytes."""
-    narrow = any(t.name == target.tensor and t.storage in ("bf16", "f16") for t in kernel.tensors)
-    return row_text(target, panel.features, kernel.rows) if narrow and width(panel) % 8 == 0 else None
+    """The row of a result whose features fill units of 16 bytes."""
+    unit = {"bf16": 8, "f16": 8, "f32": 4}.get(next(t.storage for t in kernel.tensors if t.name == target.tensor))
+    return row_text(target, panel.features, kernel.rows) if unit and width(panel) % unit == 0 else None
 
 
 def recorded_of(kernel: TileKernel, split: Split) -> Recorded:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.codegen.cuda_forms import FLOAT, FUNCTIONS, GATHERS, Form, form, of_pairs, padded, read_panels, scalars
+from irc.codegen.cuda_forms import FLOAT, Form, form, padded, read_panels
 from irc.codegen.cuda_fragments import live, values_of
 from irc.codegen.cuda_launch import Arrays, Box, Launch, rendered
+from irc.codegen.cuda_roles import REGISTERS, roles
 from irc.codegen.cuda_tiles import walk_context
-from irc.codegen.expr import Load, Op, integer, op
+from irc.codegen.expr import Load, integer, op
 from irc.codegen.kernel import Dot, Panel, RowProduct, Side, TileKernel
 from irc.codegen.positions import extent, size, tiles_of
 from irc.codegen.printer import identifier, print_scalar
@@ -18,19 +19,10 @@ ARCHITECTURE = "sm_90a"
 ROWS = 128  # of a block: 64 of each of two warpgroups
 THREADS = 3 * 128
 SHARED, OTHER = 227 << 10, 8 << 10  # bytes that a block may take, and of these for what is no panel
-COLUMNS = (128, 64, 32)  # of a tile, the more the better
+COLUMNS = (128, 64, 48, 32)  # of a tile, the more the better
+ALIGNED = 1024  # bytes on which every panel lies
 STAGES = (4, 3, 2)
 MOST_AXES, WIDEST = 5, 256  # of a tensor map, and of a product
-
-REGISTERS = 168  # of a thread of 384, before the first warpgroup gives to the others
-MOST = 192  # registers of a consumer that may hold fragments and what is evaluated of pairs
-LIGHT = 160
-DIVISIONS = {"floordiv", "mod"}
-BESIDE = 72
-HEAVY_ROLES, LIGHT_ROLES, SUMMARY_ROLES = (40, 232), (56, 224), (72, 216)
-"""Registers of a thread of the producer, and of a consumer. A producer that finds the ends of tables needs more, and a
-consumer whose dots go on beside products as many as BESIDE fragments and what is evaluated of pairs. All these numbers
-are such that ptxas spills nothing (tests/cuda/test_cubins.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +47,15 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     kept_as = form(kernel)
     if kept_as is None or kept_as is FLOAT:
         return None
-    chosen = _tile(kernel)
+    hoisted, hoists, values = values_of(kernel, kept_as)
+    chosen = _tile(kernel, hoisted)
     if chosen is None:
         return None
+    kernel = hoisted
     columns, stages, (producer, consumer), pipelined = chosen
     found = [_panel(p, kernel, kept_as, columns) for p in read_panels(kernel)]
     panels = [p for p in found if p is not None]
-    kernel, hoists, values = values_of(kernel, kept_as)
-    if len(panels) < len(found) or values.wide:
+    if len(panels) < len(found) or values.wide:  # tiles of any size take tf32, whose panels wgmma reads as floats alone
         return None
     row_panels, column_panels = ([p for p in panels if p.side == side] for side in ("row", "column"))
     guarded = [p for p in column_panels if p.name in values.summed and kernel.support is not None]
@@ -71,16 +64,17 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     for panel in panels:
         shared.add("unsigned char", panel.name, panel.bytes * (1 if panel.side == "row" else stages), 1)
     shared.add("uint64_t", "barriers", (4 if pipelined else 2) * stages + 2, 8)
-    shared.add("int64_t", "begins", stages, 8)
+    shared.add("int32_t", "begins", stages, 4)
     shared.add("int32_t", "is_whole", stages, 4)
     if guarded:
-        shared.add("uint32_t", "odd_tokens", 2 * stages * len(guarded) * columns // 32, 4)
+        shared.add("uint32_t", "odd_tokens", 2 * stages * len(guarded) * -(-columns // 32), 4)
     hoists.reserve(shared, ROWS, stages * columns)
+    tasks = op("mul", size(kernel.batch), tiles_of(kernel.rows, ROWS))
     source = rendered(
         "warpgroups",
         name,
         kernel,
-        **walk_context(kernel),
+        **walk_context(kernel, hoists.narrow),
         **values.context,
         batch_extent=extent(kernel.batch) if kernel.batch else "1",
         shared=shared.arrays,
@@ -103,7 +97,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     )
     return Launch(
         name,
-        op("mul", size(kernel.batch), tiles_of(kernel.rows, ROWS)),
+        tasks,
         1,
         THREADS,
         shared.bytes,
@@ -113,43 +107,26 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
         widths=tuple(sorted({columns for _ in values.dots} | {padded(r.width) for r in values.products})),
         suits=op("lt", integer(ROWS // 2), size(kernel.rows)),
         otherwise=otherwise,
+        bounded=(tasks, *hoists.narrow.bounded),
     )
 
 
-def _tile(kernel: TileKernel) -> tuple[int, int, tuple[int, int], bool] | None:
+def _tile(kernel: TileKernel, hoisted: TileKernel) -> tuple[int, int, tuple[int, int], bool] | None:
     """The most columns of a tile whose fragments fit into registers, how many tiles shared memory then holds, how
     registers are shared out, and whether dots go on beside products; None where no tile fits."""
     panels = {p.name: p for p in kernel.panels}
     products = [s for s in kernel.body if isinstance(s, RowProduct)]
     sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
-    bytes = {
-        side: sum(2 * padded(width(p)) for p in read_panels(kernel) if p.side == side) for side in ("row", "column")
-    }
+    bytes = {s: [2 * padded(width(p)) for p in read_panels(kernel) if p.side == s] for s in ("row", "column")}
     for columns in COLUMNS:
-        fragments = sums + tiles * columns // 2 + columns // 4  # the last: a tile as an operand
+        aligned = not any(columns * token % ALIGNED for token in bytes["column"])
+        chosen = roles(kernel, hoisted, sums + tiles * columns // 2, columns // 4 if _apart(kernel) else 0)
         for stages in STAGES:
-            shared = bytes["row"] * ROWS + bytes["column"] * columns * stages + OTHER
-            if shared > SHARED or fragments + 2 * scalars(kernel) > (LIGHT if kernel.summaries else MOST):
-                continue
-            return columns, stages, *_roles(kernel, fragments)
+            shared = sum(bytes["row"]) * ROWS + sum(bytes["column"]) * columns * stages + OTHER
+            if chosen and aligned and shared <= SHARED:
+                return columns, stages, *chosen
     return None
-
-
-def _roles(kernel: TileKernel, fragments: int) -> tuple[tuple[int, int], bool]:
-    """How registers are shared out, and whether they suffice for dots beside products."""
-    choices = (SUMMARY_ROLES,) if kernel.summaries else (LIGHT_ROLES, HEAVY_ROLES)
-    if _apart(kernel):
-        for roles in choices:
-            if fragments + 2 * _evaluated(kernel) <= roles[1] - BESIDE:
-                return roles, True
-    return choices[0] if fragments <= LIGHT else HEAVY_ROLES, False
-
-
-def _evaluated(kernel: TileKernel) -> int:
-    """Registers for what is evaluated of many pairs at once; positions have 64 bits."""
-    names = {e.name for e in of_pairs(kernel) if isinstance(e, Op)}
-    return max(scalars(kernel), GATHERS if names & DIVISIONS else FUNCTIONS if "float" in names else 0)
 
 
 def _apart(kernel: TileKernel) -> bool:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from irc.codegen.expr import Axis, Expr, integer, op
+from irc.codegen.expr import Axis, Expr, Kind, Op, integer, op
 from irc.codegen.printer import identifier, print_scalar
 
 
-def unflatten(axes: tuple[Axis, ...], position: str) -> tuple[tuple[str, str], ...]:
-    """(name, text) of each index of a flattened position, the last index running fastest."""
+def unflatten(axes: tuple[Axis, ...], position: str, narrow: bool = False) -> tuple[tuple[str, str], ...]:
+    """(name, text) of each index of a flattened position, the last index running fastest; `narrow`: in 32 bits."""
+
+    def printed(divisor: Expr) -> str:
+        return print_scalar(Op("narrow", (divisor,), Kind.INT) if narrow else divisor)
+
     if len(axes) == 1:
         return ((identifier(axes[0].name), position),)
     out: list[tuple[str, str]] = []
     below: Expr = integer(1)
     for axis in reversed(axes):
-        text = position if below == integer(1) else f"{position}/({print_scalar(below)})"
+        text = position if below == integer(1) else f"{position}/({printed(below)})"
         if axis is not axes[0]:
-            text = f"{text}%({print_scalar(axis.size)})"
+            text = f"{text}%({printed(axis.size)})"
         out.append((identifier(axis.name), text))
         below = op("mul", axis.size, below)
     return tuple(reversed(out))

@@ -166,6 +166,8 @@ def _print(expr: Expr, leaf: Leaf, lazy: bool) -> tuple[str, int]:
             return f"irc::to_float<T>({sub(x, 0)})", _ATOM
         case "sin" | "cos", (x,) if lazy and in_double(expr):
             return f"T([&] {{ using T = double; return irc::{expr.name}({sub(x, 0)}); }}())", _ATOM
+        case "narrow" | "widen" as width, (x,):
+            return f"{'int32_t' if width == 'narrow' else 'int64_t'}({sub(x, 0)})", _ATOM
         case "exp2", (x,):  # of tile values alone: see powers.py
             return f"irc::exp2<Form>({sub(x, 0)})", _ATOM
         case "segment", (Load(tensor, row, _), count, position):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from irc.codegen.cuda import Launch
-from irc.runtime.sizes import evaluate
+from irc.codegen.cuda import MOST_POSITIONS, Launch
+from irc.runtime.errors import InputError
+from irc.runtime.sizes import evaluate, show
 
 
 def blocks(launch: Launch, sizes: Mapping[str, int]) -> int:
-    """How many it has; none where it has no part in the call."""
-    return -(-evaluate(launch.tasks, sizes) // launch.share)
+    """How many it has; none where it has no part in the call. Raises InputError where positions are too many for it."""
+    count = -(-evaluate(launch.tasks, sizes) // launch.share)
+    for size in launch.bounded if count else ():
+        if (found := evaluate(size, sizes)) > MOST_POSITIONS:
+            raise InputError(f"{show(size)} is {found}: CUDA kernels on tensor cores count to {MOST_POSITIONS}")
+    return count
 
 
 def workspace(launches: Iterable[Launch], sizes: Mapping[str, int]) -> int:

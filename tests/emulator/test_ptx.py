@@ -66,7 +66,7 @@ KERNEL(every_wrapper_of_sm_90a, 256)(
   const uint64_t a = ptx::wgmma_descriptor(ptx::shared_address(memory + 1024), 16, 1024, ptx::SWIZZLE_128B);
   ptx::wgmma_fence();
   ptx::wgmma_m64k16_bf16<0, 0>(d, a, a, 0);
-  ptx::wgmma_m64k16_f16<0, 1>(d, a, a, 1);
+  ptx::wgmma_m64k16_f16<0, 1>(d, ptx::anew(a), ptx::advanced(a, 32), 1);
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
   ptx::settle(reinterpret_cast<float(&)[8][4]>(d));

@@ -90,28 +90,28 @@ template <class T> constexpr T nan() { return std::numeric_limits<T>::quiet_NaN(
 
 template <class F> using if_floating = std::enable_if_t<std::is_floating_point<F>::value, F>;
 template <class A, class B = A>
-using if_integer = std::enable_if_t<std::is_integral<A>::value && std::is_integral<B>::value, int64_t>;
+using if_integer = std::enable_if_t<std::is_integral<A>::value && std::is_integral<B>::value, std::common_type_t<A, B>>;
 
 template <class T, class A> inline std::enable_if_t<std::is_integral<A>::value, T> to_float(A x) { return T(x); }
 
 // Division by zero, which only a branch that is not taken may hold, is 0.
 template <class A, class B> inline if_integer<A, B> floordiv(A x, B y) {
-  int64_t a = x, b = y;
+  if_integer<A, B> a = x, b = y;
   if (b == 0) return 0;
   return a / b - (a % b != 0 && (a < 0) != (b < 0));
 }
 
 template <class A, class B> inline if_integer<A, B> mod(A x, B y) {
-  int64_t a = x, b = y;
+  if_integer<A, B> a = x, b = y;
   if (b == 0) return 0;
-  int64_t rest = a % b;
+  if_integer<A, B> rest = a % b;
   return rest + (rest != 0 && (a < 0) != (b < 0) ? b : 0);
 }
 
-template <class A, class B> inline if_integer<A, B> min(A x, B y) { return int64_t(y) < int64_t(x) ? y : x; }
-template <class A, class B> inline if_integer<A, B> max(A x, B y) { return int64_t(y) > int64_t(x) ? y : x; }
-template <class A> inline if_integer<A> abs(A x) { return x < 0 ? -int64_t(x) : int64_t(x); }
-template <class A, class B, class C, class = if_integer<B, C>> inline if_integer<A> clamp(A x, B low, C high) {
+template <class A, class B> inline if_integer<A, B> min(A x, B y) { return y < x ? y : x; }
+template <class A, class B> inline if_integer<A, B> max(A x, B y) { return y > x ? y : x; }
+template <class A> inline if_integer<A> abs(A x) { return x < 0 ? -x : x; }
+template <class A, class B, class C> inline if_integer<if_integer<A, B>, if_integer<C>> clamp(A x, B low, C high) {
   return irc::min(irc::max(x, low), high);
 }
 

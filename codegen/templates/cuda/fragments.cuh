@@ -201,6 +201,9 @@ DEVICE void odd_product(float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS
       });
 }
 
+// What is compared with positions (narrow.py), which are below 2^30.
+DEVICE int32_t saturate(int64_t x) { return int32_t(irc::clamp(x, -(1 << 30), 1 << 30)); }
+
 // Of the four lanes that share a row, the sum, or the largest.
 DEVICE float row_sum_of(float x) {
   x += __shfl_xor_sync(~0u, x, 1);
@@ -238,6 +241,28 @@ DEVICE void store_row(E *row, const float (&sums)[BLOCKS][4], int half, float fa
           low = is_upper ? other : low, high = is_upper ? high : other;
         }
     if (exists && n + lane < WIDTH / 8) ptx::store_global(row + 8 * (n + lane), words);
+  }
+}
+
+// The same of floats: two lanes hold half of a block, and exchange two numbers for the other half of one block in two.
+template <int WIDTH, int BLOCKS>
+DEVICE void store_row(float *row, const float (&sums)[BLOCKS][4], int half, float factor, bool exists) {
+  static_assert(WIDTH % 4 == 0 && BLOCKS % 2 == 0 && WIDTH <= 8 * BLOCKS, "whole words of 16 bytes");
+  const int lane = threadIdx.x % 4;
+  const bool is_upper = lane & 1;
+#pragma unroll
+  for (int n = 0; 8 * n < WIDTH; n += 2) {
+    uint32_t words[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) words[k] = __float_as_uint(sums[n + k / 2][2 * half + k % 2] * factor);
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+      uint32_t &low = words[k], &high = words[k + 2];
+      const uint32_t other = __shfl_xor_sync(~0u, is_upper ? low : high, 1);
+      low = is_upper ? other : low, high = is_upper ? high : other;
+    }
+    const int feature = 8 * (n + is_upper) + 2 * (lane & 2);
+    if (exists && feature < WIDTH) ptx::store_global(row + feature, words);
   }
 }
 

@@ -253,5 +253,15 @@ DEVICE uint64_t wgmma_descriptor(uint32_t shared_bytes, uint32_t leading, uint32
   return uint64_t((shared_bytes & 0x3ffff) >> 4) | uint64_t(leading >> 4) << 16 | uint64_t(stride >> 4) << 32 |
          uint64_t(swizzle) << 62;
 }
+// That of what lies so many bytes on, a multiple of 16; and the same one, or the same number, of which no compiler knows
+// that it is.
+DEVICE uint64_t advanced(uint64_t descriptor, uint32_t bytes) {
+  return descriptor & ~uint64_t(~0u) | uint32_t(uint32_t(descriptor) + (bytes >> 4));
+}
+DEVICE uint32_t anew(uint32_t number) {
+  asm volatile("" : "+r"(number));
+  return number;
+}
+DEVICE uint64_t anew(uint64_t descriptor) { return descriptor & ~uint64_t(~0u) | anew(uint32_t(descriptor)); }
 
 }  // namespace ptx

@@ -19,14 +19,14 @@ template <int WIDTH, int TOKENS> DEVICE uint16_t *unit(Swizzled<WIDTH, TOKENS> p
   const int at = place_in(panel, token, feature), pattern = panel.SPAN / 16 - 1;
   return (uint16_t *)(panel.first + (at ^ ((at >> 7 & pattern) << 4)));
 }
-// Operands of wgmma: 16 features of the tokens from `token` on, and 16 tokens with all features.
-template <int WIDTH, int TOKENS> DEVICE uint64_t along(Swizzled<WIDTH, TOKENS> panel, int token, int feature) {
-  const uint32_t at = ptx::shared_address(panel.first) + place_in(panel, token, feature);
-  return ptx::wgmma_descriptor(at, 16, 8 * panel.SPAN, panel.SWIZZLE);
-}
-template <int WIDTH, int TOKENS> DEVICE uint64_t across(Swizzled<WIDTH, TOKENS> panel, int token) {
+// Operands of wgmma: features of the tokens from `token` on, the first 16, and with all features 16 tokens; of others so
+// many `bytes` on. A loop makes them anew in each turn: kept from before it, all steps of a product take a register each.
+template <int WIDTH, int TOKENS> DEVICE uint64_t along(Swizzled<WIDTH, TOKENS> panel, int token) {
   const uint32_t at = ptx::shared_address(panel.first) + token * panel.SPAN;
-  return ptx::wgmma_descriptor(at, TOKENS * panel.SPAN, 8 * panel.SPAN, panel.SWIZZLE);
+  return ptx::anew(ptx::wgmma_descriptor(at, 16, 8 * panel.SPAN, panel.SWIZZLE));
+}
+template <int WIDTH, int TOKENS> DEVICE uint64_t across(Swizzled<WIDTH, TOKENS> panel) {
+  return ptx::anew(ptx::wgmma_descriptor(ptx::shared_address(panel.first), TOKENS * panel.SPAN, 8 * panel.SPAN, panel.SWIZZLE));
 }
 
 template <int BLOCKS> DEVICE float (&flat(float (&tile)[BLOCKS][4]))[4 * BLOCKS] {
@@ -48,8 +48,10 @@ template <int R> DEVICE void wgmma(F16, float (&d)[R], const uint32_t (&a)[4], u
 // Begins tile[row, column] = sum over features of rows[first + row, feature] columns[column, feature].
 template <class Half, int WIDTH, int ROWS, int COLUMNS>
 DEVICE void begin_dot(float (&tile)[COLUMNS / 8][4], Swizzled<WIDTH, ROWS> rows, int first, Swizzled<WIDTH, COLUMNS> columns) {
+  const uint64_t row_at = along(rows, first), column_at = along(columns, 0);
 #pragma unroll
-  for (int f = 0; f < WIDTH; f += 16) wgmma(Half{}, flat(tile), along(rows, first, f), along(columns, 0, f), f > 0);
+  for (int f = 0; f < WIDTH; f += 16)
+    wgmma(Half{}, flat(tile), ptx::advanced(row_at, place_in(rows, 0, f)), ptx::advanced(column_at, place_in(columns, 0, f)), f > 0);
 }
 
 // The tile in the operands' type, as the first operand of products; and that without the columns in `odd`, as 0.
@@ -72,15 +74,16 @@ template <int COLUMNS> DEVICE void without(const uint32_t *odd, uint32_t (&packe
 // Begins sums[row, feature] += sum over columns of tile[row, column] panel[column, feature].
 template <class Half, int WIDTH, int COLUMNS>
 DEVICE void begin_product(float (&sums)[WIDTH / 8][4], const uint32_t (&packed)[COLUMNS / 16][4], Swizzled<WIDTH, COLUMNS> panel) {
+  const uint64_t panel_at = across(panel);
 #pragma unroll
-  for (int c = 0; c < COLUMNS; c += 16) wgmma(Half{}, flat(sums), packed[c / 16], across(panel, c));
+  for (int c = 0; c < COLUMNS; c += 16) wgmma(Half{}, flat(sums), packed[c / 16], ptx::advanced(panel_at, c * panel.SPAN));
 }
 
 // Which of 32 tokens, those of a warp, hold what is infinite or NaN: a bit each.
 template <class Half, int WIDTH, int COLUMNS> DEVICE uint32_t odd_tokens(Swizzled<WIDTH, COLUMNS> panel, int first) {
   const int token = first + threadIdx.x % 32;
   bool found = false;
-  for (int f = 0; f < WIDTH; f += 8) found |= is_odd(Half{}, ptx::load<Chunk>(unit(panel, token, f)));
+  for (int f = 0; f < WIDTH && token < COLUMNS; f += 8) found |= is_odd(Half{}, ptx::load<Chunk>(unit(panel, token, f)));
   return __ballot_sync(~0u, found);
 }
 
