@@ -1,0 +1,79 @@
+"""What shares a kernel, and what is made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import irc
+from irc.codegen.kernel import Accumulate, TileKernel
+from tests.test_kernels import both
+
+VARIANTS = Path(__file__).parent.parent / "examples" / "variants"
+MOVED_QUERIES = """
+attention moved {
+  size B, S, D
+  input q[B,S,D], k[B,S,D], v[B,S,D]
+  param u[D]
+  core o[b,i,d] {
+    score (q[b,i,c] + u[c]) * k[b,j,c]
+    softmax j
+    matmul v[b,j,d]
+  }
+  return o
+}
+"""
+TWO_SIDES = """
+attention two_sides {
+  size H, S, D, N
+  input q[H,S,D], k[H,S,D], v[H,S,D]
+  input near[S,S]: int
+  param row[S,N], column[N,S], t[H,2 * S - 1]
+  assume 0 <= near[i,j], near[i,j] < N
+  core o[h,i,d] {
+    score q[h,i,c] * k[h,j,c]
+    bias t[h,i - j + S - 1] + row[i,near[i,j]] * column[near[i,j],j]
+    allow j <= i
+    softmax j
+    matmul v[h,j,d]
+  }
+  return o
+}
+"""  # gradients owned by rows, by columns and by neither
+
+
+def tiled(program: irc.Program) -> list[TileKernel]:
+    return [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
+
+
+@pytest.mark.parametrize(("name", "sums"), [("disentangled", 4), ("transformer_xl", 2)])
+def test_sums_into_elements_over_the_same_pairs_are_one_kernel(name: str, sums: int) -> None:
+    program = irc.compile(VARIANTS / f"{name}.attn", sizes={"D": 8, "R": 4} if name == "disentangled" else {"D": 8})
+    (kernel,) = (kernel for kernel in tiled(program) if kernel.order == "elements")
+    assert sum(isinstance(step, Accumulate) for step in kernel.body) == sums
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_targets_of_each_side_in_one_kernel(target: str) -> None:
+    program = irc.compile(TWO_SIDES, sizes={"D": 8})
+    assert sum(kernel.order == "elements" for kernel in tiled(program)) == 1
+    rng = np.random.default_rng(3)
+    sizes = {"q": (2, 70, 8), "k": (2, 70, 8), "v": (2, 70, 8), "row": (70, 3), "column": (3, 70), "t": (2, 139)}
+    given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
+    given["near"] = rng.integers(0, 3, (70, 70)).astype(np.int32)
+    both(TWO_SIDES, given, "f32", rng, target=target)
+
+
+@pytest.mark.parametrize(("dtype", "results"), [("f32", 3), ("bf16", 4)])
+def test_equal_sums_over_tokens_are_made_once_unless_one_is_rounded(dtype: str, results: int) -> None:
+    """The gradient of u is that of q, summed; of q in fewer bits it would lose them."""
+    program = irc.compile(MOVED_QUERIES, dtype=dtype, sizes={"D": 8})
+    backward = tiled(program)[-1]
+    assert sum(hasattr(step, "target") for step in backward.body) == results
+    rng = np.random.default_rng(4)
+    given = {name: rng.standard_normal((2, 33, 8)).astype(np.float32) for name in "qkv"}
+    given["u"] = rng.standard_normal(8).astype(np.float32)
+    if dtype == "f32":
+        both(MOVED_QUERIES, given, dtype, rng)
