@@ -3,11 +3,15 @@ contractions that exist already, copies and dead nodes dropped."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 from irc.codegen.expr import Axis, Expr, Load, Op, indices, number, op, rebuild, substitute
 from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, operands, own_element, position, shape
 from irc.size import equal
+
+Product = frozenset[tuple[Expr, int]]
 
 
 def simplify(graph: Graph) -> Graph:
@@ -66,6 +70,11 @@ def factors(expr: Expr) -> tuple[Expr, ...]:
             return (expr,)
 
 
+def as_product(parts: Iterable[Expr]) -> Product:
+    """Factors as they stand in a product, in any order: how often each."""
+    return frozenset(Counter(parts).items())
+
+
 def times_all(parts: tuple[Expr, ...]) -> Expr:
     result = parts[0]
     for part in parts[1:]:
@@ -86,7 +95,7 @@ def factor_sums(graph: Graph) -> Graph:
     return with_nodes(graph, order(out))
 
 
-_Known = dict[tuple[frozenset[Expr], Expr | None, frozenset[str]], tuple[str, tuple[Axis, ...], tuple[int, ...]]]
+_Known = dict[tuple[Product, Expr | None, frozenset[str]], tuple[str, tuple[Axis, ...], tuple[int, ...]]]
 
 
 def _contractions(graph: Graph) -> _Known:
@@ -94,7 +103,7 @@ def _contractions(graph: Graph) -> _Known:
     known: _Known = {}
     for node in (*graph.nodes, *graph.kept):
         if isinstance(node, Reduce) and node.op == "sum":
-            key = (frozenset(factors(node.body)), node.where, frozenset(a.name for a in node.over))
+            key = (as_product(factors(node.body)), node.where, frozenset(a.name for a in node.over))
             known.setdefault(key, (node.name, node.axes, node.groups))
     return known
 
@@ -112,7 +121,7 @@ def _factored(node: Reduce, by_name: dict[str, Node], available: _Known) -> Node
         terms = factors(inner.body)
         outside = tuple(t for t in (*rest, *terms) if not over & indices(t))
         inside = tuple(t for t in (*rest, *terms) if over & indices(t))
-        found = available.get((frozenset(inside), node.where, over))
+        found = available.get((as_product(inside), node.where, over))
         if found is not None and found[0] != node.name:
             name, axes, groups = found
             read = Load(name, position(axes, groups))

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from irc.ir import Graph, Node, Reduce, is_tile, operands, own_element
-from irc.simplify import factors
+from irc.simplify import as_product, factors
 
 
 def split(graph: Graph, rounded: Collection[str] = ()) -> Graph:
@@ -49,5 +49,4 @@ def _first(node: Reduce, graph: Graph) -> Reduce | None:
 
 def _meaning(node: Reduce) -> object:
     """What is equal where two nodes are the same numbers, whatever the order of their axes and factors."""
-    product = tuple(sorted(map(repr, factors(node.body))))
-    return frozenset(node.axes), frozenset(node.over), node.op, product, node.where, node.init
+    return frozenset(node.axes), frozenset(node.over), node.op, as_product(factors(node.body)), node.where, node.init
