@@ -94,16 +94,16 @@ def _summary(summary: Summary, kernel: TileKernel, narrow: Narrow | None) -> dic
 def walk_context(kernel: TileKernel, narrow: Narrow | None = None) -> dict[str, object]:
     """What a walk over tiles of columns reads: the names of both sides, and what the mask says of a tile; with `narrow`
     positions have 32 bits."""
-    wide = narrow is None
+    in_32_bits = narrow is not None
     verdict = kernel.verdict or Verdict(TRUE, FALSE if kernel.support is not None else TRUE)
     bounded = kernel.spans is not None and not kernel.searches
     spans, span_parts = span_texts(kernel.spans or () if bounded else ())
     return {
         "row_extent": extent(kernel.rows),
         "column_extent": extent(kernel.columns),
-        "batch": unflatten(kernel.batch, "batch_at", not wide) if kernel.batch else (),
-        "row": unflatten(kernel.rows, "row_at", not wide),
-        "column": unflatten(kernel.columns, "column_at", not wide),
+        "batch": unflatten(kernel.batch, "batch_at", in_32_bits) if kernel.batch else (),
+        "row": unflatten(kernel.rows, "row_at", in_32_bits),
+        "column": unflatten(kernel.columns, "column_at", in_32_bits),
         "summaries": [_summary(s, kernel, narrow) for s in kernel.summaries],
         "spans": spans,
         "span_parts": span_parts,

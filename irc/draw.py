@@ -41,10 +41,10 @@ def draw(shown: tuple[Picture, ...], path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.backend_bases import FigureCanvasBase
     from matplotlib.patches import Patch
 
-    formats = plt.gcf().canvas.get_supported_filetypes()
-    plt.close()
+    formats = FigureCanvasBase.get_supported_filetypes()
     if path.suffix[1:].lower() not in formats:
         raise InputError(f"{path}: expected a name that ends in an image's format ({', '.join(formats)})")
     with plt.rc_context({"font.size": 9, "axes.titlesize": 9}):

@@ -8,49 +8,47 @@ from dataclasses import dataclass, replace
 
 from irc.codegen.expr import Axis, Expr, Index, Load, Op
 from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, position
-from irc.tile import Frame, frame_of, tile_operands
+from irc.tile import Frame, frame_of
 
 
 @dataclass(frozen=True, slots=True)
 class ElementSum:
-    """One update of a node, added to the tensor `total`; `frame` are the pairs that it sums, None if it reads no tile
-    value."""
+    """One update of a node, added to the tensor `total`; `frame` are the pairs that it sums."""
 
     node: Node
     total: str
     number: int  # among the node's updates
     update: Update
-    frame: Frame | None
+    frame: Frame
 
     @property
     def over(self) -> tuple[Axis, ...]:
         """What is summed at each pair."""
-        assert self.frame is not None
         return tuple(a for a in self.update.over if a not in (*self.frame.batch, *self.frame.rows, *self.frame.columns))
 
     @property
     def private(self) -> bool:
         """Whether points of different rows meet, so that each chunk of rows needs elements of its own."""
-        assert self.frame is not None
-        plain = {i.name for i in plain_indices(self.update.indices)}
-        return any(a.name not in plain for a in self.frame.rows)
+        return not {a.name for a in self.frame.rows} <= plain_names(self.update.indices)
+
+    @property
+    def copies(self) -> str:
+        """The tensor of these elements of chunks."""
+        return f"{self.total}.chunks{self.number}"
 
 
-def sums_of(node: Node, total: str, graph: Graph) -> tuple[ElementSum, ...]:
-    """What the node adds up, with sums over axes of the batch opened: they are added one by one."""
+def updates_of(node: Node) -> tuple[Update, ...]:
+    """What the node adds up."""
     if isinstance(node, Scatter):
-        updates = node.updates
-    else:
-        assert isinstance(node, Map | Reduce)
-        over = node.axes + (node.over if isinstance(node, Reduce) else ())
-        updates = (Update(over, position(node.axes, node.groups), node.body, node.where),)
-    return tuple(_sum(node, total, number, update, graph) for number, update in enumerate(updates))
+        return node.updates
+    assert isinstance(node, Map | Reduce)
+    over = node.axes + (node.over if isinstance(node, Reduce) else ())
+    return (Update(over, position(node.axes, node.groups), node.body, node.where),)
 
 
-def _sum(node: Node, total: str, number: int, update: Update, graph: Graph) -> ElementSum:
+def element_sum(node: Node, total: str, number: int, update: Update, graph: Graph) -> ElementSum:
+    """An update that reads a tile value, with sums over axes of the batch opened: they are added one by one."""
     body, over, where = update.body, update.over, update.where
-    if not tile_operands((body,), graph):
-        return ElementSum(node, total, number, update, None)
     while isinstance(body, Load) and isinstance(read := graph[body.tensor], Reduce) and is_tile(read):
         batch = frame_of(read.axes + read.over, read.body, read.where, graph).batch
         if read.op != "sum" or not set(read.over) <= set(batch):
@@ -61,26 +59,25 @@ def _sum(node: Node, total: str, number: int, update: Update, graph: Graph) -> E
 
 
 def by_pairs(sums: Iterable[ElementSum]) -> tuple[tuple[ElementSum, ...], ...]:
-    """The sums that read tile values, those over the same pairs together."""
+    """Those over the same pairs together."""
     groups: dict[object, list[ElementSum]] = {}
     for each in sums:
-        if each.frame is not None:
-            key = frozenset(each.frame.batch), each.frame.rows, each.frame.columns, each.frame.support
-            groups.setdefault(key, []).append(each)
+        key = frozenset(each.frame.batch), each.frame.rows, each.frame.columns, each.frame.support
+        groups.setdefault(key, []).append(each)
     return tuple(map(tuple, groups.values()))
 
 
 def serial(sums: Iterable[ElementSum], frame: Frame) -> tuple[Axis, ...]:
     """Axes of the batch at whose points some of the sums meet."""
-    plain = [{i.name for i in plain_indices(each.update.indices)} for each in sums]
+    plain = [plain_names(each.update.indices) for each in sums]
     return tuple(a for a in frame.batch if any(a.name not in names for names in plain))
 
 
-def plain_indices(exprs: Iterable[Expr]) -> Iterable[Index]:
+def plain_names(exprs: Iterable[Expr]) -> set[str]:
     """The indices that some dimension enumerates by themselves."""
+    found: set[str] = set()
     for expr in exprs:
-        match expr:
-            case Index():
-                yield expr
-            case Op("flat", args, _) if all(isinstance(a, Index) for a in args[::2]):
-                yield from (a for a in args[::2] if isinstance(a, Index))
+        parts = expr.args[::2] if isinstance(expr, Op) and expr.name == "flat" else (expr,)
+        if all(isinstance(part, Index) for part in parts):
+            found |= {part.name for part in parts if isinstance(part, Index)}
+    return found

@@ -15,7 +15,7 @@ from itertools import chain, count
 from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Size, indices, integer, op
 from irc.codegen.kernel import CHUNK, Kernel, Loop, LoopKernel, Storage, Target, Tensor
 from irc.compiled import Fused, Precision
-from irc.elements import ElementSum, by_pairs, plain_indices, serial, sums_of
+from irc.elements import ElementSum, by_pairs, element_sum, plain_names, serial, updates_of
 from irc.ir import (
     Graph,
     Input,
@@ -261,7 +261,7 @@ class _Fuser:
 
     def _update(self, target: str, u: Update) -> Loop:
         """Points that differ in an index which is a dimension by itself never meet."""
-        plain = {i.name for i in plain_indices(u.indices)}
+        plain = plain_names(u.indices)
         free = tuple(a.name for a in u.over if a.name in plain)
         return Loop(u.over, (), "", u.body, u.where, None, Target(target, u.indices), True, free)
 
@@ -353,10 +353,13 @@ class _Fuser:
         totals = {n: f"{n.name}.sum" if self.storage(n) != self.precision.arithmetic else n.name for n in nodes}
         for node, total in totals.items():
             self.declare(total, shape(node), self.precision.arithmetic, zero=True)
-        sums = [each for node, total in totals.items() for each in sums_of(node, total, self.graph)]
-        for each in sums:
-            if each.frame is None:
-                self._loop_kernel(each.node, each.total, (self._update(each.total, each.update),), zero=False)
+        sums: list[ElementSum] = []
+        for node, total in totals.items():
+            for number, update in enumerate(updates_of(node)):
+                if tile_operands((update.body,), self.graph):
+                    sums.append(element_sum(node, total, number, update, self.graph))
+                else:
+                    self._loop_kernel(node, total, (self._update(total, update),), zero=False)
         for group in by_pairs(sums):
             self._element_kernel(group)
         for node, total in totals.items():
@@ -364,12 +367,11 @@ class _Fuser:
                 self._round(node.name, total, shape(node), self.storage(node))
 
     def _element_kernel(self, group: tuple[ElementSum, ...]) -> None:
-        assert group[0].frame is not None
         builder = Builder(self.graph, group[0].frame)
         for each in group:
             target, at = each.total, each.update.indices
             if each.private:
-                target, at = f"{each.total}.chunks{each.number}", (CHUNK, *at)
+                target, at = each.copies, (CHUNK, *at)
                 self.declare(target, (Size("chunks"), *shape(each.node)), self.precision.arithmetic, zero=True)
             builder.accumulate(target, each.over, at, each.update.body)
         name = self.named("_".join(dict.fromkeys(each.total for each in group)))
@@ -383,7 +385,7 @@ class _Fuser:
     def _add_chunks(self, each: ElementSum) -> None:
         partial, dims = f"{each.total}.part{each.number}", shape(each.node)
         self.tensors[partial] = PlanTensor(partial, "temporary", self.precision.arithmetic, dims)
-        self.steps.append(SumChunks(partial, f"{each.total}.chunks{each.number}"))
+        self.steps.append(SumChunks(partial, each.copies))
         axes = tuple(Axis(f"i{k}", size) for k, size in enumerate(dims))
         points = tuple(a.index for a in axes)
         add = Update(axes, points, Load(partial, points))

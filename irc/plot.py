@@ -90,9 +90,7 @@ def pictures(
     arrays = {n.name: np.asarray(values[n.name], DTYPES[n.kind]) for n in graph.inputs if n.name in values}
     if shown != "pairs":
         arrays = interpret(graph, arrays, sizes)
-    if each is not None and not any(a.name == each for core in graph.cores for a in core.batch):
-        raise InputError(f"'{each}' is no index beside query and key in '{graph.name}'")
-    for name in at:
+    for name in at if each is None else (each, *at):
         if not any(a.name == name for core in graph.cores for a in core.batch):
             raise InputError(f"'{name}' is no index beside query and key in '{graph.name}'")
     for core in graph.cores:

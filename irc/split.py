@@ -14,14 +14,14 @@ from irc.simplify import as_product, factors
 def split(graph: Graph, rounded: Collection[str] = ()) -> Graph:
     """Every Reduce that reads a tile value and sums tokens, sums the tokens of one side and nothing else. `rounded` are
     nodes that no further sum may read."""
-    parts = {n: part for n in graph if isinstance(n, Reduce) and (part := _first(n, graph)) is not None}
+    parts = {n.name: part for n in graph if isinstance(n, Reduce) and (part := _first(n, graph)) is not None}
     if not parts:
         return graph
-    known = {_meaning(n): n for n in graph if isinstance(n, Reduce) and n not in parts and n.name not in rounded}
+    known = {_meaning(n): n for n in graph if isinstance(n, Reduce) and n.name not in {*parts, *rounded}}
     out: list[Node] = []
     for node in graph:
-        part = parts.get(node) if isinstance(node, Reduce) else None
-        if not isinstance(node, Reduce) or part is None:
+        part = parts.get(node.name)
+        if part is None or not isinstance(node, Reduce):
             out.append(node)
             continue
         found = known.setdefault(_meaning(part), part)

@@ -169,7 +169,7 @@ def test_warpgroups_without_local_memory(name: str, dtype: str, width: int, tmp_
     count, beside = WARPGROUPS[name, dtype, width]
     assert len(wide) == count
     source = cuda.render(kernels, name, "", "sm_90a")
-    for launch in wide.values():  # the others are compiled above
+    for launch in wide.values():  # the other form is of the tests above
         assert launch.otherwise and launch.otherwise.text in source
         source = source.replace(launch.otherwise.text, "")
     made = compiled(source, APART[1:], tmp_path)
