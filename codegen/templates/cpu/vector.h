@@ -174,7 +174,7 @@ IRC_INLINE VecD fast_min(VecD x, VecD y) {
 }
 
 template <class V> IRC_INLINE if_real_vector<V> shift_of(V top) {
-  return fast_min(top, splat<V>(std::numeric_limits<typename VectorTraits<V>::element>::max()));
+  return fast_min(splat<V>(std::numeric_limits<typename VectorTraits<V>::element>::max()), top);
 }
 
 // Conversions keep the lanes.
