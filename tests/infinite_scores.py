@@ -1,4 +1,4 @@
-"""Rows that hold a score of +inf: what a softmax is there, and its logsumexp, as the interpreter has them.
+"""Rows that hold a score of inf: what a softmax is there, and its logsumexp, as the interpreter has them.
 
 Every row of the first heads is another case; the last head has such scores only where no pair is.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import irc
 from tests.test_kernels import DTYPE, TOLERANCE, Arrays, arrays, relative, widened
 
-SPEC = """
+CAUSAL = """
 attention infinite {
   size B, H, G, Sq, Sk, D, V
   input q[B,H,Sq,D], k[B,G,Sk,D], v[B,G,Sk,V], t[H,Sq,Sk]
@@ -27,70 +27,86 @@ attention infinite {
   return o, lse
 }
 """
-SINK = SPEC.replace("t[H,Sq,Sk]", "t[H,Sq,Sk]\n  param s[H]").replace("softmax j", "softmax j with s[h]")
-SPECS = {"plain": SPEC, "sink": SINK, "all pairs": SPEC.replace("allow j <= pos(i)", "")}
-CASES = ("one", "first", "last", "several", "every", "lowest", "nan", "none")
+PROGRAMS = {
+    "causal": CAUSAL,
+    "full": CAUSAL.replace("allow j <= pos(i)", ""),
+    "sink": CAUSAL.replace("t[H,Sq,Sk]", "t[H,Sq,Sk]\n  param s[H]").replace("softmax j", "softmax j with s[h]"),
+    "max": CAUSAL.replace("softmax j", "softmax j\n stat m[b,h,i] = max").replace("o, lse\n", "o, lse, m\n"),
+    "map": CAUSAL.replace("softmax j", "softmax j\n map where(j % 2 == 0, weight, 0)"),
+}
+CASES = ("one", "first", "last", "several", "all", "others are -inf", "NaN too", "finite")
 
 
-def spoil(row: np.ndarray, last: int, case: str, rng: np.random.Generator) -> None:
-    """Write the case into a row's scores up to the last that exists."""
-    places = rng.permutation(last + 1)
+def spoil(scores: np.ndarray, case: str, rng: np.random.Generator) -> None:
+    """Write the case into what a row adds to its scores."""
+    places = rng.permutation(len(scores))
     match case:
         case "one":
-            row[places[0]] = np.inf
+            scores[places[0]] = np.inf
         case "first":
-            row[0] = np.inf
+            scores[0] = np.inf
         case "last":
-            row[last] = np.inf
+            scores[-1] = np.inf
         case "several":
-            row[places[:5]] = np.inf
-        case "every":
-            row[: last + 1] = np.inf
-        case "lowest":  # the others are -inf
-            row[: last + 1] = -np.inf
-            row[places[0]] = np.inf
-        case "nan":
-            row[places[:2]] = np.inf, np.nan
+            scores[places[:5]] = np.inf
+        case "all":
+            scores[:] = np.inf
+        case "others are -inf":
+            scores[:] = -np.inf
+            scores[places[0]] = np.inf
+        case "NaN too":
+            scores[places[:2]] = (np.inf, np.nan)[: len(places)]
 
 
-def given(name: str, sizes: dict[str, int], dtype: str, seed: int = 0) -> Arrays:
-    """Arguments of four heads in two groups: NaN is in the third head alone, so that it reaches no key of the first group."""
-    rng = np.random.default_rng(seed)
-    made = arrays(irc.compile(SPECS[name], target="reference"), sizes, rng, dtype)
+def given(name: str, sizes: dict[str, int], dtype: str) -> tuple[Arrays, np.ndarray]:
+    """Arguments of four heads in two groups, and which rows [H, Sq] hold finite scores alone. NaN is in the third head
+    alone, so that it reaches no gradient of the first group."""
+    rng = np.random.default_rng(0)
+    made = arrays(irc.compile(PROGRAMS[name], target="reference"), sizes, rng, dtype)
     heads, rows, keys = made["t"].shape
-    for h in range(heads):
-        for i in range(rows):
-            last = keys - 1 if name == "all pairs" else keys - rows + i
-            made["t"][h, i, last + 1 :] = (np.inf, np.nan)[i % 2]  # pairs that do not exist
-            case = CASES[(i + h) % len(CASES)]
-            if h < 3 and last >= 0 and (case != "nan" or h == 2):
-                spoil(made["t"][h, i], last, case, rng)
-    if "s" in made:
+    finite = np.ones((heads, rows), np.bool_)
+    for h, i in np.ndindex(heads, rows):
+        end = keys if name == "full" else max(keys - rows + i + 1, 0)
+        made["t"][h, i, end:] = (np.inf, np.nan)[i % 2]  # of pairs that do not exist
+        case = CASES[(i + h) % len(CASES)]
+        if end > 0 and h < 3 and (case != "NaN too" or h == 2):
+            spoil(made["t"][h, i, :end], case, rng)
+            finite[h, i] = case == "finite"
+    if name == "sink":
         made["s"][:] = 0.5, np.inf, -np.inf, np.inf
-    return made
+    return made, finite
 
 
-def agree(got: np.ndarray, expected: np.ndarray, tolerance: float, name: str) -> None:
+def agree(got: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> None:
+    """NaN and infinities are in the same places, and the rest is near."""
     got = np.asarray(got, np.float64)
     for kind in (np.isnan, np.isposinf, np.isneginf):
-        np.testing.assert_array_equal(kind(got), kind(expected), f"{kind.__name__} of {name}")
+        np.testing.assert_array_equal(kind(got), kind(expected), f"{kind.__name__} of {what}")
     finite = np.isfinite(expected)
-    assert relative(got[finite], expected[finite]) < tolerance, name
+    assert relative(got[finite], expected[finite]) < tolerance, what
 
 
-def assert_agree(name: str, sizes: dict[str, int], dtype: str, target: str) -> irc.Program:
-    """Outputs and gradients, NaN and infinities in place, are the interpreter's."""
-    program, reference = irc.compile(SPECS[name], dtype=dtype, target=target), irc.compile(SPECS[name], target="reference")
-    made = given(name, sizes, dtype)
-    rng = np.random.default_rng(1)
+def assert_agree(name: str, rows: int, keys: int, dtype: str, target: str) -> None:
+    """Outputs and gradients are the interpreter's."""
+    program, reference = (irc.compile(PROGRAMS[name], dtype=dtype, target=t) for t in (target, "reference"))
+    made, _ = given(name, {"B": 2, "H": 4, "G": 2, "Sq": rows, "Sk": keys, "D": 16, "V": 48}, dtype)
     with np.errstate(all="ignore"):
         run, expected = program.forward(**made), reference.forward(**widened(made))
-        assert np.isposinf(expected.outputs["lse"]).any() and np.isnan(expected.outputs["lse"]).any()
         for output, wanted in expected.outputs.items():
             agree(run.outputs[output], wanted, TOLERANCE[dtype], output)
-        cotangents = {n: rng.standard_normal(a.shape).astype(DTYPE[dtype]) for n, a in expected.outputs.items()}
-        cotangents["lse"] = cotangents["lse"].astype(run.outputs["lse"].dtype)
+        lse = expected.outputs["lse"]
+        assert np.isposinf(lse).any() and np.isnan(lse).any() and np.isfinite(lse).any()
+        rng = np.random.default_rng(1)
+        cotangents = {n: rng.standard_normal(a.shape).astype(a.dtype) for n, a in run.outputs.items()}
         gradients = run.backward(**cotangents)
-        for name, wanted in expected.backward(**widened(cotangents)).items():
-            agree(gradients[name], wanted, 3 * TOLERANCE[dtype], f"the gradient of {name}")
-    return program
+        for of, wanted in expected.backward(**widened(cotangents)).items():
+            agree(gradients[of], wanted, 3 * TOLERANCE[dtype], f"the gradient of {of}")
+
+
+def assert_finite_rows_keep_their_bits(rows: int, keys: int, dtype: str, target: str) -> None:
+    """Rows share tiles with those that hold infinite scores, and know nothing of them."""
+    program = irc.compile(CAUSAL, dtype=dtype, target=target)
+    made, finite = given("causal", {"B": 1, "H": 4, "G": 2, "Sq": rows, "Sk": keys, "D": 16, "V": 48}, dtype)
+    tame = {**made, "t": np.where(np.isfinite(made["t"]), made["t"], DTYPE[dtype](0))}
+    for one, other in zip(program(**made), program(**tame), strict=True):
+        assert np.array_equal(one[:, finite], other[:, finite])
