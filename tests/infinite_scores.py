@@ -27,11 +27,12 @@ attention infinite {
   return o, lse
 }
 """
+SINK = CAUSAL.replace("t[H,Sq,Sk]", "t[H,Sq,Sk]\n  param s[H]").replace("softmax j", "softmax j with s[h]")
 PROGRAMS = {
     "causal": CAUSAL,
     "full": CAUSAL.replace("allow j <= pos(i)", ""),
-    "sink": CAUSAL.replace("t[H,Sq,Sk]", "t[H,Sq,Sk]\n  param s[H]").replace("softmax j", "softmax j with s[h]"),
-    "max": CAUSAL.replace("softmax j", "softmax j\n stat m[b,h,i] = max").replace("o, lse\n", "o, lse, m\n"),
+    "sink": SINK,
+    "max": SINK.replace("matmul", "stat m[b,h,i] = max\n matmul").replace("o, lse\n", "o, lse, m\n"),
     "map": CAUSAL.replace("softmax j", "softmax j\n map where(j % 2 == 0, weight, 0)"),
 }
 CASES = ("one", "first", "last", "several", "all", "others are -inf", "NaN too", "finite")
@@ -72,8 +73,8 @@ def given(name: str, sizes: dict[str, int], dtype: str) -> tuple[Arrays, np.ndar
         if end > 0 and h < 3 and (case != "NaN too" or h == 2):
             spoil(made["t"][h, i, :end], case, rng)
             finite[h, i] = case == "finite"
-    if name == "sink":
-        made["s"][:] = 0.5, np.inf, -np.inf, np.inf
+    if "s" in made:
+        made["s"][:] = 0.5, np.inf, -np.inf, np.nan
     return made, finite
 
 

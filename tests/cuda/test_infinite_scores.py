@@ -20,8 +20,9 @@ def test_kernels_agree_with_the_interpreter(name: str, dtype: str, rows: int, ke
     assert_agree(name, rows, keys, dtype, "emulator")
 
 
-def test_rows_without_keys() -> None:
-    assert_agree("causal", 90, 70, "bf16", "emulator")
+@pytest.mark.parametrize("name, dtype", [("causal", "bf16"), ("sink", "bf16"), ("sink", "f64")])
+def test_rows_without_keys(name: str, dtype: str) -> None:
+    assert_agree(name, 90, 70, dtype, "emulator")
 
 
 @pytest.mark.parametrize("dtype, target", [("f32", "emulator"), ("bf16", "emulator"), ("bf16", "emulator:sm_90a")])
