@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -147,8 +147,10 @@ class Program:
 
     # calls
 
-    def __call__(self, **arrays: Any) -> Any:
+    def __call__(self, *unnamed: Any, **arrays: Any) -> Any:
         """The returned outputs in order; one alone is not a tuple. Arguments by name; results are of their kind."""
+        if unnamed:
+            raise _unnamed(self.graph.name, "arguments", unnamed, self._storages)
         device = self.device
         with device.running(arrays.values()):
             call, tensors, like = self._call(arrays)
@@ -157,8 +159,10 @@ class Program:
             outputs = tuple([device.give(made[name], like) for name in self._outputs.values()])
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def forward(self, **arrays: Any) -> Run:
+    def forward(self, *unnamed: Any, **arrays: Any) -> Run:
         """Run the program and keep what `backward` needs. Raises InputError naming whatever does not fit."""
+        if unnamed:
+            raise _unnamed(self.graph.name, "arguments", unnamed, self._storages)
         with self.device.running(arrays.values()):
             return Run(self, *self._call(arrays))
 
@@ -170,6 +174,7 @@ class Program:
         Kernels are compiled at the first call for each choice of tangents given. Raises InputError for a tangent of
         anything else, or of another shape or element type; Error where the tangents do not fuse.
         """
+        _by_name(inputs=inputs, tangents=tangents)
         with self.device.running(inputs.values()):
             taken, sizes, like = self._taken(inputs)
             found = self._derivatives.jvp(taken, tangents, sizes)
@@ -185,6 +190,7 @@ class Program:
         fixed. The result is the derivative of the gradients along the vectors, in the shapes of the inputs. Compiled
         and raises as `jvp`; for a cotangent of no output, or of another shape or element type, InputError.
         """
+        _by_name(inputs=inputs, vectors=vectors, cotangents=cotangents)
         with self.device.running(inputs.values()):
             taken, sizes, like = self._taken(inputs)
             products = self._derivatives.hvp(taken, vectors, cotangents, sizes)
@@ -279,7 +285,7 @@ class Run:
         self._tensors = tensors
         self._lock = threading.Lock()
 
-    def backward(self, **cotangents: Any) -> dict[str, Any]:
+    def backward(self, *unnamed: Any, **cotangents: Any) -> dict[str, Any]:
         """Gradients of every floating `input` and `param`, by name, for cotangents of outputs; a missing one is zero.
 
         It reads the arguments again, so they must be as they were in the forward run. The first call uses up what that
@@ -287,6 +293,8 @@ class Run:
         element type than its output's.
         """
         call = self._call
+        if unnamed:
+            raise _unnamed("backward", "cotangents", unnamed, call.outputs)
         if not call.gradients:
             raise InputError(f"{self._program.graph.name} has no floating input or param to differentiate")
         for name in cotangents:
@@ -309,3 +317,16 @@ class Run:
             self._call.forward(tensors, keep=True)
             owned = self._call.owned(tensors)
         return owned
+
+
+def _unnamed(taker: str, what: str, given: Sequence[Any], names: Iterable[str]) -> InputError:
+    expected = ", ".join(f"{name}=..." for name in names)
+    return InputError(f"{taker}: expected {what} by name, {expected}; got {len(given)} without a name")
+
+
+def _by_name(**given: Any) -> None:
+    """Raise InputError for what is no mapping from names."""
+    for what, values in given.items():
+        if not isinstance(values, Mapping):
+            kind = "None" if values is None else type(values).__name__
+            raise InputError(f"{what}: expected arrays by name, as in {{'q': q}}, got {kind}")

@@ -145,6 +145,29 @@ def test_arguments_of_another_type(named: dict[str, Any], kind: type[irc.Error],
         irc.compile(CAUSAL, **named)
 
 
+def test_arguments_without_a_name() -> None:
+    program, x = irc.compile(CAUSAL), np.ones((1, 1, 3, 4), np.float32)
+    for call in (program, program.forward):
+        with pytest.raises(irc.InputError, match=r"causal: expected arguments by name, q=.*; got 2 without a name"):
+            call(x, x, v=x)
+    with pytest.raises(irc.InputError, match=r"backward: expected cotangents by name, o=.*; got 1 without a name"):
+        program.forward(q=x, k=x, v=x).backward(x)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(None, "None"), (np.ones(3), "ndarray"), (["q"], "list")])
+def test_what_is_no_mapping_from_names(value: Any, kind: str) -> None:
+    program, x = irc.compile(CAUSAL), np.ones((1, 1, 3, 4), np.float32)
+    given = {"q": x, "k": x, "v": x}
+    with pytest.raises(irc.InputError, match=f"inputs: expected arrays by name, .* got {kind}"):
+        program.jvp(value, given)
+    with pytest.raises(irc.InputError, match=f"tangents: expected arrays by name, .* got {kind}"):
+        program.jvp(given, value)
+    with pytest.raises(irc.InputError, match=f"vectors: expected arrays by name, .* got {kind}"):
+        program.hvp(given, value, {})
+    with pytest.raises(irc.InputError, match=f"cotangents: expected arrays by name, .* got {kind}"):
+        program.hvp(given, given, value)
+
+
 def test_sizes_are_integers_of_any_kind() -> None:
     x = np.ones((1, 1, 3, 4), np.float32)
     assert irc.compile(CAUSAL, sizes={"D": np.int64(4)})(q=x, k=x, v=x)[0].shape == x.shape

@@ -19,6 +19,7 @@ from irc.elaborate.core import CoreBuilder
 from irc.ir import Graph, Map, Node, Reduce
 from irc.simplify import rewrite
 from tests import test_differentiate, test_few_rows, test_kernels
+from tests.infinite_scores import assert_agree
 from tests.seeds import Plant, in_graph, in_source, instead, loads_of
 
 
@@ -126,10 +127,16 @@ def same_bits_of_few_rows() -> None:
         test_few_rows.test_no_bit_depends_on_threads_or_on_other_batch_entries(monkeypatch)
 
 
+def infinite_scores(rows: int) -> Callable[[], None]:
+    return lambda: assert_agree("causal", rows, 70, "f32", "cpu")
+
+
 # Changes of the generated C++: what stands there, and what a careless template would have put.
 LSE_IN_BASE_2 = (r"(\(row_shift \+ lane\)) \* LN_2 \+ (irc::log\(sum\))", r"\1 + \2 * LOG2_E")
 LSE_ROUNDED = (r"(row_shift\[row_at - row_base\])", r"irc::widen(irc::to_bf16(\1))")
 UNDERFLOW = (r"T\(-100000\.0\)", "-irc::inf<T>()")
+RELATIVE_TO_INFINITY = (r"irc::shift_of\((shift\[w\] \+ highest\[w\])\)", r"\1")
+RELATIVE_TO_INFINITY_OF_FEW_ROWS = (r"irc::shift_of\((T\(irc::joined.*)\);", r"\1;")
 SHORT_PRODUCTS = (
     r"(block\[m\]\[n\]) = (Form::multiply_add\(.*\));",
     r"\1 = (V)(((VecI)(\2) + 0x8000) & ~0xffff);",
@@ -178,6 +185,8 @@ SEEDS = [
     Seed("4", "lse to the base 2", in_source(*LSE_IN_BASE_2), lse("f32")),
     Seed("4", "lse stored as bf16", instead(fuse._Fuser, "_statistic", lambda *_: False), lse("bf16")),
     Seed("4", "lse rounded to bf16", in_source(*LSE_ROUNDED), lse("bf16")),
+    Seed("4", "a score of inf less itself", in_source(*RELATIVE_TO_INFINITY), infinite_scores(70)),
+    Seed("4", "few rows: the same", in_source(*RELATIVE_TO_INFINITY_OF_FEW_ROWS), infinite_scores(11)),
     Seed(
         "6", "the cotangent of lse is not taken", instead(PreparedCall, "backward", no_cotangent_of_lse), carries("lse")
     ),

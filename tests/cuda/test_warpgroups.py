@@ -21,6 +21,7 @@ from tests.cuda.test_fragments import (
     assert_what_no_pair_reads_changes_no_bit,
     cast,
 )
+from tests.infinite_scores import assert_agree
 from tests.test_examples import FOLDER, arguments
 from tests.test_kernels import Arrays, arrays, both
 
@@ -130,6 +131,12 @@ def test_tiles_that_are_no_power_of_two_of_columns(poison: float) -> None:
 
 def test_infinities_arrive_where_the_reference_has_them() -> None:
     assert_infinities_arrive_where_the_reference_has_them("bf16", TARGET, 200)
+
+
+@pytest.mark.parametrize("name, dtype", [("causal", "bf16"), ("causal", "f16"), ("sink", "bf16"), ("map", "bf16")])
+def test_scores_of_infinity(name: str, dtype: str, launched: list[str]) -> None:
+    assert_agree(name, 150, 210, dtype, TARGET)
+    assert on_warpgroups(launched)
 
 
 def moved(array: Array) -> Array:

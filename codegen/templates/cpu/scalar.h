@@ -144,6 +144,13 @@ template <class F> inline if_floating<F> cos(F x) { return std::cos(x); }
 template <class F> inline if_floating<F> tanh(F x) { return std::tanh(x); }
 template <class F> inline if_floating<F> erf(F x) { return std::erf(x); }
 
+// What is subtracted from logits of which `top` is the largest: neither inf nor NaN, so that the weight of a logit of inf is
+// inf, as is the sum, and only a logit of NaN makes that NaN. And the weight of `top` itself: 1, of -inf 0.
+template <class F> inline if_floating<F> shift_of(F top) {
+  return top < std::numeric_limits<F>::max() ? top : std::numeric_limits<F>::max();
+}
+template <class F> inline if_floating<F> weight_of(F top) { return top == -inf<F>() ? F(0) : 1 + (top - shift_of(top)); }
+
 // Only exp of what is not positive, so that nothing overflows.
 template <class F> inline if_floating<F> sigmoid(F x) {
   F small = irc::exp(-std::fabs(x));

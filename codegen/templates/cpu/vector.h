@@ -173,6 +173,10 @@ IRC_INLINE VecD fast_min(VecD x, VecD y) {
 #endif
 }
 
+template <class V> IRC_INLINE if_real_vector<V> shift_of(V top) {
+  return fast_min(splat<V>(std::numeric_limits<typename VectorTraits<V>::element>::max()), top);
+}
+
 // Conversions keep the lanes.
 template <class T> IRC_INLINE typename Vectors<T>::vec to_float(typename Vectors<T>::ivec x) {
   return __builtin_convertvector(x, typename Vectors<T>::vec);
