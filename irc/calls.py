@@ -117,7 +117,7 @@ class PreparedCall:
             self._checked = entries
 
     def _entries(self, arrays: Mapping[str, Array]) -> tuple[bytes, ...]:
-        """Of scalars and tables that facts and accesses read: layers of a model share them, and they are checked once."""
+        """Of scalars and tables that facts and accesses read: a model's layers share them, and check them once."""
         return tuple([self.device.entries(arrays[name]).tobytes() for name in self._read])
 
     def forward(self, tensors: Tensors, keep: bool) -> None:
