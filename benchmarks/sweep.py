@@ -22,7 +22,7 @@ from irc.codegen.tiles import footprint
 from irc.measure import random_arguments, threads_of_kernels
 from irc.pipeline import back
 from irc.runtime import cache, machine
-from irc.tune import CANDIDATES, Candidate
+from irc.tune import CANDIDATES, PANELS, Candidate
 
 
 def cases(dtype: str, mask: str, sizes: dict[str, int], rounds: int, panels: list[int]) -> list[dict[str, object]]:
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--shape", nargs="+", default=["1,2,2048,64"], help="batch, heads, tokens, width")
-    parser.add_argument("--panels", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--panels", type=int, nargs="+", default=list(PANELS))
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     record = {

@@ -1,9 +1,10 @@
 """Sizes of tiles: those of the least traffic, by a small model of registers and two caches, or those measured.
 
-**Registers.** A block of dots is BLOCK columns by VECTORS vectors of rows (8 by 3 where there are 32 registers, 4 by 3
-where there are 16): its accumulators, VECTORS operands and one broadcast are all that a core can hold, and twice the 8
-to 10 multiplications that it has under way. So a row panel is always of VECTORS vectors, and what is left to choose is
-how many `panels` make a tile of rows, and how many `columns` a tile of columns has.
+**Registers.** A block of dots is BLOCK columns by `vectors` vectors of rows (8 by 3 where there are 32 registers, 4 by
+3 where there are 16): its accumulators, the vectors' operands and one broadcast are all that a core can hold, and twice
+the 8 to 10 multiplications that it has under way. Under a mask, a panel of two vectors of 16 rows is as fast where no
+pair is blocked, and has a third less of them at its edges. So what is left to choose is how many `panels` make a tile
+of rows, and how many `columns` a tile of columns has.
 
 **Caches.** For each (row, column) pair a panel moves, in bytes to or from the second cache:
 
@@ -27,9 +28,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-VECTORS = 3  # of a row panel
+VECTORS, MASKED_VECTORS = 3, 2  # of a row panel, where vectors are longest: panel_vectors of tile_products.h
 LANES = 16  # numbers in a vector, the most there are: 64 bytes of f32
-PANELS = (2, 4)
+PANELS = {VECTORS: (2, 4), MASKED_VECTORS: (4, 6)}
 COLUMNS = (48, 96, 192, 256)
 FAR = 4  # how much dearer a byte is from beyond the second cache
 FORESEEN = 1 / 4  # how much cheaper one that comes in order
@@ -71,23 +72,25 @@ class Schedule:
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """Bytes that a tile kernel keeps of a pair, walks through of a row (its operands as they are packed, and its sums
-    twice, as they are read and written), and packs of a column. `number`: the bytes of one number in registers."""
+    twice, as they are read and written), and packs of a column. `number`: the bytes of one number in registers;
+    `vectors`: of its row panels."""
 
     kept: int
     row: int
     column: int
     number: int = 4
+    vectors: int = VECTORS
 
 
 def best(footprint: Footprint, caches: Caches) -> Tiles:
     """The tiles that cost least; of equals the smaller."""
-    candidates = [Tiles(panels, columns) for panels in PANELS for columns in COLUMNS]
+    candidates = [Tiles(panels, columns) for panels in PANELS[footprint.vectors] for columns in COLUMNS]
     return min(candidates, key=lambda tiles: cost(footprint, tiles, caches))
 
 
 def cost(footprint: Footprint, tiles: Tiles, caches: Caches) -> float:
     """Bytes to and from the second cache for each pair, as the head of this file has it."""
-    panel = VECTORS * LANES * 4 // footprint.number
+    panel = footprint.vectors * LANES * 4 // footprint.number
     rows = tiles.panels * panel
     near = footprint.row * rows + footprint.column * tiles.columns <= caches.second
     walked = FORESEEN * footprint.row / tiles.columns * (1 if near else FAR)

@@ -28,7 +28,7 @@ from irc.codegen.mirror import mirror
 from irc.codegen.positions import extent, unflatten
 from irc.codegen.powers import in_powers_of_two
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf, stride_name
-from irc.codegen.schedule import VECTORS, Footprint, Schedule
+from irc.codegen.schedule import MASKED_VECTORS, VECTORS, Footprint, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +158,12 @@ def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
 
 def tiled_context(text: TileText, kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
     """What the templates of kernels whose lanes are rows read."""
+    needs = _footprint(text, kernel)
     return {
         **text_context(text, kernel),
         **mask_context(kernel),
-        "vectors": VECTORS,
-        "tiles": schedule.tiles(kernel.name, _footprint(text, kernel)),
+        "vectors": needs.vectors,
+        "tiles": schedule.tiles(kernel.name, needs),
         "form": "irc::Pair" if kernel.pairs else "irc::Single<T>",
     }
 
@@ -208,6 +209,7 @@ def _footprint(text: TileText, kernel: TileKernel) -> Footprint:
         row=sums + unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.row_panels),
         column=unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.column_panels),
         number=number,
+        vectors=VECTORS if kernel.support is None else MASKED_VECTORS,
     )
 
 

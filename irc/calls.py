@@ -78,12 +78,11 @@ class PreparedCall:
         compiled = built.compiled
         self.keeps = compiled.choice is not None and compiled.choice.keep(sizes)
         read = tables(graph)
-        self._tables = any(name in read and array.ndim for name, array in taken.items())
-        self._scalars = tuple(name for name, array in taken.items() if name in read and not array.ndim)
-        self._checked = self._values(taken)
+        self._read = tuple(name for name in taken if name in read)
+        self._checked = self._entries(taken)
         whole = {name for name in read if taken[name].ndim} | self._whole(taken, compiled.forward, compiled.backward)
         self.taking = Taking(storages, given, looked, taken, whole, device)
-        self.checks = self.taking.needed or self._tables or bool(self._scalars)
+        self.checks = self.taking.needed or bool(self._read)
         self._forward: dict[bool, Prepared] = {}
         self._backward: dict[Hashable, Backward] = {}
         backward = compiled.backward_graph
@@ -112,12 +111,14 @@ class PreparedCall:
         """Make of arguments, as `look` answered, what runs take, and check what depends on entries. Raises
         InputError."""
         self.taking.take(tensors)
-        if self._tables or (self._scalars and self._values(tensors.arrays) != self._checked):
+        entries = self._entries(tensors.arrays)
+        if entries != self._checked:
             check(self.graph, tensors.arrays, self.sizes, self.device)
-            self._checked = self._values(tensors.arrays)
+            self._checked = entries
 
-    def _values(self, arrays: Mapping[str, Array]) -> tuple[bytes, ...]:
-        return tuple([self.device.entries(arrays[name]).tobytes() for name in self._scalars])
+    def _entries(self, arrays: Mapping[str, Array]) -> tuple[bytes, ...]:
+        """Of scalars and tables that facts and accesses read: a model's layers share them, and check them once."""
+        return tuple([self.device.entries(arrays[name]).tobytes() for name in self._read])
 
     def forward(self, tensors: Tensors, keep: bool) -> None:
         """Add to the arguments, by the names of the graph: outputs, what `backward` needs, with `keep` what it would

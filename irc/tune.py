@@ -23,7 +23,7 @@ from irc.measure import Timed, cotangents, threads_of_kernels, timed
 from irc.program import Program
 from irc.runtime import machine
 
-PANELS = (2, 4, 8)
+PANELS = (2, 4, 6, 8)
 COLUMNS = (48, 96, 192, 256)
 CANDIDATES = tuple(Tiles(panels, columns) for columns in COLUMNS for panels in PANELS)
 NOISE = 0.02  # a choice must be faster than the model's by more

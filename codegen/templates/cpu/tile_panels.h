@@ -24,6 +24,11 @@ template <class T> class Buffer {
   size_t count_ = 0;
 };
 
+// A row on its way to the second cache.
+template <int WIDTH, class E> IRC_INLINE void fetch(const E *row) {
+  for (int f = 0; f < WIDTH; f += 64 / sizeof(E)) __builtin_prefetch(row + f, 0, 2);
+}
+
 // Where the rows lie, one by one: vectors of addresses take the compiler long and save nothing.
 template <class E, class Row> IRC_INLINE void point_to(E **rows, int count, Row row) {
   for (int n = 0; n < count; n++) {

@@ -1,12 +1,21 @@
 // Matrix products on tiles: register blocks of broadcast x vectors. Lanes are rows (queries), or features.
 namespace irc {
 
-// A block in registers: BLOCK broadcasts x 3 vectors of rows, or 4 x FEATURE_VECTORS vectors of features.
+// A block in registers: BLOCK broadcasts x 3 vectors of rows or 2, or 4 x FEATURE_VECTORS vectors of features.
 #if defined(__AVX512F__) || defined(__aarch64__)  // 32 registers
 constexpr int BLOCK = 8, FEATURE_VECTORS = 4;
 #else
 constexpr int BLOCK = 4, FEATURE_VECTORS = 2;
 #endif
+
+// Vectors of rows in a panel: fewer than three leave too little under way, but where registers are many and long.
+constexpr int panel_vectors(int wanted) {
+#if defined(__AVX512F__)
+  return wanted;
+#else
+  return wanted < 3 ? 3 : wanted;
+#endif
+}
 
 // Left to itself GCC folds the vector into each multiplication as a memory operand: a full load for every FMA.
 #if defined(__AVX512F__)
