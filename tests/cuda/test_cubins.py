@@ -4,7 +4,6 @@ tensor cores where it should."""
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 import irc
 from irc.codegen import cuda
 from irc.codegen.kernel import Kernel, TileKernel
+from irc.runtime.cuda import nvcc
 from tests.test_examples import EXAMPLES, FOLDER, arguments, fixed
 
 SHARED = ("arch=compute_80,code=[sm_80,sm_90]",)  # one PTX for both, which most of the time goes into
@@ -38,11 +38,9 @@ class Compiled:
 
 def compiled(source: str, targets: Sequence[str], folder: Path) -> dict[tuple[str, str], Compiled]:
     """The device functions of a source, by architecture and name."""
-    nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-    assert nvcc, "nvcc was not found: it is needed on PATH, or in /usr/local/cuda/bin"
     text = folder / "program.cu"
     text.write_text(source, encoding="utf-8")
-    command = [nvcc, *cuda.FLAGS, "-Xptxas", "-v", "-fatbin", "--keep", f"--keep-dir={folder}"]
+    command = [nvcc.find().path, *cuda.FLAGS, "-Xptxas", "-v", "-fatbin", "--keep", f"--keep-dir={folder}"]
     command += [word for target in targets for word in ("-gencode", target)]
     done = subprocess.run([*command, "-o", str(folder / "program.fatbin"), str(text)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
