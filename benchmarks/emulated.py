@@ -46,7 +46,8 @@ def main() -> None:
     sizes = {name: int(number) for name, _, number in (size.partition("=") for size in given.size)}
     machine = describe()
     chosen = " ".join((f"--schedules {given.schedules} --target {given.target}", *(f"--size {s}" for s in given.size)))
-    lines = begun(given.output, f"{machine['machine']}, {machine['compiler']}; irc at {machine['commit']}; {chosen}", TITLE)
+    header = f"{machine['machine']}, {machine['compiler']}; irc at {machine['commit']}; {chosen}"
+    lines = begun(given.output, header, TITLE)
     before = {tuple(line.split()[:2]) for line in lines[2:]}
     left = [(path, dtype) for path, dtype in cases if (name(path), dtype) not in before]
     progress = Progress(len(cases), len(cases) - len(left))

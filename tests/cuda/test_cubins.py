@@ -177,3 +177,14 @@ def test_warpgroups_without_local_memory(name: str, dtype: str, width: int, tmp_
         assert found.registers <= launch.registers, kernel
         assert (found.powers_beside >= 64) == (beside and "lse" in kernel), kernel
         assert found.wide_stores >= 2 * -(-width // 32), kernel
+
+
+def test_random_numbers_for_pairs_spill_nothing(tmp_path: Path) -> None:
+    """In either form of sm_90a."""
+    program = irc.compile(FOLDER / "variants" / "dropout.attn", dtype="bf16", sizes={"D": 128})
+    kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
+    found = compiled(cuda.render(kernels, "dropout", "", "sm_90a"), APART[1:], tmp_path)
+    assert sum(kernel.wide_products > 0 for kernel in found.values()) == len(found) / 2 == 6
+    for (_, name), kernel in found.items():
+        assert kernel.stack == 0 and kernel.spills == 0, name
+    assert found["sm_90a", "dropout_o_row_warpgroups"].powers_beside >= 32
