@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SHARED_KIB = {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}  # of a block at most, by architecture
 SHARED_KIB_ELSEWHERE = 99
 ARCHITECTURE = re.compile(r"(?:cuda|emulator):(sm_(\d+)[af]?)")
+DEVICE = re.compile(r"cuda(?::(\d+))?")
 LEAST = 80
 
 
@@ -25,18 +26,22 @@ def is_target(target: str) -> bool:
     found = ARCHITECTURE.fullmatch(target)
     if found and int(found[2]) < LEAST:
         raise DeviceError(f"target {target!r}: irc's kernels need sm_{LEAST} or newer")
-    return target in ("cuda", "emulator") or found is not None
+    return target == "emulator" or bool(found or DEVICE.fullmatch(target))
 
 
 def device_of(target: str) -> Device:
-    """Where the tensors of a target lie. Raises DeviceError where "cuda" finds no device."""
-    return _cuda() if target == "cuda" else HOST
+    """Where the tensors of a target lie. Raises DeviceError where there is no such device."""
+    return _cuda(target) or HOST
 
 
-def _cuda() -> Cuda:
+def _cuda(target: str) -> Cuda | None:
+    """The device that a target names: "cuda" the first, "cuda:1" the second."""
+    named = DEVICE.fullmatch(target)
+    if named is None:
+        return None
     from irc.runtime.cuda import device  # not needed, nor its imports, by other targets
 
-    return device.find()
+    return device.find(int(named[1] or 0))
 
 
 def load(target: str, kernels: tuple[Kernel, ...], name: str, spec: str) -> tuple[str, Library]:
@@ -49,9 +54,9 @@ def load(target: str, kernels: tuple[Kernel, ...], name: str, spec: str) -> tupl
 
     keep_templates()
 
-    named = ARCHITECTURE.fullmatch(target)
-    if target == "cuda":
-        whose, most, architecture = "the device", _cuda().shared_bytes, _cuda().architecture
+    named, device = ARCHITECTURE.fullmatch(target), _cuda(target)
+    if device is not None:
+        whose, most, architecture = "the device", device.shared_bytes, device.architecture
     else:
         number = int(named[2]) if named else LEAST
         whose, most = f"sm_{number}", SHARED_KIB.get(number, SHARED_KIB_ELSEWHERE) << 10
@@ -66,4 +71,4 @@ def load(target: str, kernels: tuple[Kernel, ...], name: str, spec: str) -> tupl
     source = cuda.render(kernels, name, spec, architecture)
     if target.startswith("emulator"):
         return source, emulated.Library(source, architecture=architecture)
-    return source, launch.Library(_cuda(), source) if target == "cuda" else launch.Cubin(source, architecture)
+    return source, launch.Library(device, source) if device is not None else launch.Cubin(source, architecture)
