@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from irc.codegen.cuda import FLAGS
+from irc.codegen.cuda_launch import FLAGS
 from irc.runtime import cache, toolchain
 from irc.runtime.errors import ToolchainError
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import irc
+from irc import stored
 from irc.codegen import cuda, cuda_roles
 from irc.codegen.kernel import TileKernel
 from irc.runtime import emulator
@@ -91,6 +92,7 @@ def test_dots_beside_products_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> 
     found = {}
     for registers in (cuda_roles.BESIDE, 1000):
         monkeypatch.setattr(cuda_roles, "BESIDE", registers)
+        monkeypatch.setattr(stored, "fingerprint", lambda registers=registers: f"with {registers} registers")
         cuda.launches.cache_clear()
         program = irc.compile(path, dtype="bf16", target=TARGET)
         found[registers] = program.forward(**given).outputs
