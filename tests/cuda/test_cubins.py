@@ -18,7 +18,7 @@ from irc.codegen.kernel import Kernel, TileKernel
 from irc.runtime.cuda import nvcc
 from tests.test_examples import EXAMPLES, FOLDER, arguments, fixed
 
-SHARED = ("arch=compute_80,code=[sm_80,sm_90]",)  # one PTX for both, which most of the time goes into
+SHARED = ("arch=compute_80,code=[sm_80,sm_90,sm_100]",)  # one PTX for all, which most of the time goes into
 APART = ("arch=compute_80,code=sm_80", "arch=compute_90a,code=sm_90a")
 
 
@@ -91,7 +91,7 @@ def test_every_example_compiles_and_spills_nothing(path: Path, tmp_path: Path) -
     program(**arguments(path, np.random.default_rng(0)))
     of = launches(program.kernels)
     found = compiled(program.source, SHARED, tmp_path)
-    assert set(found) == {(architecture, name) for architecture in ("sm_80", "sm_90") for name in of}
+    assert set(found) == {(architecture, name) for architecture in ("sm_80", "sm_90", "sm_100") for name in of}
     for (_, name), kernel in found.items():
         assert kernel.spills == 0 and kernel.registers <= of[name].registers, name
 
