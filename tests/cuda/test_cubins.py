@@ -155,6 +155,7 @@ WARPGROUPS = {
     ("masks/sliding_tiles", "bf16", 128): (3, True),
     ("masks/sliding_tiles_video", "bf16", 128): (3, False),
     ("masks/video_across", "bf16", 64): (3, True),
+    ("variants/retention", "bf16", 64): (1, False),
 }
 """How many kernels are on warpgroups, of three, and whether the first makes its weights while products go on."""
 

@@ -188,10 +188,17 @@ def test_which_kernels_have_the_form(dtype: str, width: int, forms: int) -> None
 
 @pytest.mark.parametrize(
     "name, width, beside",
-    [("causal", 128, 1), ("causal", 256, 1), ("masks/dilated", 128, 1), ("masks/sliding_tiles_video", 128, 0)],
+    [
+        ("causal", 128, 1),
+        ("causal", 256, 1),
+        ("masks/dilated", 128, 1),
+        ("masks/sliding_tiles_video", 128, 0),
+        ("variants/retention", 64, 0),
+        ("variants/relu", 64, 1),
+    ],
 )
 def test_which_kernels_multiply_beside_what_they_evaluate(name: str, width: int, beside: int) -> None:
-    """The forward one alone, where registers suffice."""
+    """The forward one alone, where registers suffice, and no sum of its rows stands in the way."""
     program = irc.compile(FOLDER / f"{name}.attn", dtype="bf16", sizes={"D": width})
     texts = [launch.text for kernel in program.kernels for launch in cuda.launches(kernel, HOPPER)]
     assert sum("dots_full" in text for text in texts) == beside
