@@ -11,7 +11,14 @@ TORCH  := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml | sort -
 # while the other computes make it several times slower, above all on a busy machine.
 QUIET := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
-.PHONY: help demo test test-peers lint bench gpu gallery clean
+# With WHEELS=folder nothing is downloaded: what PYTHON has is used as it is, and the rest comes from there.
+ifdef WHEELS
+export PIP_NO_INDEX := 1
+export PIP_FIND_LINKS := $(abspath $(WHEELS))
+SITE := --system-site-packages
+endif
+
+.PHONY: help demo test test-peers lint bench gpu wheels gallery clean
 
 help:
 	@echo "make demo        train a small language model with irc's forward and backward (under two minutes)"
@@ -20,6 +27,7 @@ help:
 	@echo "make lint        ruff, mypy --strict, import directions, the wheel in an empty environment"
 	@echo "make gallery     docs/examples.md, masks.md, variants.md, pictures, bugzoo.md, from examples"
 	@echo "make gpu         on a machine with a CUDA device: its tests there, and speed beside PyTorch's fused attention"
+	@echo "make wheels      what that needs but PyTorch, into wheels/, for a machine without a network: there make gpu WHEELS=wheels"
 	@echo "make bench       speed beside PyTorch, ONNX Runtime, OpenVINO and JAX in the same run; ARGS=--help tells more"
 
 demo: $(STAMPS)/plot
@@ -41,10 +49,15 @@ lint: $(STAMPS)/lint $(STAMPS)/test
 bench: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# Exits with 3 where there is no device.
-gpu: $(STAMPS)/bench $(STAMPS)/pycuda
+# Each of its two scripts exits with 3 where there is no device.
+gpu: $(STAMPS)/gpu $(STAMPS)/pycuda
 	$(BIN)/python tests/cuda/real.py
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
+
+# pycuda's source, and of all others wheels for this Python; it is compiled where it runs.
+wheels: $(STAMPS)/test
+	$(BIN)/python -m pip download --quiet --dest wheels '.[test]' 'setuptools>=77' wheel
+	$(BIN)/python tests/cuda/build_pycuda.py wheels
 
 gallery: $(STAMPS)/plot
 	$(BIN)/python docs/gallery.py
@@ -56,7 +69,7 @@ clean:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(SITE) $(VENV)
 
 $(STAMPS)/plot $(STAMPS)/test $(STAMPS)/lint: $(STAMPS)/%: pyproject.toml | $(BIN)/python
 	@mkdir -p $(STAMPS)
@@ -66,6 +79,13 @@ $(STAMPS)/plot $(STAMPS)/test $(STAMPS)/lint: $(STAMPS)/%: pyproject.toml | $(BI
 # After everything that might bring another numpy: it is compiled against the one that is there.
 $(STAMPS)/pycuda: tests/cuda/build_pycuda.py | $(STAMPS)/test
 	$(BIN)/python $<
+	@touch $@
+
+# A machine with a device may have its own build of the framework.
+$(STAMPS)/gpu: pyproject.toml | $(BIN)/python
+	@mkdir -p $(STAMPS)
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet '$(TORCH)'
+	$(BIN)/python -m pip install --quiet -e '.[test,gpu]'
 	@touch $@
 
 # The framework first, at its pinned version, so that nothing else pulls in another one.

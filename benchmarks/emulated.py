@@ -46,7 +46,8 @@ def main() -> None:
     sizes = {name: int(number) for name, _, number in (size.partition("=") for size in given.size)}
     machine = describe()
     chosen = " ".join((f"--schedules {given.schedules} --target {given.target}", *(f"--size {s}" for s in given.size)))
-    lines = begun(given.output, f"{machine['machine']}, {machine['compiler']}; irc at {machine['commit']}; {chosen}")
+    header = f"{machine['machine']}, {machine['compiler']}; irc at {machine['commit']}; {chosen}"
+    lines = begun(given.output, header, TITLE)
     before = {tuple(line.split()[:2]) for line in lines[2:]}
     left = [(path, dtype) for path, dtype in cases if (name(path), dtype) not in before]
     progress = Progress(len(cases), len(cases) - len(left))
@@ -61,15 +62,15 @@ def main() -> None:
     sys.exit(failed > 0)
 
 
-def begun(output: Path, header: str) -> list[str]:
+def begun(output: Path, header: str, title: str) -> list[str]:
     """The lines that a file begins with: those that it holds, if its header is this one."""
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.exists():
         lines = output.read_text(encoding="utf-8").splitlines()
-        if lines[:2] == [header, TITLE]:
+        if lines[:2] == [header, title]:
             return lines
         set_aside(output)
-    return [header, TITLE]
+    return [header, title]
 
 
 def measured(path: Path, dtype: str, schedules: int, target: str, sizes: dict[str, int]) -> tuple[str, str]:

@@ -1,4 +1,5 @@
-"""irc beside PyTorch's fused attention on a CUDA device: `python -m benchmarks.gpu [--out DIR] [--quick]`.
+"""irc beside PyTorch's fused attention on a CUDA device: `python -m benchmarks.gpu [--out DIR] [--quick]`, or of a few
+cases, where time is short: `--width 128 --length 8192,16384 --variant full,causal`.
 
 Forward and backward in bf16, interleaved: every contestant once a round, medians over the rounds, by CUDA's events.
 Rates are of useful work: 4 D operations a pair that the mask allows forward, 10 D backward, whatever anyone computes.
@@ -112,8 +113,10 @@ class Result:
         return self.case.work(self.which) / self.milliseconds[name] / 1e9
 
 
-def cases(widths: Sequence[int] = WIDTHS, lengths: Sequence[int] = LENGTHS) -> list[Case]:
-    return [Case(*found) for found in product(VARIANTS, widths, lengths)]
+def cases(
+    widths: Sequence[int] = WIDTHS, lengths: Sequence[int] = LENGTHS, variants: Sequence[str] = tuple(VARIANTS)
+) -> list[Case]:
+    return [Case(*found) for found in product(variants, widths, lengths)]
 
 
 def table(results: Sequence[Result], which: str, width: int, peak: float) -> str:
@@ -168,12 +171,33 @@ def pictures(results: Sequence[Result], folder: Path) -> None:
         pyplot.close(figure)
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    found = tuple(int(part) for part in text.split(","))
+    if any(number <= 0 or TOKENS % number for number in found):
+        raise argparse.ArgumentTypeError(f"expected numbers that divide {TOKENS}")
+    return found
+
+
+def _variants(text: str) -> tuple[str, ...]:
+    found = tuple(text.split(","))
+    if unknown := [name for name in found if name not in VARIANTS]:
+        raise argparse.ArgumentTypeError(f"there is no {unknown[0]}")
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, help="folder for results.md, results.json and pictures")
-    parser.add_argument("--quick", action="store_true", help="width 64 and two lengths alone")
+    parser.add_argument("--quick", action="store_true", help="width 64 and lengths 2048 and 8192 alone")
+    parser.add_argument("--width", type=_numbers, metavar="N,...", help="of heads (default 64,128,256)")
+    parser.add_argument("--length", type=_numbers, metavar="N,...", help="of sequences (default 512 to 16384)")
+    parser.add_argument("--variant", type=_variants, metavar="NAME,...", help=f"of {', '.join(VARIANTS)}")
     given = parser.parse_args(arguments)
+    widths = given.width or ((64,) if given.quick else WIDTHS)
+    lengths = given.length or ((2048, 8192) if given.quick else LENGTHS)
+    chosen = cases(widths, lengths, given.variant or tuple(VARIANTS))
     import irc
+    from benchmarks.machine import describe
 
     try:
         from irc.runtime.cuda import device
@@ -189,13 +213,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     header = {
         "device": found.name,
         "date": date.today().isoformat(),
-        "versions": gpu_contestants.versions(),
+        "versions": f"irc at {describe()['commit']}, {gpu_contestants.versions()}",
         "peak": peak,
     }
     folder = given.out or Path(__file__).parent / "results" / f"{header['date']}-{found.name.replace(' ', '-')}"
     folder.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
-    for case in cases((64,), (2048, 8192)) if given.quick else cases():
+    for case in chosen:
         for which in PASSES:
             times, refused = gpu_contestants.measure(case, which, ROUNDS)
             medians = {name: statistics.median(values) for name, values in times.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 import irc
 from benchmarks.gpu import CAP, DOCUMENTS, WINDOW, Case
 from irc.error import DeviceError
-from irc.runtime.cache import version as irc_version
+from irc.runtime.cuda import device, nvcc
 
 Work = Callable[[], object]  # what is timed
 Prepare = Callable[[], Work]  # makes it ready, untimed
@@ -37,8 +38,12 @@ def check() -> None:
 
 
 def versions() -> str:
-    nvidia = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
-    return f"irc {irc_version()}, PyTorch {torch.__version__}, {nvidia}"
+    of_torch = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    major, minor = divmod(device.driver().get_driver_version(), 1000)
+    return (
+        f"{nvcc.find().version}, pycuda {version('pycuda')}, driver for CUDA {major}.{minor // 10}, "
+        f"PyTorch {torch.__version__} with {of_torch}"
+    )
 
 
 def peak() -> float:

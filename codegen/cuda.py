@@ -6,21 +6,18 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from irc.codegen import loops
-from irc.codegen.cuda_launch import REGISTERS, Launch, rendered
-from irc.codegen.cuda_sides import before, copied, tile_launches
+from irc.codegen.cuda_launch import FLAGS, LEAST, REGISTERS, Launch, Rendered, rendered
+from irc.codegen.cuda_sides import copied, tile_launches
 from irc.codegen.kernel import Kernel, Loop, LoopKernel
 from irc.codegen.narrow import MOST as MOST_POSITIONS
 from irc.codegen.positions import extent, size, unflatten
 from irc.codegen.ptx import header
 from irc.codegen.render import TEMPLATES, environment
 
-__all__ = ["FLAGS", "MOST_POSITIONS", "REGISTERS", "Launch", "before", "copied", "launches", "render"]
-
-FLAGS = ("-std=c++17", "--expt-relaxed-constexpr")  # for nvcc
+__all__ = ["FLAGS", "LEAST", "MOST_POSITIONS", "REGISTERS", "Launch", "launches", "made", "render"]
 
 FRAGMENTS = ("fragments.cuh", "fragments_float.cuh")
 WARPGROUPS = ("warpgroups.cuh",)
-LEAST = "sm_80"  # architecture
 LOOP_THREADS = 128
 
 
@@ -31,6 +28,11 @@ def launches(kernel: Kernel, architecture: str = LEAST) -> tuple[Launch, ...]:
     if isinstance(kernel, LoopKernel):
         return _loop_launches(kernel)
     return tile_launches(kernel, architecture)
+
+
+def made(kernel: Kernel, architecture: str = LEAST) -> Rendered:
+    """All that a run of the kernel needs to know of it."""
+    return Rendered(launches(kernel, architecture), copied(kernel))
 
 
 def render(kernels: Sequence[Kernel], name: str, spec: str, architecture: str = LEAST) -> str:

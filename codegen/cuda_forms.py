@@ -64,13 +64,24 @@ def tile_columns(kernel: TileKernel, form: Form) -> tuple[int, int] | None:
     others = scalars(kernel)
     if form is FLOAT:  # both parts of a tile, and of an operand
         tiles, others = tiles + 1, others + SPLITS
-    for columns in form.columns:
+    for columns in widths(kernel, form.columns):
         tokens = {"row": ROWS, "column": STAGES * columns}
         shared = form.bytes * sum(tokens[p.side] * (padded(width(p)) + form.pad) for p in read_panels(kernel))
         for registers, fits in REGISTERS:
             if shared <= SHARED and sums + tiles * columns // 2 + others <= fits:
                 return columns, registers
     return None
+
+
+def widths(kernel: TileKernel, columns: tuple[int, ...]) -> tuple[int, ...]:
+    """Of numbers of columns that a tile may have, the most first, those for this kernel. Random numbers take so long
+    that the widest wins nothing, and ptxas makes too many at once there."""
+    return columns[1:] if draws(kernel) else columns
+
+
+def draws(kernel: TileKernel) -> bool:
+    """Whether random numbers are made for pairs."""
+    return any(isinstance(e, Op) and e.name == "random" for e in evaluated(kernel))
 
 
 def scalars(kernel: TileKernel) -> int:

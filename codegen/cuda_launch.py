@@ -8,8 +8,9 @@ from irc.codegen.cpu import ARITHMETIC, STORAGE
 from irc.codegen.expr import Expr
 from irc.codegen.kernel import Kernel
 from irc.codegen.printer import pointer_name, size_name, stride_name
-from irc.codegen.render import environment
 
+LEAST = "sm_80"  # architecture
+FLAGS = ("-std=c++17", "--expt-relaxed-constexpr")  # for nvcc
 REGISTERS = 128  # of a thread, where nothing says otherwise
 NUMBER = {"f32": 4, "f64": 8}  # bytes, by arithmetic
 WORKSPACE = ("unsigned char *", "workspace")
@@ -57,6 +58,20 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Rendered:
+    """A kernel as launches, to be run one after another, and results of it of which these are given a copy from before,
+    after the tensors."""
+
+    launches: tuple[Launch, ...]
+    copied: tuple[str, ...]
+
+
+def before(name: str) -> str:
+    """What such a copy is called."""
+    return f"before.{name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """An array in a block of memory, `offset` bytes from its start."""
 
@@ -89,6 +104,8 @@ def members(kernel: Kernel) -> tuple[tuple[str, str], ...]:
 
 def rendered(template: str, name: str, kernel: Kernel, split: object = None, **context: object) -> str:
     """A template of one device function, filled in; with `split` it is given a workspace."""
+    from irc.codegen.render import environment  # not needed, nor its imports, for launches that are stored
+
     arithmetic = ARITHMETIC[kernel.arithmetic]
     given = {
         "name": name, "kernel": kernel, "arithmetic": arithmetic, "registers": REGISTERS, "split": split,

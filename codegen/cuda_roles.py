@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from irc.codegen.cuda_forms import scalars
+from irc.codegen.cuda_forms import draws, scalars
 from irc.codegen.expr import Const, Expr, Index, Local, Op, children, indices, walk
 from irc.codegen.kernel import TileKernel
 from irc.codegen.narrow import BASE, STEP
@@ -24,7 +24,7 @@ def roles(kernel: TileKernel, hoisted: TileKernel, fragments: int, operand: int)
     where a consumer has too few."""
     needed = fragments + 2 * scalars(kernel) + _of_pairs(hoisted)
     light = sum(_is_light(hoisted, n) for n in range(2))
-    choices = ROLES[min(light, 1) : light + 1]
+    choices = ROLES[light if draws(kernel) else min(light, 1) : light + 1]
     for more in (operand + BESIDE, OTHERS) if operand else (OTHERS,):
         for producer, consumer in choices:
             if needed + more <= consumer:

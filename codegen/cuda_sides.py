@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from irc.codegen import cuda_fragments, cuda_split, cuda_tiles, cuda_warpgroups
-from irc.codegen.cuda_launch import Launch
+from irc.codegen.cuda_launch import Launch, before
 from irc.codegen.expr import Expr, Load, loads, rebuild
 from irc.codegen.kernel import (
     ColumnProduct,
@@ -48,17 +48,11 @@ def _launches(kernel: TileKernel, name: str, side: Side, architecture: str) -> t
 
 
 def copied(kernel: Kernel) -> tuple[str, ...]:
-    """Results of a kernel that it also reads, in panels, and that one launch writes before another reads them: launches
-    are given a copy of each from before, after the tensors."""
+    """Results of a kernel that it also reads, in panels, and that one launch writes before another reads them."""
     if isinstance(kernel, LoopKernel) or kernel.order == "elements" or len(_by_side(kernel)) == 1:
         return ()
     read = {load.tensor for panel in kernel.panels for load in loads(panel.value)}
     return tuple(t.name for t in kernel.tensors if t.written and t.name in read)
-
-
-def before(name: str) -> str:
-    """What such a copy is called."""
-    return f"before.{name}"
 
 
 def _from_copies(kernel: TileKernel) -> TileKernel:

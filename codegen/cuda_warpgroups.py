@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.codegen.cuda_forms import FLOAT, Form, form, padded, read_panels
+from irc.codegen.cuda_forms import FLOAT, Form, form, padded, read_panels, widths
 from irc.codegen.cuda_fragments import live, values_of
 from irc.codegen.cuda_launch import Arrays, Box, Launch, rendered
 from irc.codegen.cuda_roles import REGISTERS, roles
 from irc.codegen.cuda_tiles import walk_context
 from irc.codegen.expr import Load, integer, op
-from irc.codegen.kernel import Dot, Panel, RowProduct, Side, TileKernel
+from irc.codegen.kernel import Dot, OnlineSoftmax, Panel, RowProduct, RowReduce, Side, TileKernel
 from irc.codegen.positions import extent, size, tiles_of
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.tiles import row_text, width
@@ -119,7 +119,7 @@ def _tile(kernel: TileKernel, hoisted: TileKernel) -> tuple[int, int, tuple[int,
     sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
     bytes = {s: [2 * padded(width(p)) for p in read_panels(kernel) if p.side == s] for s in ("row", "column")}
-    for columns in COLUMNS:
+    for columns in widths(kernel, COLUMNS):
         aligned = not any(columns * token % ALIGNED for token in bytes["column"])
         chosen = roles(kernel, hoisted, sums + tiles * columns // 2, columns // 4 if _apart(kernel) else 0)
         for stages in STAGES:
@@ -130,10 +130,14 @@ def _tile(kernel: TileKernel, hoisted: TileKernel) -> tuple[int, int, tuple[int,
 
 
 def _apart(kernel: TileKernel) -> bool:
-    """Whether there are dots and products, and no panel of columns is of both."""
+    """Whether there are dots and products, and no panel of columns is of both. Where values are summed along the rows
+    without a softmax, ptxas makes products wait for what is evaluated: dots beside them win nothing."""
     dots = {s.column for s in kernel.body if isinstance(s, Dot)}
     products = {s.panel for s in kernel.body if isinstance(s, RowProduct)}
-    return bool(dots and products) and not dots & products
+    sums = any(isinstance(s, RowReduce) for s in kernel.body) and not any(
+        isinstance(s, OnlineSoftmax) for s in kernel.body
+    )
+    return bool(dots and products) and not dots & products and not sums
 
 
 def _panel(panel: Panel, kernel: TileKernel, kept_as: Form, columns: int) -> PanelText | None:

@@ -38,7 +38,14 @@ def built(
     if cuda.is_target(target):
         made = stored.compiled(source, sizes, precision, None, what, lambda: build(True))
         kernels = _by_name(made)
-        text, library = cuda.load(target, tuple(kernels.values()), made.name, source.text)
+
+        def in_cuda(architecture: str) -> cuda.Source:
+            def render() -> cuda.Source:
+                return cuda.render(kernels.values(), made.name, source.text, architecture)
+
+            return stored.compiled(source, sizes, precision, None, f"{what} for {architecture}", render)
+
+        text, library = cuda.load(target, made.name, in_cuda)
         return Built(replace(made, source=text), library, kernels)
 
     def in_cpp() -> Result:

@@ -40,11 +40,11 @@ def compile(
     by a call, those of both runs by `Program.forward`.
 
     program: a path, or the text itself. sizes: sizes to fix now; the others are inferred by each call.
-    dtype: storage of floating tensors; arithmetic is f32 (f64 for f64). target: "cpu"; "cuda" (the device of
-    this machine), "cuda:sm_90a" and the like (compiled alone: `source` and `cubin`), "emulator" (CUDA kernels run
-    without a device, to see that they are right, not fast: those of sm_80; of "emulator:sm_90a" that architecture's);
-    or "reference" (the float64 interpreter). accept: properties under `ensure` that may stay unproved, each as it is
-    written: `window(w)`.
+    dtype: storage of floating tensors; arithmetic is f32 (f64 for f64). target: "cpu"; "cuda" (the first CUDA device
+    of this machine; "cuda:1" the second), "cuda:sm_90a" and the like (compiled alone: `source` and `cubin`), "emulator"
+    (CUDA kernels run without a device, to see that they are right, not fast: those of sm_80; of "emulator:sm_90a" that
+    architecture's); or "reference" (the float64 interpreter). accept: properties under `ensure` that may stay unproved,
+    each as it is written: `window(w)`.
     schedule: sizes of tiles, which change speed alone; None: those that `irc tune` has stored for this machine, else a
     model's.
     Raises SpecError for a wrong program and for an `ensure` that is neither proved nor accepted, ToolchainError

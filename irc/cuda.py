@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from irc.codegen.cuda_launch import Rendered
 from irc.codegen.kernel import Kernel
 from irc.error import DeviceError
 from irc.runtime.device import HOST, Device
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 SHARED_KIB = {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}  # of a block at most, by architecture
 SHARED_KIB_ELSEWHERE = 99
 ARCHITECTURE = re.compile(r"(?:cuda|emulator):(sm_(\d+)[af]?)")
+DEVICE = re.compile(r"cuda(?::(\d+))?")
 LEAST = 80
+Source = tuple[str, Mapping[str, Rendered]]  # and what is known of its kernels, by their names
 
 
 def is_target(target: str) -> bool:
@@ -25,45 +29,56 @@ def is_target(target: str) -> bool:
     found = ARCHITECTURE.fullmatch(target)
     if found and int(found[2]) < LEAST:
         raise DeviceError(f"target {target!r}: irc's kernels need sm_{LEAST} or newer")
-    return target in ("cuda", "emulator") or found is not None
+    return target == "emulator" or bool(found or DEVICE.fullmatch(target))
 
 
 def device_of(target: str) -> Device:
-    """Where the tensors of a target lie. Raises DeviceError where "cuda" finds no device."""
-    return _cuda() if target == "cuda" else HOST
+    """Where the tensors of a target lie. Raises DeviceError where there is no such device."""
+    return _cuda(target) or HOST
 
 
-def _cuda() -> Cuda:
+def _cuda(target: str) -> Cuda | None:
+    """The device that a target names: "cuda" the first, "cuda:1" the second."""
+    named = DEVICE.fullmatch(target)
+    if named is None:
+        return None
     from irc.runtime.cuda import device  # not needed, nor its imports, by other targets
 
-    return device.find()
+    return device.find(int(named[1] or 0))
 
 
-def load(target: str, kernels: tuple[Kernel, ...], name: str, spec: str) -> tuple[str, Library]:
-    """The kernels as a CUDA source, and loaded. Raises ToolchainError without a compiler, DeviceError without a device
-    or where a block needs more shared memory than there is."""
-    from irc.codegen import cuda
+def render(kernels: Collection[Kernel], name: str, spec: str, architecture: str) -> Source:
+    """The kernels as a CUDA source."""
+    from irc.codegen import cuda  # not needed, nor its imports, for what is stored
     from irc.prepared import keep_templates
-    from irc.runtime import emulated
-    from irc.runtime.cuda import launch
 
     keep_templates()
+    made = {kernel.name: cuda.made(kernel, architecture) for kernel in kernels}
+    return cuda.render(tuple(kernels), name, spec, architecture), made
 
-    named = ARCHITECTURE.fullmatch(target)
-    if target == "cuda":
-        whose, most, architecture = "the device", _cuda().shared_bytes, _cuda().architecture
+
+def load(target: str, name: str, rendered: Callable[[str], Source]) -> tuple[str, Library]:
+    """What is rendered for the target's architecture, and its kernels loaded. Raises ToolchainError without a compiler,
+    DeviceError without a device or where a block needs more shared memory than there is."""
+    named, device = ARCHITECTURE.fullmatch(target), _cuda(target)
+    if device is not None:
+        whose, most, architecture = "the device", device.shared_bytes, device.architecture
     else:
         number = int(named[2]) if named else LEAST
         whose, most = f"sm_{number}", SHARED_KIB.get(number, SHARED_KIB_ELSEWHERE) << 10
-        architecture = named[1] if named else cuda.LEAST
-    launches = tuple(chain.from_iterable(cuda.launches(kernel, architecture) for kernel in kernels))
+        architecture = named[1] if named else f"sm_{LEAST}"
+    source, known = rendered(architecture)
+    launches = tuple(chain.from_iterable(kernel.launches for kernel in known.values()))
     for each in (*launches, *(e.otherwise for e in launches if e.otherwise)):
         if each.shared_bytes > most:
             raise DeviceError(
                 f"{name}: {each.name} needs {each.shared_bytes} bytes of shared memory, a block of {whose} has "
                 f"{most}: give its features smaller sizes, or store them in fewer bits"
             )
-    source = cuda.render(kernels, name, spec, architecture)
     if target.startswith("emulator"):
-        return source, emulated.Library(source, architecture=architecture)
-    return source, launch.Library(_cuda(), source) if target == "cuda" else launch.Cubin(source, architecture)
+        from irc.runtime import emulated
+
+        return source, emulated.Library(source, architecture=architecture, known=known)
+    from irc.runtime.cuda import launch
+
+    return source, launch.Library(device, source, known) if device is not None else launch.Cubin(source, architecture)

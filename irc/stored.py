@@ -29,7 +29,7 @@ def fingerprint() -> str:
     """Name, size and time of change of every file of the package."""
     root = Path(__file__).parent
     rooms = (root, *(root / room for room in ("grammar", "codegen", "runtime")))
-    files = sorted({p for room in rooms for p in room.rglob("*") if p.suffix in (".py", ".lark", ".j2", ".h")})
+    files = sorted({p for room in rooms for p in room.rglob("*") if p.suffix in (".py", ".lark", ".j2", ".h", ".cuh")})
     return "\n".join(f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files)
 
 
@@ -49,8 +49,8 @@ def compiled(
     source: Source, sizes: Mapping[str, int], precision: Precision, schedule: Schedule | None, what: str,
     build: Callable[[], Result],
 ) -> Result:  # fmt: skip
-    """What `build` makes: with C++ in tiles of a schedule, or (None) without. `what` tells apart the results for one
-    text."""
+    """What `build` makes: with C++ in tiles of a schedule, or (None) without, or what CUDA comes of that. `what` tells
+    apart the results for one text."""
 
     def write(directory: Path) -> None:
         (directory / COMPILED).write_bytes(pickle.dumps(build()))

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from irc.codegen import cuda
+from irc.codegen.cuda_launch import LEAST, Launch, Rendered, before
 from irc.codegen.kernel import Kernel
 from irc.runtime import boxes, emulator, launches
 from irc.runtime.arrays import Array
@@ -19,7 +19,7 @@ PROCESSORS = 2  # of the device that is emulated
 
 class Library:
     """Kernels of one CUDA source; `check`: every access, race and barrier is watched, and `seed` draws a schedule, of
-    each launch from then on. `architecture`: that the source was rendered for.
+    each launch from then on. `architecture`: that the source was rendered for; `known`: what is known of its kernels.
 
     What a check finds is an `EmulatorError`: a defect of the compiler, not of the call.
     """
@@ -27,8 +27,11 @@ class Library:
     by_address = False
     device = HOST
 
-    def __init__(self, source: str, check: bool = False, seed: int = 0, architecture: str = cuda.LEAST) -> None:
-        self._source, self._check = source, check
+    def __init__(
+        self, source: str, check: bool = False, seed: int = 0, architecture: str = LEAST,
+        known: Mapping[str, Rendered] | None = None,
+    ) -> None:  # fmt: skip
+        self._source, self._check, self.known = source, check, known or {}
         self.seed, self.architecture = seed, architecture
 
     @cached_property
@@ -42,14 +45,14 @@ class Library:
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
     ) -> Callable[[Mapping[str, Array], Mapping[str, int]], None]:
         """The kernel for sizes and threads, as a function of the tensors that its declaration names."""
-        copies = cuda.copied(kernel)
-        run = [launch for launch in cuda.launches(kernel, self.architecture) if launches.blocks(launch, sizes)]
+        made = launches.rendered(kernel, self.architecture, self.known)
+        run = [launch for launch in made.launches if launches.blocks(launch, sizes)]
         bytes = launches.workspace(run, sizes)
         counts = [sizes[name] for name in kernel.sizes]
 
         def call(tensors: Mapping[str, Array], _: Mapping[str, int]) -> None:
             named = {t.name: tensors[t.name] for t in kernel.tensors}
-            named |= {cuda.before(name): tensors[name].copy() for name in copies}
+            named |= {before(name): tensors[name].copy() for name in made.copied}
             arrays, words = list(named.values()), []
             for array in arrays:
                 words += [array.ctypes.data, *(s // array.itemsize for s in array.strides)]
@@ -71,7 +74,7 @@ class Library:
         return call
 
 
-def _maps(launch: cuda.Launch, tensors: Mapping[str, Array], sizes: Mapping[str, int]) -> bytes | None:
+def _maps(launch: Launch, tensors: Mapping[str, Array], sizes: Mapping[str, int]) -> bytes | None:
     """The tensor maps of a launch, one after another; None where a tensor lies as none can say."""
     layouts = boxes.layouts(launch, {name: boxes.Shape.of(a) for name, a in tensors.items()}, sizes)
     places = [tensors[box.tensor].ctypes.data for box in launch.boxes]

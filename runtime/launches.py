@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from irc.codegen.cuda import MOST_POSITIONS, Launch
+from irc.codegen.cuda_launch import Launch, Rendered
+from irc.codegen.kernel import Kernel
+from irc.codegen.narrow import MOST as MOST_POSITIONS
 from irc.runtime.errors import InputError
 from irc.runtime.sizes import evaluate, show
+
+
+def rendered(kernel: Kernel, architecture: str, known: Mapping[str, Rendered]) -> Rendered:
+    """The kernel in CUDA: one of those known by their names, else rendered now."""
+    if (found := known.get(kernel.name)) is not None:
+        return found
+    from irc.codegen import cuda  # not needed, nor its imports, for what is known
+
+    return cuda.made(kernel, architecture)
 
 
 def blocks(launch: Launch, sizes: Mapping[str, int]) -> int:

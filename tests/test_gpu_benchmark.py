@@ -14,6 +14,7 @@ import pytest
 import irc
 from benchmarks import gpu
 from benchmarks.gpu import DOCUMENTS, VARIANTS, WINDOW, Case, Result
+from irc.runtime.cuda import device
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,6 +57,25 @@ def test_every_case_does_the_same_work_a_token() -> None:
     found = gpu.cases()
     assert len(found) == len(VARIANTS) * len(gpu.WIDTHS) * len(gpu.LENGTHS)
     assert {(c.shape[0] * c.shape[2], c.shape[1] * c.shape[3]) for c in found} == {(gpu.TOKENS, gpu.FEATURES)}
+
+
+def test_a_few_cases_can_be_chosen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    made: list[tuple[object, ...]] = []
+    monkeypatch.setattr(gpu, "cases", lambda *given: made.append(given) or [])
+    chosen = ["--width", "128", "--length", "8192,16384", "--variant", "full,soft cap"]
+    monkeypatch.setattr(device, "find", refused)
+    assert [gpu.main(chosen), gpu.main(["--quick"]), gpu.main([])] == [gpu.MISSING] * 3
+    everything = tuple(VARIANTS)
+    assert made[0] == ((128,), (8192, 16384), ("full", "soft cap"))
+    assert made[1:] == [((64,), (2048, 8192), everything), (gpu.WIDTHS, gpu.LENGTHS, everything)]
+    for wrong in (["--width", "100"], ["--length", "x"], ["--variant", "causal,half"]):
+        with pytest.raises(SystemExit):
+            gpu.main(wrong)
+    assert "there is no half" in capsys.readouterr().err
+
+
+def refused(*_: object) -> None:
+    raise irc.DeviceError("none")
 
 
 def test_the_table_says_what_was_measured() -> None:

@@ -56,12 +56,18 @@ def _cuda() -> None:
         found = nvcc.find()
         return f"{found.path}: {found.version}"
 
-    def gpu() -> str:
-        found = device.find()
+    def gpu(number: int) -> str:
+        try:
+            found = device.find(number)
+        except DeviceError as error:
+            return str(error)
         capability = ".".join(map(str, found.capability))
         return f"{found.name}, compute capability {capability}, {found.total_memory >> 20} MiB"
 
-    for name, say in (("nvcc", compiler), ("pycuda", pycuda), ("device", gpu), ("cublas", cublas.version)):
+    def gpus() -> str:
+        return "; ".join(map(gpu, range(device.driver().Device.count())))
+
+    for name, say in (("nvcc", compiler), ("pycuda", pycuda), ("device", gpus), ("cublas", cublas.version)):
         try:
             found = say()
         except (DeviceError, ToolchainError) as error:

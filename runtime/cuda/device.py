@@ -31,15 +31,21 @@ SCALARS_KEPT = 256
 NON_BLOCKING = 1  # of a stream: it does not wait for the default one
 
 
-@lru_cache(maxsize=1)
-def find() -> Cuda:
-    """The first device that CUDA_VISIBLE_DEVICES leaves. Raises DeviceError without pycuda, a driver, or a device that
-    irc has kernels for."""
+def find(number: int = 0) -> Cuda:
+    """A device, by its number among those that CUDA_VISIBLE_DEVICES leaves. Raises DeviceError without pycuda, a
+    driver, or a device of that number that irc has kernels for."""
+    return _found(number)
+
+
+@lru_cache
+def _found(number: int) -> Cuda:
     found = driver()
+    if number >= (count := found.Device.count()):
+        raise DeviceError(f"no CUDA device {number}: the driver has {count}, from number 0 on")
     try:
-        return Cuda(found, 0)
+        return Cuda(found, number)
     except found.Error as error:
-        raise DeviceError(f"the CUDA device cannot be used: {error}") from None
+        raise DeviceError(f"CUDA device {number} cannot be used: {error}") from None
 
 
 def driver() -> Any:
@@ -114,10 +120,10 @@ class Cuda:
         if getattr(self._here, "running", False):
             yield
             return
-        current = foreign.Current(values)
         self._context.push()
         self._here.running = True
         try:
+            current = foreign.Current(values, self.number)
             self._here.handle = 0 if current.is_default else current.handle
             self._here.stream = None if current.is_default else self._stream(current.handle)
             if self.stream is None:

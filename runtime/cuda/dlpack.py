@@ -43,13 +43,21 @@ def on_device(value: Any) -> bool:
     return tell is not None and int(tell()[0]) in (CUDA, CUDA_MANAGED)
 
 
+def elsewhere(name: str, wanted: int, found: int) -> InputError:
+    """For an array on another device than the program's."""
+    return InputError(
+        f"{name}: expected an array on device {wanted}, got one on {found}: "
+        f'a program for that one has target="cuda:{found}"'
+    )
+
+
 def view(name: str, value: Any, device: int, stream: int) -> Tensor:
     """The array itself, once what fills it is done or on the stream. Raises InputError for one on another device, or of
     elements that no program has. The capsule is its owner: it is left unused, and so releases the array in the end."""
     capsule = value.__dlpack__(stream=stream)
     given = _Tensor.from_address(_pointer(capsule, NAME))
     if given.device_id != device:
-        raise InputError(f"{name}: expected an array on device {device}, got one on {given.device_id}")
+        raise elsewhere(name, device, given.device_id)
     if given.lanes != 1 or given.bits % 8 or (given.code not in KINDS and (given.code, given.bits) != (BFLOAT, 16)):
         raise InputError(f"{name}: elements of DLPack's type {given.code} with {given.bits} bits have no use here")
     dtype = DTYPE["bf16"] if given.code == BFLOAT else np.dtype(f"{KINDS[given.code]}{given.bits // 8}")

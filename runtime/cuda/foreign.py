@@ -52,16 +52,16 @@ def is_behind(value: Any) -> bool:
 
 
 def view(name: str, value: Any, device: int) -> Tensor:
-    """The array itself, its address and strides. Raises InputError where it lies on another device."""
+    """The array itself, its address and strides. Raises InputError where it says that it lies on another device."""
     owner, dtype = value, None
     if (torch := torch_of(value)) is not None:
         if value.device.index != device:
-            raise InputError(f"{name}: expected a tensor on cuda:{device}, got one on {value.device}")
+            raise dlpack.elsewhere(name, device, value.device.index)
         value = value.detach().resolve_conj().resolve_neg()
         if value.dtype == torch.bfloat16:
             value, dtype = value.view(torch.int16), DTYPE["bf16"]
     elif cupy_of(value) is not None and value.device.id != device:
-        raise InputError(f"{name}: expected an array on device {device}, got one on {value.device.id}")
+        raise dlpack.elsewhere(name, device, value.device.id)
     if not hasattr(value, INTERFACE):
         return dlpack.view(name, value, device, DEFAULT_STREAM)
     interface = getattr(value, INTERFACE)
@@ -109,16 +109,17 @@ def give(array: Array, like: object) -> Any:
 
 
 class Current:
-    """The stream on which a library of some of the arguments is at work; the default one for all others."""
+    """The stream of a device, whose context is current, on which a library of some of the arguments there is at work;
+    the default one for all others."""
 
-    def __init__(self, values: Iterable[object]) -> None:
+    def __init__(self, values: Iterable[object], device: int) -> None:
         self.handle = 0
         self._library: Any = None
         for value in values:
-            if (torch := torch_of(value)) is not None:
-                self._library, self.handle = torch.cuda, torch.cuda.current_stream(value.device).cuda_stream  # type: ignore[attr-defined]
+            if (torch := torch_of(value)) is not None and value.device.index == device:  # type: ignore[attr-defined]
+                self._library, self.handle = torch.cuda, torch.cuda.current_stream(device).cuda_stream
                 return
-            if (cupy := cupy_of(value)) is not None:
+            if (cupy := cupy_of(value)) is not None and value.device.id == device:  # type: ignore[attr-defined]
                 self._library, self.handle = cupy.cuda, cupy.cuda.get_current_stream().ptr
                 return
 

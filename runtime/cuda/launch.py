@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from irc.codegen import cuda
+from irc.codegen import cuda_launch
 from irc.codegen.kernel import Kernel
 from irc.runtime import boxes, launches
 from irc.runtime.arrays import Array, address
@@ -73,12 +73,12 @@ class Launch:
 
 
 class Library:
-    """The kernels of a program on a device, as plans call them."""
+    """The kernels of a program on a device, as plans call them; `known`: what is known of them."""
 
     by_address = False
 
-    def __init__(self, device: Cuda, source: str) -> None:
-        self.device, self.architecture = device, device.architecture
+    def __init__(self, device: Cuda, source: str, known: Mapping[str, cuda_launch.Rendered] | None = None) -> None:
+        self.device, self.architecture, self.known = device, device.architecture, known or {}
         self._module = Module(device, source)
 
     def load(self) -> None:
@@ -88,16 +88,17 @@ class Library:
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
     ) -> Callable[[Mapping[str, Any], Mapping[str, int]], None]:
         """The kernel for sizes, threads and the layouts of these tensors: a function of tensors in those layouts."""
-        names, copies = [t.name for t in kernel.tensors], cuda.copied(kernel)
+        rendered = launches.rendered(kernel, self.architecture, self.known)
+        names, copies = [t.name for t in kernel.tensors], rendered.copied
         arrays = [tensors[name] for name in names]
         check(kernel, arrays)
         strides = [tuple(s // a.itemsize for s in a.strides) for a in arrays]
         strides += [row_major(tensors[name].shape) for name in copies]
         given = _Given(strides, [sizes[s] for s in kernel.sizes])
-        copied_names = [cuda.before(name) for name in copies]
+        copied_names = [cuda_launch.before(name) for name in copies]
         shapes = {name: boxes.Shape.of(tensors[name]) for name in names}
         shapes |= {copied: shapes[name].row_major() for copied, name in zip(copied_names, copies, strict=True)}
-        run = [each for each in cuda.launches(kernel, self.architecture) if launches.blocks(each, sizes)]
+        run = [each for each in rendered.launches if launches.blocks(each, sizes)]
         prepared = [(self._choices(each, shapes, sizes, given), each.workspace is not None) for each in run]
         bytes, copy, device = launches.workspace(run, sizes), self.device.copy, self.device
 
@@ -117,7 +118,7 @@ class Library:
         return call
 
     def _choices(
-        self, launch: cuda.Launch, tensors: Mapping[str, boxes.Shape], sizes: Mapping[str, int], given: _Given
+        self, launch: cuda_launch.Launch, tensors: Mapping[str, boxes.Shape], sizes: Mapping[str, int], given: _Given
     ) -> list[tuple[Launch, list[tuple[str, boxes.Layout]]]]:
         """Ways to run it, each with the tensors and layouts of its maps: the first whose tensors lie on enough bytes is
         for a call. None where there is nothing to do."""

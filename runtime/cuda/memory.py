@@ -49,11 +49,13 @@ def tensor(
 ) -> Tensor:
     """An array of what lies at an address of the device; `strides` in bytes, none for row-major ones. `owner` lives as
     long as it and its views."""
-    steps = strides or tuple(dtype.itemsize * step for step in row_major(shape))
-    ends = [step * (count - 1) for step, count in zip(steps, shape, strict=True)] if prod(shape) else []
+    if not strides:  # most are, and a call makes several
+        memory = np.asarray(Span(address, max(prod(shape), 1) * dtype.itemsize, owner))
+        return np.ndarray.__new__(Tensor, shape, dtype, memory)
+    ends = [step * (count - 1) for step, count in zip(strides, shape, strict=True)] if prod(shape) else []
     low, high = sum(e for e in ends if e < 0), sum(e for e in ends if e > 0) + dtype.itemsize
     memory = np.asarray(Span(address + low, high - low, owner))
-    return np.ndarray.__new__(Tensor, shape, dtype, memory, -low, steps)
+    return np.ndarray.__new__(Tensor, shape, dtype, memory, -low, strides)
 
 
 class Pool:

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from irc.codegen.cuda import FLAGS
+from irc.codegen.cuda_launch import FLAGS
 from irc.runtime import cache, toolchain
 from irc.runtime.errors import ToolchainError
 
 CUBIN = "kernels.cubin"
 MISSING = (
     "nvcc was not found (looked at IRC_NVCC, PATH, CUDA_HOME, /usr/local/cuda and installed nvidia-cuda-nvcc): install "
-    "the CUDA toolkit, or name its nvcc in IRC_NVCC"
+    "the CUDA toolkit, or pip install 'attention-irc[nvcc]', or name a compiler in IRC_NVCC"
 )
 
 
@@ -82,7 +82,7 @@ def cubin(source: str, architecture: str) -> Path:
     """The machine code of a CUDA source for an architecture as nvcc names it, from the cache or compiled.
     Raises ToolchainError, with nvcc's first errors and the place of the source."""
     nvcc = find()
-    flags = (*FLAGS, "-cubin", f"-arch={architecture}")
+    flags = (*FLAGS, "-w", "-cubin", f"-arch={architecture}")
 
     def build(folder: Path) -> None:
         text = folder / "kernels.cu"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from irc.codegen import cuda
 from irc.codegen.kernel import Storage
 from irc.runtime import blas
 from irc.runtime.arrays import Array, address, storage_of
@@ -29,6 +28,8 @@ Named = tuple[Array, tuple[str, ...], blas.Extents]
 
 def strided_source() -> str:
     """`strided.cu`, with the head of every CUDA source."""
+    from irc.codegen import cuda  # not needed, nor its imports, by most programs
+
     return cuda.render((), "strided", "") + (Path(__file__).parent / "strided.cu").read_text(encoding="utf-8")
 
 

@@ -1,5 +1,6 @@
 """Installs pycuda, of which PyPI has the source alone, into the environment that runs this: against CUDA's headers,
-with no need of NVIDIA's driver. It takes two to three minutes, once."""
+with no need of NVIDIA's driver. It takes two to three minutes, once. With a folder as its argument, downloads the
+source into it, for where there is no network."""
 
 from __future__ import annotations
 
@@ -18,12 +19,14 @@ VERSION = "2026.1"
 
 
 def main() -> None:
-    if importlib.util.find_spec("pycuda") is not None:
+    kept = sys.argv[1:]
+    if not kept and importlib.util.find_spec("pycuda") is not None:
         return
     toolkit = next((folder for folder in nvcc.toolkits() if (folder / "include" / "cuda.h").exists()), None)
     if toolkit is None:
         sys.exit("pycuda cannot be built: there is no include/cuda.h in a CUDA toolkit; name its folder in CUDA_HOME")
-    print(f"building pycuda {VERSION} with {toolkit} (two to three minutes)", flush=True)
+    if not kept:
+        print(f"building pycuda {VERSION} with {toolkit} (two to three minutes)", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         try:
@@ -39,8 +42,9 @@ def main() -> None:
         own = Path.home() / ".config" / "pip" / "pip.conf"
         if own.exists():
             environment.setdefault("PIP_CONFIG_FILE", str(own))
-        install = [*pip, "install", "--no-deps", "--no-binary=pycuda", f"pycuda=={VERSION}"]
-        done = subprocess.run(install, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        what = ["download", "--dest", *kept] if kept else ["install"]
+        command = [*pip, *what, "--no-deps", "--no-binary=pycuda", f"pycuda=={VERSION}"]
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         sys.exit(f"{done.stdout}\npycuda {VERSION} could not be built, which the tests of CUDA need: see above")
 

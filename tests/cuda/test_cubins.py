@@ -4,7 +4,6 @@ tensor cores where it should."""
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ import pytest
 import irc
 from irc.codegen import cuda
 from irc.codegen.kernel import Kernel, TileKernel
+from irc.runtime.cuda import nvcc
 from tests.test_examples import EXAMPLES, FOLDER, arguments, fixed
 
-SHARED = ("arch=compute_80,code=[sm_80,sm_90]",)  # one PTX for both, which most of the time goes into
+SHARED = ("arch=compute_80,code=[sm_80,sm_90,sm_100]",)  # one PTX for all, which most of the time goes into
 APART = ("arch=compute_80,code=sm_80", "arch=compute_90a,code=sm_90a")
 
 
@@ -38,11 +38,9 @@ class Compiled:
 
 def compiled(source: str, targets: Sequence[str], folder: Path) -> dict[tuple[str, str], Compiled]:
     """The device functions of a source, by architecture and name."""
-    nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-    assert nvcc, "nvcc was not found: it is needed on PATH, or in /usr/local/cuda/bin"
     text = folder / "program.cu"
     text.write_text(source, encoding="utf-8")
-    command = [nvcc, *cuda.FLAGS, "-Xptxas", "-v", "-fatbin", "--keep", f"--keep-dir={folder}"]
+    command = [nvcc.find().path, *cuda.FLAGS, "-Xptxas", "-v", "-fatbin", "--keep", f"--keep-dir={folder}"]
     command += [word for target in targets for word in ("-gencode", target)]
     done = subprocess.run([*command, "-o", str(folder / "program.fatbin"), str(text)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -93,7 +91,7 @@ def test_every_example_compiles_and_spills_nothing(path: Path, tmp_path: Path) -
     program(**arguments(path, np.random.default_rng(0)))
     of = launches(program.kernels)
     found = compiled(program.source, SHARED, tmp_path)
-    assert set(found) == {(architecture, name) for architecture in ("sm_80", "sm_90") for name in of}
+    assert set(found) == {(architecture, name) for architecture in ("sm_80", "sm_90", "sm_100") for name in of}
     for (_, name), kernel in found.items():
         assert kernel.spills == 0 and kernel.registers <= of[name].registers, name
 
@@ -157,6 +155,7 @@ WARPGROUPS = {
     ("masks/sliding_tiles", "bf16", 128): (3, True),
     ("masks/sliding_tiles_video", "bf16", 128): (3, False),
     ("masks/video_across", "bf16", 64): (3, True),
+    ("variants/retention", "bf16", 64): (1, False),
 }
 """How many kernels are on warpgroups, of three, and whether the first makes its weights while products go on."""
 
@@ -179,3 +178,14 @@ def test_warpgroups_without_local_memory(name: str, dtype: str, width: int, tmp_
         assert found.registers <= launch.registers, kernel
         assert (found.powers_beside >= 64) == (beside and "lse" in kernel), kernel
         assert found.wide_stores >= 2 * -(-width // 32), kernel
+
+
+def test_random_numbers_for_pairs_spill_nothing(tmp_path: Path) -> None:
+    """In either form of sm_90a."""
+    program = irc.compile(FOLDER / "variants" / "dropout.attn", dtype="bf16", sizes={"D": 128})
+    kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
+    found = compiled(cuda.render(kernels, "dropout", "", "sm_90a"), APART[1:], tmp_path)
+    assert sum(kernel.wide_products > 0 for kernel in found.values()) == len(found) / 2 == 6
+    for (_, name), kernel in found.items():
+        assert kernel.stack == 0 and kernel.spills == 0, name
+    assert found["sm_90a", "dropout_o_row_warpgroups"].powers_beside >= 32

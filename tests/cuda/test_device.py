@@ -73,12 +73,12 @@ def test_few_rows_whose_columns_are_split(dtype: str) -> None:
 class Elsewhere:
     """An array on the device, of a library that nobody knows."""
 
-    def __init__(self, values: Array, strides: tuple[int, ...] | None = None) -> None:
+    def __init__(self, values: Array, strides: tuple[int, ...] | None = None, device: int = 0) -> None:
         import pycuda.driver as driver
 
-        from irc.runtime.cuda import device
+        from irc.runtime.cuda.device import find
 
-        with device.find().running(()):
+        with find(device).running(()):
             self.memory = driver.mem_alloc(values.nbytes)
             driver.memcpy_htod(self.memory, np.ascontiguousarray(values).reshape(-1).view(np.uint8))
         self.__cuda_array_interface__ = {

@@ -13,6 +13,7 @@ from irc import pipeline
 from irc.codegen import cuda
 from irc.runtime.emulated import Library
 from irc.runtime.emulator import EmulatorError
+from irc.runtime.launches import rendered
 from tests.cases import text
 from tests.test_examples import EXAMPLES, FOLDER, arguments, fixed
 from tests.test_kernels import SIZES, arrays, both
@@ -75,6 +76,22 @@ def test_no_cpp_is_made_for_a_device(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         sources.append(irc.compile(FOLDER / "causal.attn", sizes={"D": 8}, target=target).source)
         assert len(made) == count
     assert sources[:2] == sources[2:] and sources[0] != sources[1]
+
+
+@pytest.mark.parametrize("target", ("emulator", "emulator:sm_90a"))
+def test_what_is_stored_is_not_rendered_again(target: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("IRC_CACHE_DIR", str(tmp_path))
+    given = {"sizes": {"D": 64}, "dtype": "bf16", "target": target}
+    first = irc.compile(FOLDER / "causal.attn", **given)
+    made = {k.name: cuda.made(k, target.partition(":")[2] or cuda.LEAST) for k in first.kernels}
+    monkeypatch.setattr(cuda, "launches", None)
+    monkeypatch.setattr(cuda, "render", None)
+    again = irc.compile(FOLDER / "causal.attn", **given)
+    assert again.source == first.source
+    library = again.built({}).library
+    assert isinstance(library, Library)
+    for kernel in again.kernels:
+        assert rendered(kernel, library.architecture, library.known) == made[kernel.name]
 
 
 def test_a_barrier_that_is_missing_is_found() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import irc
+from irc import stored
 from irc.codegen import cuda, cuda_roles
 from irc.codegen.kernel import TileKernel
 from irc.runtime import emulator
@@ -92,6 +93,7 @@ def test_dots_beside_products_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> 
     found = {}
     for registers in (cuda_roles.BESIDE, 1000):
         monkeypatch.setattr(cuda_roles, "BESIDE", registers)
+        monkeypatch.setattr(stored, "fingerprint", lambda registers=registers: f"with {registers} registers")
         cuda.launches.cache_clear()
         program = irc.compile(path, dtype="bf16", target=TARGET)
         found[registers] = program.forward(**given).outputs
@@ -193,10 +195,17 @@ def test_which_kernels_have_the_form(dtype: str, width: int, forms: int) -> None
 
 @pytest.mark.parametrize(
     "name, width, beside",
-    [("causal", 128, 1), ("causal", 256, 1), ("masks/dilated", 128, 1), ("masks/sliding_tiles_video", 128, 0)],
+    [
+        ("causal", 128, 1),
+        ("causal", 256, 1),
+        ("masks/dilated", 128, 1),
+        ("masks/sliding_tiles_video", 128, 0),
+        ("variants/retention", 64, 0),
+        ("variants/relu", 64, 1),
+    ],
 )
 def test_which_kernels_multiply_beside_what_they_evaluate(name: str, width: int, beside: int) -> None:
-    """The forward one alone, where registers suffice."""
+    """The forward one alone, where registers suffice, and no sum of its rows stands in the way."""
     program = irc.compile(FOLDER / f"{name}.attn", dtype="bf16", sizes={"D": width})
     texts = [launch.text for kernel in program.kernels for launch in cuda.launches(kernel, HOPPER)]
     assert sum("dots_full" in text for text in texts) == beside

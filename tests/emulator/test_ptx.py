@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from irc.codegen.ptx import header
+from irc.runtime.cuda import nvcc
 from tests.emulator.bugs import RIGHT
 from tests.emulator.kernels import HEADER, kernel, source
 from tests.emulator.test_wgmma import TEXT as PRODUCTS
@@ -86,11 +86,9 @@ KERNEL(every_wrapper_of_sm_90a, 256)(
 
 def cubin(source: str, architecture: str, folder: Path) -> Path:
     """Compile, or fail with what nvcc says."""
-    nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-    assert nvcc, "nvcc was not found: it is needed on PATH, or in /usr/local/cuda/bin"
     text, made = folder / "kernel.cu", folder / "kernel.cubin"
     text.write_text(source, encoding="utf-8")
-    command = [nvcc, "-std=c++17", "-cubin", f"-arch={architecture}", "-o", str(made), str(text)]
+    command = [nvcc.find().path, "-std=c++17", "-cubin", f"-arch={architecture}", "-o", str(made), str(text)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return made

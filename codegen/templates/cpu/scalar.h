@@ -25,6 +25,9 @@ inline bf16 to_bf16(float value) {
   return bf16{uint16_t(value != value ? (bits >> 16) | 0x40u : rounded)};
 }
 
+#if defined(__aarch64__) && !defined(__clang__) && __GNUC__ < 13
+#undef __FLT16_MAX__  // the type is there in C alone
+#endif
 #ifdef __FLT16_MAX__
 typedef _Float16 f16;
 inline float widen(f16 x) { return float(x); }

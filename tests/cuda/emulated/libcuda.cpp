@@ -2,8 +2,9 @@
 // emulator as they are launched. A "cubin" is a library that `emulator.build` made (see `nvcc` beside this file).
 //
 // Memory of the device can be touched by the driver and its kernels alone: the host's own reads and writes of it end the
-// process, as they would with a device. EMULATED_DEVICES, EMULATED_CAPABILITY and EMULATED_MEMORY (bytes) say what there
-// is. What is not here answers CUDA_ERROR_NOT_SUPPORTED.
+// process, as they would with a device. Of several devices each has memory, streams and modules of its own, which a
+// launch on another must not be given. EMULATED_DEVICES, EMULATED_CAPABILITY and EMULATED_MEMORY (bytes, of each) say
+// what there is. What is not here answers CUDA_ERROR_NOT_SUPPORTED.
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -34,15 +35,20 @@ typedef void *Handle;
 
 enum Result {
   SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
-  NOT_FOUND = 500, LAUNCH_FAILED = 719, NOT_SUPPORTED = 801
+  INVALID_HANDLE = 400, NOT_FOUND = 500, LAUNCH_FAILED = 719, NOT_SUPPORTED = 801
 };
 
 const size_t PAGE = 4096;
-const int SHARED = 48 << 10, SHARED_OPTIN = 227 << 10, PROCESSORS = 4, THREADS = 1024;
+const int SHARED = 48 << 10, SHARED_OPTIN = 227 << 10, PROCESSORS = 4, THREADS = 1024, MOST_DEVICES = 8;
+
+struct Module {
+  int device;
+  Handle library;
+};
 
 struct Function {
   std::string name;
-  Handle library;
+  Module module;
   int dynamic_shared = SHARED;
 };
 
@@ -50,12 +56,19 @@ struct Event {
   timespec at;
 };
 
+struct Allocation {
+  size_t bytes;
+  int device;
+};
+
 std::recursive_mutex one_at_a_time;
-std::map<Address, size_t> memory;  // what is allocated, and its bytes
-size_t allocated;
-int unlocked;  // how many are at work on the memory
-int context;
+std::map<Address, Allocation> memory;
+size_t allocated[MOST_DEVICES];
+int unlocked;                // how many are at work on the memory
+char primary[MOST_DEVICES];  // a context is its place in here, a stream a byte that holds its device
 thread_local std::vector<Handle> contexts;
+
+int current() { return int((char *)contexts.back() - primary); }
 
 long setting(const char *name, long otherwise) {
   const char *text = getenv(name);
@@ -65,7 +78,7 @@ size_t capacity() { return size_t(setting("EMULATED_MEMORY", 1l << 30)); }
 size_t pages(size_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
 
 void protect(int how) {
-  for (const auto &[begin, bytes] : memory) mprotect((void *)begin, pages(bytes), how);
+  for (const auto &[begin, piece] : memory) mprotect((void *)begin, pages(piece.bytes), how);
 }
 
 // While one of these lives, memory can be touched.
@@ -82,8 +95,8 @@ struct AtWork {
 bool holds(Address begin, size_t bytes) {
   auto after = memory.upper_bound(begin);
   if (after == memory.begin()) return false;
-  const auto &[first, size] = *--after;
-  return begin + bytes <= first + size;
+  const auto &[first, piece] = *--after;
+  return begin + bytes <= first + piece.bytes;
 }
 
 int copy(Address device, void *host, size_t bytes, bool to_device) {
@@ -105,8 +118,8 @@ int fill(Address device, const void *pattern, size_t size, size_t count) {
 int launch(Function &f, const unsigned *grid_and_block, unsigned shared, std::vector<char> given) {
   typedef int (*Run)(void **, const unsigned *, uint32_t);
   typedef int (*Parameters)(uint32_t (*)[2], int);
-  const Run run = (Run)dlsym(f.library, ("emu_run_" + f.name).c_str());
-  const Parameters parameters_of = (Parameters)dlsym(f.library, ("emu_parameters_" + f.name).c_str());
+  const Run run = (Run)dlsym(f.module.library, ("emu_run_" + f.name).c_str());
+  const Parameters parameters_of = (Parameters)dlsym(f.module.library, ("emu_parameters_" + f.name).c_str());
   uint32_t parameters[64][2];
   const int count = parameters_of(parameters, 64);
   size_t end = 0;
@@ -125,7 +138,8 @@ int launch(Function &f, const unsigned *grid_and_block, unsigned shared, std::ve
   for (size_t n : at) pointers.push_back(values + n);
   AtWork at_work;
   emu_configure(0, 0, 0, 0, 1);
-  for (const auto &[begin, bytes] : memory) emu_range((void *)begin, bytes, 1, 0);
+  for (const auto &[begin, piece] : memory)
+    if (piece.device == current()) emu_range((void *)begin, piece.bytes, 1, 0);
   const int found = run(pointers.data(), grid_and_block, shared);
   free(values);
   if (found) fprintf(stderr, "emulated driver: %s: %s\n", f.name.c_str(), emu_findings());
@@ -143,6 +157,7 @@ API cuGetErrorString(int error, const char **text) {
     case INVALID_IMAGE: *text = "device kernel image is invalid"; break;
     case LAUNCH_FAILED: *text = "unspecified launch failure"; break;
     case NOT_SUPPORTED: *text = "operation not supported"; break;
+    case INVALID_HANDLE: *text = "invalid resource handle"; break;
     default: *text = "invalid argument";
   }
   return SUCCESS;
@@ -153,7 +168,9 @@ API cuDriverGetVersion(int *version) { return *version = 13000, SUCCESS; }
 
 API cuInit(unsigned) { return setting("EMULATED_DEVICES", 1) ? SUCCESS : NO_DEVICE; }
 API cuDeviceGetCount(int *count) { return *count = int(setting("EMULATED_DEVICES", 1)), SUCCESS; }
-API cuDeviceGet(int *device, int number) { return *device = number, number ? INVALID_VALUE : SUCCESS; }
+API cuDeviceGet(int *device, int number) {
+  return *device = number, number < 0 || number >= setting("EMULATED_DEVICES", 1) ? INVALID_VALUE : SUCCESS;
+}
 API cuDeviceGetName(char *name, int room, int) { return snprintf(name, size_t(room), "emulated device"), SUCCESS; }
 API cuDeviceComputeCapability(int *major, int *minor, int) {
   const long both = setting("EMULATED_CAPABILITY", 90);
@@ -173,7 +190,7 @@ API cuDeviceGetAttribute(int *value, int attribute, int) {
 
 // ---- the primary context
 
-API cuDevicePrimaryCtxRetain(Handle *made, int) { return *made = &context, SUCCESS; }
+API cuDevicePrimaryCtxRetain(Handle *made, int device) { return *made = &primary[device], SUCCESS; }
 API cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
 API cuCtxDetach(Handle) { return SUCCESS; }
 API cuCtxPushCurrent_v2(Handle pushed) { return contexts.push_back(pushed), SUCCESS; }
@@ -182,7 +199,9 @@ API cuCtxPopCurrent_v2(Handle *popped) {
   *popped = contexts.back(), contexts.pop_back();
   return SUCCESS;
 }
-API cuCtxGetDevice(int *device) { return *device = 0, contexts.empty() ? INVALID_CONTEXT : SUCCESS; }
+API cuCtxGetDevice(int *device) {
+  return contexts.empty() ? INVALID_CONTEXT : (*device = current(), SUCCESS);
+}
 API cuCtxSynchronize() { return contexts.empty() ? INVALID_CONTEXT : SUCCESS; }
 
 // ---- memory
@@ -191,24 +210,27 @@ API cuMemAlloc_v2(Address *made, size_t bytes) {
   std::lock_guard<std::recursive_mutex> lock(one_at_a_time);
   if (contexts.empty()) return INVALID_CONTEXT;
   if (!bytes) return INVALID_VALUE;
-  if (allocated + bytes > capacity()) return OUT_OF_MEMORY;
+  if (allocated[current()] + bytes > capacity()) return OUT_OF_MEMORY;
   // a page that nobody can touch follows, and the bytes begin as NaN
   char *begin = (char *)mmap(nullptr, pages(bytes) + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (begin == MAP_FAILED) return OUT_OF_MEMORY;
   memset(begin, 0xff, bytes);
   mprotect(begin, pages(bytes) + PAGE, PROT_NONE);
-  allocated += bytes, memory[Address(begin)] = bytes, *made = Address(begin);
+  allocated[current()] += bytes, memory[Address(begin)] = {bytes, current()}, *made = Address(begin);
   return SUCCESS;
 }
 API cuMemFree_v2(Address begin) {
   std::lock_guard<std::recursive_mutex> lock(one_at_a_time);
   auto found = memory.find(begin);
   if (found == memory.end()) return INVALID_VALUE;
-  munmap((void *)begin, pages(found->second) + PAGE);
-  allocated -= found->second, memory.erase(found);
+  const auto [bytes, device] = found->second;
+  munmap((void *)begin, pages(bytes) + PAGE);
+  allocated[device] -= bytes, memory.erase(found);
   return SUCCESS;
 }
-API cuMemGetInfo_v2(size_t *free, size_t *total) { return *total = capacity(), *free = *total - allocated, SUCCESS; }
+API cuMemGetInfo_v2(size_t *free, size_t *total) {
+  return contexts.empty() ? INVALID_CONTEXT : (*total = capacity(), *free = *total - allocated[current()], SUCCESS);
+}
 API cuMemcpyHtoD_v2(Address to, const void *from, size_t bytes) { return copy(to, (void *)from, bytes, true); }
 API cuMemcpyDtoH_v2(void *to, Address from, size_t bytes) { return copy(from, to, bytes, false); }
 API cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, Handle) { return cuMemcpyHtoD_v2(to, from, bytes); }
@@ -234,8 +256,10 @@ extern "C" void emulated_end() {
 
 // ---- streams and events: everything is done when its call returns
 
-API cuStreamCreate(Handle *made, unsigned) { return *made = malloc(1), contexts.empty() ? INVALID_CONTEXT : SUCCESS; }
-API cuStreamDestroy_v2(Handle stream) { return free(stream), SUCCESS; }
+API cuStreamCreate(Handle *made, unsigned) {
+  return contexts.empty() ? INVALID_CONTEXT : (*made = new char(char(current())), SUCCESS);
+}
+API cuStreamDestroy_v2(Handle stream) { return delete (char *)stream, SUCCESS; }
 API cuStreamSynchronize(Handle) { return SUCCESS; }
 API cuStreamQuery(Handle) { return SUCCESS; }
 API cuStreamWaitEvent(Handle, Handle, unsigned) { return SUCCESS; }
@@ -255,7 +279,13 @@ API cuEventElapsedTime_v2(float *milliseconds, Handle first, Handle last) {
 // The image's length is told by its own header, as for a cubin.
 API cuModuleLoadDataEx(Handle *made, const void *image, unsigned, void *, void *) {
   const unsigned char *bytes = (const unsigned char *)image;
-  const bool for_host = !memcmp(bytes, "\177ELF", 4) && bytes[18] == 62 && bytes[19] == 0;  // x86-64
+#ifdef __aarch64__
+  const unsigned char machine = 183;
+#else
+  const unsigned char machine = 62;  // x86-64
+#endif
+  const bool for_host = !memcmp(bytes, "\177ELF", 4) && bytes[18] == machine && bytes[19] == 0;
+  if (contexts.empty()) return INVALID_CONTEXT;
   if (!for_host) return fprintf(stderr, "emulated driver: a cubin for a device, not of tests/cuda/emulated/nvcc\n"), INVALID_IMAGE;
   uint64_t sections;
   uint16_t size, count;
@@ -265,16 +295,16 @@ API cuModuleLoadDataEx(Handle *made, const void *image, unsigned, void *, void *
   const int file = memfd_create("cubin", 0);
   const bool written = write(file, image, length) == ssize_t(length);
   snprintf(path, sizeof path, "/proc/self/fd/%d", file);
-  *made = written ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
-  if (!*made) return fprintf(stderr, "emulated driver: %s\n", dlerror()), INVALID_IMAGE;
+  Handle library = written ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+  *made = new Module{current(), library};
+  if (!library) return fprintf(stderr, "emulated driver: %s\n", dlerror()), INVALID_IMAGE;
   return SUCCESS;  // the file stays open: another would get its path, and the loader would take them for one
 }
 API cuModuleLoadData(Handle *made, const void *image) { return cuModuleLoadDataEx(made, image, 0, nullptr, nullptr); }
 API cuModuleUnload(Handle) { return SUCCESS; }
 API cuModuleGetFunction(Handle *made, Handle module, const char *name) {
-  if (!dlsym(module, (std::string("emu_run_") + name).c_str())) return NOT_FOUND;
-  Function *f = new Function;
-  f->name = name, f->library = module, *made = f;
+  if (!dlsym(((Module *)module)->library, (std::string("emu_run_") + name).c_str())) return NOT_FOUND;
+  *made = new Function{name, *(Module *)module};
   return SUCCESS;
 }
 API cuFuncSetAttribute(Handle function, int attribute, int value) {
@@ -285,9 +315,10 @@ API cuFuncSetAttribute(Handle function, int attribute, int value) {
 }
 API cuFuncSetBlockShape(Handle, int x, int y, int z) { return x * y * z > THREADS ? INVALID_VALUE : SUCCESS; }
 API cuLaunchKernel(Handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                   unsigned shared, Handle, void **parameters, void **extra) {
+                   unsigned shared, Handle stream, void **parameters, void **extra) {
   Function &f = *(Function *)function;
   if (contexts.empty()) return INVALID_CONTEXT;
+  if (f.module.device != current() || (stream && *(char *)stream != current())) return INVALID_HANDLE;
   const bool fits = gx && gy && gz && gy < 65536 && gz < 65536 && bx && by && bz && bx * by * bz <= unsigned(THREADS);
   if (!fits || int(shared) > f.dynamic_shared || parameters || !extra) return INVALID_VALUE;
   const char *buffer = nullptr;
