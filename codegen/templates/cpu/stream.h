@@ -113,11 +113,29 @@ template <class T, class E, int WIDTH, int COLUMNS> class Stream {
 // Features of a row that share a line of the cache, and are fetched at once: whole vectors.
 template <class V, class E> constexpr int LINE = std::max<int>(sizeof(V) / sizeof(typename VectorTraits<V>::element), 64 / sizeof(E));
 
-// tile[query][column] of QUERIES queries, whose features are filled up to whole vectors.
-template <int WIDTH, int QUERIES, int COLUMNS, class T, class E>
+// In what form rows of this width and type are multiplied where they lie: in pairs where they are of bf16 that is wanted so.
+template <class Form, class E, int WIDTH>
+using InPlace = std::conditional_t<std::is_same<E, typename Form::element>::value && WIDTH % 32 == 0, Form, Single<typename Form::unit>>;
+
+// Numbers of a query or of a tile, rounded to units.
+template <class Form, int NUMBERS> struct Units {
+  typedef typename Form::unit T;
+  static constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), COUNT = NUMBERS / Form::DEPTH;
+
+  alignas(64) T first[(COUNT + LANES - 1) / LANES * LANES];
+
+  explicit Units(const T *numbers) {
+    for (int n = 0; n < COUNT; n += LANES) store_vector(first + n, load_units<Form>(numbers, n, NUMBERS));
+  }
+  typename Form::element &number(int n) { return ((typename Form::element *)first)[n]; }
+};
+
+// tile[query][column] of QUERIES queries, whose features are filled up to whole vectors of units.
+template <class Form, int WIDTH, int QUERIES, int COLUMNS, class T, class E>
 void stream_dots_block(T *tile, const T *queries, const E *const *rows, int count, const E *const *next) {
   typedef typename Vectors<T>::vec V;
-  constexpr int LANES = sizeof(V) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES, KEYS = LANES / QUERIES;
+  constexpr int LANES = sizeof(V) / sizeof(T), KEYS = LANES / QUERIES, STEP = LANES * Form::DEPTH;  // numbers in a vector
+  constexpr int ROW = (WIDTH + STEP - 1) / STEP * LANES;  // units of a query
   for (int column = 0; column < count; column += KEYS) {
     V sums[LANES] = {};
     const E *row[KEYS], *fetched[KEYS];
@@ -125,21 +143,23 @@ void stream_dots_block(T *tile, const T *queries, const E *const *rows, int coun
     auto add = [&](int f, bool begins_line, auto is_whole) __attribute__((always_inline)) {
       V query[QUERIES];
 #pragma GCC unroll 16
-      for (int m = 0; m < QUERIES; m++) query[m] = load_vector<V>(queries + m * FEATURES + f);
+      for (int m = 0; m < QUERIES; m++) query[m] = load_vector<V>(queries + m * ROW + f / Form::DEPTH);
 #pragma GCC unroll 16
       for (int k = 0; k < KEYS; k++) {
         if (begins_line) __builtin_prefetch(fetched[k] + f, 0, 3);
-        const V key = load_features<V, WIDTH, decltype(is_whole)::value>(row[k], f);
+        V key;
+        if constexpr (Form::DEPTH == 1) key = load_features<V, WIDTH, decltype(is_whole)::value>(row[k], f);
+        else key = load_units<Form>(row[k], f / Form::DEPTH, WIDTH);
 #pragma GCC unroll 16
-        for (int m = 0; m < QUERIES; m++) sums[m * KEYS + k] += query[m] * key;
+        for (int m = 0; m < QUERIES; m++) sums[m * KEYS + k] = Form::multiply_add(sums[m * KEYS + k], query[m], key);
       }
     };
     int f = 0;
     for (; f + LINE<V, E> <= WIDTH; f += LINE<V, E>)
 #pragma GCC unroll 8
-      for (int of_line = 0; of_line < LINE<V, E>; of_line += LANES) add(f + of_line, of_line == 0, std::true_type{});
-    for (; f + LANES <= WIDTH; f += LANES) add(f, true, std::true_type{});
-    if constexpr (WIDTH % LANES != 0) add(f, true, std::false_type{});
+      for (int of_line = 0; of_line < LINE<V, E>; of_line += STEP) add(f + of_line, of_line == 0, std::true_type{});
+    for (; f + STEP <= WIDTH; f += STEP) add(f, true, std::true_type{});
+    if constexpr (WIDTH % STEP != 0) add(f, true, std::false_type{});
     const V all = sums_of_lanes(sums);
     T each[LANES];
     store_vector(each, all);
@@ -147,24 +167,56 @@ void stream_dots_block(T *tile, const T *queries, const E *const *rows, int coun
   }
 }
 
-template <int WIDTH, int COLUMNS, class T, class E>
+template <class Form, int WIDTH, int COLUMNS, class T, class E>
 void stream_dots(T *tile, const T *queries, int query_count, const Stream<T, E, WIDTH, COLUMNS> &keys, int count) {
+  typedef InPlace<Form, E, WIDTH> Used;
   constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
   constexpr int MANY = LANES < 4 ? LANES : 4;
   auto of = [&](int query, auto many) {
-    stream_dots_block<WIDTH, decltype(many)::value, COLUMNS>(tile + query * COLUMNS, queries + query * FEATURES, keys.rows(), count, keys.next());
+    constexpr int QUERIES = decltype(many)::value;
+    const T *from = queries + query * FEATURES;
+    if constexpr (Used::DEPTH > 1) {
+      const Units<Used, QUERIES * WIDTH> units(from);
+      stream_dots_block<Used, WIDTH, QUERIES, COLUMNS>(tile + query * COLUMNS, units.first, keys.rows(), count, keys.next());
+    } else {
+      stream_dots_block<Used, WIDTH, QUERIES, COLUMNS>(tile + query * COLUMNS, from, keys.rows(), count, keys.next());
+    }
   };
   int query = 0;
   for (; query + MANY <= query_count; query += MANY) of(query, std::integral_constant<int, MANY>{});
   for (; query < query_count; query++) of(query, std::integral_constant<int, 1>{});
 }
 
-// sums[query][f ...] = factor[query] * sums[query][f ...] + sum over columns of tile[query][column] * row[column][f ...]
-template <int WIDTH, int QUERIES, int VECTORS, bool WHOLE, int COLUMNS, class T, class E>
+// VECTORS vectors of a unit of rows, from feature f on; of a second row that is not there nothing.
+template <class Form, int WIDTH, int VECTORS, bool WHOLE, class V, class E>
+IRC_INLINE void load_rows(V (&vectors)[VECTORS], const E *const *rows, bool both, int f) {
+  constexpr int LANES = sizeof(V) / sizeof(vectors[0][0]);
+  (void)both;
+  if constexpr (Form::DEPTH == 1) {
+#pragma GCC unroll 16
+    for (int n = 0; n < VECTORS; n++) {
+      vectors[n] = load_features<V, WIDTH, WHOLE>(rows[0], f + n * LANES);
+      IRC_IN_REGISTER(vectors[n]);
+    }
+  } else {
+#if defined(__AVX512BF16__)
+    static const bf16 none[WIDTH] = {};
+    const E *const second = both ? rows[1] : none;
+#pragma GCC unroll 16
+    for (int n = 0; n < VECTORS; n += 2)
+      interleave(*(V(*)[2])(vectors + n), rows[0] + f + n * LANES, second + f + n * LANES);
+#endif
+  }
+}
+
+// sums[query][f ...] = factor[query] * sums[query][f ...] + sum over columns of tile[query][column] * row[column][f ...],
+// the tile in units of columns.
+template <class Form, int WIDTH, int QUERIES, int VECTORS, bool WHOLE, int COLUMNS, class T, class E>
 IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, const E *const *rows, int count,
                                      const E *const *next, int f) {
   typedef typename Vectors<T>::vec V;
-  constexpr int LANES = sizeof(V) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
+  typedef T unit __attribute__((may_alias));
+  constexpr int LANES = sizeof(V) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES, DEPTH = Form::DEPTH;
   V block[QUERIES][VECTORS];
 #pragma GCC unroll 16
   for (int m = 0; m < QUERIES; m++)
@@ -172,18 +224,20 @@ IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, co
     for (int n = 0; n < VECTORS; n++)
       block[m][n] = load_vector<V>(sums + m * FEATURES + f + n * LANES) * (factor ? factor[m] : T(1));
 #pragma GCC unroll 1
-  for (int column = 0; column < count; column++) {
+  for (int column = 0; column < count; column += DEPTH) {
     V row[VECTORS];
 #pragma GCC unroll 16
-    for (int n = 0; n < VECTORS; n++) {
-      if (n * LANES % LINE<V, E> == 0) __builtin_prefetch(next[column] + f + n * LANES, 0, 3);
-      row[n] = load_features<V, WIDTH, WHOLE>(rows[column], f + n * LANES);
-      IRC_IN_REGISTER(row[n]);
+    for (int n = 0; n < VECTORS; n++)
+#pragma GCC unroll 2
+      for (int k = 0; k < DEPTH; k++)
+        if (n * LANES % LINE<V, E> == 0) __builtin_prefetch(next[column + k] + f + n * LANES, 0, 3);
+    load_rows<Form, WIDTH, VECTORS, WHOLE>(row, rows + column, column + 1 < count, f);
+#pragma GCC unroll 16
+    for (int m = 0; m < QUERIES; m++) {
+      const V weight = splat<V>(((const unit *)tile)[(m * COLUMNS + column) / DEPTH]);
+#pragma GCC unroll 16
+      for (int n = 0; n < VECTORS; n++) block[m][n] = Form::multiply_add(block[m][n], weight, row[n]);
     }
-#pragma GCC unroll 16
-    for (int m = 0; m < QUERIES; m++)
-#pragma GCC unroll 16
-      for (int n = 0; n < VECTORS; n++) block[m][n] += tile[m * COLUMNS + column] * row[n];
   }
 #pragma GCC unroll 16
   for (int m = 0; m < QUERIES; m++)
@@ -191,31 +245,41 @@ IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, co
     for (int n = 0; n < VECTORS; n++) store_vector(sums + m * FEATURES + f + n * LANES, block[m][n]);
 }
 
-template <int WIDTH, int QUERIES, int COLUMNS, class T, class E>
+template <class Form, int WIDTH, int QUERIES, int COLUMNS, class T, class E>
 void stream_product_queries(T *sums, const T *factor, const T *tile, const E *const *rows, int count,
                             const E *const *next) {
   constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), VECTORS = FEATURE_VECTORS;
   constexpr int WHOLE = WIDTH / LANES, REST = WHOLE % VECTORS;
   int f = 0;
   for (; f + VECTORS * LANES <= WIDTH; f += VECTORS * LANES)
-    stream_product_block<WIDTH, QUERIES, VECTORS, true, COLUMNS>(sums, factor, tile, rows, count, next, f);
+    stream_product_block<Form, WIDTH, QUERIES, VECTORS, true, COLUMNS>(sums, factor, tile, rows, count, next, f);
   if constexpr (REST > 0) {
-    stream_product_block<WIDTH, QUERIES, REST, true, COLUMNS>(sums, factor, tile, rows, count, next, f);
+    stream_product_block<Form, WIDTH, QUERIES, REST, true, COLUMNS>(sums, factor, tile, rows, count, next, f);
     f += REST * LANES;
   }
   if constexpr (WIDTH % LANES != 0)
-    stream_product_block<WIDTH, QUERIES, 1, false, COLUMNS>(sums, factor, tile, rows, count, next, f);
+    stream_product_block<Form, WIDTH, QUERIES, 1, false, COLUMNS>(sums, factor, tile, rows, count, next, f);
 }
 
-template <int WIDTH, int COLUMNS, class T, class E>
+template <class Form, int WIDTH, int COLUMNS, class T, class E>
 void stream_product(T *sums, const T *factor, const T *tile, int query_count, const Stream<T, E, WIDTH, COLUMNS> &operand,
                     const E *const *rows, int count) {
+  typedef InPlace<Form, E, WIDTH> Used;
   constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
   constexpr int MANY = 4;
   auto of = [&](int query, auto many) {
-    stream_product_queries<WIDTH, decltype(many)::value, COLUMNS>(
-        sums + query * FEATURES, factor ? factor + query : nullptr, tile + query * COLUMNS, rows, count,
-        operand.next());
+    constexpr int QUERIES = decltype(many)::value;
+    const T *from = tile + query * COLUMNS;
+    auto product = [&](const T *units) {
+      stream_product_queries<Used, WIDTH, QUERIES, COLUMNS>(sums + query * FEATURES, factor ? factor + query : nullptr, units, rows, count, operand.next());
+    };
+    if constexpr (Used::DEPTH > 1) {
+      Units<Used, QUERIES * COLUMNS> units(from);
+      for (int m = 0; m < QUERIES && count % Used::DEPTH; m++) units.number(m * COLUMNS + count) = {};
+      product(units.first);
+    } else {
+      product(from);
+    }
   };
   int query = 0;
   for (; query + MANY <= query_count; query += MANY) of(query, std::integral_constant<int, MANY>{});

@@ -29,14 +29,14 @@ IRC_INLINE VecF pair_of(VecF first, VecF second) {
   return (VecF)_mm512_permutexvar_epi16(order, (__m512i)narrow(first, second));
 }
 
-// Two rows of 32 bf16 as 32 pairs of one of each.
-IRC_INLINE void interleave(float *to, const bf16 *first, const bf16 *second) {
+// Two rows of 32 bf16 as 32 pairs of one of each: the first 16, and the others.
+IRC_INLINE void interleave(VecF (&pairs)[2], const bf16 *first, const bf16 *second) {
   const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4,
                                        35, 3, 34, 2, 33, 1, 32, 0);
   const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
   const __m512i x = _mm512_loadu_si512(first), y = _mm512_loadu_si512(second);
-  _mm512_storeu_si512(to, _mm512_permutex2var_epi16(x, low, y));
-  _mm512_storeu_si512(to + 16, _mm512_permutex2var_epi16(x, high, y));
+  pairs[0] = (VecF)_mm512_permutex2var_epi16(x, low, y);
+  pairs[1] = (VecF)_mm512_permutex2var_epi16(x, high, y);
 }
 #else
 typedef Single<float> Pair;  // without such an instruction, numbers of 16 bits are multiplied as floats

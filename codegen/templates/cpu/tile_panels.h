@@ -98,7 +98,11 @@ IRC_ONCE void pack_along(typename Form::unit *to, int end, int count, const E *c
     int f = 0;
 #if defined(__AVX512BF16__)
     if constexpr (DEPTH == 2 && std::is_same<E, bf16>::value)
-      for (; second && f + 2 * LANES <= WIDTH; f += 2 * LANES) interleave(to + f, first + f, second + f);
+      for (VecF pairs[2]; second && f + 2 * LANES <= WIDTH; f += 2 * LANES) {
+        interleave(pairs, first + f, second + f);
+        store_vector(to + f, pairs[0]);
+        store_vector(to + f + LANES, pairs[1]);
+      }
 #endif
     for (; f < FEATURES; f += LANES) {
       V unit = load_units<Numbers>(first, f, WIDTH);
