@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from irc.codegen.expr import Expr, Load, Op, indices, walk
 from irc.codegen.kernel import Dot, InnerSum, OnlineSoftmax, Panel, RowProduct, Storage, TileKernel, Value
+from irc.codegen.narrow import Narrow
 from irc.codegen.stream import by_bits
 from irc.codegen.tiles import width
 
@@ -36,7 +37,7 @@ FLOAT = Form("Float", "float", 4, 4, "f32", (32, 16))
 REGISTERS = ((128, 56), (168, 96), (255, 176))
 """Of a thread, and how many of them may hold fragments and what is evaluated of pairs: the others are for operands and
 addresses. These numbers and the next are such that ptxas spills nothing (tests/cuda/test_cubins.py)."""
-GATHERS, FUNCTIONS, SPLITS = 40, 16, 24
+GATHERS, FUNCTIONS, SPLITS, DISTANCES = 40, 16, 24, 8
 LONG = ("tanh", "erf", "log", "pow", "random")
 
 
@@ -61,7 +62,7 @@ def tile_columns(kernel: TileKernel, form: Form) -> tuple[int, int] | None:
     products = [s for s in kernel.body if isinstance(s, RowProduct)]
     sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
-    others = scalars(kernel)
+    others = scalars(kernel) + (DISTANCES if takes_distances(kernel) else 0)
     if form is FLOAT:  # both parts of a tile, and of an operand
         tiles, others = tiles + 1, others + SPLITS
     for columns in widths(kernel, form.columns):
@@ -89,6 +90,12 @@ def scalars(kernel: TileKernel) -> int:
     if any(isinstance(e, Load) for e in of_pairs(kernel)):
         return GATHERS
     return FUNCTIONS if any(isinstance(e, Op) and e.name in LONG for e in evaluated(kernel)) else 0
+
+
+def takes_distances(kernel: TileKernel) -> bool:
+    """Whether an integer of 64 bits is made a number for pairs."""
+    fits = Narrow(kernel).fits
+    return any(isinstance(e, Op) and e.name == "float" and not fits(e.args[0]) for e in of_pairs(kernel))
 
 
 def of_pairs(kernel: TileKernel) -> list[Expr]:

@@ -189,3 +189,16 @@ def test_random_numbers_for_pairs_spill_nothing(tmp_path: Path) -> None:
     for (_, name), kernel in found.items():
         assert kernel.stack == 0 and kernel.spills == 0, name
     assert found["sm_90a", "dropout_o_row_warpgroups"].powers_beside >= 32
+
+
+@pytest.mark.parametrize(
+    "name, dtype, width, at, target",
+    [("variants/packed_alibi", "bf16", 128, 0, APART[1]), ("causal", "f16", 96, 1, APART[0])],
+)
+def test_no_form_uses_local_memory(name: str, dtype: str, width: int, at: int, target: str, tmp_path: Path) -> None:
+    """Of kernels for which registers are fewest: distances of 64 bits, and products of any size in heads of 96."""
+    program = irc.compile(FOLDER / f"{name}.attn", dtype=dtype, sizes={"D": width})
+    kernel = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)][at]
+    source = cuda.render([kernel], "program", "", target.rpartition("=")[2])
+    for (_, launch), found in compiled(source, (target,), tmp_path).items():
+        assert found.stack == 0 and found.spills == 0, launch

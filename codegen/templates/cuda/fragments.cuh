@@ -45,10 +45,12 @@ DEVICE bool is_odd(F16, const Chunk &chunk) {
   return odd;
 }
 
-// Whether the chunks that this thread has copied to a panel hold such a number: every THREADS-th.
+// Whether the chunks that this thread has copied to a panel hold such a number: every THREADS-th. This and the next run for
+// few tiles; unrolled they would take registers from all.
 template <class Form, int WIDTH, int TOKENS, int THREADS> DEVICE bool copied_odd(const typename Form::number *panel) {
   constexpr int CHUNKS = WIDTH / Form::UNIT;
   bool odd = false;
+#pragma unroll 1
   for (int at = threadIdx.x; at < TOKENS * CHUNKS; at += THREADS)
     odd |= is_odd(Form{}, ptx::load<Chunk>(panel + at / CHUNKS * (WIDTH + Form::PAD) + at % CHUNKS * Form::UNIT));
   return odd;
@@ -58,9 +60,11 @@ template <class Form, int WIDTH, int TOKENS, int THREADS> DEVICE bool copied_odd
 template <class Form, int WIDTH, int TOKENS> DEVICE uint64_t odd_tokens(const typename Form::number *panel) {
   static_assert(TOKENS <= 64, "a bit for each token");
   uint64_t odd = 0;
+#pragma unroll 1
   for (int first = 0; first < TOKENS; first += 32) {
     const int token = first + threadIdx.x % 32;
     bool found = false;
+#pragma unroll 1
     for (int f = 0; f < WIDTH && token < TOKENS; f += Form::UNIT)
       found |= is_odd(Form{}, ptx::load<Chunk>(panel + token * (WIDTH + Form::PAD) + f));
     odd |= uint64_t(__ballot_sync(~0u, found)) << first;

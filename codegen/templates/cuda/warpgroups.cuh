@@ -83,6 +83,7 @@ DEVICE void begin_product(float (&sums)[WIDTH / 8][4], const uint32_t (&packed)[
 template <class Half, int WIDTH, int COLUMNS> DEVICE uint32_t odd_tokens(Swizzled<WIDTH, COLUMNS> panel, int first) {
   const int token = first + threadIdx.x % 32;
   bool found = false;
+#pragma unroll 1  // for few tiles, and unrolled it takes registers from all
   for (int f = 0; f < WIDTH && token < COLUMNS; f += 8) found |= is_odd(Half{}, ptx::load<Chunk>(unit(panel, token, f)));
   return __ballot_sync(~0u, found);
 }
