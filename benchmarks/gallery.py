@@ -31,7 +31,7 @@ import numpy as np
 FOLDER = Path(__file__).parent.parent / "examples"
 FOLDERS = (".", "charlm", "minilm", "variants", "masks")
 WIDTH = {"D": 64}
-PARAM = WIDTH["D"] ** -0.5  # the usual deviation of weights
+PARAM = WIDTH["D"] ** -0.5  # the deviation of params, but of matrices of weights, whose rows are summed over
 
 
 def main() -> None:
@@ -152,12 +152,14 @@ def case(path: Path, given: dict[str, int] = WIDTH) -> tuple[dict[str, int], dic
     elif path.parent.name == "masks":
         values = masks.CASES[path.stem].values(rng, dict(sizes))
     else:
-        values = test_examples.arguments(path, rng, chosen)
+        drawn = test_examples.arguments(path, rng, chosen)
+        values = {node.name: drawn[node.name] for node in graph.inputs if node.role != "param"}
     for node in graph.inputs:
         if node.name not in values:
             assert node.kind is Kind.FLOAT, node.name
             shape = tuple(size_value(extent, sizes) for extent in node.shape)
-            values[node.name] = rng.standard_normal(shape) * (PARAM if node.role == "param" else 1.0)
+            deviation = 1.0 if node.role != "param" else shape[0] ** -0.5 if len(shape) == 2 else PARAM
+            values[node.name] = rng.standard_normal(shape) * deviation
     return {name: sizes[name] for name in untold if name in sizes}, sizes, values
 
 
