@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from irc.codegen.cuda_forms import draws, scalars
+from irc.codegen.cuda_forms import GATHERS, draws, scalars
 from irc.codegen.expr import Const, Expr, Index, Local, Op, children, indices, walk
-from irc.codegen.kernel import TileKernel
+from irc.codegen.kernel import InnerSum, TileKernel
 from irc.codegen.narrow import BASE, STEP
 
 REGISTERS = 168  # of a thread of 384, before the first warpgroup gives to the others
 ROLES = ((72, 216), (56, 224), (40, 232))  # of a thread of the producer, and of a consumer
 OTHERS, BESIDE = 50, 52  # of a consumer for addresses and operands; and where dots go on beside products
+SUMS = 12  # of a consumer where values of pairs are sums of their own, unless they count as gathered
 VERDICTS, SUMMARIES = (9, 19), (0, 2)
 """What a producer keeps of a tile of rows for verdicts, and of how many tables it finds the ends, at most, where the
 least registers are enough for it, and where a few more are."""
@@ -23,6 +24,8 @@ def roles(kernel: TileKernel, hoisted: TileKernel, fragments: int, operand: int)
     where they can: the `operand` of these then takes registers beside the other fragments; 0 where there is none. None
     where a consumer has too few."""
     needed = fragments + 2 * scalars(kernel) + _of_pairs(hoisted)
+    if scalars(kernel) < GATHERS and any(isinstance(step, InnerSum) for step in kernel.body):
+        needed += SUMS
     light = sum(_is_light(hoisted, n) for n in range(2))
     choices = ROLES[light if draws(kernel) else min(light, 1) : light + 1]
     for more in (operand + BESIDE, OTHERS) if operand else (OTHERS,):
