@@ -15,14 +15,14 @@ import sys
 import tempfile
 import textwrap
 import time
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import irc
-from benchmarks.emulated import begun
 from benchmarks.gallery import FOLDER, case, every, name
+from benchmarks.lines import record
 from benchmarks.machine import describe
-from benchmarks.progress import Progress
 from irc.codegen import cuda
 from irc.codegen.kernel import Kernel
 from irc.runtime.cuda import nvcc
@@ -44,21 +44,17 @@ def main() -> None:
     chosen = [given.dtype.split(","), given.width.split(","), given.architecture.split(",")]
     cases = [(path, *of) for of in product(*chosen) for path in programs]
     machine = describe()
-    lines = begun(given.output, f"{machine['machine']}, {nvcc.find().version}; irc at {machine['commit']}", TITLE)
-    before = {tuple(line.split()[:4]) for line in lines[2:]}
-    left = [each for each in cases if (name(each[0]), *each[1:]) not in before]
-    progress = Progress(len(cases), len(cases) - len(left))
-    for path, dtype, width, architecture in left:
-        progress.begin(f"{name(path)} {dtype} {width} {architecture}")
-        start = time.perf_counter()
-        numbers, verdict = measured(path, dtype, int(width), architecture)
-        seconds = time.perf_counter() - start
-        lines.append(f"{name(path):30} {dtype:5} {width:>5} {architecture:12} {numbers}  {seconds:7.1f}  {verdict}")
-        given.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        progress.end(verdict)
-    failed = sum(not line.endswith(f"  {FITS}") for line in lines[2:])
-    print(f"{given.output}: {len(lines) - 2} lines, {failed} of them with a finding")
-    sys.exit(failed > 0)
+    header = f"{machine['machine']}, {nvcc.find().version}; irc at {machine['commit']}"
+    measures = {(name(path), *of): partial(line, path, *of) for path, *of in cases}
+    sys.exit(record(given.output, header, TITLE, measures, FITS) > 0)
+
+
+def line(path: Path, dtype: str, width: str, architecture: str) -> tuple[str, str]:
+    """The line, and its verdict."""
+    start = time.perf_counter()
+    numbers, verdict = measured(path, dtype, int(width), architecture)
+    seconds = time.perf_counter() - start
+    return f"{name(path):30} {dtype:5} {width:>5} {architecture:12} {numbers}  {seconds:7.1f}", verdict
 
 
 def measured(path: Path, dtype: str, width: int, architecture: str) -> tuple[str, str]:

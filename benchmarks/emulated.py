@@ -15,15 +15,15 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 import irc
 from benchmarks.gallery import FOLDER, Results, case, distances, every, name, results
+from benchmarks.lines import record
 from benchmarks.machine import describe
-from benchmarks.progress import Progress
-from benchmarks.store import set_aside
 from irc.runtime import emulated
 from irc.runtime.emulator import EmulatorError
 from tests.test_kernels import TOLERANCE
@@ -47,34 +47,15 @@ def main() -> None:
     machine = describe()
     chosen = " ".join((f"--schedules {given.schedules} --target {given.target}", *(f"--size {s}" for s in given.size)))
     header = f"{machine['machine']}, {machine['compiler']}; irc at {machine['commit']}; {chosen}"
-    lines = begun(given.output, header, TITLE)
-    before = {tuple(line.split()[:2]) for line in lines[2:]}
-    left = [(path, dtype) for path, dtype in cases if (name(path), dtype) not in before]
-    progress = Progress(len(cases), len(cases) - len(left))
-    for path, dtype in left:
-        progress.begin(f"{name(path)} {dtype}")
-        numbers, verdict = measured(path, dtype, given.schedules, given.target, sizes)
-        lines.append(f"{name(path):30} {dtype:5} {numbers}  {verdict}")
-        given.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        progress.end(verdict)
-    failed = sum(not line.endswith(f"  {AGREES}") for line in lines[2:])
-    print(f"{given.output}: {len(lines) - 2} lines, {failed} of them with a finding")
-    sys.exit(failed > 0)
-
-
-def begun(output: Path, header: str, title: str) -> list[str]:
-    """The lines that a file begins with: those that it holds, if its header is this one."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if output.exists():
-        lines = output.read_text(encoding="utf-8").splitlines()
-        if lines[:2] == [header, title]:
-            return lines
-        set_aside(output)
-    return [header, title]
+    measures = {
+        (name(path), dtype): partial(measured, path, dtype, given.schedules, given.target, sizes)
+        for path, dtype in cases
+    }
+    sys.exit(record(given.output, header, TITLE, measures, AGREES) > 0)
 
 
 def measured(path: Path, dtype: str, schedules: int, target: str, sizes: dict[str, int]) -> tuple[str, str]:
-    """Distances and seconds, and the verdict."""
+    """The line, and its verdict."""
     start = time.perf_counter()
     forward = backward = float("nan")
     try:
@@ -85,7 +66,8 @@ def measured(path: Path, dtype: str, schedules: int, target: str, sizes: dict[st
         verdict = (AGREES if near else "differs") + ("" if same else ", bits depend on the schedule")
     except (EmulatorError, AssertionError, irc.Error) as error:
         verdict = textwrap.shorten(f"{type(error).__name__}: {error}", 400)
-    return f"{forward:8.1e} {backward:8.1e} {time.perf_counter() - start:8.1f}", verdict
+    seconds = time.perf_counter() - start
+    return f"{name(path):30} {dtype:5} {forward:8.1e} {backward:8.1e} {seconds:8.1f}", verdict
 
 
 def runs(path: Path, dtype: str, seeds: Iterable[int], target: str, sizes: dict[str, int]) -> tuple[bool, Results]:

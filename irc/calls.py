@@ -79,7 +79,7 @@ class PreparedCall:
         self.keeps = compiled.choice is not None and compiled.choice.keep(sizes)
         read = tables(graph)
         self._read = tuple(name for name in taken if name in read)
-        self._checked = self._entries(taken)
+        self._checked = _bytes(self._entries(taken))
         whole = {name for name in read if taken[name].ndim} | self._whole(taken, compiled.forward, compiled.backward)
         self.taking = Taking(storages, given, looked, taken, whole, device)
         self.checks = self.taking.needed or bool(self._read)
@@ -112,13 +112,14 @@ class PreparedCall:
         InputError."""
         self.taking.take(tensors)
         entries = self._entries(tensors.arrays)
-        if entries != self._checked:
-            check(self.graph, tensors.arrays, self.sizes, self.device)
-            self._checked = entries
+        found = _bytes(entries)
+        if found != self._checked:
+            check(self.graph, entries, self.sizes)
+            self._checked = found
 
-    def _entries(self, arrays: Mapping[str, Array]) -> tuple[bytes, ...]:
+    def _entries(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Of scalars and tables that facts and accesses read: a model's layers share them, and check them once."""
-        return tuple([self.device.entries(arrays[name]).tobytes() for name in self._read])
+        return {name: self.device.entries(arrays[name]) for name in self._read}
 
     def forward(self, tensors: Tensors, keep: bool) -> None:
         """Add to the arguments, by the names of the graph: outputs, what `backward` needs, with `keep` what it would
@@ -202,3 +203,7 @@ class PreparedCall:
         named = {c.tensor: given.get(c.output) for c in self._cotangents}
         whole = self._whole(taken, self.built.compiled.backward)
         return Backward(Taking(storages, named, tensors, taken, whole, self.device))
+
+
+def _bytes(entries: Mapping[str, Array]) -> tuple[bytes, ...]:
+    return tuple([array.tobytes() for array in entries.values()])

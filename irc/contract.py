@@ -30,9 +30,13 @@ def tables(graph: Graph) -> set[str]:
     return read | {load.tensor for access, _ in graph.accesses for i in access.indices for load in loads(i)}
 
 
-def check(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, int], device: Device) -> None:
+def entries_of(graph: Graph, values: Mapping[str, Array], device: Device) -> dict[str, Array]:
+    """Those arguments where the host can read them."""
+    return {name: device.entries(values[name]) for name in tables(graph) if name in values}
+
+
+def check(graph: Graph, entries: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
     """Raises InputError naming the assumption that an argument breaks, or the access that could leave its axis."""
-    entries = {name: device.entries(values[name]) for name in tables(graph) if name in values}
     check_facts(graph, entries, sizes)
     check_accesses(graph, entries, sizes)
 

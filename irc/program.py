@@ -19,7 +19,7 @@ from irc.codegen.expr import Kind
 from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Precision, arguments
-from irc.contract import check
+from irc.contract import check, entries_of
 from irc.cuda import device_of
 from irc.error import DeviceError, InputError, SpecWarning
 from irc.grammar.source import Source
@@ -251,7 +251,7 @@ class Program:
         taken = {name: self.device.take(name, arrays[name], storage) for name, storage in self._storages.items()}
         shapes = {name: array.shape for name, array in taken.items()}
         sizes = infer([(n.name, n.shape) for n in arguments(self.graph)], shapes, self.graph.sizes, self.fixed)
-        check(self.graph, taken, sizes, self.device)
+        check(self.graph, entries_of(self.graph, taken, self.device), sizes)
         return taken, sizes, None if self._kind is None else arrays[self._kind]
 
     def storage(self, node: Input) -> Storage:

@@ -175,12 +175,11 @@ void stream_dots(T *tile, const T *queries, int query_count, const Stream<T, E, 
   auto of = [&](int query, auto many) {
     constexpr int QUERIES = decltype(many)::value;
     const T *from = queries + query * FEATURES;
-    if constexpr (Used::DEPTH > 1) {
-      const Units<Used, QUERIES * WIDTH> units(from);
-      stream_dots_block<Used, WIDTH, QUERIES, COLUMNS>(tile + query * COLUMNS, units.first, keys.rows(), count, keys.next());
-    } else {
-      stream_dots_block<Used, WIDTH, QUERIES, COLUMNS>(tile + query * COLUMNS, from, keys.rows(), count, keys.next());
-    }
+    auto dots = [&](const T *units) {
+      stream_dots_block<Used, WIDTH, QUERIES, COLUMNS>(tile + query * COLUMNS, units, keys.rows(), count, keys.next());
+    };
+    if constexpr (Used::DEPTH > 1) dots(Units<Used, QUERIES * WIDTH>(from).first);
+    else dots(from);
   };
   int query = 0;
   for (; query + MANY <= query_count; query += MANY) of(query, std::integral_constant<int, MANY>{});

@@ -13,7 +13,7 @@ constexpr int panel_vectors(int wanted) {
 #if defined(__AVX512F__)
   return wanted;
 #else
-  return wanted < 3 ? 3 : wanted;
+  return std::max(wanted, 3);
 #endif
 }
 
