@@ -13,12 +13,13 @@ of rows, and how many `columns` a tile of columns has.
                                  tile of rows and one of columns do not fit that cache together
     packed   2 column / rows     operands of columns are read and written once a tile of rows
     spilled  kept                tile values are written, and read again: in proportion to the share of the first cache
-                                 that those of a panel and a column tile take, beside all else that passes through it
+                                 that those of a panel and a column tile take, beside all else that passes through it,
+                                 and to what that costs this processor, SPILL
 
 Longer column tiles divide the first, until they pay the third. More panels divide the second; beyond the most of PANELS
 there is little left to save, and the last tiles leave threads idle. The evidence is the sweeps in benchmarks/results,
-of two processors: tests/test_schedule.py holds the model's choice against the best of each. AMD's (Zen 5) forgives any
-size, within 10 %; Intel's (Ice Lake) takes up to 14 % longer in f32 with long column tiles.
+of two processors: tests/test_schedule.py holds the model's choice against the best of each. They differ in SPILL alone,
+which is fitted: with Intel's (Ice Lake) AMD's (Zen 5) would lose 2.5 % in the mean, with AMD's Intel's up to 10 %.
 A machine that differs is measured by `irc tune`, and its choices are data: they change speed alone, never what a kernel
 means.
 """
@@ -34,14 +35,17 @@ PANELS = {VECTORS: (2, 4), MASKED_VECTORS: (4, 6)}
 COLUMNS = (48, 96, 192, 256)
 FAR = 4  # how much dearer a byte is from beyond the second cache
 FORESEEN = 1 / 4  # how much cheaper one that comes in order
+SPILL = {"AuthenticAMD": 0.35}  # how much cheaper one that leaves the first cache and comes back, by the maker
 
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """Bytes of one core's first and second data cache. As they stand here where a machine does not tell."""
+    """Bytes of one core's first and second data cache, and how dear it is to leave the first (see SPILL). As they stand
+    here where a machine does not tell."""
 
     first: int = 48 << 10
     second: int = 1 << 20
+    spill: float = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +99,5 @@ def cost(footprint: Footprint, tiles: Tiles, caches: Caches) -> float:
     near = footprint.row * rows + footprint.column * tiles.columns <= caches.second
     walked = FORESEEN * footprint.row / tiles.columns * (1 if near else FAR)
     packed = 2 * footprint.column / rows
-    spilled = footprint.kept * footprint.kept * panel * tiles.columns / caches.first
+    spilled = caches.spill * footprint.kept * footprint.kept * panel * tiles.columns / caches.first
     return walked + packed + spilled

@@ -7,10 +7,11 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from irc.codegen.schedule import Caches
+from irc.codegen.schedule import SPILL, Caches
 from irc.runtime.errors import InputError
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+PROCESSOR = Path("/proc/cpuinfo")
 UNITS = {"K": 1 << 10, "M": 1 << 20}
 MOST_THREADS = 4096  # beyond, no process can start them all
 
@@ -35,11 +36,11 @@ def threads() -> int:
 @lru_cache(maxsize=1)
 def caches() -> Caches:
     """As Linux tells them; a size that it does not tell, or that no processor has, as `Caches` has it."""
-    return read(CACHES)
+    return read(CACHES, PROCESSOR)
 
 
-def read(folder: Path) -> Caches:
-    """From a folder index*/{level,type,size} as Linux makes it."""
+def read(folder: Path, processor: Path) -> Caches:
+    """From a folder index*/{level,type,size} and a list of processors, as Linux makes them."""
     found: dict[str, int] = {}
     for index in folder.glob("index*"):
         try:
@@ -50,4 +51,13 @@ def read(folder: Path) -> Caches:
             found[level] = int(size[:-1]) * UNITS[size[-1]]
     usual = Caches()
     first, second = found.get("1", usual.first), found.get("2", usual.second)
-    return Caches(first, second) if 8 << 10 <= first < second else usual
+    if not 8 << 10 <= first < second:
+        first, second = usual.first, usual.second
+    return Caches(first, second, next((spill for maker, spill in SPILL.items() if maker in _text(processor)), usual.spill))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""

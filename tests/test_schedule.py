@@ -16,7 +16,7 @@ import irc
 from irc import tuned
 from irc.cli import main
 from irc.codegen.kernel import TileKernel
-from irc.codegen.schedule import Caches, Footprint, Schedule, Tiles, best
+from irc.codegen.schedule import SPILL, Caches, Footprint, Schedule, Tiles, best
 from irc.compiler import PRECISIONS
 from irc.grammar.source import Source
 from irc.measure import all_sizes, random_arguments
@@ -169,8 +169,11 @@ def test_caches_are_read_as_linux_tells_them(tmp_path: Path) -> None:
         folder.mkdir()
         for name, text in (("level", level), ("type", kind), ("size", size)):
             (folder / name).write_text(f"{text}\n")
-    assert machine.read(tmp_path) == Caches(32 << 10, 2 << 20)
-    assert machine.read(tmp_path / "none") == Caches()
+    processor = tmp_path / "cpuinfo"
+    assert machine.read(tmp_path, processor) == Caches(32 << 10, 2 << 20)
+    assert machine.read(tmp_path / "none", processor) == Caches()
+    processor.write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\n")
+    assert machine.read(tmp_path / "none", processor) == Caches(spill=SPILL["AuthenticAMD"])
 
 
 def test_tiles_shrink_with_the_caches() -> None:
