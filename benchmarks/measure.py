@@ -1,7 +1,8 @@
 """Interleaved timing: every candidate once a round, so that a noisy moment hits all alike.
 
 Libraries leave threads behind that spin for more work, or free memory. Before a candidate is timed, the process has
-come to rest, so that none takes time from the next and each waits as it does alone.
+come to rest, so that none takes time from the next and each waits as it does alone; then it is called once untimed,
+since a processor of a virtual machine that has rested may take milliseconds to come back.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def interleaved(
     for number in range(rounds):
         for name in order.sample(racing, len(racing)):
             rest()
+            candidates[name]()
             times[name].append(_timed(candidates[name], calls[name]))
         if number + 1 < FEW:
             continue
