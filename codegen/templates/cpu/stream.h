@@ -42,6 +42,30 @@ template <int WIDTH, class T, class E> IRC_ONCE void read_row(T *to, const E *fr
   }
 }
 
+// Features of a row that share a line of the cache, and are fetched at once: whole vectors.
+template <class T, class E> constexpr int OF_LINE = std::max<int>(sizeof(typename Vectors<T>::vec) / sizeof(T), 64 / sizeof(E));
+
+// Fetches what comes next into the first cache, a line at a time, in the order of memory, which processors foresee: of
+// each token the rows of all heads, which lie `step` apart. A fetch waits for the one before, since its place is kept in
+// memory: it then asks about as often as memory answers, where faster ones would hold up all else.
+template <class T, class E, int WIDTH, int COLUMNS> class Fetch {
+ public:
+  void begin(const E *const *rows, int64_t heads, int64_t step) {
+    rows_ = rows, heads_ = heads, step_ = step, column_ = 0, head_ = 0, at_ = rows[0], end_ = at_ + WIDTH;
+  }
+  __attribute__((always_inline)) void line() {
+    __builtin_prefetch(at_, 0, 3);
+    at_ += OF_LINE<T, E>;
+    if (at_ < end_) return;
+    if (++head_ == heads_) head_ = 0, column_ += column_ + 1 < COLUMNS;
+    at_ = rows_[column_] + head_ * step_, end_ = at_ + WIDTH;
+  }
+
+ private:
+  const E *const *rows_, *at_, *end_;
+  int64_t heads_, step_, column_, head_;
+};
+
 // A matrix operand of the columns: pointers to rows of WIDTH features of type E, wherever they lie, of one stretch of
 // columns and of the next, which is fetched into the caches meanwhile.
 template <class T, class E, int WIDTH, int COLUMNS> class Stream {
@@ -49,23 +73,26 @@ template <class T, class E, int WIDTH, int COLUMNS> class Stream {
   static constexpr int LANES = sizeof(V) / sizeof(T);
 
  public:
-  // To be filled with the rows of the stretch after the present one, `known` then says how many there are. Rows beyond
-  // them are read, but for nothing; where there is no further stretch, those at hand are fetched.
+  // To be filled with the rows of the stretch after the present one, of the first of the heads that are walked together,
+  // of which `known` then says how many there are, and how far the heads lie apart. Rows beyond them are read, but for
+  // nothing; where there is no further stretch, those at hand are fetched.
   const E **ahead() { return rows_[!now_]; }
-  void known(int count) {
+  void known(int count, int64_t heads, int64_t step) {
     const E **to = rows_[!now_];
     for (int n = count; n < COLUMNS; n++) to[n] = count > 0 ? to[count - 1] : rows_[now_][n];
     count_[!now_] = count;
+    fetch_.begin(to, heads, step);
   }
-  // The same for rows that are evenly spaced, and for rows that lie `step` from those at hand.
+  // The same for rows that are evenly spaced.
   void even(const E *first, int64_t step) {
     for (int n = 0; n < COLUMNS; n++) rows_[!now_][n] = first + n * step;
   }
-  void aside(int64_t step, int count) {
-    for (int n = 0; n < COLUMNS; n++) rows_[!now_][n] = rows_[now_][n] + step;
-    count_[!now_] = count;
-  }
   void advance() { now_ = !now_, known_ = -1; }
+  // To the next head, whose rows lie `step` from those at hand.
+  void aside(int64_t step) {
+    for (int n = 0; n < COLUMNS; n++) rows_[now_][n] += step;
+    known_ = -1;
+  }
 
   // The same of numbers that are computed: value(n, to) writes those of row n.
   template <class Value> void evaluate(int count, Value value) {
@@ -75,13 +102,13 @@ template <class T, class E, int WIDTH, int COLUMNS> class Stream {
       value(n, to);
       ahead()[n] = to;
     }
-    known(count);
+    known(count, 1, 0);
     advance();
-    known(0);
+    known(0, 1, 0);
   }
 
   const E *const *rows() const { return rows_[now_]; }
-  const E *const *next() const { return rows_[!now_]; }
+  Fetch<T, E, WIDTH, COLUMNS> &fetch() { return fetch_; }
 
   bool is_finite() {
     if (known_ >= 0) return known_ != 0;
@@ -107,11 +134,9 @@ template <class T, class E, int WIDTH, int COLUMNS> class Stream {
   E zeros_[WIDTH] = {};
   bool finite_[COLUMNS];
   int count_[2] = {}, now_ = 0, known_ = -1;
+  Fetch<T, E, WIDTH, COLUMNS> fetch_;
   Buffer<T> values_;
 };
-
-// Features of a row that share a line of the cache, and are fetched at once: whole vectors.
-template <class V, class E> constexpr int LINE = std::max<int>(sizeof(V) / sizeof(typename VectorTraits<V>::element), 64 / sizeof(E));
 
 // In what form rows of this width and type are multiplied where they lie: in pairs where they are of bf16 that is wanted so.
 template <class Form, class E, int WIDTH>
@@ -132,21 +157,22 @@ template <class Form, int NUMBERS> struct Units {
 
 // tile[query][column] of QUERIES queries, whose features are filled up to whole vectors of units.
 template <class Form, int WIDTH, int QUERIES, int COLUMNS, class T, class E>
-void stream_dots_block(T *tile, const T *queries, const E *const *rows, int count, const E *const *next) {
+void stream_dots_block(T *tile, const T *queries, const E *const *rows, int count,
+                       Fetch<T, E, WIDTH, COLUMNS> &fetch) {
   typedef typename Vectors<T>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(T), KEYS = LANES / QUERIES, STEP = LANES * Form::DEPTH;  // numbers in a vector
   constexpr int ROW = (WIDTH + STEP - 1) / STEP * LANES;  // units of a query
   for (int column = 0; column < count; column += KEYS) {
     V sums[LANES] = {};
-    const E *row[KEYS], *fetched[KEYS];
-    for (int k = 0; k < KEYS; k++) row[k] = rows[column + k], fetched[k] = next[column + k];
+    const E *row[KEYS];
+    for (int k = 0; k < KEYS; k++) row[k] = rows[column + k];
     auto add = [&](int f, bool begins_line, auto is_whole) __attribute__((always_inline)) {
       V query[QUERIES];
 #pragma GCC unroll 16
       for (int m = 0; m < QUERIES; m++) query[m] = load_vector<V>(queries + m * ROW + f / Form::DEPTH);
 #pragma GCC unroll 16
       for (int k = 0; k < KEYS; k++) {
-        if (begins_line) __builtin_prefetch(fetched[k] + f, 0, 3);
+        if (begins_line) fetch.line();
         V key;
         if constexpr (Form::DEPTH == 1) key = load_features<V, WIDTH, decltype(is_whole)::value>(row[k], f);
         else key = load_units<Form>(row[k], f / Form::DEPTH, WIDTH);
@@ -155,9 +181,9 @@ void stream_dots_block(T *tile, const T *queries, const E *const *rows, int coun
       }
     };
     int f = 0;
-    for (; f + LINE<V, E> <= WIDTH; f += LINE<V, E>)
+    for (; f + OF_LINE<T, E> <= WIDTH; f += OF_LINE<T, E>)
 #pragma GCC unroll 8
-      for (int of_line = 0; of_line < LINE<V, E>; of_line += STEP) add(f + of_line, of_line == 0, std::true_type{});
+      for (int of_line = 0; of_line < OF_LINE<T, E>; of_line += STEP) add(f + of_line, of_line == 0, std::true_type{});
     for (; f + STEP <= WIDTH; f += STEP) add(f, true, std::true_type{});
     if constexpr (WIDTH % STEP != 0) add(f, true, std::false_type{});
     const V all = sums_of_lanes(sums);
@@ -168,7 +194,7 @@ void stream_dots_block(T *tile, const T *queries, const E *const *rows, int coun
 }
 
 template <class Form, int WIDTH, int COLUMNS, class T, class E>
-void stream_dots(T *tile, const T *queries, int query_count, const Stream<T, E, WIDTH, COLUMNS> &keys, int count) {
+void stream_dots(T *tile, const T *queries, int query_count, Stream<T, E, WIDTH, COLUMNS> &keys, int count) {
   typedef InPlace<Form, E, WIDTH> Used;
   constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
   constexpr int MANY = LANES < 4 ? LANES : 4;
@@ -176,7 +202,7 @@ void stream_dots(T *tile, const T *queries, int query_count, const Stream<T, E, 
     constexpr int QUERIES = decltype(many)::value;
     const T *from = queries + query * FEATURES;
     auto dots = [&](const T *units) {
-      stream_dots_block<Used, WIDTH, QUERIES, COLUMNS>(tile + query * COLUMNS, units, keys.rows(), count, keys.next());
+      stream_dots_block<Used, WIDTH, QUERIES, COLUMNS>(tile + query * COLUMNS, units, keys.rows(), count, keys.fetch());
     };
     if constexpr (Used::DEPTH > 1) dots(Units<Used, QUERIES * WIDTH>(from).first);
     else dots(from);
@@ -212,7 +238,7 @@ IRC_INLINE void load_rows(V (&vectors)[VECTORS], const E *const *rows, bool both
 // the tile in units of columns.
 template <class Form, int WIDTH, int QUERIES, int VECTORS, bool WHOLE, int COLUMNS, class T, class E>
 IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, const E *const *rows, int count,
-                                     const E *const *next, int f) {
+                                     Fetch<T, E, WIDTH, COLUMNS> &fetch, int f) {
   typedef typename Vectors<T>::vec V;
   typedef T unit __attribute__((may_alias));
   constexpr int LANES = sizeof(V) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES, DEPTH = Form::DEPTH;
@@ -229,7 +255,7 @@ IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, co
     for (int n = 0; n < VECTORS; n++)
 #pragma GCC unroll 2
       for (int k = 0; k < DEPTH; k++)
-        if (n * LANES % LINE<V, E> == 0) __builtin_prefetch(next[column + k] + f + n * LANES, 0, 3);
+        if (n * LANES % OF_LINE<T, E> == 0) fetch.line();
     load_rows<Form, WIDTH, VECTORS, WHOLE>(row, rows + column, column + 1 < count, f);
 #pragma GCC unroll 16
     for (int m = 0; m < QUERIES; m++) {
@@ -246,22 +272,22 @@ IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, co
 
 template <class Form, int WIDTH, int QUERIES, int COLUMNS, class T, class E>
 void stream_product_queries(T *sums, const T *factor, const T *tile, const E *const *rows, int count,
-                            const E *const *next) {
+                            Fetch<T, E, WIDTH, COLUMNS> &fetch) {
   constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), VECTORS = FEATURE_VECTORS;
   constexpr int WHOLE = WIDTH / LANES, REST = WHOLE % VECTORS;
   int f = 0;
   for (; f + VECTORS * LANES <= WIDTH; f += VECTORS * LANES)
-    stream_product_block<Form, WIDTH, QUERIES, VECTORS, true, COLUMNS>(sums, factor, tile, rows, count, next, f);
+    stream_product_block<Form, WIDTH, QUERIES, VECTORS, true, COLUMNS>(sums, factor, tile, rows, count, fetch, f);
   if constexpr (REST > 0) {
-    stream_product_block<Form, WIDTH, QUERIES, REST, true, COLUMNS>(sums, factor, tile, rows, count, next, f);
+    stream_product_block<Form, WIDTH, QUERIES, REST, true, COLUMNS>(sums, factor, tile, rows, count, fetch, f);
     f += REST * LANES;
   }
   if constexpr (WIDTH % LANES != 0)
-    stream_product_block<Form, WIDTH, QUERIES, 1, false, COLUMNS>(sums, factor, tile, rows, count, next, f);
+    stream_product_block<Form, WIDTH, QUERIES, 1, false, COLUMNS>(sums, factor, tile, rows, count, fetch, f);
 }
 
 template <class Form, int WIDTH, int COLUMNS, class T, class E>
-void stream_product(T *sums, const T *factor, const T *tile, int query_count, const Stream<T, E, WIDTH, COLUMNS> &operand,
+void stream_product(T *sums, const T *factor, const T *tile, int query_count, Stream<T, E, WIDTH, COLUMNS> &operand,
                     const E *const *rows, int count) {
   typedef InPlace<Form, E, WIDTH> Used;
   constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
@@ -270,7 +296,7 @@ void stream_product(T *sums, const T *factor, const T *tile, int query_count, co
     constexpr int QUERIES = decltype(many)::value;
     const T *from = tile + query * COLUMNS;
     auto product = [&](const T *units) {
-      stream_product_queries<Used, WIDTH, QUERIES, COLUMNS>(sums + query * FEATURES, factor ? factor + query : nullptr, units, rows, count, operand.next());
+      stream_product_queries<Used, WIDTH, QUERIES, COLUMNS>(sums + query * FEATURES, factor ? factor + query : nullptr, units, rows, count, operand.fetch());
     };
     if constexpr (Used::DEPTH > 1) {
       Units<Used, QUERIES * COLUMNS> units(from);
