@@ -1,10 +1,10 @@
 """Sizes of tiles: those of the least traffic, by a small model of registers and two caches, or those measured.
 
-**Registers.** A block of dots is BLOCK columns by `vectors` vectors of rows (8 by 3 where there are 32 registers, 4 by
-3 where there are 16): its accumulators, the vectors' operands and one broadcast are all that a core can hold, and twice
-the 8 to 10 multiplications that it has under way. Under a mask, a panel of two vectors of 16 rows is as fast where no
-pair is blocked, and has a third less of them at its edges. So what is left to choose is how many `panels` make a tile
-of rows, and how many `columns` a tile of columns has.
+**Registers.** A block of dots is BLOCK columns by `vectors` vectors of rows (8 by 2 where there are 32 long registers, 4
+by 3 where there are 16): its accumulators, the vectors' operands and one broadcast are all that a core can hold, and
+about twice the 8 to 10 multiplications that it has under way. Where pairs are multiplied, and no mask leaves pairs out,
+three vectors are a little faster; elsewhere as fast, and a third more is computed beside edges and the last row. So what
+is left to choose is how many `panels` make a tile of rows, and how many `columns` a tile of columns has.
 
 **Caches.** For each (row, column) pair a panel moves, in bytes to or from the second cache:
 
@@ -29,9 +29,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-VECTORS, MASKED_VECTORS = 3, 2  # of a row panel, where vectors are longest: panel_vectors of tile_products.h
+VECTORS, PAIRED_VECTORS = 2, 3  # of a row panel, where vectors are longest: panel_vectors of tile_products.h
 LANES = 16  # numbers in a vector, the most there are: 64 bytes of f32
-PANELS = {VECTORS: (2, 4), MASKED_VECTORS: (4, 6)}
+PANELS = {VECTORS: (4, 6), PAIRED_VECTORS: (2, 4)}
 COLUMNS = (48, 96, 192, 256)
 FAR = 4  # how much dearer a byte is from beyond the second cache
 FORESEEN = 1 / 4  # how much cheaper one that comes in order

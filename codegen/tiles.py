@@ -28,7 +28,7 @@ from irc.codegen.mirror import mirror
 from irc.codegen.positions import extent, unflatten
 from irc.codegen.powers import in_powers_of_two
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf, stride_name
-from irc.codegen.schedule import MASKED_VECTORS, VECTORS, Footprint, Schedule
+from irc.codegen.schedule import PAIRED_VECTORS, VECTORS, Footprint, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ def _footprint(text: TileText, kernel: TileKernel) -> Footprint:
         row=sums + unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.row_panels),
         column=unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.column_panels),
         number=number,
-        vectors=VECTORS if kernel.support is None else MASKED_VECTORS,
+        vectors=PAIRED_VECTORS if kernel.pairs and kernel.support is None else VECTORS,
     )
 
 
