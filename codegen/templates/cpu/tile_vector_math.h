@@ -93,9 +93,11 @@ IRC_INLINE VecD exp(VecD x) {
 // x = n + r, so that 2^x = 2^n exp(r ln 2), as exactly as exp.
 template <class Form> IRC_INLINE VecD exp2(VecD x) { return exp(x * 0.6931471805599453); }
 
-// 1 / x within a unit or two of the last place, for x that is neither 0 nor infinite.
+// 1 / x within a unit or two of the last place, for x that is neither 0 nor infinite. Zen 5 divides a vector in two or three
+// cycles, beside multiplications; others of 512 bits take 10 to 16. What it has and Zen 4 has not is vp2intersect: to g++ 12
+// they are the same processor.
 IRC_INLINE VecF reciprocal(VecF x) {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && !defined(__AVX512VP2INTERSECT__)
   const VecF near = (VecF)_mm512_rcp14_ps((__m512)x);
   return near + near * (1.0f - x * near);  // Newton's step
 #else
