@@ -19,7 +19,8 @@ import numpy as np
 from irc.codegen.kernel import Storage
 from irc.runtime import arrays, blas
 from irc.runtime.arrays import DTYPE, Array, address, storage_of
-from irc.runtime.cuda import cublas, foreign, products
+from irc.runtime.cuda import foreign, products
+from irc.runtime.cuda.cublaslt import CublasLt
 from irc.runtime.cuda.memory import Pool, Tensor, tensor
 from irc.runtime.errors import DeviceError, InputError
 from irc.runtime.memory import New
@@ -155,13 +156,6 @@ class Cuda:
                 self._streams[handle] = self.driver.Stream(NON_BLOCKING)
             return self._streams[handle]
 
-    def cublas(self) -> cublas.Handle:
-        """That of this thread."""
-        if not hasattr(self._here, "cublas"):
-            self._here.cublas = cublas.Handle()
-        found: cublas.Handle = self._here.cublas
-        return found
-
     # arguments and results
 
     def look(self, name: str, value: object, storage: Storage) -> tuple[Hashable, Any, int]:
@@ -287,3 +281,7 @@ class Cuda:
     @cached_property
     def strided(self) -> products.Strided:
         return products.Strided(self)
+
+    @cached_property
+    def cublaslt(self) -> CublasLt:
+        return CublasLt()
