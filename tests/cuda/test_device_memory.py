@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("device")
 
 @pytest.fixture
 def cuda() -> Any:
-    return device.Cuda(device.driver(), 0)
+    return device.find()
 
 
 def made(cuda: Any, new: dict[str, New]) -> tuple[dict[str, Array], dict[str, int]]:
