@@ -39,14 +39,14 @@ def on_device(value: object) -> bool:
 
 def look(value: object) -> tuple[Hashable, int, bool] | None:
     """Of an array on a device its layout, its address, and whether something on a stream that `Current` does not know
-    may still be filling it; None where it has DLPack alone, or does not lie on a device.
+    may still be filling it; None where it has DLPack alone, is not strided, or does not lie on a device.
 
     Arrays of one layout lie on one device, as far as they say, and have one element type, shape, strides and alignment.
     """
     given: Any = value
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        if not given.is_cuda:
+        if not given.is_cuda or given.layout is not torch.strided:
             return None
         place, changed = int(given.data_ptr()), given.is_neg() or given.is_conj()
         return (given.device, given.dtype, given.shape, given.stride(), changed, place & 7), place, False
@@ -69,6 +69,8 @@ def view(name: str, value: Any, device: int) -> Tensor:
     if (torch := torch_of(value)) is not None:
         if value.device.index != device:
             raise dlpack.elsewhere(name, device, value.device.index)
+        if value.layout is not torch.strided:
+            raise InputError(f"{name}: expected a strided tensor, got {value.layout}")
         value = value.detach().resolve_conj().resolve_neg()
         if value.dtype == torch.bfloat16:
             value, dtype = value.view(torch.int16), DTYPE["bf16"]

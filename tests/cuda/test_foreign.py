@@ -100,7 +100,7 @@ class Torch(ModuleType):
 
     def __init__(self) -> None:
         super().__init__("torch")
-        self.bfloat16 = "bfloat16"
+        self.bfloat16, self.strided = "bfloat16", "strided"
         self.cuda = SimpleNamespace(current_stream=lambda device: SimpleNamespace(cuda_stream=0))
         self.as_tensor = lambda plain, device: plain
 
@@ -172,6 +172,14 @@ def test_another_device_is_seen_after_a_call_of_the_same_layout(kind: Any, libra
         run.backward(o=given["q"])
         with pytest.raises(irc.InputError, match="cotangent of o: " + said):
             program.forward(**given).backward(o=other)
+
+
+def test_a_tensor_that_is_not_strided(libraries: None) -> None:
+    program = irc.compile(FOLDER / "causal.attn", target="cuda")
+    given = {n: of_torch(drawn(1, 2, 21, 8)) for n in "qkv"}
+    given["k"].layout = "sparse_coo"
+    with pytest.raises(irc.InputError, match="k: expected a strided tensor, got sparse_coo"):
+        program(**given)
 
 
 @KINDS
