@@ -80,7 +80,7 @@ class PreparedCall:
         read = tables(graph)
         self._read = tuple(name for name in taken if name in read)
         self._checked = _bytes(self._entries(taken))
-        whole = {name for name in read if taken[name].ndim} | self._whole(taken, compiled.forward, compiled.backward)
+        whole = {*self._read} | self._whole(taken, compiled.forward, compiled.backward)
         self.taking = Taking(storages, given, looked, taken, whole, device)
         self.checks = self.taking.needed or bool(self._read)
         self._forward: dict[bool, Prepared] = {}

@@ -1,14 +1,15 @@
 """New tensors. Large ones are mapped, so that they go back to the system when they are released: an allocator that
 keeps them for later holds two or three times what a run needs at a time. Small ones that are made at once are pieces of
-one allocation."""
+one block."""
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from irc.runtime.arrays import DTYPE, Array, address
 BYTE = np.dtype(np.uint8)
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 LARGE = 2 << 20  # bytes from which a tensor is mapped
-SMALL = 4 << 10  # bytes up to which tensors are pieces of one allocation, and are freed with the last of them
+SMALL = 4 << 10  # bytes up to which tensors are pieces of one block, and are freed with the last of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,36 +52,60 @@ def allocate(shape: tuple[int, ...], storage: Storage, zero: bool = False) -> Ar
 
 def allocator(tensors: Mapping[str, New]) -> Callable[[dict[str, Array], dict[str, int]], None]:
     """A function that adds these tensors to arrays and addresses by name."""
-    if len(tensors) == 1 or sum(map(_lines, tensors.values())) <= SMALL:
-        return _block(tensors)
-    blocks = [_block({name: tensor}) for name, tensor in tensors.items()]
+    return all_of([_block(block) for block in blocks(tensors, ALIGNMENT)])
+
+
+def all_of(
+    makers: Sequence[Callable[[dict[str, Array], dict[str, int]], None]],
+) -> Callable[[dict[str, Array], dict[str, int]], None]:
+    """A function that does what each of these does."""
+    if len(makers) == 1:
+        return makers[0]
 
     def make(arrays: dict[str, Array], places: dict[str, int]) -> None:
-        for block in blocks:
-            block(arrays, places)
+        for each in makers:
+            each(arrays, places)
 
     return make
 
 
-def _lines(tensor: New) -> int:
-    """Its bytes, up to the end of a cache line."""
-    return -(-tensor.bytes // ALIGNMENT) * ALIGNMENT
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Memory for tensors that are made at once: its bytes, of which those of `zero` (begin and length) are cleared; and
+    of each tensor name, shape, element type, where it begins, strides in bytes (None: row-major)."""
+
+    bytes: int
+    zero: tuple[tuple[int, int], ...]
+    pieces: tuple[tuple[str, tuple[int, ...], np.dtype[Any], int, tuple[int, ...] | None], ...]
 
 
-def _block(tensors: Mapping[str, New]) -> Callable[[dict[str, Array], dict[str, int]], None]:
-    """As `allocator`, in one piece of memory."""
-    pieces, total = [], 0
+def blocks(tensors: Mapping[str, New], alignment: int) -> list[Block]:
+    """One for all where they are small, else one for each; tensors begin at multiples of the alignment in bytes."""
+    whole = _cut(tensors, alignment)
+    if len(tensors) == 1 or whole.bytes <= SMALL:
+        return [whole]
+    return [_cut({name: tensor}, alignment) for name, tensor in tensors.items()]
+
+
+def _cut(tensors: Mapping[str, New], alignment: int) -> Block:
+    pieces, zero, total = [], [], 0
     for name, tensor in tensors.items():
         pieces.append((name, tensor.shape, DTYPE[tensor.storage], total, tensor.strides))
-        total += _lines(tensor)
-    fill = np.zeros if any(t.zero for t in tensors.values()) else np.empty
-    new = partial(_mapped, total) if total >= LARGE else partial(fill, total + ALIGNMENT, BYTE)
+        if tensor.zero and tensor.bytes:
+            zero.append((total, tensor.bytes))
+        total += -(-tensor.bytes // alignment) * alignment
+    return Block(total, tuple(zero), tuple(pieces))
+
+
+def _block(block: Block) -> Callable[[dict[str, Array], dict[str, int]], None]:
+    fill, bytes = np.zeros if block.zero else np.empty, block.bytes + ALIGNMENT
+    new = partial(_mapped, block.bytes) if block.bytes >= LARGE else partial(fill, bytes, BYTE)
 
     def make(arrays: dict[str, Array], places: dict[str, int]) -> None:
         memory = new()
         start = address(memory)
         skipped = -start % ALIGNMENT
-        for name, shape, dtype, begin, strides in pieces:
+        for name, shape, dtype, begin, strides in block.pieces:
             begin += skipped
             arrays[name] = np.ndarray(shape, dtype, memory, begin, strides)
             places[name] = start + begin

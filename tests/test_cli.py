@@ -413,7 +413,7 @@ def test_doctor_names_compiler_and_cache() -> None:
     result = irc("doctor")
     assert result.exit_code == 0, result.stderr
     assert "compiler" in result.stdout and "cache" in result.stdout
-    assert all(f"\n{name} " in result.stdout for name in ("nvcc", "pycuda", "device", "cublas"))
+    assert all(f"\n{name} " in result.stdout for name in ("nvcc", "pycuda", "device", "cublaslt"))
 
 
 @pytest.mark.parametrize("command", ["check", "show", "compile", "run", "plot", "doctor"])

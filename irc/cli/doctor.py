@@ -44,7 +44,7 @@ def _cuda() -> None:
     from importlib.metadata import PackageNotFoundError, version
 
     from irc.error import DeviceError, ToolchainError
-    from irc.runtime.cuda import cublas, device, nvcc
+    from irc.runtime.cuda import cublaslt, device, nvcc
 
     def pycuda() -> str:
         try:
@@ -67,7 +67,7 @@ def _cuda() -> None:
     def gpus() -> str:
         return "; ".join(map(gpu, range(device.driver().Device.count())))
 
-    for name, say in (("nvcc", compiler), ("pycuda", pycuda), ("device", gpus), ("cublas", cublas.version)):
+    for name, say in (("nvcc", compiler), ("pycuda", pycuda), ("device", gpus), ("cublaslt", cublaslt.version)):
         try:
             found = say()
         except (DeviceError, ToolchainError) as error:

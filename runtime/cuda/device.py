@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from irc.codegen.kernel import Storage
-from irc.runtime import arrays, blas
+from irc.runtime import arrays, blas, memory
 from irc.runtime.arrays import DTYPE, Array, address, storage_of
-from irc.runtime.cuda import cublas, foreign, products
-from irc.runtime.cuda.memory import Pool, Tensor, tensor
+from irc.runtime.cuda import foreign, products
+from irc.runtime.cuda.cublaslt import CublasLt
+from irc.runtime.cuda.memory import ALIGNMENT, Pool, Tensor
 from irc.runtime.errors import DeviceError, InputError
 from irc.runtime.memory import New
 from irc.runtime.plan import Product
@@ -155,19 +156,15 @@ class Cuda:
                 self._streams[handle] = self.driver.Stream(NON_BLOCKING)
             return self._streams[handle]
 
-    def cublas(self) -> cublas.Handle:
-        """That of this thread."""
-        if not hasattr(self._here, "cublas"):
-            self._here.cublas = cublas.Handle()
-        found: cublas.Handle = self._here.cublas
-        return found
-
     # arguments and results
 
     def look(self, name: str, value: object, storage: Storage) -> tuple[Hashable, Any, int]:
-        layout = foreign.layout(value)
-        if layout is not None:
-            return layout, value, address(value)
+        looked = foreign.look(value)
+        if looked is not None:
+            layout, place, behind = looked
+            if behind:
+                self.driver.Context.synchronize()
+            return layout, value, place
         taken = self.take(name, value, storage)
         return (taken.shape, taken.strides), taken, address(taken)
 
@@ -176,7 +173,8 @@ class Cuda:
         if not foreign.on_device(value):
             array = arrays.take(name, value, storage)
             return self._scalar(array) if not array.ndim else self._upload(array)
-        if foreign.is_behind(value):
+        looked = foreign.look(value)
+        if looked is not None and looked[2]:
             self.driver.Context.synchronize()
         found: Array = foreign.view(name, value, self.number)
         if storage == "bool" and found.dtype == np.bool_:
@@ -232,23 +230,26 @@ class Cuda:
 
     # tensors
 
-    def allocate(
-        self, shape: tuple[int, ...], storage: Storage, zero: bool = False, order: tuple[int, ...] = ()
-    ) -> Tensor:
+    def allocate(self, shape: tuple[int, ...], storage: Storage, zero: bool = False) -> Tensor:
         dtype = DTYPE[storage]
-        lies = tuple(shape[d] for d in order) if order else shape
         bytes = prod(shape) * dtype.itemsize
         block = self._pool.allocate(bytes, self._here.handle)
         if zero and bytes:
             self.driver.memset_d8_async(block.address, 0, bytes, self.stream)
-        made = tensor(block, block.address, lies, dtype)
-        return made.transpose([order.index(d) for d in range(len(order))]) if order else made
+        return np.ndarray.__new__(Tensor, shape, dtype, np.asarray(block))
 
     def allocator(self, tensors: Mapping[str, New]) -> Callable[[dict[str, Array], dict[str, int]], None]:
+        return memory.all_of([self._block(block) for block in memory.blocks(tensors, ALIGNMENT)])
+
+    def _block(self, block: memory.Block) -> Callable[[dict[str, Array], dict[str, int]], None]:
         def make(arrays: dict[str, Array], places: dict[str, int]) -> None:
-            for name, new in tensors.items():
-                arrays[name] = array = self.allocate(new.shape, new.storage, new.zero, new.order)
-                places[name] = address(array)
+            taken = self._pool.allocate(block.bytes, self._here.handle)
+            start, whole = taken.address, np.asarray(taken)
+            for begin, bytes in block.zero:
+                self.driver.memset_d8_async(start + begin, 0, bytes, self.stream)
+            for name, shape, dtype, begin, strides in block.pieces:
+                arrays[name] = np.ndarray.__new__(Tensor, shape, dtype, whole, begin, strides)
+                places[name] = start + begin
 
         return make
 
@@ -287,3 +288,7 @@ class Cuda:
     @cached_property
     def strided(self) -> products.Strided:
         return products.Strided(self)
+
+    @cached_property
+    def cublaslt(self) -> CublasLt:
+        return CublasLt()

@@ -37,18 +37,30 @@ def on_device(value: object) -> bool:
     return hasattr(value, INTERFACE) or dlpack.on_device(value)
 
 
-def layout(value: object) -> Hashable | None:
-    """Of a tensor of PyTorch on a device; None of anything else."""
-    if torch_of(value) is None:
-        return None
+def look(value: object) -> tuple[Hashable, int, bool] | None:
+    """Of an array on a device its layout, its address, and whether something on a stream that `Current` does not know
+    may still be filling it; None where it has DLPack alone, is not strided, or does not lie on a device.
+
+    Arrays of one layout lie on one device, as far as they say, and have one element type, shape, strides and alignment.
+    """
     given: Any = value
-    return "cuda", given.dtype, given.shape, given.stride(), given.is_neg() or given.is_conj()
-
-
-def is_behind(value: Any) -> bool:
-    """Whether something on a stream that `Current` does not know may still be filling it."""
-    known = torch_of(value) is not None or cupy_of(value) is not None or not hasattr(value, INTERFACE)
-    return not known and getattr(value, INTERFACE).get("stream") not in (None, *DEFAULT_STREAMS)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        if not given.is_cuda or given.layout is not torch.strided:
+            return None
+        place, changed = int(given.data_ptr()), given.is_neg() or given.is_conj()
+        return (given.device, given.dtype, given.shape, given.stride(), changed, place & 7), place, False
+    interface = getattr(given, INTERFACE, None)
+    if interface is None:
+        return None
+    place, strides, masked = interface["data"][0], interface.get("strides"), interface.get("mask") is not None
+    number, behind = None, False
+    if cupy_of(value) is not None:
+        number = given.device.id
+    else:
+        behind = interface.get("stream") not in (None, *DEFAULT_STREAMS)
+    layout = (number, interface["typestr"], tuple(interface["shape"]), strides and tuple(strides), masked, place & 7)
+    return layout, place, behind
 
 
 def view(name: str, value: Any, device: int) -> Tensor:
@@ -57,6 +69,8 @@ def view(name: str, value: Any, device: int) -> Tensor:
     if (torch := torch_of(value)) is not None:
         if value.device.index != device:
             raise dlpack.elsewhere(name, device, value.device.index)
+        if value.layout is not torch.strided:
+            raise InputError(f"{name}: expected a strided tensor, got {value.layout}")
         value = value.detach().resolve_conj().resolve_neg()
         if value.dtype == torch.bfloat16:
             value, dtype = value.view(torch.int16), DTYPE["bf16"]

@@ -75,7 +75,7 @@ class Launch:
 class Library:
     """The kernels of a program on a device, as plans call them; `known`: what is known of them."""
 
-    by_address = False
+    by_address = True
 
     def __init__(self, device: Cuda, source: str, known: Mapping[str, cuda_launch.Rendered] | None = None) -> None:
         self.device, self.architecture, self.known = device, device.architecture, known or {}

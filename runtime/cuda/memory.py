@@ -14,6 +14,7 @@ from irc.runtime.arrays import Array
 from irc.runtime.errors import DeviceError
 
 LEAST = 512  # bytes of a block
+ALIGNMENT = 256  # bytes, of tensors in a block: no kernel and no algorithm of cuBLASLt asks for more
 
 
 class Tensor(np.ndarray):
@@ -49,7 +50,7 @@ def tensor(
 ) -> Tensor:
     """An array of what lies at an address of the device; `strides` in bytes, none for row-major ones. `owner` lives as
     long as it and its views."""
-    if not strides:  # most are, and a call makes several
+    if not strides:
         memory = np.asarray(Span(address, max(prod(shape), 1) * dtype.itemsize, owner))
         return np.ndarray.__new__(Tensor, shape, dtype, memory)
     ends = [step * (count - 1) for step, count in zip(strides, shape, strict=True)] if prod(shape) else []
@@ -103,12 +104,13 @@ class Pool:
 
 
 class Block:
-    """Memory that goes back to its pool when nothing refers to it."""
+    """Memory that goes back to its pool when nothing refers to it; an array of its bytes does."""
 
     def __init__(self, pool: Pool, kind: tuple[Hashable, int]) -> None:
         self._pool, self._kind = pool, kind
         self._allocation = pool.take(kind)
         self.address = int(self._allocation)
+        self.__array_interface__ = {"data": (self.address, False), "shape": (kind[1],), "typestr": "|u1", "version": 3}
 
     def __del__(self) -> None:
         if hasattr(self, "_allocation"):

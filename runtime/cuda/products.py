@@ -1,4 +1,4 @@
-"""The plan's matrix products on a device, through cuBLAS; and whatever else is done with tensors between kernels, by
+"""The plan's matrix products on a device, through cuBLASLt; and whatever else is done with tensors between kernels, by
 one kernel for all types and strides (`strided.cu`)."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from irc.codegen.kernel import Storage
 from irc.runtime import blas
 from irc.runtime.arrays import Array, address, storage_of
-from irc.runtime.cuda import cublas
+from irc.runtime.cuda import cublaslt
 from irc.runtime.cuda.launch import Module
 from irc.runtime.cuda.memory import Tensor
 from irc.runtime.plan import Product
@@ -88,7 +88,7 @@ def product(device: Cuda, step: Product, left: Named, right: Named, storage: Sto
         size = [prod(part) for part in parts]
         x = _matrices(device, blas.ordered(a, a_names, (*batch, *m, *inner)), (size[0], size[1], size[3]), kind)
         y = _matrices(device, blas.ordered(b, b_names, (*batch, *inner, *n)), (size[0], size[3], size[2]), kind)
-        made = cublas.multiply(device, x, y, "f32" if kind == "f32" else storage)
+        made = cublaslt.multiply(device, x, y, "f32" if kind == "f32" else storage)
         made = device.converted(made, storage)
         made = made.reshape([extent for part in parts[:3] for extent in part])
         made = blas.ordered(made, (*batch, *m, *n), wanted)
@@ -96,7 +96,7 @@ def product(device: Cuda, step: Product, left: Named, right: Named, storage: Sto
 
 
 def _multiplied(a: Storage, b: Storage, result: Storage) -> Storage:
-    """The element type in which cuBLAS reads both operands."""
+    """The element type in which cuBLASLt reads both operands."""
     if result == "f64":
         return "f64"
     return a if a == b and result in (a, "f32") else "f32"
@@ -112,6 +112,6 @@ def _spread(array: Array, names: tuple[str, ...], wanted: tuple[str, ...], exten
 
 
 def _matrices(device: Cuda, array: Array, shape: tuple[int, int, int], storage: Storage) -> Array:
-    """A stack of matrices as cuBLAS takes it: the array where it lies, or a copy."""
+    """A stack of matrices as cuBLASLt takes it: the array where it lies, or a copy."""
     made = device.reshaped(device.converted(array, storage), shape)
-    return made if cublas.leading(made) is not None else device.copy(made)
+    return made if cublaslt.leading(made) is not None else device.copy(made)

@@ -24,3 +24,10 @@ def device(real: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         emulated.load()
         monkeypatch.setenv("IRC_NVCC", str(emulated.NVCC))
         monkeypatch.setenv("EMULATED_PYTHON", sys.executable)
+
+
+@pytest.fixture
+def emulator(real: bool, device: None) -> None:
+    """The device is the emulated one."""
+    if real:
+        pytest.skip("needs a device that does as it is told")

@@ -20,12 +20,6 @@ def given() -> dict[str, np.ndarray]:
     return {n: np.ones((1, 2, 37, 8), np.float32) for n in "qkv"}
 
 
-@pytest.fixture
-def emulator(real: bool, device: None) -> None:
-    if real:
-        pytest.skip("needs a device that fails as it is told")
-
-
 def test_without_pycuda(monkeypatch: pytest.MonkeyPatch) -> None:
     from irc.runtime.cuda import device
 

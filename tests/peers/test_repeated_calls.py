@@ -10,7 +10,8 @@ import torch
 
 import irc
 
-CAUSAL = Path(__file__).parent.parent.parent / "examples" / "causal.attn"
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+CAUSAL = EXAMPLES / "causal.attn"
 
 
 def both(program: irc.Program, given: dict[str, object]) -> list[object]:
@@ -84,3 +85,14 @@ def test_tensors_that_do_not_fit_are_named_after_good_ones() -> None:
         program(**{**tensors, "k": tensors["k"].to_sparse()})
     with pytest.raises(irc.InputError, match="k: expected f32, got f64"):
         program(**{**tensors, "k": tensors["k"].double()})
+
+
+def test_a_number_in_a_tensor_is_read_where_the_program_assumes_something_of_it() -> None:
+    program = irc.compile(EXAMPLES / "softcap_window.attn")
+    tensors = {"q": torch.randn(1, 2, 6, 16), **{n: torch.randn(1, 2, 9, 16) for n in "kv"}}
+    window = torch.tensor(3, dtype=torch.int32)
+    expected = program(**tensors, window=3, cap=5.0)[0]
+    for _ in range(2):
+        assert torch.equal(program(**tensors, window=window, cap=5.0)[0], expected)
+    with pytest.raises(irc.InputError, match="assumes window >= 1, but window = 0"):
+        program(**tensors, window=window.zero_(), cap=5.0)

@@ -18,10 +18,10 @@ FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", f"-I{EMULATOR}", "-Wl,-z,defs"
 
 
 def load() -> None:
-    """From now on this process, and what it imports, finds the emulated driver and its cuBLAS."""
+    """From now on this process, and what it imports, finds the emulated driver and its cuBLASLt."""
     driver = _library("libcuda.cpp", "libcuda.so.1", (str(runtime()[1]), "-ldl"), _missing())
     ctypes.CDLL(str(driver), mode=ctypes.RTLD_GLOBAL)
-    blas = _library("libcublas.cpp", "libcublas.so.13", (str(driver),))
+    blas = _library("libcublasLt.cpp", "libcublasLt.so.13", (str(driver),))
     ctypes.CDLL(str(blas), mode=ctypes.RTLD_GLOBAL)
 
 

@@ -244,7 +244,12 @@ API cuMemsetD8_v2(Address to, unsigned char value, size_t count) { return fill(t
 API cuMemsetD8Async(Address to, unsigned char value, size_t count, Handle) { return fill(to, &value, 1, count); }
 API cuMemsetD32_v2(Address to, unsigned value, size_t count) { return fill(to, &value, 4, count); }
 
-// For a fake library of the device's, as `libcublas.cpp`: memory can be touched between the two.
+// For a fake library of the device's, as `libcublasLt.cpp`: whether bytes are memory of the current device; and between
+// the two others, memory can be touched.
+extern "C" int emulated_holds(Address begin, uint64_t bytes) {
+  std::lock_guard<std::recursive_mutex> lock(one_at_a_time);
+  return !contexts.empty() && holds(begin, bytes) && (--memory.upper_bound(begin))->second.device == current();
+}
 extern "C" void emulated_begin() {
   one_at_a_time.lock();
   if (unlocked++ == 0) protect(PROT_READ | PROT_WRITE);
