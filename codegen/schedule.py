@@ -1,10 +1,10 @@
 """Sizes of tiles: those of the least traffic, by a small model of registers and two caches, or those measured.
 
-**Registers.** A block of dots is BLOCK columns by `vectors` vectors of rows (8 by 2 where there are 32 long registers, 4
-by 3 where there are 16): its accumulators, the vectors' operands and one broadcast are all that a core can hold, and
-about twice the 8 to 10 multiplications that it has under way. Where pairs are multiplied, and no mask leaves pairs out,
-three vectors are a little faster; elsewhere as fast, and a third more is computed beside edges and the last row. So what
-is left to choose is how many `panels` make a tile of rows, and how many `columns` a tile of columns has.
+**Registers.** A block of dots is BLOCK columns by `vectors` vectors of rows (8 by 2 where there are 32 long registers,
+4 by 3 where there are 16): its accumulators, the vectors' operands and one broadcast are all that a core can hold, and
+about twice the 8 to 10 multiplications that it has under way. Where pairs are multiplied and no mask leaves any out,
+three vectors are a little faster; elsewhere as fast, and more is computed beside edges and the last row. So what is
+left to choose is how many `panels` make a tile of rows, and how many `columns` a tile of columns has.
 
 **Caches.** For each (row, column) pair a panel moves, in bytes to or from the second cache:
 

@@ -53,7 +53,8 @@ def read(folder: Path, processor: Path) -> Caches:
     first, second = found.get("1", usual.first), found.get("2", usual.second)
     if not 8 << 10 <= first < second:
         first, second = usual.first, usual.second
-    return Caches(first, second, next((spill for maker, spill in SPILL.items() if maker in _text(processor)), usual.spill))
+    makers = _text(processor)
+    return Caches(first, second, next((spill for maker, spill in SPILL.items() if maker in makers), usual.spill))
 
 
 def _text(file: Path) -> str:

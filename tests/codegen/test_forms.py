@@ -43,7 +43,7 @@ def test_each_form_agrees_with_the_interpreter(without: str, dtype: str, monkeyp
     rng = np.random.default_rng(7)
     inputs = arrays(irc.compile(SPEC, target="reference"), SIZES, rng, dtype)
     inputs["cap"] = np.asarray(20.0, inputs["cap"].dtype)
-    inputs["slope"] = np.asarray([0.04, -0.2], inputs["slope"].dtype)  # a float logit of hundreds is known to 1e-5 alone
+    inputs["slope"] = np.asarray([0.04, -0.2], inputs["slope"].dtype)  # a float logit of hundreds is known to 1e-5
     both(SPEC, inputs, dtype, rng)
 
 
