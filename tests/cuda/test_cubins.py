@@ -1,5 +1,5 @@
-"""CUDA through nvcc, for every architecture: it compiles, uses no local memory, keeps within its registers, and multiplies
-on tensor cores where it should."""
+"""CUDA through nvcc, for every architecture: it compiles, uses no local memory, keeps within its registers, and
+multiplies on tensor cores where it should."""
 
 from __future__ import annotations
 
