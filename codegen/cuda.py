@@ -16,7 +16,7 @@ from irc.codegen.render import TEMPLATES, environment
 
 __all__ = ["FLAGS", "LEAST", "MOST_POSITIONS", "REGISTERS", "Launch", "launches", "made", "render"]
 
-FRAGMENTS = ("fragments.cuh", "fragments_float.cuh")
+HEADERS = ("sines.cuh", "fragments.cuh", "fragments_float.cuh")
 WARPGROUPS = ("warpgroups.cuh",)
 LOOP_THREADS = 128
 
@@ -39,7 +39,7 @@ def render(kernels: Sequence[Kernel], name: str, spec: str, architecture: str = 
     """A CUDA source that needs no file of ours, with every launch of the kernels."""
     made = [(kernel, launches(kernel, architecture)) for kernel in kernels]
     widths = {width for _, each in made for launch in each for width in launch.widths}
-    parts = FRAGMENTS + (WARPGROUPS if widths else ())
+    parts = HEADERS + (WARPGROUPS if widths else ())
     return (
         environment()
         .get_template("cuda/program.cu.j2")
@@ -48,7 +48,7 @@ def render(kernels: Sequence[Kernel], name: str, spec: str, architecture: str = 
             spec=spec,
             head=header(widths),
             scalar=_on_device((TEMPLATES / "cpu" / "scalar.h").read_text(encoding="utf-8")),
-            fragments=[(TEMPLATES / "cuda" / name).read_text(encoding="utf-8") for name in parts],
+            headers=[(TEMPLATES / "cuda" / name).read_text(encoding="utf-8") for name in parts],
             kernels=made,
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from irc.codegen.cuda_kept import of_mask
 from irc.codegen.expr import Expr, Load, Op, indices, walk
 from irc.codegen.kernel import Dot, InnerSum, OnlineSoftmax, Panel, RowProduct, Storage, TileKernel, Value
 from irc.codegen.narrow import Narrow
@@ -37,7 +38,7 @@ FLOAT = Form("Float", "float", 4, 4, "f32", (32, 16))
 REGISTERS = ((128, 56), (168, 96), (255, 176))
 """Of a thread, and how many of them may hold fragments and what is evaluated of pairs: the others are for operands and
 addresses. These numbers and the next are such that ptxas spills nothing (tests/cuda/test_cubins.py)."""
-GATHERS, FUNCTIONS, SPLITS, DISTANCES = 40, 16, 24, 8
+GATHERS, FUNCTIONS, SPLITS, DISTANCES = 40, 16, 25, 8
 LONG = ("tanh", "erf", "log", "pow", "random")
 
 
@@ -55,16 +56,17 @@ def form(kernel: TileKernel) -> Form | None:
     return F16 if plain else FLOAT
 
 
-def tile_columns(kernel: TileKernel, form: Form) -> tuple[int, int] | None:
+def tile_columns(kernel: TileKernel, hoisted: TileKernel, form: Form) -> tuple[int, int] | None:
     """The most columns of a tile whose fragments fit into registers and its panels into shared memory, and how many
-    registers a thread has; None where sums alone are too many, or panels too wide."""
+    registers a thread has; None where sums alone are too many, or panels too wide. `hoisted`: with values of tokens
+    kept apart."""
     panels = {p.name: p for p in kernel.panels}
     products = [s for s in kernel.body if isinstance(s, RowProduct)]
     sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
     others = scalars(kernel) + (DISTANCES if takes_distances(kernel) else 0)
     if form is FLOAT:  # both parts of a tile, and of an operand
-        tiles, others = tiles + 1, others + SPLITS
+        tiles, others = tiles + 1, others + SPLITS + 2 * of_mask(hoisted)
     for columns in widths(kernel, form.columns):
         tokens = {"row": ROWS, "column": STAGES * columns}
         shared = form.bytes * sum(tokens[p.side] * (padded(width(p)) + form.pad) for p in read_panels(kernel))
@@ -90,6 +92,12 @@ def scalars(kernel: TileKernel) -> int:
     if any(isinstance(e, Load) for e in of_pairs(kernel)):
         return GATHERS
     return FUNCTIONS if any(isinstance(e, Op) and e.name in LONG for e in evaluated(kernel)) else 0
+
+
+def reads_twice(kernel: TileKernel) -> bool:
+    """Whether memory is read where what is read for a pair says."""
+    read = [e for e in of_pairs(kernel) if isinstance(e, Load)]
+    return any(part in read for e in read for index in e.indices for part in walk(index))
 
 
 def takes_distances(kernel: TileKernel) -> bool:

@@ -85,13 +85,16 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
     """A kernel of row results alone as a launch, that of a split as two; none where plain CUDA is the form for it."""
     kernel = live(kernel)
     kept_as = form(kernel)
-    chosen = kept_as and tile_columns(kernel, kept_as)
-    if not kept_as or not chosen:
+    if kept_as is None:
+        return ()
+    hoisted, hoists, values = values_of(kernel, kept_as)
+    chosen = tile_columns(kernel, hoisted, kept_as)
+    if chosen is None:
         return ()
     columns, registers = chosen
     if split:  # where columns lie, of a cache in pages say, takes registers; and copies, not warps, fill a processor
         registers = REGISTERS[-1][0]
-    kernel, hoists, values = values_of(kernel, kept_as)
+    kernel = hoisted
     shared, recorded = Arrays(), recorded_of(kernel, split) if split else None
     panels: dict[Side, list[PanelText]] = {"row": [], "column": []}
     for panel in read_panels(kernel):

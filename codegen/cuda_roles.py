@@ -3,12 +3,9 @@ what each keeps. All numbers are such that ptxas spills nothing (tests/cuda/test
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from irc.codegen.cuda_forms import GATHERS, draws, scalars
-from irc.codegen.expr import Const, Expr, Index, Local, Op, children, indices, walk
+from irc.codegen.cuda_kept import kept, of_mask
 from irc.codegen.kernel import InnerSum, TileKernel
-from irc.codegen.narrow import BASE, STEP
 
 REGISTERS = 168  # of a thread of 384, before the first warpgroup gives to the others
 ROLES = ((72, 216), (56, 224), (40, 232))  # of a thread of the producer, and of a consumer
@@ -23,7 +20,7 @@ def roles(kernel: TileKernel, hoisted: TileKernel, fragments: int, operand: int)
     """The registers of both, and whether the dots of a tile go on beside the products of the one before, which they do
     where they can: the `operand` of these then takes registers beside the other fragments; 0 where there is none. None
     where a consumer has too few."""
-    needed = fragments + 2 * scalars(kernel) + _of_pairs(hoisted)
+    needed = fragments + 2 * scalars(kernel) + of_mask(hoisted)
     if scalars(kernel) < GATHERS and any(isinstance(step, InnerSum) for step in kernel.body):
         needed += SUMS
     light = sum(_is_light(hoisted, n) for n in range(2))
@@ -38,35 +35,4 @@ def roles(kernel: TileKernel, hoisted: TileKernel, fragments: int, operand: int)
 def _is_light(kernel: TileKernel, n: int) -> bool:
     verdict = kernel.verdict
     asked = (verdict.may, verdict.must) if verdict else ()
-    return len(kernel.summaries) <= SUMMARIES[n] and len(_kept(asked, {"column_first", "column_last"})) <= VERDICTS[n]
-
-
-def _of_pairs(kernel: TileKernel) -> int:
-    """Registers of a mask: what it keeps for each of two rows, and what a division takes."""
-    if kernel.support is None:
-        return 0
-    columns = {a.name for a in kernel.columns}
-    rows = {a.name for a in kernel.rows}
-    divides = any(
-        isinstance(e, Op) and e.name in ("floordiv", "mod") and indices(e) & rows and indices(e) & columns
-        for e in walk(kernel.support)
-    )
-    return len(_kept((kernel.support,), {BASE.name, STEP.name, *columns})) + divides
-
-
-def _kept(exprs: Collection[Expr], moving: Collection[str]) -> set[Expr]:
-    """The largest parts that do not change where the names in `moving` do, and those of columns."""
-    found: set[Expr] = set()
-
-    def look(e: Expr) -> None:
-        if any(
-            isinstance(p, Index | Local) and (p.name in moving or p.name.startswith("column_value")) for p in walk(e)
-        ):
-            for child in children(e):
-                look(child)
-        elif not isinstance(e, Const):
-            found.add(e)
-
-    for expr in exprs:
-        look(expr)
-    return found
+    return len(kernel.summaries) <= SUMMARIES[n] and len(kept(asked, {"column_first", "column_last"})) <= VERDICTS[n]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from irc.codegen import cuda_split, loops
-from irc.codegen.cuda_launch import NUMBER, Arrays, Launch, rendered
+from irc.codegen.cuda_forms import GATHERS, scalars
+from irc.codegen.cuda_launch import NUMBER, REGISTERS, Arrays, Launch, rendered
 from irc.codegen.cuda_split import Recorded, Split
 from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Size, op
 from irc.codegen.kernel import (
@@ -32,6 +33,7 @@ from irc.codegen.tiles import RowText, row_text, weighted_values, width
 COLUMNS = 32  # of a tile: one a lane
 ROWS = 16
 WARPS = 4
+GATHERING = 168  # registers of a thread that reads memory for pairs
 TYPE = {Kind.FLOAT: "T", Kind.INT: "int64_t", Kind.BOOL: "bool"}
 
 Indices = tuple[tuple[str, str], ...]
@@ -237,6 +239,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
     summed = softmax and {
         **softmax_targets(softmax), "init": printed(softmax.init), "exp": "irc::exp", "to_natural": "",
     }  # fmt: skip
+    registers = GATHERING if scalars(kernel) >= GATHERS else REGISTERS
     text = rendered(
         "tile",
         name,
@@ -245,6 +248,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         ROWS=ROWS,
         COLUMNS=COLUMNS,
         WARPS=warps,
+        registers=registers,
         elements=elements,
         chunks=print_scalar(chunks) if "chunks" in kernel.sizes else "row_tiles",
         **walk_context(kernel),
@@ -258,7 +262,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         split=recorded,
     )
     tasks = op("mul", size(kernel.batch), chunks if elements else tiles_of(kernel.rows, ROWS))
-    made = Launch(name, tasks, 1, 32 * warps, shared.bytes, text)
+    made = Launch(name, tasks, 1, 32 * warps, shared.bytes, text, registers)
     if recorded is None:
         return (made,)
     return cuda_split.launches(made, recorded, merged_context(kernel, summed, ""))

@@ -37,6 +37,10 @@ struct f16 {
   uint16_t bits;
 };
 
+#ifdef IRC_CUDA
+inline float widen(f16 x) { return ptx::unpack_f16(x.bits); }
+inline f16 to_f16(float value) { return f16{uint16_t(ptx::pack_f16(value, 0.0f))}; }
+#else
 inline float widen(f16 x) {
   uint32_t magnitude = x.bits & 0x7fffu, sign = uint32_t(x.bits & 0x8000u) << 16;
   float value;
@@ -67,6 +71,7 @@ inline f16 to_f16(float value) {
   }
   return f16{uint16_t(sign | half)};
 }
+#endif
 #endif
 
 // What a tensor's element is, as `T`, int64_t or bool; and back.
