@@ -66,7 +66,7 @@ def tile_columns(kernel: TileKernel, hoisted: TileKernel, form: Form) -> tuple[i
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
     others = scalars(kernel) + (DISTANCES if takes_distances(kernel) else 0)
     if form is FLOAT:  # both parts of a tile, and of an operand
-        tiles, others = tiles + 1, others + SPLITS + 2 * of_mask(hoisted)
+        tiles, others = tiles + 1, others + SPLITS + 3 * of_mask(hoisted)
     for columns in widths(kernel, form.columns):
         tokens = {"row": ROWS, "column": STAGES * columns}
         shared = form.bytes * sum(tokens[p.side] * (padded(width(p)) + form.pad) for p in read_panels(kernel))
