@@ -17,9 +17,10 @@ FILE = "results.md"
 ABOUT = """\
 Rates are useful GFLOP/s: 2 D operations a product and allowed pair, two products forward and five backward, whatever
 anyone computes beside; of decode steps, GB/s of keys and values read. All results were first compared with irc's.
-All are called once a round in one process, in a new order each round, each after the process has come to rest; medians
-over the rounds. *ratio* is irc's speed as a multiple of the fastest peer's; *share*, of the ceiling, which takes part
-in every round; **short**, that the ratio is below the target. An empty cell: not possible, see the end."""
+All are called once a round in one process, in a new order each round, each after the process has come to rest and one
+call that is not timed; medians over the rounds. *ratio* is irc's speed as a multiple of the fastest peer's; *share*, of
+the ceiling, which takes part in every round; **short**, that the ratio is below the target. An empty cell: not
+possible, see the end."""
 
 
 def write(folder: Path) -> None:
