@@ -1,11 +1,14 @@
-"""New tensors. Large ones are mapped, so that they go back to the system when they are released: an allocator that
-keeps them for later holds two or three times what a run needs at a time. Small ones that are made at once are pieces of
-one block."""
+"""New tensors. Large ones are mapped. What is released is kept for the next of the same size, a little of it, so that a
+call which is made again finds pages that the system has cleared already; the rest goes back to the system: an allocator
+that keeps all for later holds two or three times what a run needs at a time. Small ones that are made at once are
+pieces of one block."""
 
 from __future__ import annotations
 
 import mmap
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -19,6 +22,7 @@ from irc.runtime.arrays import DTYPE, Array, address
 BYTE = np.dtype(np.uint8)
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 LARGE = 2 << 20  # bytes from which a tensor is mapped
+KEPT = 64 << 20  # bytes of released ones that are kept, at most
 SMALL = 4 << 10  # bytes up to which tensors are pieces of one block, and are freed with the last of them
 
 
@@ -99,7 +103,7 @@ def _cut(tensors: Mapping[str, New], alignment: int) -> Block:
 
 def _block(block: Block) -> Callable[[dict[str, Array], dict[str, int]], None]:
     fill, bytes = np.zeros if block.zero else np.empty, block.bytes + ALIGNMENT
-    new = partial(_mapped, block.bytes) if block.bytes >= LARGE else partial(fill, bytes, BYTE)
+    new = partial(_mapped, block.bytes, block.zero) if block.bytes >= LARGE else partial(fill, bytes, BYTE)
 
     def make(arrays: dict[str, Array], places: dict[str, int]) -> None:
         memory = new()
@@ -113,12 +117,46 @@ def _block(block: Block) -> Callable[[dict[str, Array], dict[str, int]], None]:
     return make
 
 
-def _mapped(count: int) -> Array:
-    """Bytes of whole pages, which the system clears when they are first touched."""
+_released: list[tuple[int, mmap.mmap]] = []  # bytes and pages, the longest kept first
+
+
+def _mapped(count: int, zero: Sequence[tuple[int, int]]) -> Array:
+    """Bytes of whole pages, of which those of `zero` (begin and length) are cleared."""
+    kept = _kept(count)
+    pages = kept or _pages(count)
+    memory = np.frombuffer(pages, np.uint8)
+    for begin, length in zero if kept else ():
+        memory[begin : begin + length] = 0
+    weakref.finalize(memory, _release, count, pages).atexit = False
+    return memory
+
+
+def _kept(count: int) -> mmap.mmap | None:
+    """Pages of that many bytes, if some are kept. If not, what is kept is let go, so that a run never holds more than it
+    would have without."""
+    for entry in tuple(_released):
+        if entry[0] == count:
+            with suppress(ValueError):  # another thread has taken it
+                _released.remove(entry)
+                return entry[1]
+    _released.clear()
+    return None
+
+
+def _release(count: int, pages: mmap.mmap) -> None:
+    if count <= KEPT:
+        _released.append((count, pages))
+        while sum(bytes for bytes, _ in tuple(_released)) > KEPT:
+            with suppress(IndexError):
+                _released.pop(0)
+
+
+def _pages(count: int) -> mmap.mmap:
+    """Cleared by the system when they are first touched."""
     try:
         pages = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, OverflowError) as error:
         raise MemoryError(f"no {count / 2**30:.1f} GiB for a tensor of a call") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(pages, np.uint8)
+    return pages

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irc.runtime.memory import ALIGNMENT, LARGE, SMALL, New, allocator
+from irc.runtime import memory
+from irc.runtime.memory import ALIGNMENT, KEPT, LARGE, SMALL, New, allocator
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, SMALL // 4, LARGE // 4])
@@ -39,3 +40,41 @@ def test_each_time_they_are_new() -> None:
     make(first, {})
     make(second, {})
     assert not any(np.shares_memory(a, b) for a in first.values() for b in second.values())
+
+
+def made(count: int, zero: bool = False) -> tuple[np.ndarray, int]:
+    arrays: dict[str, np.ndarray] = {}
+    places: dict[str, int] = {}
+    allocator({"x": New((count,), "i32", zero)})(arrays, places)
+    return arrays["x"], places["x"]
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_a_large_tensor_is_used_again_when_its_last_view_has_gone(zero: bool) -> None:
+    first, place = made(LARGE)
+    first[...] = 7
+    view = first[5:]
+    del first
+    second, other = made(LARGE)
+    assert other != place and (view == 7).all()
+    second[...] = 8
+    del view, second
+    again, its_place = made(LARGE, zero)
+    assert its_place in (place, other)
+    assert not again.any() if zero else again.all()
+
+
+def test_what_is_kept_is_little_and_none_beside_what_is_mapped() -> None:
+    def kept() -> list[int]:
+        return [count for count, _ in memory._released]
+
+    size = KEPT // 4 // 4
+    tensors = [made(size)[0] for _ in range(5)]
+    tensors.clear()
+    assert kept() == [4 * size] * 4
+    larger, _ = made(size + 1)
+    assert kept() == []
+    del larger
+    too_large, _ = made(KEPT)
+    del too_large
+    assert kept() == []

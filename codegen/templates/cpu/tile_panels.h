@@ -1,5 +1,5 @@
 // Panels: rows of numbers brought from where they lie, of any element type, into the layouts that products read; tiles
-// that products read; and results brought back. `rows[n]` points to row n, whose features follow each other.
+// that products read; and results brought back.
 namespace irc {
 
 // Memory of one task, aligned, uninitialised.
@@ -29,28 +29,39 @@ template <int WIDTH, class E> IRC_INLINE void fetch(const E *row) {
   for (int f = 0; f < WIDTH; f += 64 / sizeof(E)) __builtin_prefetch(row + f, 0, 2);
 }
 
-// Where the rows lie, one by one: vectors of addresses take the compiler long and save nothing.
-template <class E, class Row> IRC_INLINE void point_to(E **rows, int count, Row row) {
+// Where row n begins, whose features follow each other: `step` elements after the one before, or each at its own place.
+template <class E> struct Rows {
+  E *const *each;  // null: evenly spaced
+  E *first;
+  int64_t step;
+  E *operator[](int n) const { return each ? each[n] : first + n * step; }
+};
+
+// The rows from number `begin` on, `row(n)` points to row n: evenly spaced where a step is given, else found one by one
+// (vectors of addresses take the compiler long and save nothing).
+template <class E, int COUNT, class Row, class... Step>
+IRC_INLINE Rows<E> rows_from(E *(&places)[COUNT], int begin, int count, Row row, Step... step) {
+  if constexpr (sizeof...(Step) == 1) return {nullptr, row(begin), step...};
   for (int n = 0; n < count; n++) {
     asm("" : "+r"(n));
-    rows[n] = row(n);
+    places[n] = row(begin + n);
   }
+  return {places, nullptr, 0};
 }
 
-// Rows whose features lie `step` elements apart, copied to `values` one after another; `rows` then points there.
+// Rows whose features lie `step` elements apart, copied to `values` one after another.
 template <class E, class T>
-IRC_SMALL void gather_rows(Buffer<T> &values, const T **rows, int count, int width, const E *const *from, int64_t step) {
-  T *to = values.hold(count * width);
-  for (int n = 0; n < count; n++) {
-    rows[n] = to;
-    for (int f = 0; f < width; f++) *to++ = load<T>(from[n][f * step]);
-  }
+IRC_SMALL Rows<const T> gather_rows(Buffer<T> &values, int count, int width, Rows<E> from, int64_t step) {
+  T *const to = values.hold(count * width);
+  for (int n = 0; n < count; n++)
+    for (int f = 0; f < width; f++) to[n * width + f] = load<T>(from[n][f * step]);
+  return {nullptr, to, width};
 }
 
 // Rows in the lanes, the features' units one after another: to[unit][lane], `lanes` a multiple of the vector. Lanes from
 // `count` on are 0.
 template <class Form, int WIDTH, class E>
-IRC_ONCE void pack_across(typename Form::unit *to, int lanes, int count, const E *const *rows) {
+IRC_ONCE void pack_across(typename Form::unit *to, int lanes, int count, Rows<E> rows) {
   typedef typename Vectors<typename Form::unit>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit);
   for (int first = 0; first < lanes; first += LANES)
@@ -66,7 +77,7 @@ IRC_ONCE void pack_across(typename Form::unit *to, int lanes, int count, const E
 
 // Row by row, a row's units one after another: to[row][unit]. Rows from `count` to `end` are 0.
 template <class Form, int WIDTH, class E>
-IRC_ONCE void pack_rows(typename Form::unit *to, int end, int count, const E *const *rows) {
+IRC_ONCE void pack_rows(typename Form::unit *to, int end, int count, Rows<E> rows) {
   typedef typename Vectors<typename Form::unit>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit);
   const int row_units = units<Form>(WIDTH);
@@ -85,7 +96,7 @@ IRC_ONCE void pack_rows(typename Form::unit *to, int end, int count, const E *co
 // Features in the lanes, units along the rows: to[row / DEPTH][feature], `FEATURES` of them of which those from `WIDTH`
 // on are 0, and so are rows from `count` on.
 template <class Form, int FEATURES, int WIDTH, class E>
-IRC_ONCE void pack_along(typename Form::unit *to, int end, int count, const E *const *rows) {
+IRC_ONCE void pack_along(typename Form::unit *to, int end, int count, Rows<E> rows) {
   typedef typename Vectors<typename Form::unit>::vec V;
   typedef Single<typename Form::unit> Numbers;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit), DEPTH = Form::DEPTH;
@@ -165,19 +176,15 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
 
   RowPanel() : across_(DOTTED ? ROWS * units<Form>(WIDTH) : 0), along_(SUMMED ? ROWS / Form::DEPTH * FEATURES : 0) {}
 
-  // `row(n)` points to row n, whose features lie `feature_step` elements apart.
-  template <class Row> void read(int count, Row row, int64_t feature_step) {
+  // `row(n)` points to row n, whose features lie `feature_step` elements apart; `step`: elements from row to row, where
+  // these are evenly spaced.
+  template <class Row, class... Step> void read(int count, Row row, int64_t feature_step, Step... step) {
     for (int first = 0; first < count; first += PANEL) {
-      decltype(row(0)) rows[PANEL];
+      decltype(row(0)) places[PANEL];
       const int end = std::min(PANEL, count - first);
-      point_to(rows, end, [&](int n) { return row(first + n); });
-      if (feature_step == 1) {
-        pack(first, end, rows);
-      } else {
-        const T *gathered[PANEL];
-        gather_rows(values_, gathered, end, WIDTH, rows, feature_step);
-        pack(first, end, gathered);
-      }
+      const auto rows = rows_from(places, first, end, row, step...);
+      if (feature_step == 1) pack(first, end, rows);
+      else pack(first, end, gather_rows(values_, end, WIDTH, rows, feature_step));
     }
     std::fill_n(known_, PANELS, -1);
   }
@@ -186,7 +193,7 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
   template <class Value> void evaluate(int count, Value value) {
     T *const values = values_.hold(ROWS * WIDTH);
     for (int n = 0; n < count; n++) value(n, values + n * WIDTH);
-    read(count, [&](int n) -> const T * { return values + n * WIDTH; }, 1);
+    read(count, [&](int n) -> const T * { return values + n * WIDTH; }, 1, WIDTH);
   }
 
   const T *dotted(int row) const { return across_ + row * units<Form>(WIDTH); }
@@ -202,7 +209,7 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
   }
 
  private:
-  template <class E> void pack(int first, int count, const E *const *rows) {
+  template <class E> void pack(int first, int count, Rows<E> rows) {
     if constexpr (DOTTED) pack_across<Form, WIDTH>((T *)dotted(first), PANEL, count, rows);
     if constexpr (SUMMED) pack_along<Form, FEATURES, WIDTH>((T *)summed(first), PANEL, count, rows);
   }
@@ -226,14 +233,12 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
       : by_column_(BY_COLUMN ? COLUMNS * units<Form>(WIDTH) : 0), along_(!ONE && SUMMED ? COLUMNS / Form::DEPTH * WIDTH : 0) {}
 
   // `row(n)` points to column n, whose features lie `feature_step` elements apart; `step`: elements from column to column,
-  // 0 where they are not evenly spaced.
-  template <class Row> void read(int count, Row row, int64_t feature_step, int64_t step = 0) {
-    decltype(row(0)) rows[COLUMNS];
-    point_to(rows, count, row);
-    if (feature_step == 1) return pack(count, rows, step);
-    const T *gathered[COLUMNS];
-    gather_rows(values_, gathered, count, WIDTH, rows, feature_step);
-    pack(count, gathered, WIDTH);
+  // where these are evenly spaced.
+  template <class Row, class... Step> void read(int count, Row row, int64_t feature_step, Step... step) {
+    decltype(row(0)) places[COLUMNS];
+    const auto rows = rows_from(places, 0, count, row, step...);
+    if (feature_step == 1) pack(count, rows);
+    else pack(count, gather_rows(values_, count, WIDTH, rows, feature_step));
   }
 
   // The same of numbers that are computed: value(n, to) writes those of column n.
@@ -255,13 +260,13 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
   }
 
  private:
-  template <class E> void pack(int count, const E *const *rows, int64_t step) {
+  template <class E> void pack(int count, Rows<E> rows) {
     dotted_ = by_column_;
     dotted_step = units<Form>(WIDTH);
-    if (std::is_same<E, typename Form::element>::value && WIDTH % Form::DEPTH == 0 && count == COLUMNS && step > 0 &&
-        step % Form::DEPTH == 0) {
-      dotted_ = (const T *)rows[0];
-      dotted_step = step / Form::DEPTH;
+    if (std::is_same<E, const typename Form::element>::value && WIDTH % Form::DEPTH == 0 && count == COLUMNS && rows.step > 0 &&
+        rows.step % Form::DEPTH == 0) {
+      dotted_ = (const T *)rows.first;
+      dotted_step = rows.step / Form::DEPTH;
     } else if constexpr (BY_COLUMN) {
       pack_rows<Form, WIDTH>((T *)by_column_, COLUMNS, count, rows);
     }
@@ -345,7 +350,7 @@ enum Growth { UNKNOWN, STEADY, RISING };
 // Sums that lie feature by feature with rows in the lanes, from[feature][lane], each lane times its factor if it has one,
 // to rows whose features follow each other.
 template <class T, class E>
-IRC_ONCE void unpack_across(const T *from, int lanes, int count, int width, const T *factor, E *const *rows) {
+IRC_ONCE void unpack_across(const T *from, int lanes, int count, int width, const T *factor, Rows<E> rows) {
   typedef typename Vectors<T>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(T);
   for (int first = 0; first < count; first += LANES) {
@@ -368,18 +373,18 @@ IRC_ONCE void unpack_across(const T *from, int lanes, int count, int width, cons
 
 // The same to rows whose features lie `step` elements apart.
 template <class T, class E>
-IRC_SMALL void scatter_across(const T *from, int lanes, int count, int width, const T *factor, E *const *rows, int64_t step) {
+IRC_SMALL void scatter_across(const T *from, int lanes, int count, int width, const T *factor, Rows<E> rows, int64_t step) {
   for (int n = 0; n < count; n++)
     for (int f = 0; f < width; f++) store(rows[n][f * step], from[f * lanes + n] * (factor ? factor[n] : T(1)));
 }
 
-// The first `count` rows of a panel so, `row(n)` points to row n.
-template <int PANEL, class T, class Row>
-IRC_INLINE void unpack_panel(const T *from, int count, int width, const T *factor, Row row, int64_t step) {
-  decltype(row(0)) rows[PANEL];
-  point_to(rows, count, row);
-  if (step == 1) unpack_across(from, PANEL, count, width, factor, rows);
-  else scatter_across(from, PANEL, count, width, factor, rows, step);
+// The first `count` rows of a panel so; `row` and `step` as of panels.
+template <int PANEL, class T, class Row, class... Step>
+IRC_INLINE void unpack_panel(const T *from, int count, int width, const T *factor, Row row, int64_t feature_step, Step... step) {
+  decltype(row(0)) places[PANEL];
+  const auto rows = rows_from(places, 0, count, row, step...);
+  if (feature_step == 1) unpack_across(from, PANEL, count, width, factor, rows);
+  else scatter_across(from, PANEL, count, width, factor, rows, feature_step);
 }
 
 // A row of results, its features `step` elements apart.
