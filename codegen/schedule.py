@@ -1,10 +1,9 @@
 """Sizes of tiles: those of the least traffic, by a small model of registers and two caches, or those measured.
 
-**Registers.** A block of dots is BLOCK columns by `vectors` vectors of rows (8 by 2 where there are 32 long registers,
-4 by 3 where there are 16): its accumulators, the vectors' operands and one broadcast are all that a core can hold, and
-about twice the 8 to 10 multiplications that it has under way. Where pairs are multiplied and no mask leaves any out,
-three vectors are a little faster; elsewhere as fast, and more is computed beside edges and the last row. So what is
-left to choose is how many `panels` make a tile of rows, and how many `columns` a tile of columns has.
+**Registers.** A block of dots is 8 columns by 2 vectors of rows where there are 32 long registers (4 by 3 where there
+are 16): its accumulators are about twice the 8 to 10 multiplications that a core has under way, and leave registers for
+what is made of the block before in between. So what is left to choose is how many `panels` make a tile of rows, and
+how many `columns` a tile of columns has.
 
 **Caches.** For each (row, column) pair a panel moves, in bytes to or from the second cache:
 
@@ -29,9 +28,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-VECTORS, PAIRED_VECTORS = 2, 3  # of a row panel, where vectors are longest: panel_vectors of tile_products.h
-LANES = 16  # numbers in a vector, the most there are: 64 bytes of f32
-PANELS = {VECTORS: (4, 6), PAIRED_VECTORS: (2, 4)}
+PANEL = 32  # f32 rows of a panel: two vectors of 64 bytes
+PANELS = (4, 6)
 COLUMNS = (48, 96, 192, 256)
 FAR = 4  # how much dearer a byte is from beyond the second cache
 FORESEEN = 1 / 4  # how much cheaper one that comes in order
@@ -76,25 +74,23 @@ class Schedule:
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """Bytes that a tile kernel keeps of a pair, walks through of a row (its operands as they are packed, and its sums
-    twice, as they are read and written), and packs of a column. `number`: the bytes of one number in registers;
-    `vectors`: of its row panels."""
+    twice, as they are read and written), and packs of a column. `number`: the bytes of one number in registers."""
 
     kept: int
     row: int
     column: int
     number: int = 4
-    vectors: int = VECTORS
 
 
 def best(footprint: Footprint, caches: Caches) -> Tiles:
     """The tiles that cost least; of equals the smaller."""
-    candidates = [Tiles(panels, columns) for panels in PANELS[footprint.vectors] for columns in COLUMNS]
+    candidates = [Tiles(panels, columns) for panels in PANELS for columns in COLUMNS]
     return min(candidates, key=lambda tiles: cost(footprint, tiles, caches))
 
 
 def cost(footprint: Footprint, tiles: Tiles, caches: Caches) -> float:
     """Bytes to and from the second cache for each pair, as the head of this file has it."""
-    panel = footprint.vectors * LANES * 4 // footprint.number
+    panel = PANEL * 4 // footprint.number
     rows = tiles.panels * panel
     near = footprint.row * rows + footprint.column * tiles.columns <= caches.second
     walked = FORESEEN * footprint.row / tiles.columns * (1 if near else FAR)

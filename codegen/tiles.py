@@ -28,7 +28,7 @@ from irc.codegen.mirror import mirror
 from irc.codegen.positions import extent, unflatten
 from irc.codegen.powers import in_powers_of_two
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf, stride_name
-from irc.codegen.schedule import PAIRED_VECTORS, VECTORS, Footprint, Schedule
+from irc.codegen.schedule import Footprint, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,19 @@ class Line:
 
 @dataclass(slots=True)
 class Stage:
-    """Dots, then elementwise lines that need them. Without `unrolled` the lines run as a loop: they are long."""
+    """Dots, then elementwise lines that need them. Without `unrolled` the lines run as a loop: they are long.
+
+    names: of the tile values that the lines mention. From these: `reads`, those that others made; `makes`, the lines' own;
+    `leaves`, those of them that later stages read.
+    """
 
     dots: list[DotText] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     unrolled: bool = True
+    names: set[str] = field(default_factory=set)
+    reads: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,7 @@ class TileText:
     row_panels: tuple[PanelText, ...]
     column_panels: tuple[PanelText, ...]
     stages: tuple[Stage, ...]
+    waiting: tuple[str, ...]  # values of a block that a stage leaves to another
     late: tuple[Line, ...]  # after the softmax: what is made of its weights
     late_reads: tuple[str, ...]
     softmax: SoftmaxText | None
@@ -162,7 +171,6 @@ def tiled_context(text: TileText, kernel: TileKernel, schedule: Schedule) -> dic
     return {
         **text_context(text, kernel),
         **mask_context(kernel),
-        "vectors": needs.vectors,
         "tiles": schedule.tiles(kernel.name, needs),
         "form": "irc::Pair" if kernel.pairs else "irc::Single<T>",
     }
@@ -209,7 +217,6 @@ def _footprint(text: TileText, kernel: TileKernel) -> Footprint:
         row=sums + unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.row_panels),
         column=unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.column_panels),
         number=number,
-        vectors=PAIRED_VECTORS if kernel.pairs and kernel.support is None else VECTORS,
     )
 
 
@@ -322,10 +329,12 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
                 stages[-1].dots.append(dot)
                 if name in kept:
                     stages[-1].lines.append(Line(identifier(name), hoists.vector(Local(name)), False, True))
+                    stages[-1].names.add(identifier(name))
             case Value() | InnerSum():
                 if not stages:
                     stages.append(Stage())
                 stages[-1].lines.append(_line(step, step.name in kept, hoists))
+                stages[-1].names.update(_tile_names(_tiles_of(step.value)))
             case _:
                 pass
     if any(isinstance(s, Dot) for s in after):
@@ -338,6 +347,9 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             stages.append(Stage())
         if "gather_" in logit:
             stages[-1].unrolled = False
+        for read in (powers.logit, softmax.score if softmax.max is not None else None):
+            stages[-1].names.update(_tile_names(_tiles_of(read)) if read is not None else ())
+    _pass_on(stages, identifier(softmax.weight) if softmax is not None else None)
 
     dots = [s for s in body if isinstance(s, Dot)]
     dotted = {name for d in dots for name in (d.row, d.column)}
@@ -382,6 +394,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         row_panels=tuple(panel_text(p) for p in kernel.panels if p.side == "row"),
         column_panels=tuple(panel_text(p) for p in kernel.panels if p.side == "column"),
         stages=tuple(stages),
+        waiting=tuple(name for stage in stages for name in (*(dot.name for dot in stage.dots), *stage.leaves)),
         late=tuple(_line(s, True, hoists) for s in late_values),
         late_reads=_tile_names(late_reads),
         softmax=_softmax_text(softmax, logit, hoists) if softmax is not None else None,
@@ -394,6 +407,19 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         support_of_a_pair=print_scalar(kernel.support) if kernel.support is not None else None,
         hoists=hoists,
     )
+
+
+def _pass_on(stages: list[Stage], weight: str | None) -> None:
+    """Which values each stage takes from others, and which it leaves to them."""
+    for stage in stages:
+        dots = {dot.name for dot in stage.dots}
+        stage.makes = tuple(dict.fromkeys(line.name for line in stage.lines if line.name not in dots))
+        stage.reads = tuple(sorted(stage.names - set(stage.makes)))
+    for n, stage in enumerate(stages):
+        later = {name for after in stages[n + 1 :] for name in after.reads}
+        stage.leaves = tuple(name for name in stage.makes if name in later)
+    if weight is not None:
+        stages[-1].makes += (weight,)
 
 
 def _softmax_text(step: OnlineSoftmax, logit: str, hoists: Hoists) -> SoftmaxText:

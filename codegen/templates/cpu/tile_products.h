@@ -1,21 +1,16 @@
 // Matrix products on tiles: register blocks of broadcast x vectors. Lanes are rows (queries), or features.
 namespace irc {
 
-// A block in registers: BLOCK broadcasts x 3 vectors of rows or 2, or 4 x FEATURE_VECTORS vectors of features.
-#if defined(__AVX512F__) || defined(__aarch64__)  // 32 registers
-constexpr int BLOCK = 8, FEATURE_VECTORS = 4;
-#else
-constexpr int BLOCK = 4, FEATURE_VECTORS = 2;
-#endif
-
-// Vectors of rows in a panel: fewer than three leave too little under way, but where registers are many and long.
-constexpr int panel_vectors(int wanted) {
+// A block in registers: BLOCK broadcasts x PANEL_VECTORS vectors of rows, or 4 x FEATURE_VECTORS vectors of features. Two
+// vectors of rows leave registers for work between the products; where there are few of them, or where vectors are
+// short, two leave too little under way.
 #if defined(__AVX512F__)
-  return wanted;
+constexpr int BLOCK = 8, PANEL_VECTORS = 2, FEATURE_VECTORS = 4;
+#elif defined(__aarch64__)  // 32 registers too
+constexpr int BLOCK = 8, PANEL_VECTORS = 3, FEATURE_VECTORS = 4;
 #else
-  return std::max(wanted, 3);
+constexpr int BLOCK = 4, PANEL_VECTORS = 3, FEATURE_VECTORS = 2;
 #endif
-}
 
 // Left to itself GCC folds the vector into each multiplication as a memory operand: a full load for every FMA.
 #if defined(__AVX512F__)
@@ -55,12 +50,32 @@ template <int M, int N, class V> IRC_INLINE void clear(V (&block)[M][N]) {
     for (int n = 0; n < N; n++) block[m][n] = V{};
 }
 
+struct Nothing {
+  void operator()(int) const {}
+};
+
 // block[m][w] = sum over F features of column panel[m][f] * row panel[f][rows of w]. Summed in registers, then handed over.
-template <class Form, int F, int M, int N, class V, class T>
-IRC_INLINE void dot_block(V (&block)[M][N], const T *columns, int64_t step, const T *rows) {
+// On the way between(0), between(2), … below M: work for units that the multiplications leave idle, where registers are
+// many; elsewhere before them.
+template <class Form, int F, int M, int N, class V, class T, class Between = Nothing>
+IRC_INLINE void dot_block(V (&block)[M][N], const T *columns, int64_t step, const T *rows, Between between = {}) {
+#if defined(__AVX512F__)
+  constexpr int PARTS = M / 2;
+#else
+  constexpr int PARTS = 1;
+#endif
+  constexpr int WIDTH = N * (sizeof(V) / sizeof(T)), PART = units<Form>(F) / PARTS, REST = units<Form>(F) % PARTS;
+  if constexpr (PARTS == 1)
+#pragma GCC unroll 1
+    for (int m = 0; m < M; m += 2) between(m);
   V sums[M][N];
   clear(sums);
-  multiply<Form, M, N>(sums, columns, step, 1, rows, N * (sizeof(V) / sizeof(T)), units<Form>(F));
+#pragma GCC unroll 1
+  for (int part = 0; part < PARTS; part++, columns += PART, rows += PART * WIDTH) {
+    multiply<Form, M, N>(sums, columns, step, 1, rows, WIDTH, PART);
+    if constexpr (PARTS > 1) between(2 * part);
+  }
+  multiply<Form, M, N>(sums, columns, step, 1, rows, WIDTH, REST);
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 16
