@@ -28,8 +28,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-PANEL = 32  # f32 rows of a panel: two vectors of 64 bytes
-PANELS = (4, 6)
+VECTORS = 2  # of a row panel, where vectors are longest: PANEL_VECTORS of tile_products.h
+LANES = 16  # numbers in a vector, the most there are: 64 bytes of f32
+PANELS = {VECTORS: (4, 6), 3: (2, 4)}  # by the vectors of one, which were three in the sweep of Ice Lake
 COLUMNS = (48, 96, 192, 256)
 FAR = 4  # how much dearer a byte is from beyond the second cache
 FORESEEN = 1 / 4  # how much cheaper one that comes in order
@@ -74,23 +75,25 @@ class Schedule:
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """Bytes that a tile kernel keeps of a pair, walks through of a row (its operands as they are packed, and its sums
-    twice, as they are read and written), and packs of a column. `number`: the bytes of one number in registers."""
+    twice, as they are read and written), and packs of a column. `number`: the bytes of one number in registers;
+    `vectors`: of its row panels."""
 
     kept: int
     row: int
     column: int
     number: int = 4
+    vectors: int = VECTORS
 
 
 def best(footprint: Footprint, caches: Caches) -> Tiles:
     """The tiles that cost least; of equals the smaller."""
-    candidates = [Tiles(panels, columns) for panels in PANELS for columns in COLUMNS]
+    candidates = [Tiles(panels, columns) for panels in PANELS[footprint.vectors] for columns in COLUMNS]
     return min(candidates, key=lambda tiles: cost(footprint, tiles, caches))
 
 
 def cost(footprint: Footprint, tiles: Tiles, caches: Caches) -> float:
     """Bytes to and from the second cache for each pair, as the head of this file has it."""
-    panel = PANEL * 4 // footprint.number
+    panel = footprint.vectors * LANES * 4 // footprint.number
     rows = tiles.panels * panel
     near = footprint.row * rows + footprint.column * tiles.columns <= caches.second
     walked = FORESEEN * footprint.row / tiles.columns * (1 if near else FAR)

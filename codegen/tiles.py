@@ -85,8 +85,8 @@ class Line:
 class Stage:
     """Dots, then elementwise lines that need them. Without `unrolled` the lines run as a loop: they are long.
 
-    names: of the tile values that the lines mention. From these: `reads`, those that others made; `makes`, the lines' own;
-    `leaves`, those of them that later stages read.
+    names: of the tile values that the lines mention. From these: `reads`, those that others made; `makes`, the lines'
+    own; `leaves`, those of them that later stages read.
     """
 
     dots: list[DotText] = field(default_factory=list)

@@ -132,8 +132,8 @@ def _mapped(count: int, zero: Sequence[tuple[int, int]]) -> Array:
 
 
 def _kept(count: int) -> mmap.mmap | None:
-    """Pages of that many bytes, if some are kept. If not, what is kept is let go, so that a run never holds more than it
-    would have without."""
+    """Pages of that many bytes, if some are kept. If not, what is kept is let go, so that a run never holds more than
+    it would have without."""
     for entry in tuple(_released):
         if entry[0] == count:
             with suppress(ValueError):  # another thread has taken it
