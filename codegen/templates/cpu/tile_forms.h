@@ -148,6 +148,20 @@ IRC_ONCE V gather_elements(I wanted, const E *first, I index, int64_t step, More
   return elements;
 }
 
+// The first `count` numbers, then zeros.
+template <class E, int COUNT> IRC_INLINE void copy_padded(E (&to)[COUNT], const E *from, int count) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  for (int at = 0; at < int(sizeof to); at += 32) {
+    const int bytes = std::clamp(count * int(sizeof(E)) - at, 0, 32);
+    const __m256i some = _mm256_maskz_loadu_epi8(__mmask32((uint64_t(1) << bytes) - 1), (const char *)from + at);
+    _mm256_storeu_si256((__m256i *)((char *)to + at), some);
+  }
+#else
+  std::memset((void *)to, 0, sizeof to);
+  for (int n = 0; n < count; n++) to[n] = from[n];
+#endif
+}
+
 // LANES units of a row of `width` numbers, from unit `first` on; 0 beyond its end.
 template <class Form, class E> IRC_INLINE auto load_units(const E *row, int first, int width) {
   typedef typename Vectors<typename Form::unit>::vec V;
@@ -156,8 +170,7 @@ template <class Form, class E> IRC_INLINE auto load_units(const E *row, int firs
   E padded[NUMBERS];
   const int left = width - first * Form::DEPTH;
   if (left < NUMBERS) {
-    std::memset((void *)padded, 0, sizeof padded);
-    for (int n = 0; n < left; n++) padded[n] = from[n];
+    copy_padded(padded, from, left);
     from = padded;
   }
 #if defined(__AVX512BF16__)
