@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -102,6 +103,7 @@ def main() -> None:
     if given.fresh:
         forget(given.output)
     given.output.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the process that measures ends as well
     try:
         if given.alone:
             run_alone(cases, names, limits, given.output)
