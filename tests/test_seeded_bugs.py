@@ -166,7 +166,7 @@ ROWS_BY_THREAD = (
 UNGUARDED = (r"const bool guarded = masked && .*;", "const bool guarded = false;")
 PARTS_BY_THREADS = (r"(const int64_t parts = )(.*column_extent / PART\);)", r"\1threads; // \2")
 COPIES_IN_TURN = (r"\[chunk\*", "[([] { static uint32_t turn; return turn++ / 7; }() % chunks)*")
-NOT_CLEARED = (r"std::fill_n\(\(T \*\)row_result_\d+, .*;", "")
+NOT_CLEARED = (r"std::fill_n\(begun, PANELS, false\);", "")
 COLUMNS_NOT_CLEARED = (r"std::fill_n\(column_result_\d+, .*;", "")
 
 future = test_kernels.test_the_future_changes_no_bit_of_the_past

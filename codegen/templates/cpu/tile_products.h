@@ -98,15 +98,17 @@ IRC_ONCE void dot_tile(T *tile, const T *columns, int64_t step, const T *rows, i
 }
 
 // M features of one row panel: sums[f][i] = sums[f][i]*rescale[i] + sum over j of panel[j][f] * tile[j][i]; `depth` units
-// of columns. Without `rescale` the sums are added to as they are.
+// of columns. Without `rescale` the sums are added to as they are, of the `first` tile there are none.
 template <class Form, int M, int N, class V, class T>
-IRC_INLINE void row_product_block(T *sums, const V *rescale, const T *panel, int64_t panel_step, const T *tile, int depth) {
+IRC_INLINE void row_product_block(T *sums, bool first, const V *rescale, const T *panel, int64_t panel_step, const T *tile, int depth) {
   constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = N * LANES;
   V block[M][N];
+  if (first) clear(block);
+  else
 #pragma GCC unroll 16
-  for (int m = 0; m < M; m++)
+    for (int m = 0; m < M; m++)
 #pragma GCC unroll 16
-    for (int n = 0; n < N; n++) block[m][n] = load_vector<V>(sums + m * WIDTH + n * LANES);
+      for (int n = 0; n < N; n++) block[m][n] = load_vector<V>(sums + m * WIDTH + n * LANES);
   if (rescale)
 #pragma GCC unroll 16
     for (int m = 0; m < M; m++)
@@ -121,14 +123,14 @@ IRC_INLINE void row_product_block(T *sums, const V *rescale, const T *panel, int
 
 // All F features of one row panel, M at a time.
 template <class Form, int F, int M, int N, class V, class T>
-IRC_ONCE void row_product(T *sums, const V *rescale, const T *panel, int64_t panel_step, const T *tile, int depth) {
+IRC_ONCE void row_product(T *sums, bool first, const V *rescale, const T *panel, int64_t panel_step, const T *tile, int depth) {
   constexpr int WIDTH = N * (sizeof(V) / sizeof(T));
   int f = 0;
 #pragma GCC unroll 1
   for (; f + M <= F; f += M)
-    row_product_block<Form, M, N>(sums + f * WIDTH, rescale, panel + f, panel_step, tile, depth);
+    row_product_block<Form, M, N>(sums + f * WIDTH, first, rescale, panel + f, panel_step, tile, depth);
   if constexpr (F % M != 0)
-    row_product_block<Form, F % M, N>(sums + f * WIDTH, rescale, panel + f, panel_step, tile, depth);
+    row_product_block<Form, F % M, N>(sums + f * WIDTH, first, rescale, panel + f, panel_step, tile, depth);
 }
 
 // M columns, N vectors of features: sums[j][f] += sum over i of tile[j][i] * panel[i][f]; `depth` units of rows.
