@@ -1,11 +1,6 @@
 // Tile values added to elements of a tensor, a vector of one side's positions at a time.
 namespace irc {
 
-// The first `count` lanes.
-template <class I> IRC_INLINE I first_lanes(int64_t count) {
-  return numbered_lanes<I>() < splat<I>(std::min<int64_t>(count, sizeof(I)));
-}
-
 // Lane by lane to elements `step` apart, the first one `to`.
 template <class V, class E> IRC_INLINE void add_run(E *to, int64_t step, V values) {
   typedef typename VectorTraits<V>::element T;

@@ -81,6 +81,11 @@ template <class I> IRC_INLINE I numbered_lanes() {
   return numbered;
 }
 
+// The first `count` lanes.
+template <class I> IRC_INLINE I first_lanes(int64_t count) {
+  return numbered_lanes<I>() < splat<I>(std::min<int64_t>(count, sizeof(I)));
+}
+
 // Each lane takes that of the lane DISTANCE away: neighbours, pairs, … change places. A power of two.
 template <int DISTANCE, class V, int... N> IRC_INLINE V exchanged(V x, std::integer_sequence<int, N...>) {
 #if defined(__clang__)
