@@ -108,7 +108,7 @@ IRC_ONCE void pack_along(typename Form::unit *to, int end, int count, Rows<E> ro
     const E *first = rows[n], *second = n + 1 < count ? rows[n + 1] : nullptr;
     int f = 0;
 #if defined(__AVX512BF16__)
-    if constexpr (DEPTH == 2 && std::is_same<E, bf16>::value)
+    if constexpr (DEPTH == 2 && std::is_same<const E, const bf16>::value)
       for (VecF pairs[2]; second && f + 2 * LANES <= WIDTH; f += 2 * LANES) {
         interleave(pairs, first + f, second + f);
         store_vector(to + f, pairs[0]);
