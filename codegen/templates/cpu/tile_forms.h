@@ -29,6 +29,11 @@ IRC_INLINE VecF pair_of(VecF first, VecF second) {
   return (VecF)_mm512_permutexvar_epi16(order, (__m512i)narrow(first, second));
 }
 
+// The first `count` numbers of pairs.
+IRC_INLINE void store_pairs(bf16 *to, VecF pairs, int count) {
+  _mm512_mask_storeu_epi16(to, __mmask32((uint64_t(1) << count) - 1), (__m512i)pairs);
+}
+
 // Two rows of 32 bf16 as 32 pairs of one of each: the first 16, and the others.
 IRC_INLINE void interleave(VecF (&pairs)[2], const bf16 *first, const bf16 *second) {
   const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4,

@@ -132,27 +132,28 @@ template <class Form, class T> IRC_INLINE typename Form::element &number(T *pane
   return ((typename Form::element *)panel)[place<Form>(n, f, step)];
 }
 
-// Which of `tokens` tokens are finite, in a panel whose units run along the tokens, `step` units apart; whether all are.
+// Which of `tokens` tokens are finite, in a panel whose units run along the tokens, `step` units apart; whether all are. Only
+// where some are not, each is looked at.
 template <class Form, class T> IRC_ONCE bool finite_tokens(char *finite, const T *panel, int64_t step, int width, int tokens) {
   typedef typename Vectors<T>::vec V;
   typedef typename Vectors<T>::ivec I;
+  typedef std::make_unsigned_t<typename Vectors<T>::lane_int> Bits __attribute__((vector_size(sizeof(V))));
   constexpr int LANES = sizeof(V) / sizeof(T);
-  bool all = true;
-  for (int n = 0; n < tokens; n += Form::DEPTH) {
-    const T *from = panel + n / Form::DEPTH * step;
-    I bad[2] = {};  // of the unit's numbers
-    for (int f = 0; f < width; f += LANES) {
-      const V unit = load_units<Single<T>>(from, f, width);
-      if constexpr (Form::DEPTH == 1) {
-        bad[0] |= unit * T(0) != T(0);  // 0*x is 0 for finite x alone
-      } else {
-        bad[0] |= ((I)unit & 0x7f80) == 0x7f80;
-        bad[1] |= ((I)unit & 0x7f800000) == 0x7f800000;
-      }
-    }
-    for (int k = 0; k < Form::DEPTH && n + k < tokens; k++) all &= finite[n + k] = !any(bad[k]);
-  }
-  return all;
+  // Infinity and NaN have an exponent of ones alone, which carries into the sign when one is added.
+  auto of_each = [](Bits bits) { return Form::DEPTH == 1 ? bits : bits | bits >> 16; };
+  const Bits infinite = (Bits)(V{} + irc::inf<T>()), exponent = of_each(infinite), one = of_each(infinite & -infinite);
+  auto carried = [&](int n) {
+    Bits found{};
+    for (int f = 0; f < width; f += LANES)
+      found |= ((Bits)load_units<Single<T>>(panel + n / Form::DEPTH * step, f, width) & exponent) + one;
+    return found;
+  };
+  auto has = [](Bits found, int number) { return any((I)(number + 1 < Form::DEPTH ? found << 16 : found) < 0); };
+  Bits found{};
+  for (int n = 0; n < tokens; n += Form::DEPTH) found |= carried(n);
+  if (!has(found, 0) && !has(found, Form::DEPTH - 1)) return true;
+  for (int n = 0; n < tokens; n++) finite[n] = !has(carried(n), n % Form::DEPTH);
+  return false;
 }
 
 // The panel's tokens one after another, those that are not finite as 0.
@@ -352,18 +353,22 @@ enum Growth { UNKNOWN, STEADY, RISING };
 template <class T, class E>
 IRC_ONCE void unpack_across(const T *from, int lanes, int count, int width, const T *factor, Rows<E> rows) {
   typedef typename Vectors<T>::vec V;
-  constexpr int LANES = sizeof(V) / sizeof(T);
+  typedef std::conditional_t<std::is_same<E, typename Pair::element>::value, Pair, Single<T>> Form;
+  constexpr int LANES = sizeof(V) / sizeof(T), NUMBERS = LANES * Form::DEPTH;
   for (int first = 0; first < count; first += LANES) {
     const V scale = factor ? load_vector<V>(factor + first) : V{} + 1;
-    for (int f = 0; f < width; f += LANES) {
+    for (int f = 0; f < width; f += NUMBERS) {
       V square[LANES];
-      const int end = std::min(LANES, width - f);
+      const int end = std::min(NUMBERS, width - f);
+      auto number = [&](int n) { return n < end ? load_vector<V>(from + (f + n) * lanes + first) * scale : V{}; };
       for (int n = 0; n < LANES; n++)
-        square[n] = n < end ? load_vector<V>(from + (f + n) * lanes + first) * scale : V{};
+        if constexpr (Form::DEPTH == 1) square[n] = number(n);
+        else square[n] = pair_of(number(2 * n), number(2 * n + 1));
       transpose(square);
       for (int n = 0; n < LANES && first + n < count; n++) {
         E *to = rows[first + n] + f;
-        if (end == LANES) store_as(to, square[n]);
+        if constexpr (Form::DEPTH == 2) store_pairs(to, square[n], end);
+        else if (end == LANES) store_as(to, square[n]);
         else
           for (int lane = 0; lane < end; lane++) store(to[lane], square[n][lane]);
       }
