@@ -24,9 +24,9 @@ template <class T> class Buffer {
   size_t count_ = 0;
 };
 
-// A row on its way to the second cache.
-template <int WIDTH, class E> IRC_INLINE void fetch(const E *row) {
-  for (int f = 0; f < WIDTH; f += 64 / sizeof(E)) __builtin_prefetch(row + f, 0, 2);
+// A row on its way to the caches, to be read or written.
+template <int WIDTH, bool WRITTEN, class E> IRC_INLINE void fetch(const E *row) {
+  for (int f = 0; f < WIDTH; f += 64 / sizeof(E)) __builtin_prefetch(row + f, WRITTEN, 3);
 }
 
 // Where row n begins, whose features follow each other: `step` elements after the one before, or each at its own place.
