@@ -93,15 +93,17 @@ IRC_INLINE VecD exp(VecD x) {
 // x = n + r, so that 2^x = 2^n exp(r ln 2), as exactly as exp.
 template <class Form> IRC_INLINE VecD exp2(VecD x) { return exp(x * 0.6931471805599453); }
 
-// 1 / x within a unit or two of the last place, for x that is neither 0 nor infinite. Zen 5 divides a vector in two or three
-// cycles, beside multiplications; others of 512 bits take 10 to 16. What it has and Zen 4 has not is vp2intersect: to g++ 12
-// they are the same processor.
-IRC_INLINE VecF reciprocal(VecF x) {
-#if defined(__AVX512F__) && !defined(__AVX512VP2INTERSECT__)
-  const VecF near = (VecF)_mm512_rcp14_ps((__m512)x);
-  return near + near * (1.0f - x * near);  // Newton's step
+// a / b + c / d, within some units of the last place, where b d is neither 0 nor infinite. Zen 5 divides a vector in two or
+// three cycles, beside multiplications; others of 512 bits take 10 to 16. What it has and Zen 4 has not is vp2intersect: to
+// g++ 12 they are the same processor.
+IRC_INLINE VecF quotients(VecF a, VecF b, VecF c, VecF d) {
+#if defined(__AVX512VP2INTERSECT__)
+  return a / b + c / d;
+#elif defined(__AVX512F__)
+  const VecF below = b * d, near = (VecF)_mm512_rcp14_ps((__m512)below);
+  return (a * d + c * b) * (near + near * (1.0f - below * near));  // Newton's step
 #else
-  return 1.0f / x;
+  return (a * d + c * b) / (b * d);
 #endif
 }
 
@@ -176,21 +178,17 @@ template <class V, class = if_real_vector<V>> IRC_INLINE V sigmoid(V x) {
   return select(x < 0, small, splat<V>(1)) / (1 + small);
 }
 
-// A quotient of polynomials of least relative error (2e-8) up to 9, beyond which a float of tanh is 1: the quotient has
-// passed 1 before 9.6, and is cut there. It has to be 1 exactly, because a derivative, 1 - tanh^2, may be multiplied by x.
+// A quotient of polynomials of x^2 of degree 4, of least relative error (2e-8) up to 9, in partial fractions, whose terms are
+// positive: two by two, for few multiplications. Beyond 9 a float of tanh is 1: the quotient has passed 1 before 9.6, and is cut
+// there. It has to be 1 exactly, because a derivative, 1 - tanh^2, may be multiplied by x.
 // Doubles away from zero by exp, near it by the continued fraction of Lambert, which keeps the relative precision.
 IRC_INLINE VecF tanh(VecF x) {
   x = fast_max(fast_min(x, splat<VecF>(9.6f)), splat<VecF>(-9.6f));
   const VecF y = x * x;
-  VecF above = 2.06090008e-5f + y * 1.33543505e-8f;
-  above = 0.00349558308f + y * above;
-  above = 0.133810207f + y * above;
-  above = 1.0f + y * above;
-  VecF below = 0.000328562659f + y * 7.77651223e-7f;
-  below = 0.0258769635f + y * below;
-  below = 0.467143357f + y * below;
-  below = 1.0f + y * below;
-  return fast_max(fast_min(x * above * reciprocal(below), splat<VecF>(1.0f)), splat<VecF>(-1.0f));
+  const VecF near = 49.6259730f + y * 4.03586590f, below_near = 55.0259466f + y * (y + 24.7684857f);
+  const VecF far = 1892.04224f + y * 15.2101677f, below_far = 23369.4030f + y * (y + 397.737966f);
+  const VecF slope = 0.0171726734f + quotients(near, below_near, far, below_far);
+  return fast_max(fast_min(x * slope, splat<VecF>(1.0f)), splat<VecF>(-1.0f));
 }
 IRC_INLINE VecD tanh(VecD x) {
   VecD size = irc::abs(x), decay = irc::exp(-2 * size), far = (1 - decay) / (1 + decay), y = x * x;
