@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Local, indices, substitute, walk
+from irc.codegen.expr import FLOATING, Axis, Const, Expr, Kind, Load, Local, Op, indices, substitute, walk
 from irc.codegen.hoist import TILE_PLACES, Hoists, Places
 from irc.codegen.kernel import (
     Accumulate,
@@ -123,10 +123,13 @@ class KeptText:
 
 @dataclass(frozen=True, slots=True)
 class SoftmaxText:
-    """`logit`: the score times log2(e). `score` is printed where the largest one is stored."""
+    """`logit`: the score times log2(e). `score` is printed where the largest one is stored. `waits`: whether weights are
+    made of two columns' logits with the next two's, since these take long themselves: of a shorter chain of operations
+    less stands before the dots in what the processor looks at."""
 
     weight: str
     logit: str
+    waits: bool
     score: str | None
     init: str | None
     lse: str | None
@@ -340,6 +343,8 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     if any(isinstance(s, Dot) for s in after):
         raise ValueError("tiles: a dot after the softmax")
     logit = hoists.vector(powers.logit) if powers.logit is not None else ""
+    made = [s.value for s in early if isinstance(s, Value | InnerSum)] + ([powers.logit] if powers.logit is not None else [])
+    waits = any(isinstance(e, Op) and e.name in FLOATING for value in made for e in walk(value))
     for stage in stages:
         stage.unrolled = not any(_is_long(line) for line in stage.lines)
     if softmax is not None:
@@ -397,7 +402,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         waiting=tuple(name for stage in stages for name in (*(dot.name for dot in stage.dots), *stage.leaves)),
         late=tuple(_line(s, True, hoists) for s in late_values),
         late_reads=_tile_names(late_reads),
-        softmax=_softmax_text(softmax, logit, hoists) if softmax is not None else None,
+        softmax=_softmax_text(softmax, logit, waits, hoists) if softmax is not None else None,
         kept=tuple(KeptText(identifier(name), uses) for name, uses in sorted(kept.items())),
         row_products=tuple(r for s, r in results if isinstance(s, RowProduct)),
         row_reduces=tuple(r for s, r in results if isinstance(s, RowReduce)),
@@ -422,10 +427,11 @@ def _pass_on(stages: list[Stage], weight: str | None) -> None:
         stages[-1].makes += (weight,)
 
 
-def _softmax_text(step: OnlineSoftmax, logit: str, hoists: Hoists) -> SoftmaxText:
+def _softmax_text(step: OnlineSoftmax, logit: str, waits: bool, hoists: Hoists) -> SoftmaxText:
     return SoftmaxText(
         weight=identifier(step.weight),
         logit=logit,
+        waits=waits,
         score=hoists.vector(step.score) if step.max is not None else None,
         init=print_scalar(step.init) if step.init is not None else None,
         lse=_target(step.lse) if step.lse is not None else None,
