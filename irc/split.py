@@ -39,8 +39,9 @@ def reads_tiles(node: Node, graph: Graph) -> bool:
 
 def _first(node: Reduce, graph: Graph) -> Reduce | None:
     """The sum over the tokens of one side that the node begins with, if it goes on."""
-    columns = tuple(a for a in node.over if a.role == "column")
-    first = columns or tuple(a for a in node.over if a.role == "row")
+    kept = {a.role for a in node.axes}  # a sum that keeps one of two key indices is one over queries first
+    sides = (tuple(a for a in node.over if a.role == role) for role in ("column", "row") if role not in kept)
+    first = next(filter(None, sides), ())
     rest = tuple(a for a in node.over if a not in first)
     if not first or not rest or node.op == "logsumexp" or not reads_tiles(node, graph):
         return None

@@ -43,6 +43,20 @@ attention two_sides {
 }
 """  # gradients owned by rows, by columns and by neither
 
+PIXELS = """
+attention pixels {
+  size B, H, N, Y, X, D
+  input q[B,H,N,D], k[B,H,(Y X),D], v[B,H,(Y X),D], row[H,Y,D], column[H,X,D], near[H,N,Y]
+  core o[b,h,i,d] {
+    score q[b,h,i,c] * (k[b,h,(y x),c] + row[h,y,c] + column[h,x,c])
+    bias near[h,i,y]
+    softmax (y x)
+    matmul v[b,h,(y x),d]
+  }
+  return o
+}
+"""  # gradients that keep one of two key indices
+
 
 def tiled(program: irc.Program) -> list[TileKernel]:
     return [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
@@ -77,3 +91,12 @@ def test_equal_sums_over_tokens_are_made_once_unless_one_is_rounded(dtype: str, 
     given["u"] = rng.standard_normal(8).astype(np.float32)
     if dtype == "f32":
         both(MOVED_QUERIES, given, dtype, rng)
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_a_sum_that_keeps_one_of_two_key_indices_sums_the_queries_first(target: str) -> None:
+    rng = np.random.default_rng(6)
+    sizes = {"q": (2, 3, 5, 8), "k": (2, 3, 28, 8), "v": (2, 3, 28, 8), "row": (3, 4, 8), "column": (3, 7, 8)}
+    sizes["near"] = (3, 5, 4)
+    given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
+    both(PIXELS, given, "f32", rng, target=target, sizes={"Y": 4, "X": 7})
