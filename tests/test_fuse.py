@@ -57,6 +57,25 @@ attention pixels {
 }
 """  # gradients that keep one of two key indices
 
+DECOMPOSED = """
+attention decomposed {
+  size B, Y, X, D
+  input q[B,(Y X),D], k[B,(Y X),D], v[B,(Y X),D]
+  param Ry[2 * Y - 1,D], Rx[2 * X - 1,D]
+  project {
+    across[b,yi,xi,xj] over xj: X = q[b,(yi xi),c] * Rx[xi - xj + X - 1,c]
+  }
+  core o[b,(yi xi),d] {
+    score q[b,(yi xi),c] * k[b,(yj xj),c] + q[b,(yi xi),c] * Ry[yi - yj + Y - 1,c]
+    bias across[b,yi,xi,xj]
+    allow yj <= yi
+    softmax (yj xj)
+    matmul v[b,(yj xj),d]
+  }
+  return o
+}
+"""  # gradients that keep one of two query indices, and one of two key indices
+
 
 def tiled(program: irc.Program) -> list[TileKernel]:
     return [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
@@ -100,3 +119,14 @@ def test_a_sum_that_keeps_one_of_two_key_indices_sums_the_queries_first(target: 
     sizes["near"] = (3, 5, 4)
     given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
     both(PIXELS, given, "f32", rng, target=target, sizes={"Y": 4, "X": 7})
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_gradients_that_keep_a_query_and_a_key_index_of_two(target: str) -> None:
+    """Of a table they are added up pair by pair; what a projection made is a tensor, and no value of pairs."""
+    rng, sizes = (
+        np.random.default_rng(7),
+        {"q": (2, 28, 8), "k": (2, 28, 8), "v": (2, 28, 8), "Ry": (7, 8), "Rx": (13, 8)},
+    )
+    given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
+    both(DECOMPOSED, given, "f32", rng, target=target, sizes={"Y": 4, "X": 7})

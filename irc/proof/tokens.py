@@ -31,9 +31,9 @@ Reached = dict[str, dict[int, Sides]]  # the dimensions of each tensor, and from
 @dataclass
 class Tokens:
     """`cores` are those with query indices; `dims` are the token dimensions of every tensor; `reached` all dimensions
-    that a token index reaches, `tabled` the tensors that one reaches through a table; `plain` the cores whose queries and
-    keys come from one input of one size, so that a query sits where the key of the same index does, whatever `pos` says;
-    `above` the dimensions of results that run over the rows of a core."""
+    that a token index reaches, `tabled` the tensors that one reaches through a table; `plain` the cores whose queries
+    and keys come from one input of one size, so that a query sits where the key of the same index does, whatever `pos`
+    says; `above` the dimensions of results that run over the rows of a core."""
 
     graph: Graph
     cores: dict[str, Core]
