@@ -11,8 +11,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Local, Op, indices, is_lookup, rebuild, walk
+from irc.codegen.expr import (
+    COMPARISON,
+    Axis,
+    Const,
+    Expr,
+    Index,
+    Kind,
+    Load,
+    Local,
+    Op,
+    indices,
+    is_lookup,
+    rebuild,
+    walk,
+)
 from irc.codegen.kernel import Side, TileKernel
+from irc.codegen.narrow import Narrow
 from irc.codegen.printer import (
     address,
     element,
@@ -73,17 +88,6 @@ class Gather:
     step: str
 
 
-def _hoisted(name: str, expr: Expr) -> Hoisted:
-    text = print_scalar(expr)
-    match expr.kind:
-        case Kind.FLOAT:
-            return Hoisted(name, "T", text)
-        case Kind.INT:
-            return Hoisted(name, "lane_int", f"lane_int({text})")
-        case Kind.BOOL:
-            return Hoisted(name, "lane_int", f"({text}) ? -1 : 0")
-
-
 @dataclass
 class Hoists:
     """Collects what the vector code of one kernel needs from outside."""
@@ -99,6 +103,7 @@ class Hoists:
         self._rows = frozenset(a.name for a in self.kernel.rows)
         self._columns = frozenset(a.name for a in self.kernel.columns)
         self._outside = frozenset(a.name for a in (*self.kernel.batch, *self.kernel.serial))
+        self._narrow = Narrow(self.kernel)
 
     def vector(self, expr: Expr) -> str:
         """The expression for one register of a tile: tile values are read as `places.tile` has it."""
@@ -161,10 +166,22 @@ class Hoists:
 
     def _of_side(self, part: Expr, side: Side) -> Hoisted:
         found = self.row if side == "row" else self.column
-        return found.setdefault(part, _hoisted(f"{side}_{len(found)}", part))
+        return found.setdefault(part, self._hoisted(f"{side}_{len(found)}", part))
+
+    def _hoisted(self, name: str, expr: Expr) -> Hoisted:
+        """An integer that may need more than 32 bits is held at their ends."""
+        text = print_scalar(expr)
+        match expr.kind:
+            case Kind.FLOAT:
+                return Hoisted(name, "T", text)
+            case Kind.INT:
+                lane = "lane_int" if self._narrow.fits(expr) else "irc::held<lane_int>"
+                return Hoisted(name, "lane_int", f"{lane}({text})")
+            case Kind.BOOL:
+                return Hoisted(name, "lane_int", f"({text}) ? -1 : 0")
 
     def _of_batch(self, part: Expr) -> Hoisted:
-        return self.batch.setdefault(part, _hoisted(f"batch_{len(self.batch)}", part))
+        return self.batch.setdefault(part, self._hoisted(f"batch_{len(self.batch)}", part))
 
     def _place(self, part: Expr) -> str | None:
         """The text of a subexpression that is available as a whole, or None to go on below it."""
@@ -185,7 +202,23 @@ class Hoists:
                 return self._of_batch(part).name
         if is_lookup(part):
             return self._looked_up(part)
+        if isinstance(part, Op) and part.name in COMPARISON and part.args[0].kind is Kind.INT:
+            return self._compared(part)
         return f"lane_int({print_scalar(part)})" if isinstance(part, Index) else None
+
+    def _compared(self, part: Op) -> str | None:
+        """A comparison of integers of which lanes of 32 bits may not hold the operands, but all that one side of the
+        kernel adds: the rest is made in 64 bits, and held at the ends of 32. None for any other."""
+        x, y = part.args
+        apart = self._narrow.apart(x, y)
+        if apart is None or "both" not in (self._side(x), self._side(y)) or all(map(self._narrow.fits, part.args)):
+            return None
+        *sides, turned = apart
+        if not any(map(self._narrow.fits, sides)):
+            return None
+        texts: dict[Expr, str] = {Local(f"side {n}", Kind.INT): self.vector(side) for n, side in enumerate(sides)}
+        names = tuple(texts)[::-1] if turned else tuple(texts)
+        return f"({print_expr(Op(part.name, names, Kind.BOOL), texts.get)})"
 
     def _looked_up(self, read: Load | Op) -> str:
         """What a table says pair by pair: a run of its elements, elements at vectors of indices, or code for a lane."""

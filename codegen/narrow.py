@@ -96,7 +96,7 @@ class Narrow:
             case Op("abs", (inner,), _) if name in ("lt", "le") and not self.fits(x):
                 both = (self._compared(name, e, y) for e in (inner, Op("neg", (inner,), INT)))
                 return Op("and", tuple(both), Kind.BOOL)
-        if (apart := self._apart(x, y)) is not None:
+        if (apart := self.apart(x, y)) is not None:
             columns, others, turned = apart
             if columns == self._column:
                 sides = STEP, Op("sub", (self.held(others), BASE), INT)
@@ -111,7 +111,7 @@ class Narrow:
             return Op(name, (self.held(x), self._fitted(y)), Kind.BOOL)
         return Op(name, (self(x), self(y)), Kind.BOOL)
 
-    def _apart(self, x: Expr, y: Expr) -> tuple[Expr, Expr, bool] | None:
+    def apart(self, x: Expr, y: Expr) -> tuple[Expr, Expr, bool] | None:
         """Of x - y the terms of columns, and what these are compared with, `turned` where that comes first; None where
         a term depends on both sides, or on what is not known here. What depends on neither stands with the rows, but
         with the columns where that leaves one side BELOW."""

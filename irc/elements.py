@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from irc.codegen.expr import Axis, Expr, Index, Load, Op
 from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, position
+from irc.split import sums_pairs
 from irc.tile import Frame, frame_of
 
 
@@ -47,11 +48,11 @@ def updates_of(node: Node) -> tuple[Update, ...]:
 
 
 def element_sum(node: Node, total: str, number: int, update: Update, graph: Graph) -> ElementSum:
-    """An update that reads a tile value, with sums over axes of the batch opened: they are added one by one."""
+    """An update that reads a tile value, with sums over tokens and axes of the batch opened: added one by one."""
     body, over, where = update.body, update.over, update.where
     while isinstance(body, Load) and isinstance(read := graph[body.tensor], Reduce) and is_tile(read):
         batch = frame_of(read.axes + read.over, read.body, read.where, graph).batch
-        if read.op != "sum" or not set(read.over) <= set(batch):
+        if not sums_pairs(read) and (read.op != "sum" or not set(read.over) <= set(batch)):
             break
         body, over, where = read.body, over + read.over, where or read.where
     frame = replace(frame_of(over, body, where, graph), support=where)

@@ -356,10 +356,11 @@ class _Fuser:
         sums: list[ElementSum] = []
         for node, total in totals.items():
             for number, update in enumerate(updates_of(node)):
-                if tile_operands((update.body,), self.graph):
-                    sums.append(element_sum(node, total, number, update, self.graph))
+                each = element_sum(node, total, number, update, self.graph)
+                if tile_operands((each.update.body,), self.graph):
+                    sums.append(each)
                 else:
-                    self._loop_kernel(node, total, (self._update(total, update),), zero=False)
+                    self._loop_kernel(node, total, (self._update(total, each.update),), zero=False)
         for group in by_pairs(sums):
             self._element_kernel(group)
         for node, total in totals.items():

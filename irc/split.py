@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from irc.ir import Graph, Node, Reduce, is_tile, operands, own_element
+from irc.ir import Graph, Node, Reduce, Scatter, Update, is_tile, operands, own_element, position, shape
 from irc.simplify import as_product, factors
 
 
 def split(graph: Graph, rounded: Collection[str] = ()) -> Graph:
     """Every Reduce that reads a tile value and sums tokens, sums the tokens of one side and nothing else. `rounded` are
     nodes that no further sum may read."""
+    graph = _kept(graph)
     parts = {n.name: part for n in graph if isinstance(n, Reduce) and (part := _first(n, graph)) is not None}
     if not parts:
         return graph
@@ -37,10 +38,30 @@ def reads_tiles(node: Node, graph: Graph) -> bool:
     return any(is_tile(graph[name]) for name in operands(node))
 
 
+def _kept(graph: Graph) -> Graph:
+    """Sums over some tokens that keep a query and a key index of several, as gradients of biases of rows of pixels, are
+    no values of pairs: where they are more than added up, they are tensors."""
+    read = {name for n in graph if not isinstance(n, Scatter) for name in operands(n)}
+
+    def tensor(node: Node) -> Node:
+        if not (isinstance(node, Reduce) and node.name in read and sums_pairs(node)):
+            return node
+        at = position(node.axes, node.groups)
+        return Scatter(node.name, shape(node), (Update(node.axes + node.over, at, node.body, node.where),), node.span)
+
+    return replace(graph, nodes=tuple(map(tensor, graph)))
+
+
+def sums_pairs(node: Reduce) -> bool:
+    """Whether the node has a query and a key index, and sums over others."""
+    return is_tile(node) and node.op == "sum" and any(a.role for a in node.over)
+
+
 def _first(node: Reduce, graph: Graph) -> Reduce | None:
     """The sum over the tokens of one side that the node begins with, if it goes on."""
-    columns = tuple(a for a in node.over if a.role == "column")
-    first = columns or tuple(a for a in node.over if a.role == "row")
+    kept = {a.role for a in node.axes}  # a sum that keeps one of two key indices is one over queries first
+    sides = (tuple(a for a in node.over if a.role == role) for role in ("column", "row") if role not in kept)
+    first = next(filter(None, sides), ())
     rest = tuple(a for a in node.over if a not in first)
     if not first or not rest or node.op == "logsumexp" or not reads_tiles(node, graph):
         return None

@@ -7,6 +7,7 @@ a foreign byte order, misaligned data).
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from collections.abc import Hashable
 from typing import Any
@@ -29,6 +30,7 @@ DTYPE: dict[Storage, np.dtype[Any]] = {
     "bool": np.dtype(np.uint8),
 }
 INT32 = np.iinfo(np.int32)
+LARGEST = float(np.finfo(np.float32).max)
 PLAIN = (np.ndarray, np.generic, bool, int, float)
 CPU_DEVICE = 1  # DLPack's kDLCPU
 
@@ -207,6 +209,8 @@ def _scalar(name: str, value: bool | int | float | np.generic, storage: Storage)
         if not INT32.min <= plain <= INT32.max:
             raise InputError(f"{name}: expected an integer of 32 bits, got {plain}")
     try:
+        if storage == "f32" and LARGEST < abs(plain) < math.inf:
+            raise OverflowError
         return np.array(plain, DTYPE[storage])
     except OverflowError:
         raise InputError(f"{name}: expected a number, got one beyond the largest float") from None

@@ -104,7 +104,8 @@ def _flags(version: str) -> tuple[str, ...]:
 def _version(command: tuple[str, ...]) -> str:
     done = start((*command, "--version"))
     if done.returncode != 0:
-        raise ToolchainError(f"`{shlex.join((*command, '--version'))}` failed:\n{done.stderr.strip()}")
+        told = done.stderr.strip() or f"exit code {done.returncode}, without a word"
+        raise ToolchainError(f"`{shlex.join((*command, '--version'))}` failed:\n{told}")
     return next(iter(done.stdout.splitlines()), "unknown").strip()
 
 

@@ -178,8 +178,8 @@ def test_more_memory_than_there_is() -> None:
         memory.allocate((2**61,), "f32")
 
 
-@pytest.mark.parametrize("number", [10**400, -(10**400)])
-def test_a_number_beyond_the_largest_float(number: int) -> None:
+@pytest.mark.parametrize("number", [10**400, -(10**400), 1e39, np.float64(-1e300)])
+def test_a_number_beyond_the_largest_float(number: float) -> None:
     program = irc.compile(EXAMPLES / "softcap_window.attn")
     x = np.ones((1, 2, 3, 4), np.float32)
     with pytest.raises(irc.InputError, match="cap: expected a number, got one beyond the largest float"):

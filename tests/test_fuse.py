@@ -43,6 +43,39 @@ attention two_sides {
 }
 """  # gradients owned by rows, by columns and by neither
 
+PIXELS = """
+attention pixels {
+  size B, H, N, Y, X, D
+  input q[B,H,N,D], k[B,H,(Y X),D], v[B,H,(Y X),D], row[H,Y,D], column[H,X,D], near[H,N,Y]
+  core o[b,h,i,d] {
+    score q[b,h,i,c] * (k[b,h,(y x),c] + row[h,y,c] + column[h,x,c])
+    bias near[h,i,y]
+    softmax (y x)
+    matmul v[b,h,(y x),d]
+  }
+  return o
+}
+"""  # gradients that keep one of two key indices
+
+DECOMPOSED = """
+attention decomposed {
+  size B, Y, X, D
+  input q[B,(Y X),D], k[B,(Y X),D], v[B,(Y X),D]
+  param Ry[2 * Y - 1,D], Rx[2 * X - 1,D]
+  project {
+    across[b,yi,xi,xj] over xj: X = q[b,(yi xi),c] * Rx[xi - xj + X - 1,c]
+  }
+  core o[b,(yi xi),d] {
+    score q[b,(yi xi),c] * k[b,(yj xj),c] + q[b,(yi xi),c] * Ry[yi - yj + Y - 1,c]
+    bias across[b,yi,xi,xj]
+    allow yj <= yi
+    softmax (yj xj)
+    matmul v[b,(yj xj),d]
+  }
+  return o
+}
+"""  # gradients that keep one of two query indices, and one of two key indices
+
 
 def tiled(program: irc.Program) -> list[TileKernel]:
     return [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
@@ -77,3 +110,23 @@ def test_equal_sums_over_tokens_are_made_once_unless_one_is_rounded(dtype: str, 
     given["u"] = rng.standard_normal(8).astype(np.float32)
     if dtype == "f32":
         both(MOVED_QUERIES, given, dtype, rng)
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_a_sum_that_keeps_one_of_two_key_indices_sums_the_queries_first(target: str) -> None:
+    rng = np.random.default_rng(6)
+    sizes = {"q": (2, 3, 5, 8), "k": (2, 3, 28, 8), "v": (2, 3, 28, 8), "row": (3, 4, 8), "column": (3, 7, 8)}
+    sizes["near"] = (3, 5, 4)
+    given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
+    both(PIXELS, given, "f32", rng, target=target, sizes={"Y": 4, "X": 7})
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_gradients_that_keep_a_query_and_a_key_index_of_two(target: str) -> None:
+    """Of a table they are added up pair by pair; what a projection made is a tensor, and no value of pairs."""
+    rng, sizes = (
+        np.random.default_rng(7),
+        {"q": (2, 28, 8), "k": (2, 28, 8), "v": (2, 28, 8), "Ry": (7, 8), "Rx": (13, 8)},
+    )
+    given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
+    both(DECOMPOSED, given, "f32", rng, target=target, sizes={"Y": 4, "X": 7})

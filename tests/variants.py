@@ -116,6 +116,12 @@ def relative_keys(v: Values) -> Array:
     return softmax(np.einsum("bhic,bhijc->bhij", v.q, keys) / np.sqrt(v.D)) @ v.v
 
 
+def relative_decomposed(v: Values) -> Array:
+    y, x = np.arange(v.Y * v.X) // v.X, np.arange(v.Y * v.X) % v.X
+    between = v.rows[y[:, None] - y + v.Y - 1] + v.columns[x[:, None] - x + v.X - 1]
+    return plain(v, np.einsum("bhic,ijc->bhij", v.q, between))
+
+
 def transformer_xl(v: Values) -> Array:
     position = np.einsum("bhic,hijc->bhij", v.q + v.w[:, None], v.r[:, past(v)])
     return softmax((qk(v.q + v.u[:, None], v.k) + position) / np.sqrt(v.D), causal(v)) @ v.v
@@ -209,6 +215,30 @@ def statistics(v: Values) -> tuple[Array, ...]:
     weight = softmax(score)
     surprise = -np.log(np.where(weight > 0, weight, 1))
     return weight @ v.v, np.log(np.exp(score).sum(-1)), score.max(-1), (weight * surprise).sum(-1)
+
+
+def native_sparse(v: Values) -> Array:
+    k, values, top = (np.repeat(a, v.H // v.G, 1) for a in (v.k, v.v, v.top))
+    i, j = grid(v)
+    short, summed = (
+        np.einsum("bhnld,l->bhnd", a.reshape(v.B, v.H, v.N, v.L, v.D), p) for a, p in ((k, v.Pk), (values, v.Pv))
+    )
+
+    def part(keys: Array, values: Array, allowed: Array) -> Array:
+        some = allowed.any(-1, keepdims=True)
+        return np.asarray((softmax(qk(v.q, keys) / np.sqrt(v.D), allowed | ~some) * some) @ values)
+
+    parts = (
+        part(short, summed, np.arange(v.N) * v.L + v.L - 1 <= i),
+        part(k, values, (top[..., None] == j // v.L).any(-2) & (j <= i)),
+        part(k, values, (i - v.window < j) & (j <= i)),
+    )
+    return np.asarray(sum(sigmoid(gate)[..., None] * o for gate, o in zip(v.gate, parts, strict=True)))
+
+
+def picked(rng: Rng, s: Values) -> dict[str, Any]:
+    order = np.argsort(rng.random((s.B, s.G, s.S, s.N)), -1)
+    return {"window": 9, "top": order[..., : s.K].astype(np.int32)}
 
 
 def topk_tiles(v: Values) -> Array:
@@ -401,6 +431,7 @@ CASES: dict[str, Case] = {
     "linformer": Case(linformer, {"R": 7}),
     "local_global": Case(local_global, draw=lambda r, s: {"everywhere": np.arange(s.H) == 1, "window": 5}),
     "multi_query": Case(multi_query, {"E": 20}),
+    "native_sparse": Case(native_sparse, {"H": 4, "G": 2, "N": 5, "L": 8, "K": 2}, picked, ("L",)),
     "packed_alibi": Case(
         packed_alibi,
         {"Tq": 21, "Tk": 37, "N": 4},
@@ -414,6 +445,7 @@ CASES: dict[str, Case] = {
     "pooling": Case(pooling, {"R": 4}, lambda r, s: lengths(r, s.S, s.B)),
     "power_scores": Case(power_scores),
     "relative_clamped": Case(lambda v: plain(v, v.T[:, clamped(v)]), {"R": 5}, untold=("R",)),
+    "relative_decomposed": Case(relative_decomposed, {"Y": 5, "X": 7}, untold=("Y", "X")),
     "relative_keys": Case(relative_keys, {"R": 5}, untold=("R",)),
     "relu": Case(lambda v: np.maximum(scaled(v), 0) / v.S @ v.v),
     "relu_squared": Case(lambda v: np.where(causal(v), np.maximum(scaled(v), 0), 0) ** 2 / v.S @ v.v),

@@ -15,7 +15,7 @@ from irc.grammar.syntax import Access, Assign, Group, Name
 from irc.ir import Map, Reduce, grouped
 
 HELP = (
-    "say it, as in `y[s, INDEX] over INDEX: SIZE = …`, use INDEX as an index of a declared tensor, "
+    "say it, as in `y[…] over INDEX: SIZE = …`, use INDEX as an index of a declared tensor, "
     "or declare the structure of the axis, as in `x[B, S, (H D)]`"
 )
 

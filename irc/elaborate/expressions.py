@@ -110,7 +110,9 @@ class Context:
                 self.lets = outer
         if name == "score":
             if self.score is None:
-                self.report.fail("E404", "there is no running score here", e.span, help="`score` is read in `map`")
+                below = ", and below the normaliser a `map` reads `weight`" if self.weight is not None else ""
+                help = f"`score` is read in `map`{below}"
+                self.report.fail("E404", "there is no running score here", e.span, help=help)
             return self.score
         if name == "weight" and self.weight is not None:
             if self.scope.is_declared(name):

@@ -93,14 +93,14 @@ def _ordered(graph: Graph, kept: Callable[[Expr, Expr], Expr]) -> tuple[Claim, .
 
 def check_comparable(found: Tokens) -> None:
     """Raises PropertyError where nothing says where the queries of a core sit among its keys."""
+    if found.graph.cores and not found.cores:
+        raise PropertyError(
+            f"core `{found.graph.cores[0].name}` has no query index, so its rows have no position",
+            "give the query an index, of size 1 if there is one query only",
+        )
     if not found.cores:
         raise PropertyError("the program has no core, so nothing says which of its indices is a position")
     for core in found.cores.values():
-        if not core.rows:
-            raise PropertyError(
-                f"core `{core.name}` has no query index, so its rows have no position",
-                "give the query an index, of size 1 if there is one query only",
-            )
         if not core.position and not found.square(core.name) and not _read_as_rows(found, core):
             queries, keys = text(found.rows(core.name)), text(found.columns(core.name))
             raise PropertyError(
@@ -154,7 +154,7 @@ def _independent(graph: Graph) -> tuple[Claim, ...]:
     for public, name in graph.outputs:
         node = graph[name]
         sizes = shape(node)
-        rows = [c.rows for c in graph.cores if sizes and found.same(sizes[0], found.rows(c.name))]
+        rows = [c.rows for c in found.cores.values() if sizes and found.same(sizes[0], found.rows(c.name))]
         if not sizes or rows:
             raise PropertyError(
                 f"output `{public}` has no batch dimension"

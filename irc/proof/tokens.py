@@ -1,7 +1,8 @@
 """Which dimensions of inputs and outputs are tokens, and where their entries sit in the sequence.
 
 The token indices are the row and column indices of cores. A dimension is a token dimension where its index expression
-mentions one and it is as long as the rows or the columns of that core: rows sit at `pos(i)`, columns at `j`.
+mentions one and it is as long as the rows or the columns of that core: rows sit at `pos(i)`, columns at `j`. A core
+without query indices places nothing: its keys are tokens where they are as many as another core's.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ Reached = dict[str, dict[int, Sides]]  # the dimensions of each tensor, and from
 
 @dataclass
 class Tokens:
-    """`dims` are the token dimensions of every tensor; `reached` all dimensions that a token index reaches, `tabled`
-    the tensors that one reaches through a table; `plain` the cores whose queries and keys come from one input of one
-    size, so that a query sits where the key of the same index does, whatever `pos` says; `above` the dimensions of
-    results that run over the rows of a core."""
+    """`cores` are those with query indices; `dims` are the token dimensions of every tensor; `reached` all dimensions
+    that a token index reaches, `tabled` the tensors that one reaches through a table; `plain` the cores whose queries
+    and keys come from one input of one size, so that a query sits where the key of the same index does, whatever `pos`
+    says; `above` the dimensions of results that run over the rows of a core."""
 
     graph: Graph
     cores: dict[str, Core]
@@ -105,7 +106,7 @@ def factors(size: Expr) -> tuple[Axis, ...]:
 
 def tokens(graph: Graph) -> Tokens:
     """Follow the row and column indices of the cores down to the inputs."""
-    found = Tokens(graph, {c.name: c for c in graph.cores}, dict(graph.sizes))
+    found = Tokens(graph, {c.name: c for c in graph.cores if c.rows}, dict(graph.sizes))
     found.above = _above(found)
     for node in reversed(graph.nodes):
         sides, hot = _sides(node, found, found.dims), _sides(node, found, found.reached)
@@ -163,12 +164,20 @@ def _sides(node: Node, found: Tokens, reached: Reached) -> dict[str, Sides]:
     if core is not None:
         for side, axes in (("row", core.rows), ("column", core.columns)):
             for axis in axes:
-                sides[axis.name] = sides.get(axis.name, NOWHERE) | {(core.name, side)}
+                sides[axis.name] = sides.get(axis.name, NOWHERE) | _own(core, side, axis, found)
     for load in (x for e in bodies(node) for x in loads(e)):
         for dim, cores in found.above.get(load.tensor, {}).items():
             for name in indices(load.indices[dim]):
                 sides[name] = sides.get(name, NOWHERE) | {(c, "row") for c in cores}
     return sides
+
+
+def _own(core: Core, side: str, axis: Axis, found: Tokens) -> Sides:
+    """What an index of the core stands for."""
+    if core.rows:
+        return frozenset({(core.name, side)})
+    alike = (c for c in found.cores if found.same(axis.size, found.columns(c)) or found.same(axis.size, found.rows(c)))
+    return frozenset((c, "column") for c in alike)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +303,9 @@ def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> t
         raise Undecided(why)
     if chain.place is None:
         raise Undecided(f"`{chain.tensor}` is read through a table outside of every core, so its entries have no place")
+    if chain.place.core not in found.cores:
+        why = f"core `{chain.place.core}`, which has no query index, reads `{chain.tensor}` through a table"
+        raise Undecided(f"{why}, so its entries have no place")
     core = found.cores[chain.place.core]
     if chain.place.side == "column":
         return (key_position(core, standing),)

@@ -182,7 +182,32 @@ LAST: Start = lambda s: s["Sk"] - s["Sq"]  # noqa: E731
 LAYERS = {"sizes": {"B": (1,), "S": (1, 2, 4, 5), "D": (1,)}, "read": {"x": 1}, "written": {"y": 1}}
 DEEP = {"sizes": {"B": (1,), "S": (1, 4, 6), "D": (1,)}, "read": {"x": 1}, "written": {"a3": 1}}
 PIXELS = {"sizes": {"B": (1,), "Y": (1, 2), "X": (1, 2, 3), "D": (1,)}, "written": {"o": 1}}
+KEPT = {"sizes": {"B": (1,), "S": (1, 2, 4), "N": (2,), "D": (1,)}, "read": {"q": 1, "k": 1, "v": 1, "u": 1}}
 PIXELS["read"] = {"q": 1, "k": 1, "v": 1}
+MEMORY = """attention memory {
+  size B, S, N, D
+  input q[B,S,D], k[B,S,D], v[B,S,D], %s
+  core far[b,i,d] {
+    score q[b,i,c] * %s
+    softmax n
+    matmul %s
+  }
+  core near[b,i,d] {
+    score q[b,i,c] * k[b,j,c]
+    allow j <= i
+    softmax j
+    matmul v[b,j,d]
+  }
+  merge { y[b,s,d] = %s + near[b,s,d] }
+  return y
+  ensure causal
+}"""  # the first core has rows of a batch alone: each token has keys of its own
+
+
+def memory(declared: str, keys: str, after: str = "far[b,s,d]", values: str | None = None) -> str:
+    return MEMORY % (declared, keys, (values or keys).replace(",c]", ",d]"), after)
+
+
 SHIFTED = "y[b,s,(h d)] = o[b,h,min(s + 1, S - 1),d] * one[s]"
 MEAN = "m[b,e] = sum(s: x[b,s,e]) / S\n z[b,s,e] = x[b,s,e] - m[b,e]"
 RUNNING = "z[b,s,e] = sum(t: where(t <= s, x[b,t,e], 0)) * one[s]"
@@ -252,6 +277,14 @@ CASES = {
     "four layers, the third leaks": Case(layers(("j <= i", "j <= i", "j <= i + 1", "j <= i"), "causal"), False, **DEEP),
     "window of a cache": Case(
         cache("pos(i) - 2 < j and j <= pos(i)", ensure="window(2)"), True, start=LAST, width=lambda s: 2, **CACHE
+    ),
+    "keys of each token": Case(memory("u[B,S,N,D]", "u[b,i,n,c]"), True, **KEPT),
+    "keys of each token, shifted": Case(
+        memory("u[B,S,N,D]", "u[b,i,n,c]", "where(s + 1 < S, far[b,min(s + 1, S - 1),d], 0)"), False, **KEPT
+    ),
+    "keys of the next token": Case(memory("u[B,S,N,D]", "u[b,min(i + 1, S - 1),n,c]"), False, **KEPT),
+    "keys are all tokens": Case(
+        memory("u[B,S,S,D]", "u[b,i,n,c]", values="where(true, v[b,n,c], u[b,i,n,c])"), False, **KEPT
     ),
     "window by rows": Case(
         cache("i - 2 < j and j <= pos(i)", ensure="window(2)"), False, start=LAST, width=lambda s: 2, **CACHE

@@ -111,3 +111,9 @@ def test_headers_of_the_system_are_compiled_once(tmp_path, monkeypatch):
 def test_headers_that_cannot_be_compiled_alone_are_left_in_their_place(tmp_path):
     toolchain.compile("#include <cstdint>\n#if 1\n#include <cmath>\nint half;\n#endif\n", tmp_path / "a.so")
     ctypes.CDLL(str(tmp_path / "a.so"))
+
+
+def test_a_compiler_that_fails_without_a_word(monkeypatch):
+    monkeypatch.setenv("IRC_CXX", "false")
+    with pytest.raises(ToolchainError, match="false --version` failed:\nexit code 1, without a word"):
+        toolchain.find()

@@ -123,6 +123,11 @@ template <class A, class B, class C> inline if_integer<if_integer<A, B>, if_inte
   return irc::min(irc::max(x, low), high);
 }
 
+// Held at the ends of the type.
+template <class Lane> inline Lane held(int64_t x) {
+  return Lane(irc::clamp(x, std::numeric_limits<Lane>::min(), std::numeric_limits<Lane>::max()));
+}
+
 // How many of n offsets that do not decrease, from the second on, are at most x. Positions are asked for one after
 // another, so that the branches are guessed right.
 template <class Offset> inline int64_t segment(const Offset *first, int64_t stride, int64_t n, int64_t x) {
