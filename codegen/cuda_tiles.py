@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from irc.codegen import cuda_split, loops
 from irc.codegen.cuda_forms import GATHERS, scalars
 from irc.codegen.cuda_launch import NUMBER, REGISTERS, Arrays, Launch, rendered
+from irc.codegen.cuda_rows import RowText, row_text
 from irc.codegen.cuda_split import Recorded, Split
 from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Size, op
 from irc.codegen.kernel import (
@@ -28,7 +29,7 @@ from irc.codegen.masks import span_texts
 from irc.codegen.narrow import Narrow
 from irc.codegen.positions import extent, size, tiles_of, unflatten
 from irc.codegen.printer import identifier, print_scalar
-from irc.codegen.tiles import RowText, row_text, weighted_values, width
+from irc.codegen.tiles import weighted_values, width
 
 COLUMNS = 32  # of a tile: one a lane
 ROWS = 16
@@ -177,7 +178,7 @@ def results_of(kernel: TileKernel) -> tuple[ResultText, ...]:
 def _stored_row(kernel: TileKernel, target: Target, panel: Panel) -> RowText | None:
     """The row of a result whose features fill units of 16 bytes."""
     unit = {"bf16": 8, "f16": 8, "f32": 4}.get(next(t.storage for t in kernel.tensors if t.name == target.tensor))
-    return row_text(target, panel.features, kernel.rows) if unit and width(panel) % unit == 0 else None
+    return row_text(target, panel.features) if unit and width(panel) % unit == 0 else None
 
 
 def recorded_of(kernel: TileKernel, split: Split) -> Recorded:

@@ -202,6 +202,7 @@ def test_random_numbers_for_pairs_spill_nothing(tmp_path: Path) -> None:
         ("variants/disentangled", "f32", 64, 0, APART[0]),
         ("variants/swin", "f16", 64, 2, APART[1]),
         ("variants/dropout", "f32", 128, 0, APART[0]),
+        ("variants/differential_block", "f32", 128, 0, APART[0]),
         ("masks/block_diffusion", "f32", 64, 0, APART[0]),
         ("masks/shared_prefixes", "f32", 64, 0, APART[0]),
         ("masks/sink_window", "f32", 64, 0, APART[0]),
@@ -212,7 +213,8 @@ def test_random_numbers_for_pairs_spill_nothing(tmp_path: Path) -> None:
 )
 def test_no_form_uses_local_memory(name: str, dtype: str, width: int, at: int, target: str, tmp_path: Path) -> None:
     """Of kernels for which registers are fewest: distances of 64 bits, products of any size in heads of 96, random
-    numbers, sums for each pair, the gradient of a table, masks that keep much beside floats, and one that gathers."""
+    numbers, sums for each pair, values of 256 numbers, the gradient of a table, masks that keep much beside floats, and
+    one that gathers."""
     program = irc.compile(FOLDER / f"{name}.attn", dtype=dtype, sizes={"D": width})
     kernel = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)][at]
     source = cuda.render([kernel], "program", "", target.rpartition("=")[2])
