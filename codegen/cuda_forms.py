@@ -38,7 +38,8 @@ FLOAT = Form("Float", "float", 4, 4, "f32", (32, 16))
 REGISTERS = ((128, 56), (168, 96), (255, 176))
 """Of a thread, and how many of them may hold fragments and what is evaluated of pairs: the others are for operands and
 addresses. These numbers and the next are such that ptxas spills nothing (tests/cuda/test_cubins.py)."""
-GATHERS, FUNCTIONS, SPLITS, DISTANCES = 40, 16, 25, 8
+GATHERS, FUNCTIONS, SPLITS, DISTANCES, RESULTS = 40, 16, 25, 8, 6
+"""For reads of pairs, long functions, parts of floats, distances in 64 bits, each product of floats beyond two."""
 LONG = ("tanh", "erf", "log", "pow", "random")
 
 
@@ -66,7 +67,7 @@ def tile_columns(kernel: TileKernel, hoisted: TileKernel, form: Form) -> tuple[i
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
     others = scalars(kernel) + (DISTANCES if takes_distances(kernel) else 0)
     if form is FLOAT:  # both parts of a tile, and of an operand
-        tiles, others = tiles + 1, others + SPLITS + 3 * of_mask(hoisted)
+        tiles, others = tiles + 1, others + SPLITS + 3 * of_mask(hoisted) + RESULTS * max(len(products) - 2, 0)
     for columns in widths(kernel, form.columns):
         tokens = {"row": ROWS, "column": STAGES * columns}
         shared = form.bytes * sum(tokens[p.side] * (padded(width(p)) + form.pad) for p in read_panels(kernel))
