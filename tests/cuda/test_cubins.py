@@ -207,6 +207,8 @@ OTHERS = {"variants/latent_expanded": {"P": 16, "R": 16, "V": 16}}
         ("variants/dropout", "f32", 128, 0, APART[0]),
         ("variants/differential_block", "f32", 128, 0, APART[0]),
         ("variants/latent_expanded", "f32", 128, 1, APART[0]),
+        ("variants/relu_squared", "f16", 128, 0, APART[0]),
+        ("variants/scaled_rows_columns", "f16", 128, 1, APART[0]),
         ("masks/block_diffusion", "f32", 64, 0, APART[0]),
         ("masks/shared_prefixes", "f32", 64, 0, APART[0]),
         ("masks/sink_window", "f32", 64, 0, APART[0]),
@@ -217,8 +219,8 @@ OTHERS = {"variants/latent_expanded": {"P": 16, "R": 16, "V": 16}}
 )
 def test_no_form_uses_local_memory(name: str, dtype: str, width: int, at: int, target: str, tmp_path: Path) -> None:
     """Of kernels for which registers are fewest: distances of 64 bits, products of any size in heads of 96, random
-    numbers, sums for each pair, values of 256 numbers, three gradients, that of a table, masks that keep much beside
-    floats, and one that gathers."""
+    numbers, sums for each pair, values of 256 numbers, three gradients, products of f16 as tf32, the gradient of a
+    table, masks that keep much beside floats, and one that gathers."""
     sizes = {"D": width} | OTHERS.get(name, {})
     program = irc.compile(FOLDER / f"{name}.attn", dtype=dtype, sizes=sizes)
     kernel = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)][at]

@@ -87,9 +87,10 @@ def test_a_row_may_have_two_indices(dtype: str) -> None:
 
 
 EMULATED = ("dropout", "sigmoid", "retention", "talking_heads", "topk_tiles", "gelu")
+IN_F16 = ("dropout", "rotary", "scaled_rows_columns")
 
 
-@pytest.mark.parametrize("name, dtype", [*product(EMULATED, ("bf16", "f32")), ("dropout", "f16"), ("rotary", "f16")])
+@pytest.mark.parametrize("name, dtype", [*product(EMULATED, ("bf16", "f32")), *((name, "f16") for name in IN_F16)])
 def test_variants(name: str, dtype: str) -> None:
     assert name in NAMES
     values, sizes = arguments_of_variant(name)
