@@ -211,6 +211,7 @@ OTHERS = {"variants/latent_expanded": {"P": 16, "R": 16, "V": 16}}
         ("variants/scaled_rows_columns", "f16", 128, 1, APART[0]),
         ("masks/block_diffusion", "f32", 64, 0, APART[0]),
         ("masks/shared_prefixes", "f32", 64, 0, APART[0]),
+        ("masks/shared_prefixes", "f32", 128, 1, APART[1]),
         ("masks/sink_window", "f32", 64, 0, APART[0]),
         ("masks/sliding_tiles", "f32", 64, 0, APART[1]),
         ("masks/sliding_tiles_video", "f32", 64, 0, APART[0]),
