@@ -38,7 +38,8 @@ FLOAT = Form("Float", "float", 4, 4, "f32", (32, 16))
 REGISTERS = ((128, 56), (168, 96), (255, 176))
 """Of a thread, and how many of them may hold fragments and what is evaluated of pairs: the others are for operands and
 addresses. These numbers and the next are such that ptxas spills nothing (tests/cuda/test_cubins.py)."""
-GATHERS, FUNCTIONS, SPLITS, DISTANCES = 40, 16, 25, 8
+GATHERS, FUNCTIONS, SPLITS, DISTANCES, RESULTS = 40, 16, 25, 8, 6
+"""For reads of pairs, long functions, parts of floats, distances in 64 bits, each product of floats beyond two."""
 LONG = ("tanh", "erf", "log", "pow", "random")
 
 
@@ -63,15 +64,20 @@ def tile_columns(kernel: TileKernel, hoisted: TileKernel, form: Form) -> tuple[i
     panels = {p.name: p for p in kernel.panels}
     products = [s for s in kernel.body if isinstance(s, RowProduct)]
     sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
-    tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
+    summed = {s.tile for s in products}
+    tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len(summed))
+    beside = 0  # products
     others = scalars(kernel) + (DISTANCES if takes_distances(kernel) else 0)
     if form is FLOAT:  # both parts of a tile, and of an operand
-        tiles, others = tiles + 1, others + SPLITS + 3 * of_mask(hoisted)
+        tiles, others = tiles + 1, others + SPLITS + 3 * of_mask(hoisted) + RESULTS * max(len(products) - 2, 0)
+    elif form is F16 and summed - {s.weight for s in kernel.body if isinstance(s, OnlineSoftmax)}:  # as tf32
+        beside = of_mask(hoisted)
     for columns in widths(kernel, form.columns):
         tokens = {"row": ROWS, "column": STAGES * columns}
         shared = form.bytes * sum(tokens[p.side] * (padded(width(p)) + form.pad) for p in read_panels(kernel))
         for registers, fits in REGISTERS:
-            if shared <= SHARED and sums + tiles * columns // 2 + others <= fits:
+            most = sums + max(tiles * columns // 2 + others, len(summed) * columns // 2 + beside)
+            if shared <= SHARED and most <= fits:
                 return columns, registers
     return None
 

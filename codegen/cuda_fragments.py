@@ -21,6 +21,7 @@ from irc.codegen.cuda_forms import (
 )
 from irc.codegen.cuda_hoist import Hoists
 from irc.codegen.cuda_launch import Arrays, Launch, rendered
+from irc.codegen.cuda_rows import RowText, row_text
 from irc.codegen.cuda_split import Split
 from irc.codegen.cuda_tiles import (
     ResultText,
@@ -52,7 +53,9 @@ from irc.codegen.narrow import Narrow
 from irc.codegen.positions import size, tiles_of, unflatten
 from irc.codegen.powers import LOG2_E, Powers, in_powers_of_two
 from irc.codegen.printer import identifier, print_scalar
-from irc.codegen.tiles import RowText, row_text, width
+from irc.codegen.tiles import width
+
+FEATURES_BESIDE = 128  # of floats, at most, for whose sums there are registers beside those that a tile adds to them
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,7 @@ def values_of(kernel: TileKernel, kept_as: Form) -> tuple[TileKernel, Hoists, Va
         "products": products,
         "padded": {r.name: padded(r.width) for r in products},
         "wide": wide,
+        "rescaled_first": [r.name for r in products if kept_as is FLOAT and padded(r.width) > FEATURES_BESIDE],
         "reduces": [r for r in results if r.reduce],
         "softmax": softmax and _softmax(softmax, logit, powers=kept_as is not FLOAT),
         "row_values": hoists.row.values(),
@@ -227,7 +231,6 @@ def _locals(expr: Expr | None) -> set[str]:
 
 def _panel(panel: Panel, kernel: TileKernel, form: Form) -> PanelText:
     storage = {t.name: t.storage for t in kernel.tensors}
-    side = kernel.rows if panel.side == "row" else kernel.columns
     as_kept = isinstance(panel.value, Load) and storage[panel.value.tensor] == form.storage
     numbers = width(panel)
     return PanelText(
@@ -237,7 +240,7 @@ def _panel(panel: Panel, kernel: TileKernel, form: Form) -> PanelText:
         padded(numbers) + form.pad,
         unflatten(panel.features, "feature_at"),
         print_scalar(panel.value),
-        row_text(panel.value, panel.features, side) if isinstance(panel.value, Load) and as_kept else None,
+        row_text(panel.value, panel.features) if isinstance(panel.value, Load) and as_kept else None,
     )
 
 

@@ -57,7 +57,7 @@ class Library:
         names = [t.name for t in kernel.tensors]
         arrays = [tensors[name] for name in names]
         check(kernel, arrays)
-        pack, chosen = Struct(f"{len(names)}P").pack, _chooser(names)
+        pack, chosen = Struct(f"{len(names)}P").pack, chooser(names)
         strides = _Strides(arrays)
         counts = (ctypes.c_int64 * max(1, len(kernel.sizes)))(*[sizes[s] for s in kernel.sizes])
         at_most = ctypes.c_int(max(1, threads))
@@ -68,7 +68,7 @@ class Library:
         return call
 
 
-def _chooser(names: Sequence[str]) -> Callable[[Mapping[str, int]], tuple[int, ...]]:
+def chooser(names: Sequence[str]) -> Callable[[Mapping[str, int]], tuple[int, ...]]:
     """The values of some names in a mapping."""
     return itemgetter(*names) if len(names) > 1 else lambda values: tuple([values[name] for name in names])
 

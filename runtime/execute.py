@@ -12,7 +12,7 @@ from irc.codegen.kernel import Kernel, Storage
 from irc.runtime import blas
 from irc.runtime.arrays import Array, address
 from irc.runtime.device import Device
-from irc.runtime.memory import New
+from irc.runtime.memory import SMALL, New
 from irc.runtime.plan import Allocate, Call, Plan, Product, Release, Step, SumChunks, View
 from irc.runtime.sizes import evaluate
 
@@ -116,7 +116,7 @@ class Prepared:
         held = frozenset(plan.kept) if keep else frozenset()
         steps = [s for s in plan.steps if not (made := self._makes(s)) or not made <= done]
         steps = [s for s in steps if not (isinstance(s, Release) and s.tensor in held)]
-        self.units = _units(steps)
+        self.units = _units(self._small_first(steps))
         self.wanted = tuple(dict.fromkeys((*plan.saved, *held, *(tensor for _, tensor in plan.outputs))))
         self.outputs = tuple(dict.fromkeys(tensor for _, tensor in plan.outputs))
         self.actions: tuple[Action, ...] | None = None  # what each step does, from the first run on
@@ -167,6 +167,13 @@ class Prepared:
                 return lambda arrays, places: (arrays.pop(tensor, None), places.pop(tensor, None))
             case _:
                 assert_never(step)
+
+    def _small_first(self, steps: list[Step]) -> list[Step]:
+        """Steps of which the first make all tensors of the run at once, where these are small."""
+        made = [s for s in steps if isinstance(s, Allocate)]
+        if sum(self._new(s).bytes for s in made) > SMALL:
+            return steps
+        return [*made, *(s for s in steps if not isinstance(s, Allocate))]
 
     def _new(self, step: Allocate) -> New:
         return New(self.shapes[step.tensor], self.storage[step.tensor], step.zero, step.order)

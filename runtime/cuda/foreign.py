@@ -95,12 +95,12 @@ class DeviceArray:
 
     def __init__(self, array: Array, stream: int | None = None) -> None:
         self._array = array
-        self.shape, self.dtype = array.shape, array.dtype
+        self.shape, self.dtype = shape, dtype = array.shape, array.dtype
         self.__cuda_array_interface__ = {
             "data": (address(array), False),
-            "shape": array.shape,
+            "shape": shape,
             "strides": array.strides,
-            "typestr": array.dtype.str,
+            "typestr": dtype.str,
             "version": 3,
             "stream": stream,
         }

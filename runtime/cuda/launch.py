@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from irc.codegen import cuda_launch
 from irc.codegen.kernel import Kernel
 from irc.runtime import boxes, launches
 from irc.runtime.arrays import Array, address
-from irc.runtime.cpu import check
+from irc.runtime.cpu import check, chooser
 from irc.runtime.cuda import nvcc, tensor_map
 from irc.runtime.cuda.memory import row_major
 from irc.runtime.device import HOST
@@ -23,6 +22,7 @@ from irc.runtime.errors import DeviceError
 if TYPE_CHECKING:
     from irc.runtime.cuda.device import Cuda
 
+Maps = list[tuple[int, boxes.Layout]]  # of a launch: which tensor each is of, and how that lies
 PLAIN_SHARED = 48 << 10  # bytes of shared memory that a launch has without asking
 MOST_BLOCKS = 2**31 - 1
 
@@ -95,33 +95,34 @@ class Library:
         strides = [tuple(s // a.itemsize for s in a.strides) for a in arrays]
         strides += [row_major(tensors[name].shape) for name in copies]
         given = _Given(strides, [sizes[s] for s in kernel.sizes])
-        copied_names = [cuda_launch.before(name) for name in copies]
         shapes = {name: boxes.Shape.of(tensors[name]) for name in names}
-        shapes |= {copied: shapes[name].row_major() for copied, name in zip(copied_names, copies, strict=True)}
+        shapes |= {cuda_launch.before(name): shapes[name].row_major() for name in copies}
         run = [each for each in rendered.launches if launches.blocks(each, sizes)]
         prepared = [(self._choices(each, shapes, sizes, given), each.workspace is not None) for each in run]
-        bytes, copy, device = launches.workspace(run, sizes), self.device.copy, self.device
+        bytes, copy, device, chosen = launches.workspace(run, sizes), self.device.copy, self.device, chooser(names)
 
         def call(tensors: Mapping[str, Any], places: Mapping[str, int]) -> None:
-            copied = [copy(tensors[name]) for name in copies]
-            at = {name: places[name] for name in names} | dict(zip(copied_names, map(address, copied), strict=True))
-            words = given.at([*at.values()])
+            at, stream = chosen(places), device.stream
+            if copies:
+                copied = [copy(tensors[name]) for name in copies]
+                at = (*at, *map(address, copied))
+            words = given.at(at)
             workspace = device.allocate((bytes,), "bool") if bytes else None
             place = b"" if workspace is None else address(workspace).to_bytes(8, "little")
             for choices, works in prepared:
                 for launch, maps in choices:
-                    if all(at[name] % boxes.ALIGNMENT == 0 for name, _ in maps):
-                        made = b"".join(tensor_map.encoded(layout, at[name]) for name, layout in maps)
-                        launch(device.stream, boxes.given(made, words + place if works else words))
+                    made = _encoded(maps, at) if maps else b""
+                    if made is not None:
+                        launch(stream, boxes.given(made, words + place if works else words))
                         break
 
         return call
 
     def _choices(
         self, launch: cuda_launch.Launch, tensors: Mapping[str, boxes.Shape], sizes: Mapping[str, int], given: _Given
-    ) -> list[tuple[Launch, list[tuple[str, boxes.Layout]]]]:
-        """Ways to run it, each with the tensors and layouts of its maps: the first whose tensors lie on enough bytes is
-        for a call. None where there is nothing to do."""
+    ) -> list[tuple[Launch, Maps]]:
+        """Ways to run it, each with its maps: the first whose tensors lie on enough bytes is for a call. None where
+        there is nothing to do."""
         found = []
         if launch.otherwise is not None:
             found = self._choices(launch.otherwise, tensors, sizes, given)
@@ -142,25 +143,31 @@ class Library:
         )
         grid, block = (blocks, 1, 1), (launch.threads, 1, 1)
         prepared = self._module.prepared(launch.name, grid, block, launch.shared_bytes, needed)
-        return [(prepared, list(zip((box.tensor for box in launch.boxes), layouts, strict=True))), *found]
+        places = {name: n for n, name in enumerate(tensors)}
+        maps = [(places[box.tensor], layout) for box, layout in zip(launch.boxes, layouts, strict=True)]
+        return [(prepared, maps), *found]
+
+
+def _encoded(maps: Maps, at: Sequence[int]) -> bytes | None:
+    """Maps of tensors at these addresses; None where one lies on too few bytes."""
+    if any(at[n] % boxes.ALIGNMENT for n, _ in maps):
+        return None
+    return b"".join([tensor_map.encoded(layout, at[n]) for n, layout in maps])
 
 
 class _Given:
     """What every launch of a kernel is given, as `codegen.cuda_launch.members` lists it: pointers alone change."""
 
     def __init__(self, strides: list[tuple[int, ...]], counts: list[int]) -> None:
-        words: list[int] = []
-        self._places: list[int] = []
-        for row in strides:
-            self._places.append(len(words))
-            words += [0, *row]
-        self._words = np.array(words + counts, np.int64)
-        self.bytes = self._words.nbytes
+        strides = [*strides[:-1], (*strides[-1], *counts)]
+        self._parts: list[Any] = [part for row in strides for part in (0, struct.pack(f"{len(row)}q", *row))]
+        self._struct = struct.Struct("".join([f"Q{8 * len(row)}s" for row in strides]))
+        self.bytes = self._struct.size
 
-    def at(self, places: list[int]) -> bytes:
-        words = self._words.copy()
-        words[self._places] = places
-        return words.tobytes()
+    def at(self, places: Sequence[int]) -> bytes:
+        parts = self._parts.copy()
+        parts[::2] = places
+        return self._struct.pack(*parts)
 
 
 class Cubin:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Hashable
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -68,33 +69,34 @@ class Pool:
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
-        self._free: defaultdict[Hashable, list[Any]] = defaultdict(list)
+        self._free: defaultdict[Hashable, list[Memory]] = defaultdict(list)
         self._lock = threading.RLock()  # a block may be given back by the collector in the midst of a call
 
     def allocate(self, bytes: int, stream: Hashable) -> Block:
         """Raises DeviceError where the device has no memory left."""
-        return Block(self, (stream, _rounded(bytes)))
-
-    def take(self, kind: tuple[Hashable, int]) -> Any:
+        kind = stream, _rounded(bytes)
         with self._lock:
-            if free := self._free[kind]:
-                return free.pop()
+            free = self._free[kind]
+            memory = free.pop() if free else None
+        return Block(self, kind, memory or self._new(kind[1]))
+
+    def _new(self, bytes: int) -> Memory:
         try:
-            return self._driver.mem_alloc(kind[1])
+            return Memory(self._driver.mem_alloc(bytes), bytes)
         except self._driver.MemoryError:
             self.release()
         try:
-            return self._driver.mem_alloc(kind[1])
+            return Memory(self._driver.mem_alloc(bytes), bytes)
         except self._driver.MemoryError:
             free, total = (n >> 20 for n in self._driver.mem_get_info())
             raise DeviceError(
-                f"out of memory on the device: {kind[1] >> 20} MiB more were asked for, "
+                f"out of memory on the device: {bytes >> 20} MiB more were asked for, "
                 f"{free} of its {total} MiB are free"
             ) from None
 
-    def give_back(self, kind: tuple[Hashable, int], allocation: Any) -> None:
+    def give_back(self, kind: tuple[Hashable, int], memory: Memory) -> None:
         with self._lock:
-            self._free[kind].append(allocation)
+            self._free[kind].append(memory)
 
     def release(self) -> None:
         """Free what is not in use, once the device has done with it."""
@@ -103,20 +105,28 @@ class Pool:
             self._free.clear()
 
 
+class Memory:
+    """What the driver has given, which is freed with this."""
+
+    def __init__(self, allocation: Any, bytes: int) -> None:
+        self.address, self._allocation = int(allocation), allocation
+        self.interface = {"data": (self.address, False), "shape": (bytes,), "typestr": "|u1", "version": 3}
+
+
 class Block:
     """Memory that goes back to its pool when nothing refers to it; an array of its bytes does."""
 
-    def __init__(self, pool: Pool, kind: tuple[Hashable, int]) -> None:
-        self._pool, self._kind = pool, kind
-        self._allocation = pool.take(kind)
-        self.address = int(self._allocation)
-        self.__array_interface__ = {"data": (self.address, False), "shape": (kind[1],), "typestr": "|u1", "version": 3}
+    __slots__ = ("__array_interface__", "_kind", "_memory", "_pool", "address")
+
+    def __init__(self, pool: Pool, kind: tuple[Hashable, int], memory: Memory) -> None:
+        self._pool, self._kind, self._memory = pool, kind, memory
+        self.address, self.__array_interface__ = memory.address, memory.interface
 
     def __del__(self) -> None:
-        if hasattr(self, "_allocation"):
-            self._pool.give_back(self._kind, self._allocation)
+        self._pool.give_back(self._kind, self._memory)
 
 
+@lru_cache
 def _rounded(bytes: int) -> int:
     """Blocks come in eight sizes for each power of two, so that a free one is often large enough."""
     unit = max(LEAST, 1 << max(0, bytes.bit_length() - 4))

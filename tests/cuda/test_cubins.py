@@ -192,6 +192,9 @@ def test_random_numbers_for_pairs_spill_nothing(tmp_path: Path) -> None:
     assert found["sm_90a", "dropout_o_row_warpgroups"].powers_beside >= 32
 
 
+OTHERS = {"variants/latent_expanded": {"P": 16, "R": 16, "V": 16}}
+
+
 @pytest.mark.parametrize(
     "name, dtype, width, at, target",
     [
@@ -202,8 +205,13 @@ def test_random_numbers_for_pairs_spill_nothing(tmp_path: Path) -> None:
         ("variants/disentangled", "f32", 64, 0, APART[0]),
         ("variants/swin", "f16", 64, 2, APART[1]),
         ("variants/dropout", "f32", 128, 0, APART[0]),
+        ("variants/differential_block", "f32", 128, 0, APART[0]),
+        ("variants/latent_expanded", "f32", 128, 1, APART[0]),
+        ("variants/relu_squared", "f16", 128, 0, APART[0]),
+        ("variants/scaled_rows_columns", "f16", 128, 1, APART[0]),
         ("masks/block_diffusion", "f32", 64, 0, APART[0]),
         ("masks/shared_prefixes", "f32", 64, 0, APART[0]),
+        ("masks/shared_prefixes", "f32", 128, 1, APART[1]),
         ("masks/sink_window", "f32", 64, 0, APART[0]),
         ("masks/sliding_tiles", "f32", 64, 0, APART[1]),
         ("masks/sliding_tiles_video", "f32", 64, 0, APART[0]),
@@ -212,8 +220,10 @@ def test_random_numbers_for_pairs_spill_nothing(tmp_path: Path) -> None:
 )
 def test_no_form_uses_local_memory(name: str, dtype: str, width: int, at: int, target: str, tmp_path: Path) -> None:
     """Of kernels for which registers are fewest: distances of 64 bits, products of any size in heads of 96, random
-    numbers, sums for each pair, the gradient of a table, masks that keep much beside floats, and one that gathers."""
-    program = irc.compile(FOLDER / f"{name}.attn", dtype=dtype, sizes={"D": width})
+    numbers, sums for each pair, values of 256 numbers, three gradients, products of f16 as tf32, the gradient of a
+    table, masks that keep much beside floats, and one that gathers."""
+    sizes = {"D": width} | OTHERS.get(name, {})
+    program = irc.compile(FOLDER / f"{name}.attn", dtype=dtype, sizes=sizes)
     kernel = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)][at]
     source = cuda.render([kernel], "program", "", target.rpartition("=")[2])
     for (_, launch), found in compiled(source, (target,), tmp_path).items():

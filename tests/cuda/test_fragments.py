@@ -54,10 +54,43 @@ def cast(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
     return array.astype(DTYPE[dtype]) if array.dtype == np.float32 and array.ndim else array
 
 
+VALUES_IN_TWO = """
+attention program {
+  size  S, D, U, V
+  input q[S,D], k[S,D], v[S,U,V]
+  core o[i,u,d] {
+    score  q[i,c] * k[j,c]
+    allow  j <= i
+    softmax j
+    matmul v[j,u,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("dtype", FORMS)
+def test_a_row_may_have_two_indices(dtype: str) -> None:
+    """It is copied where its numbers follow each other, else read one by one; of floats there are more than
+    FEATURES_BESIDE."""
+    rng = np.random.default_rng(7)
+    program = irc.compile(VALUES_IN_TWO, dtype=dtype, target="emulator")
+    given = arrays(program, {"S": 70, "D": 16, "U": 2, "V": 72}, rng, dtype)
+    given["q"] = given["q"] * given["q"].dtype.type(3)
+    both(VALUES_IN_TWO, given, dtype, rng, target="emulator")
+    apart = np.zeros((70, 2, 80), given["v"].dtype)[..., :72]
+    apart[:] = given["v"]
+    assert np.array_equal(program(**given)[0], program(**{**given, "v": apart})[0])
+    launch = next(launch for kernel in program.kernels for launch in cuda.launches(kernel))
+    assert "v_s1 == 72 && v_s2 == 1 &&" in launch.text and "o_s1 == 72 && o_s2 == 1 &&" in launch.text
+    assert ("rescale[0] != 1" in launch.text) == (dtype == "f32")
+
+
 EMULATED = ("dropout", "sigmoid", "retention", "talking_heads", "topk_tiles", "gelu")
+IN_F16 = ("dropout", "rotary", "scaled_rows_columns")
 
 
-@pytest.mark.parametrize("name, dtype", [*product(EMULATED, ("bf16", "f32")), ("dropout", "f16"), ("rotary", "f16")])
+@pytest.mark.parametrize("name, dtype", [*product(EMULATED, ("bf16", "f32")), *((name, "f16") for name in IN_F16)])
 def test_variants(name: str, dtype: str) -> None:
     assert name in NAMES
     values, sizes = arguments_of_variant(name)

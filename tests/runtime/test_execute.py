@@ -165,6 +165,18 @@ def test_plan_runs_its_steps_in_order(library):
     assert w.tolist() == np.arange(9).reshape(3, 3).tolist()
 
 
+@pytest.mark.parametrize(("width", "at_once"), [(3, True), (2000, False)])
+def test_small_tensors_of_a_run_are_made_at_once(library, width, at_once):
+    """Wherever the plan allocates them; large ones no earlier than it says."""
+    x = np.ones((2, width), np.float32)
+    tensors = tuple(PlanTensor("x", "input", "f32", (M, N)) if t.name == "x" else t for t in PLAN.tensors)
+    steps = (Allocate("y"), Call("scaled"), Allocate("parts", zero=True), Call("chunked"))
+    plan = Plan(tensors, steps, (("y", "y"), ("parts", "parts")))
+    kept = run(plan, library, KERNELS, {"x": x, "a": FACTOR}, {"M": 2, "N": width}, 2)
+    assert (kept["y"] == 3).all() and kept["parts"].tolist() == [[2] * width, [3] * width]
+    assert (kept["y"].base is kept["parts"].base) == at_once
+
+
 def test_argument_of_another_shape_is_refused(library):
     with pytest.raises(ValueError, match=r"tensor w has shape \(2, 3\), its plan says \(3, 3\)"):
         run(PLAN, library, KERNELS, {"w": np.ones((2, 3), np.float32), "a": FACTOR}, {"M": 3, "N": 3}, 1)
