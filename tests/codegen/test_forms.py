@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -60,3 +61,17 @@ def test_batch_entries_shared_out_over_several_tasks_give_the_gradients_of_one()
             gradients.append(run.backward(o=np.ones_like(run.outputs["o"])))
     for name, value in gradients[0].items():
         np.testing.assert_allclose(value, gradients[1][name], rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_what_comes_next_is_fetched() -> None:
+    """A compiler drops calls of functions that only fetch: it takes them for functions that do nothing."""
+    compiler = toolchain.find()
+    program = irc.compile(SPEC, dtype="f32", sizes={"D": 64, "E": 64})
+    program.forward(**arrays(program, {**SIZES, "D": 64, "E": 64}, np.random.default_rng(9)))
+    done = subprocess.run(
+        [*compiler.command, *compiler.flags, "-S", "-o", "-", "-x", "c++", "-"],
+        input=program.source, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    read, written = {"x86_64": ("prefetcht0", "prefetchw"), "aarch64": ("pldl1keep", "pstl1keep")}[platform.machine()]
+    parts = done.stdout.split(".cfi_startproc")  # 4 lines of q, k and v, and 4 of o
+    assert any(part.count(read) >= 3 * 4 and part.count(written) >= 4 for part in parts)
