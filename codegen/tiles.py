@@ -123,9 +123,9 @@ class KeptText:
 
 @dataclass(frozen=True, slots=True)
 class SoftmaxText:
-    """`logit`: the score times log2(e). `score` is printed where the largest one is stored. `waits`: whether weights are
-    made of two columns' logits with the next two's, since these take long themselves: of a shorter chain of operations
-    less stands before the dots in what the processor looks at."""
+    """`logit`: the score times log2(e). `score` is printed where the largest one is stored. `waits`: whether weights
+    are made when the next two columns' logits are, since these take long themselves: a processor looks so far ahead
+    only, and a shorter chain of operations leaves more of that to the dots."""
 
     weight: str
     logit: str
@@ -343,8 +343,8 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     if any(isinstance(s, Dot) for s in after):
         raise ValueError("tiles: a dot after the softmax")
     logit = hoists.vector(powers.logit) if powers.logit is not None else ""
-    made = [s.value for s in early if isinstance(s, Value | InnerSum)] + ([powers.logit] if powers.logit is not None else [])
-    waits = any(isinstance(e, Op) and e.name in FLOATING for value in made for e in walk(value))
+    made = (powers.logit, *(s.value for s in early if isinstance(s, Value | InnerSum)))
+    waits = any(isinstance(e, Op) and e.name in FLOATING for value in made if value is not None for e in walk(value))
     for stage in stages:
         stage.unrolled = not any(_is_long(line) for line in stage.lines)
     if softmax is not None:

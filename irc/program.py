@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from irc import tuned
+from irc import autograd, tuned
 from irc.built import Built, built
 from irc.calls import PreparedCall
 from irc.codegen.expr import Kind
@@ -148,9 +148,14 @@ class Program:
     # calls
 
     def __call__(self, *unnamed: Any, **arrays: Any) -> Any:
-        """The returned outputs in order; one alone is not a tuple. Arguments by name; results are of their kind."""
+        """The returned outputs in order; one alone is not a tuple. Arguments by name; results are of their kind, and
+        take part in PyTorch's autograd where arguments do."""
         if unnamed:
             raise _unnamed(self.graph.name, "arguments", unnamed, self._storages)
+        like = arrays.get(self._kind or "")
+        if like is not None and (followed := autograd.followed(arrays)):
+            outputs = autograd.outputs(self, arrays, followed, like)
+            return outputs[0] if len(outputs) == 1 else outputs
         device = self.device
         with device.running(arrays.values()):
             call, tensors, like = self._call(arrays)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-import irc
 from irc.runtime.arrays import DTYPE, give, look, take
 from irc.runtime.errors import InputError
 
@@ -58,19 +54,3 @@ def test_conjugate_views_are_resolved():
     z = torch.tensor([1 + 2j, 3 - 4j]).conj().imag
     assert z.is_neg()
     assert take("x", z, "f32").tolist() == [-2.0, 4.0]
-
-
-def test_the_autograd_function_of_the_readme():
-    root = Path(__file__).parents[2]
-    text = (root / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(class Attention.*?)```", text, re.DOTALL)
-    given = {"torch": torch, "program": irc.compile(root / "examples" / "causal.attn", dtype="f64")}
-    exec(code, given)
-    q, k, v = (torch.randn(2, 3, 17, 8, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    o = given["Attention"].apply(q, k, v)
-    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    torch.testing.assert_close(o, expected)
-    (q.sum() + (o * o).sum()).backward()
-    wanted = torch.autograd.grad(q.sum() + (expected * expected).sum(), (q, k, v))
-    for tensor, gradient in zip((q, k, v), wanted, strict=True):
-        torch.testing.assert_close(tensor.grad, gradient)
