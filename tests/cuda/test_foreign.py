@@ -74,7 +74,7 @@ class Torch(ModuleType):
     """As much of PyTorch as irc uses, of float tensors on a device."""
 
     class Tensor(Elsewhere):
-        is_cuda, layout = True, "strided"
+        is_cuda, layout, requires_grad = True, "strided", False
 
         def __init__(self, values: Array, device: int = 0) -> None:
             super().__init__(values, device=device)
@@ -103,6 +103,7 @@ class Torch(ModuleType):
         self.bfloat16, self.strided = "bfloat16", "strided"
         self.cuda = SimpleNamespace(current_stream=lambda device: SimpleNamespace(cuda_stream=0))
         self.as_tensor = lambda plain, device: plain
+        self.is_grad_enabled = lambda: True
 
 
 def of_torch(values: Array, device: int = 0) -> Any:
