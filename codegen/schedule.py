@@ -16,8 +16,9 @@ how many `columns` a tile of columns has.
                                  and to what that costs this processor, SPILL
 
 Longer column tiles divide the first, until they pay the third. More panels divide the second; beyond the most of PANELS
-there is little left to save, and the last tiles leave threads idle. The evidence is the sweeps in benchmarks/results,
-of two processors: tests/test_schedule.py holds the model's choice against the best of each. They differ in SPILL alone,
+there is little left to save, and the last tiles leave threads idle, as they do sooner where the sums of all columns
+fill the second cache too. The evidence is the sweeps in benchmarks/results, of two processors:
+tests/test_schedule.py holds the model's choice against the best of each. They differ in SPILL alone,
 which is fitted: with Intel's (Ice Lake) AMD's (Zen 5) would lose 2.5 % in the mean, with AMD's Intel's up to 10 %.
 A machine that differs is measured by `irc tune`, and its choices are data: they change speed alone, never what a kernel
 means.
@@ -30,7 +31,8 @@ from dataclasses import dataclass
 
 VECTORS = 2  # of a row panel, where vectors are longest: PANEL_VECTORS of tile_products.h
 LANES = 16  # numbers in a vector, the most there are: 64 bytes of f32
-PANELS = {VECTORS: (4, 6), 3: (2, 4)}  # by the vectors of one, which were three in the sweep of Ice Lake
+PANELS = {VECTORS: (4, 6, 8), 3: (2, 4)}  # by the vectors of one, which were three in the sweep of Ice Lake
+BESIDE_COLUMNS = 6  # panels at most where columns have sums of their own
 COLUMNS = (48, 96, 192, 256)
 FAR = 4  # how much dearer a byte is from beyond the second cache
 FORESEEN = 1 / 4  # how much cheaper one that comes in order
@@ -76,18 +78,20 @@ class Schedule:
 class Footprint:
     """Bytes that a tile kernel keeps of a pair, walks through of a row (its operands as they are packed, and its sums
     twice, as they are read and written), and packs of a column. `number`: the bytes of one number in registers;
-    `vectors`: of its row panels."""
+    `vectors`: of its row panels; `both`: whether columns have sums too."""
 
     kept: int
     row: int
     column: int
     number: int = 4
     vectors: int = VECTORS
+    both: bool = False
 
 
 def best(footprint: Footprint, caches: Caches) -> Tiles:
     """The tiles that cost least; of equals the smaller."""
-    candidates = [Tiles(panels, columns) for panels in PANELS[footprint.vectors] for columns in COLUMNS]
+    panels = [n for n in PANELS[footprint.vectors] if n <= BESIDE_COLUMNS or not footprint.both]
+    candidates = [Tiles(n, columns) for n in panels for columns in COLUMNS]
     return min(candidates, key=lambda tiles: cost(footprint, tiles, caches))
 
 
