@@ -19,7 +19,7 @@ Longer column tiles divide the first, until they pay the third. More panels divi
 there is little left to save, and the last tiles leave threads idle, as they do sooner where the sums of all columns
 fill the second cache too. The evidence is the sweeps in benchmarks/results, of two processors:
 tests/test_schedule.py holds the model's choice against the best of each. They differ in SPILL alone,
-which is fitted: with Intel's (Ice Lake) AMD's (Zen 5) would lose 2.5 % in the mean, with AMD's Intel's up to 10 %.
+which is fitted: with Intel's (Ice Lake) AMD's (Zen 5) would lose 1.5 % in the mean, with AMD's Intel's up to 10 %.
 A machine that differs is measured by `irc tune`, and its choices are data: they change speed alone, never what a kernel
 means.
 """
