@@ -355,7 +355,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             stages[-1].unrolled = False
         for read in (powers.logit, softmax.score if softmax.max is not None else None):
             stages[-1].names.update(_tile_names(_tiles_of(read)) if read is not None else ())
-    _pass_on(stages, identifier(softmax.weight) if softmax is not None else None)
+    _pass_on(stages)
 
     dots = [s for s in body if isinstance(s, Dot)]
     dotted = {name for d in dots for name in (d.row, d.column)}
@@ -415,7 +415,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     )
 
 
-def _pass_on(stages: list[Stage], weight: str | None) -> None:
+def _pass_on(stages: list[Stage]) -> None:
     """Which values each stage takes from others, and which it leaves to them."""
     for stage in stages:
         dots = {dot.name for dot in stage.dots}
@@ -424,8 +424,6 @@ def _pass_on(stages: list[Stage], weight: str | None) -> None:
     for n, stage in enumerate(stages):
         later = {name for after in stages[n + 1 :] for name in after.reads}
         stage.leaves = tuple(name for name in stage.makes if name in later)
-    if weight is not None:
-        stages[-1].makes += (weight,)
 
 
 def _softmax_text(step: OnlineSoftmax, logit: str, waits: bool, hoists: Hoists) -> SoftmaxText:
