@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 def followed(arrays: Mapping[str, Any]) -> tuple[str, ...]:
     """Which arguments autograd follows, outside of `torch.no_grad()`."""
-    torch = sys.modules.get("torch")
+    found = [name for name, array in arrays.items() if getattr(array, "requires_grad", False)]
+    torch = sys.modules.get("torch") if found else None
     if torch is None or not torch.is_grad_enabled():
         return ()
-    return tuple([n for n, a in arrays.items() if isinstance(a, torch.Tensor) and a.requires_grad])
+    return tuple(name for name in found if isinstance(arrays[name], torch.Tensor))
 
 
 def outputs(program: Program, arrays: Mapping[str, Any], names: tuple[str, ...], like: Any) -> tuple[Any, ...]:
