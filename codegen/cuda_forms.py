@@ -100,10 +100,10 @@ def scalars(kernel: TileKernel) -> int:
     return FUNCTIONS if any(isinstance(e, Op) and e.name in LONG for e in evaluated(kernel)) else 0
 
 
-def reads_twice(kernel: TileKernel) -> bool:
-    """Whether memory is read where what is read for a pair says."""
-    read = [e for e in of_pairs(kernel) if isinstance(e, Load)]
-    return any(part in read for e in read for index in e.indices for part in walk(index))
+def reads_twice(expressions: list[Expr]) -> bool:
+    """Whether memory is read where other memory says."""
+    loads = [e for e in expressions if isinstance(e, Load)]
+    return any(part in loads for e in loads for index in e.indices for part in walk(index))
 
 
 def takes_distances(kernel: TileKernel) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.codegen.expr import Axis, Const, Kind, Load, indices
+from irc.codegen.expr import Axis, Const, Kind, Load
 from irc.codegen.kernel import Target
 from irc.codegen.positions import extent
 from irc.codegen.printer import element, scalar_leaf, stride_name
+from irc.codegen.tiles import before_features
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,11 @@ class RowText:
 
 
 def row_text(load: Load | Target, features: tuple[Axis, ...]) -> RowText | None:
-    """The rows of a plain slice: the last dimensions are the features in their order, and no other depends on these."""
-    first, names = len(load.indices) - len(features), {axis.name for axis in features}
-    others = load.indices[:first]
-    if load.indices[first:] != tuple(a.index for a in features) or any(indices(e) & names for e in others):
+    """The rows of a plain slice."""
+    others = before_features(load, features)
+    if others is None:
         return None
-    steps = [f"{stride_name(load.tensor, first + n)} == {extent(features[n + 1 :])}" for n in range(len(features))]
+    strides = (stride_name(load.tensor, len(others) + n) for n in range(len(features)))
+    steps = [f"{stride} == {extent(features[n + 1 :])}" for n, stride in enumerate(strides)]
     at_start = (*others, *(Const(0, Kind.INT) for _ in features))
     return RowText(element(load.tensor, at_start, scalar_leaf), " && ".join(steps))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from irc.codegen import cuda_split, loops
-from irc.codegen.cuda_forms import GATHERS, scalars
+from irc.codegen.cuda_forms import GATHERS, reads_twice, scalars
 from irc.codegen.cuda_launch import NUMBER, REGISTERS, Arrays, Launch, rendered
 from irc.codegen.cuda_rows import RowText, row_text
 from irc.codegen.cuda_split import Recorded, Split
-from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Load, Size, op, walk
+from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Size, op, walk
 from irc.codegen.kernel import (
     Accumulate,
     Dot,
@@ -175,12 +175,6 @@ def results_of(kernel: TileKernel) -> tuple[ResultText, ...]:
     return tuple(found)
 
 
-def _mask_reads_twice(kernel: TileKernel) -> bool:
-    """Whether a mask reads memory where memory says."""
-    read = [e for e in walk(kernel.support) if isinstance(e, Load)] if kernel.support is not None else []
-    return any(isinstance(part, Load) for e in read for index in e.indices for part in walk(index))
-
-
 def _stored_row(kernel: TileKernel, target: Target, panel: Panel) -> RowText | None:
     """The row of a result whose features fill units of 16 bytes."""
     unit = {"bf16": 8, "f16": 8, "f32": 4}.get(next(t.storage for t in kernel.tensors if t.name == target.tensor))
@@ -246,7 +240,8 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
     summed = softmax and {
         **softmax_targets(softmax), "init": printed(softmax.init), "exp": "irc::exp", "to_natural": "",
     }  # fmt: skip
-    registers = GATHERING if scalars(kernel) >= GATHERS or _mask_reads_twice(kernel) else REGISTERS
+    in_mask = [] if kernel.support is None else list(walk(kernel.support))
+    registers = GATHERING if scalars(kernel) >= GATHERS or reads_twice(in_mask) else REGISTERS
     text = rendered(
         "tile",
         name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.codegen.cuda_forms import FLOAT, Form, form, padded, read_panels, reads_twice, widths
+from irc.codegen.cuda_forms import FLOAT, Form, form, of_pairs, padded, read_panels, reads_twice, widths
 from irc.codegen.cuda_fragments import live, values_of
 from irc.codegen.cuda_launch import Arrays, Box, Launch, rendered
 from irc.codegen.cuda_roles import REGISTERS, roles
@@ -120,7 +120,7 @@ def _tile(kernel: TileKernel, hoisted: TileKernel) -> tuple[int, int, tuple[int,
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len({s.tile for s in products}))
     bytes = {s: [2 * padded(width(p)) for p in read_panels(kernel) if p.side == s] for s in ("row", "column")}
     # At the widest, ptxas has too many of two reads under way, one after the other.
-    for columns in widths(kernel, COLUMNS[reads_twice(kernel) :]):
+    for columns in widths(kernel, COLUMNS[reads_twice(of_pairs(kernel)) :]):
         aligned = not any(columns * token % ALIGNED for token in bytes["column"])
         chosen = roles(kernel, hoisted, sums + tiles * columns // 2, columns // 4 if _apart(kernel) else 0)
         for stages in STAGES:

@@ -235,12 +235,20 @@ def width(panel: Panel) -> int:
     return math.prod(int(s) for s in sizes)
 
 
-def row_text(load: Load | Target, features: tuple[Axis, ...], side: tuple[Axis, ...]) -> RowText | None:
-    """The rows of a plain slice: the last dimension is the feature, and no other depends on it."""
-    if len(features) != 1 or not load.indices or load.indices[-1] != features[0].index:
+def before_features(load: Load | Target, features: tuple[Axis, ...]) -> tuple[Expr, ...] | None:
+    """The other indices of a plain slice: its last dimensions are the features in their order, on which no other
+    depends. None where it is none."""
+    first, names = len(load.indices) - len(features), {axis.name for axis in features}
+    others = load.indices[:first]
+    if load.indices[first:] != tuple(a.index for a in features) or any(indices(e) & names for e in others):
         return None
-    others, names = load.indices[:-1], {axis.name for axis in side}
-    if any(features[0].name in indices(e) for e in others):
+    return others
+
+
+def row_text(load: Load | Target, features: tuple[Axis, ...], side: tuple[Axis, ...]) -> RowText | None:
+    """The rows of a plain slice of one feature."""
+    others, names = before_features(load, features), {axis.name for axis in side}
+    if others is None or len(features) != 1:
         return None
     at_start = (*others, Const(0, Kind.INT))
     plain = len(side) == 1 and others.count(side[0].index) == 1

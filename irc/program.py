@@ -155,13 +155,13 @@ class Program:
         like = arrays.get(self._kind or "")
         if like is not None and (followed := autograd.followed(arrays)):
             outputs = autograd.outputs(self, arrays, followed, like)
-            return outputs[0] if len(outputs) == 1 else outputs
-        device = self.device
-        with device.running(arrays.values()):
-            call, tensors, like = self._call(arrays)
-            call.forward(tensors, keep=False)
-            made = tensors.arrays
-            outputs = tuple([device.give(made[name], like) for name in self._outputs.values()])
+        else:
+            device = self.device
+            with device.running(arrays.values()):
+                call, tensors, like = self._call(arrays)
+                call.forward(tensors, keep=False)
+                made = tensors.arrays
+                outputs = tuple([device.give(made[name], like) for name in self._outputs.values()])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def forward(self, *unnamed: Any, **arrays: Any) -> Run:

@@ -124,9 +124,7 @@ def test_a_sum_that_keeps_one_of_two_key_indices_sums_the_queries_first(target: 
 @pytest.mark.parametrize("target", ["cpu", "emulator"])
 def test_gradients_that_keep_a_query_and_a_key_index_of_two(target: str) -> None:
     """Of a table they are added up pair by pair; what a projection made is a tensor, and no value of pairs."""
-    rng, sizes = (
-        np.random.default_rng(7),
-        {"q": (2, 28, 8), "k": (2, 28, 8), "v": (2, 28, 8), "Ry": (7, 8), "Rx": (13, 8)},
-    )
+    rng = np.random.default_rng(7)
+    sizes = {"q": (2, 28, 8), "k": (2, 28, 8), "v": (2, 28, 8), "Ry": (7, 8), "Rx": (13, 8)}
     given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
     both(DECOMPOSED, given, "f32", rng, target=target, sizes={"Y": 4, "X": 7})
