@@ -19,7 +19,15 @@ ARITHMETIC: dict[Arithmetic, str] = {"f32": "float", "f64": "double"}
 
 HEADERS = ("float_math.h", "scalar.h")
 MASK_HEADERS = ("ranges.h",)
-TILE_HEADERS = ("phases.h", "vector.h", "tile_forms.h", "tile_vector_math.h", "tile_panels.h", "tile_products.h")
+TILE_HEADERS = (
+    "phases.h",
+    "vector.h",
+    "amx.h",
+    "tile_forms.h",
+    "tile_vector_math.h",
+    "tile_panels.h",
+    "tile_products.h",
+)
 ADD_HEADERS = ("tile_adds.h",)
 STREAM_HEADERS = ("stream.h",)
 ENTRY_HEADERS = ("products.h", "entry.h")

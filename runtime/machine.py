@@ -12,6 +12,7 @@ from irc.runtime.errors import InputError
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 PROCESSOR = Path("/proc/cpuinfo")
+ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18  # numbers of Linux on x86-64
 UNITS = {"K": 1 << 10, "M": 1 << 20}
 MOST_THREADS = 4096  # beyond, no process can start them all
 
@@ -37,6 +38,14 @@ def threads() -> int:
 def caches() -> Caches:
     """As Linux tells them; a size that it does not tell, or that no processor has, as `Caches` has it."""
     return read(CACHES, PROCESSOR)
+
+
+@lru_cache(maxsize=1)
+def has_matrices() -> bool:
+    """Whether this process may use the matrix registers of Intel's AMX, which Linux lends to those that ask."""
+    if "amx_bf16" not in _text(PROCESSOR).split():
+        return False
+    return bool(ctypes.CDLL(None).syscall(ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA) == 0)
 
 
 def read(folder: Path, processor: Path) -> Caches:

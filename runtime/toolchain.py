@@ -22,7 +22,7 @@ from functools import lru_cache
 from itertools import dropwhile, takewhile
 from pathlib import Path
 
-from irc.runtime import cache
+from irc.runtime import cache, machine
 from irc.runtime.errors import ToolchainError
 
 CANDIDATES = ("g++", "c++", "clang++")
@@ -98,7 +98,8 @@ def _find(chosen: str, path: str) -> Toolchain:
 
 
 def _flags(version: str) -> tuple[str, ...]:
-    return FLAGS if "clang" in version else FLAGS + GCC_FLAGS
+    matrices = ("-DIRC_AMX",) if machine.has_matrices() else ()
+    return FLAGS + matrices if "clang" in version else FLAGS + matrices + GCC_FLAGS
 
 
 def _version(command: tuple[str, ...]) -> str:

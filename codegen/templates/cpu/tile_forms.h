@@ -6,6 +6,8 @@ template <class T> struct Single {
   typedef T unit;
   typedef T element;
   static constexpr int DEPTH = 1;  // numbers in a unit
+  static constexpr bool MATRICES = false;  // whether products are made in matrix registers, 16 by 16 at a time
+  struct Registers {};
   template <class V> IRC_INLINE V multiply_add(V sum, V a, V b) { return sum + a * b; }
 };
 
@@ -14,6 +16,13 @@ struct Pair {
   typedef float unit;
   typedef bf16 element;
   static constexpr int DEPTH = 2;
+#if defined(IRC_MATRICES)
+  static constexpr bool MATRICES = true;
+  typedef amx::Registers Registers;
+#else
+  static constexpr bool MATRICES = false;
+  struct Registers {};
+#endif
   IRC_INLINE VecF multiply_add(VecF sum, VecF a, VecF b) {
     return (VecF)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
   }

@@ -127,6 +127,21 @@ IRC_ONCE void pack_along(typename Form::unit *to, int end, int count, Rows<E> ro
   }
 }
 
+// Units along the tokens, to[feature][unit] from[unit][feature]: `ACROSS` of each feature, from `count` on zeros.
+template <int ACROSS, class T> IRC_ONCE const T *turn(T *to, const T *from, int count, int width) {
+  typedef typename Vectors<T>::vec V;
+  constexpr int LANES = sizeof(V) / sizeof(T);
+  for (int unit = 0; unit < ACROSS; unit += LANES)
+    for (int f = 0; f < width; f += LANES) {
+      V square[LANES];
+      for (int n = 0; n < LANES; n++)
+        square[n] = unit + n < count ? load_units<Single<T>>(from + (unit + n) * width, f, width) : V{};
+      if (unit < count) transpose(square);
+      for (int n = 0; n < LANES && f + n < width; n++) store_vector(to + (f + n) * ACROSS + unit, square[n]);
+    }
+  return to;
+}
+
 // Number `f` of token `n` in a panel whose units run along the tokens, `step` units apart.
 template <class Form, class T> IRC_INLINE typename Form::element &number(T *panel, int64_t step, int n, int f) {
   return ((typename Form::element *)panel)[place<Form>(n, f, step)];
@@ -206,7 +221,7 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
   }
   const char *finite(int row) const { return finite_ + row; }
   const T *cleaned(int row, int count) {
-    return cleaned_tokens<Form>(cleaned_, summed(row), FEATURES, FEATURES, count, finite(row));
+    return cleaned_tokens<Form>(cleaned_, summed(row), FEATURES, FEATURES, Form::MATRICES ? PANEL : count, finite(row));
   }
 
  private:
@@ -222,16 +237,21 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
 };
 
 // A matrix operand of the columns, one tile of columns at a time. Dots read it [column][unit], products that sum over
-// columns [column / DEPTH][feature]; in single numbers that is the same. It is read in place where it lies so.
+// columns [column / DEPTH][feature]; in single numbers that is the same. It is read in place where it lies so. Matrices
+// want that of products [feature][column / DEPTH], with zeros after the last column.
 template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class ColumnPanel {
   typedef typename Form::unit T;
-  static constexpr bool ONE = Form::DEPTH == 1, BY_COLUMN = ONE || DOTTED;
+  static constexpr bool ONE = Form::DEPTH == 1, BY_COLUMN = ONE || DOTTED, TURNED = Form::MATRICES && SUMMED;
+  static constexpr int ACROSS = (units<Form>(COLUMNS) + 23) / 16 * 16;  // units of a feature: 16 from any block on
 
  public:
-  int64_t dotted_step, summed_step;  // units from column to column, and from row of units to row of units
+  static constexpr int CLEANED_STEP = TURNED ? ACROSS : WIDTH;
+  // Units from column to column; from row of units to row of units; the same, or from feature to feature, where multiplied.
+  int64_t dotted_step, summed_step, multiplied_step;
 
   ColumnPanel()
-      : by_column_(BY_COLUMN ? COLUMNS * units<Form>(WIDTH) : 0), along_(!ONE && SUMMED ? COLUMNS / Form::DEPTH * WIDTH : 0) {}
+      : by_column_(BY_COLUMN ? COLUMNS * units<Form>(WIDTH) : 0), along_(!ONE && SUMMED ? COLUMNS / Form::DEPTH * WIDTH : 0),
+        turned_(TURNED ? ACROSS * WIDTH : 0) {}
 
   // `row(n)` points to column n, whose features lie `feature_step` elements apart; `step`: elements from column to column,
   // where these are evenly spaced.
@@ -251,13 +271,17 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
 
   const T *dotted(int column) const { return dotted_ + column * dotted_step; }
   const T *summed(int column) const { return ONE ? dotted(column) : along_ + column / Form::DEPTH * WIDTH; }
+  const T *multiplied(int column) const { return TURNED ? turned_ + column / Form::DEPTH : summed(column); }
   bool is_finite() {
     if (known_ < 0) known_ = finite_tokens<Form>(finite_, summed(0), summed_step, WIDTH, count_);
     return known_ != 0;
   }
   const char *finite(int column) const { return finite_ + column; }
+  // As multiplied, the tokens that are not finite as 0.
   const T *cleaned(int column, int count) {
-    return cleaned_tokens<Form>(cleaned_, summed(column), summed_step, WIDTH, count, finite(column));
+    const T *tokens = cleaned_tokens<Form>(cleaned_, summed(column), summed_step, WIDTH, count, finite(column));
+    if constexpr (TURNED) return turn<ACROSS, T>(turned_clean_.hold(ACROSS * WIDTH), tokens, units<Form>(count), WIDTH);
+    else return tokens;
   }
 
  private:
@@ -272,12 +296,14 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
       pack_rows<Form, WIDTH>((T *)by_column_, COLUMNS, count, rows);
     }
     if constexpr (!ONE && SUMMED) pack_along<Form, WIDTH, WIDTH>((T *)along_, COLUMNS, count, rows);
+    if constexpr (TURNED) turn<ACROSS, T>(turned_, along_, units<Form>(count), WIDTH);
     summed_step = ONE ? dotted_step : WIDTH;
+    multiplied_step = TURNED ? ACROSS : summed_step;
     count_ = count;
     known_ = -1;
   }
 
-  Buffer<T> by_column_, along_;
+  Buffer<T> by_column_, along_, turned_, turned_clean_;
   const T *dotted_;
   Buffer<T> values_, cleaned_;
   int count_, known_;
@@ -325,11 +351,18 @@ template <class Form, int PANEL, int USES> class Kept {
           keep_units(n, lane, load_vector<V>(plain(n) + lane), n + 1 < end ? load_vector<V>(plain(n + 1) + lane) : V{});
   }
 
-  // Where rows are summed in pairs and their number is odd, the row beyond the last is none.
+  // Where rows are summed in pairs and their number is odd, the row beyond the last is none; in matrices none is.
   void end_rows(int rows, int begin, int end) const {
     if constexpr (!ONE && (USES & OVER_ROWS))
-      if (rows % 2)
-        for (int n = begin; n < end; n++) ((bf16 *)over_rows(n))[rows].bits = 0;
+      for (int row = rows; row < (Form::MATRICES ? PANEL : (rows + 1) / 2 * 2); row++)
+        for (int n = begin; n < end; n++) ((bf16 *)over_rows(n))[row].bits = 0;
+  }
+
+  // Nor is a column beyond the last in matrices, which sum over 32.
+  void end_columns(int begin, int end) const {
+    if constexpr (Form::MATRICES && (USES & OVER_COLUMNS))
+      for (int n = (end + 1) / 2 * 2; (n - begin) % 32; n += 2) std::fill_n((T *)over_columns(n), PANEL, 0);
+    (void)begin, (void)end;
   }
 
  private:

@@ -12,6 +12,12 @@ constexpr int BLOCK = 8, PANEL_VECTORS = 3, FEATURE_VECTORS = 4;
 constexpr int BLOCK = 4, PANEL_VECTORS = 3, FEATURE_VECTORS = 2;
 #endif
 
+// Columns of a block of dots, features of a block of sums.
+template <class Form> constexpr int block_of = BLOCK;
+#if defined(IRC_MATRICES)
+template <> constexpr int block_of<Pair> = amx::SIDE;
+#endif
+
 // Left to itself GCC folds the vector into each multiplication as a memory operand: a full load for every FMA.
 #if defined(__AVX512F__)
 #define IRC_IN_REGISTER(x) asm("" : "+v"(x))
@@ -54,6 +60,50 @@ struct Nothing {
   void operator()(int) const {}
 };
 
+// M features of one row panel: sums[f][i] = sums[f][i]*rescale[i] + sum over j of panel[j][f] * tile[j][i]; `depth` units
+// of columns. Without `rescale` the sums are added to as they are, of the `first` tile there are none. `panel_step`: from
+// unit to unit, or for matrices from feature to feature.
+template <class Form, int M, int N, class V, class T>
+IRC_INLINE void row_product_block(T *sums, bool first, const V *rescale, const T *panel, int64_t panel_step, const T *tile, int depth) {
+  constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = N * LANES;
+  V block[M][N];
+  if (first) clear(block);
+  else
+#pragma GCC unroll 16
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 16
+      for (int n = 0; n < N; n++) block[m][n] = load_vector<V>(sums + m * WIDTH + n * LANES);
+  if (rescale)
+#pragma GCC unroll 16
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 16
+      for (int n = 0; n < N; n++) block[m][n] *= rescale[n];
+  if constexpr (Form::MATRICES) multiply<Form, M, N>(block, panel, panel_step, 1, tile, WIDTH, depth);
+  else multiply<Form, M, N>(block, panel, 1, panel_step, tile, WIDTH, depth);
+#pragma GCC unroll 16
+  for (int m = 0; m < M; m++)
+#pragma GCC unroll 16
+    for (int n = 0; n < N; n++) store_vector(sums + m * WIDTH + n * LANES, block[m][n]);
+}
+
+#if defined(IRC_MATRICES)
+// block[m] = sum over the `UNITS` units u of left[m][u] . right[u][two vectors], in matrix registers, which go on while
+// between(…) is done; the units beyond a multiple of 16 in vectors.
+template <class Form, int UNITS, class Between>
+IRC_INLINE void dot_matrices(VecF (&block)[amx::SIDE][2], const float *left, int64_t step, const float *right, Between between) {
+  constexpr int WHOLE = UNITS / amx::SIDE * amx::SIDE, WIDTH = 2 * amx::SIDE;
+  amx::clear_sums<1>();
+  amx::add_products<1>(left, step, right, WHOLE);
+#pragma GCC unroll 1
+  for (int m = 0; m < amx::SIDE; m += 2) between(m);
+  amx::store_sums<1>((float *)block);
+  if constexpr (WHOLE != UNITS)
+#pragma GCC unroll 1
+    for (int m = 0; m < amx::SIDE; m += BLOCK)
+      row_product_block<Form, BLOCK, 2>((float *)block[m], false, (const VecF *)nullptr, left + m * step + WHOLE, step, right + WHOLE * WIDTH, UNITS - WHOLE);
+}
+#endif
+
 // block[m][w] = sum over F features of column panel[m][f] * row panel[f][rows of w]. Summed in registers, then handed over.
 // On the way between(0), between(2), … below M: work for units that the multiplications leave idle, where registers are
 // many; elsewhere before them.
@@ -65,6 +115,9 @@ IRC_INLINE void dot_block(V (&block)[M][N], const T *columns, int64_t step, cons
   constexpr int PARTS = 1;
 #endif
   constexpr int WIDTH = N * (sizeof(V) / sizeof(T)), PART = units<Form>(F) / PARTS, REST = units<Form>(F) % PARTS;
+#if defined(IRC_MATRICES)
+  if constexpr (Form::MATRICES) return dot_matrices<Form, units<Form>(F)>(block, columns, step, rows, between);
+#endif
   if constexpr (PARTS == 1)
 #pragma GCC unroll 1
     for (int m = 0; m < M; m += 2) between(m);
@@ -87,50 +140,49 @@ template <class Form, int F, int N, class V, class T>
 IRC_ONCE void dot_tile(T *tile, const T *columns, int64_t step, const T *rows, int count) {
   constexpr int LANES = sizeof(V) / sizeof(T);
 #pragma GCC unroll 1
-  for (int first = 0; first < count; first += BLOCK) {
-    V block[BLOCK][N];
+  for (int first = 0; first < count; first += block_of<Form>) {
+    V block[block_of<Form>][N];
     dot_block<Form, F>(block, columns + first * step, step, rows);
 #pragma GCC unroll 16
-    for (int m = 0; m < BLOCK; m++)
+    for (int m = 0; m < block_of<Form>; m++)
 #pragma GCC unroll 16
       for (int n = 0; n < N; n++) store_vector(tile + ((first + m) * N + n) * LANES, block[m][n]);
   }
 }
 
-// M features of one row panel: sums[f][i] = sums[f][i]*rescale[i] + sum over j of panel[j][f] * tile[j][i]; `depth` units
-// of columns. Without `rescale` the sums are added to as they are, of the `first` tile there are none.
-template <class Form, int M, int N, class V, class T>
-IRC_INLINE void row_product_block(T *sums, bool first, const V *rescale, const T *panel, int64_t panel_step, const T *tile, int depth) {
-  constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = N * LANES;
-  V block[M][N];
-  if (first) clear(block);
-  else
-#pragma GCC unroll 16
-    for (int m = 0; m < M; m++)
-#pragma GCC unroll 16
-      for (int n = 0; n < N; n++) block[m][n] = load_vector<V>(sums + m * WIDTH + n * LANES);
-  if (rescale)
-#pragma GCC unroll 16
-    for (int m = 0; m < M; m++)
-#pragma GCC unroll 16
-      for (int n = 0; n < N; n++) block[m][n] *= rescale[n];
-  multiply<Form, M, N>(block, panel, 1, panel_step, tile, WIDTH, depth);
-#pragma GCC unroll 16
-  for (int m = 0; m < M; m++)
-#pragma GCC unroll 16
-    for (int n = 0; n < N; n++) store_vector(sums + m * WIDTH + n * LANES, block[m][n]);
+#if defined(IRC_MATRICES)
+// BLOCKS times 16 features of one row panel, in matrix registers; the rest as in row_product_block.
+template <int BLOCKS> IRC_INLINE void row_product_matrices(float *sums, bool first, const VecF *rescale, const float *panel, int64_t panel_step, const float *tile, int depth) {
+  for (int n = 0; rescale && !first && n < BLOCKS * 2 * amx::SIDE; n++) ((VecF *)sums)[n] *= rescale[n % 2];
+  if (first) amx::clear_sums<BLOCKS>();
+  else amx::load_sums<BLOCKS>(sums);
+  amx::add_products<BLOCKS>(panel, panel_step, tile, (depth + amx::SIDE - 1) / amx::SIDE * amx::SIDE);
+  amx::store_sums<BLOCKS>(sums);
 }
+#endif
 
-// All F features of one row panel, M at a time.
-template <class Form, int F, int M, int N, class V, class T>
+// All F features of one row panel, a block at a time.
+template <class Form, int F, int N, class V, class T>
 IRC_ONCE void row_product(T *sums, bool first, const V *rescale, const T *panel, int64_t panel_step, const T *tile, int depth) {
-  constexpr int WIDTH = N * (sizeof(V) / sizeof(T));
+  constexpr int WIDTH = N * (sizeof(V) / sizeof(T)), REST = F % BLOCK;
+  const int64_t feature = Form::MATRICES ? panel_step : 1;
   int f = 0;
+#if defined(IRC_MATRICES)
+  if constexpr (Form::MATRICES) {
 #pragma GCC unroll 1
-  for (; f + M <= F; f += M)
-    row_product_block<Form, M, N>(sums + f * WIDTH, first, rescale, panel + f, panel_step, tile, depth);
-  if constexpr (F % M != 0)
-    row_product_block<Form, F % M, N>(sums + f * WIDTH, first, rescale, panel + f, panel_step, tile, depth);
+    for (; f + 2 * amx::SIDE <= F; f += 2 * amx::SIDE)
+      row_product_matrices<2>(sums + f * WIDTH, first, rescale, panel + f * feature, panel_step, tile, depth);
+    if constexpr (F / amx::SIDE % 2) {
+      row_product_matrices<1>(sums + f * WIDTH, first, rescale, panel + f * feature, panel_step, tile, depth);
+      f += amx::SIDE;
+    }
+  }
+#endif
+#pragma GCC unroll 1
+  for (; f + BLOCK <= F; f += BLOCK)
+    row_product_block<Form, BLOCK, N>(sums + f * WIDTH, first, rescale, panel + f * feature, panel_step, tile, depth);
+  if constexpr (REST != 0)
+    row_product_block<Form, REST, N>(sums + f * WIDTH, first, rescale, panel + f * feature, panel_step, tile, depth);
 }
 
 // M columns, N vectors of features: sums[j][f] += sum over i of tile[j][i] * panel[i][f]; `depth` units of rows.
@@ -160,10 +212,13 @@ IRC_INLINE void column_product_strip(T *sums, int columns, const T *tile, int64_
                                         panel + first * LANES, depth);
 }
 
-// A panel padded to VECTORS vectors of features, and `columns` columns, a multiple of 4.
+// A panel padded to VECTORS vectors of features. Sums are added to of whole blocks of 4 columns, in matrices of 16.
 template <class Form, int VECTORS, class V, class T>
 IRC_ONCE void column_product(T *sums, int columns, const T *tile, int64_t tile_row, const T *panel, int depth) {
   constexpr int REST = VECTORS % FEATURE_VECTORS;
+#if defined(IRC_MATRICES)
+  if constexpr (Form::MATRICES) return amx::add_column_products<VECTORS * amx::SIDE>(sums, columns, tile, tile_row, panel);
+#endif
 #pragma GCC unroll 1
   for (int first = 0; first + FEATURE_VECTORS <= VECTORS; first += FEATURE_VECTORS)
     column_product_strip<Form, VECTORS, FEATURE_VECTORS, V>(sums, columns, tile, tile_row, panel, depth, first);
