@@ -21,6 +21,8 @@ template <> constexpr int block_of<Pair> = amx::SIDE;
 // Left to itself GCC folds the vector into each multiplication as a memory operand: a full load for every FMA.
 #if defined(__AVX512F__)
 #define IRC_IN_REGISTER(x) asm("" : "+v"(x))
+#elif defined(__AVX2__)
+#define IRC_IN_REGISTER(x) asm("" : "+x"(x))
 #else
 #define IRC_IN_REGISTER(x)
 #endif

@@ -38,15 +38,12 @@ IRC_INLINE VecD scale_by_power(VecD p, VecD n) {
 #endif
 }
 
-// 2^x = 2^n p(r), n whole and r = x - n in [0, 1), by a polynomial of least relative error that is 1 at 0: of degree 5
-// (8e-8), or 4 (3e-6) where the result is rounded to 16 bits. 2^-inf is exactly 0.
+// 2^x = 2^n p(r), n whole and r = x - n, by a polynomial of least relative error that is 1 at 0: of degree 5 (9e-8), or 4
+// (3e-6) where the result is rounded to 16 bits. 2^-inf is exactly 0. Where instructions take floors apart, r is in [0, 1); else
+// in [-1/2, 1/2], n has been rounded by a sum that leaves it in the last bits, and is added to the exponent of p.
 template <class Form> IRC_INLINE VecF exp2(VecF x) {
 #if defined(__AVX512DQ__)
   const VecF r = (VecF)_mm512_reduce_ps((__m512)x, 9);  // x - floor(x), and 0 for infinity
-#else
-  x = fast_min(fast_max(x, splat<VecF>(-160.0f)), splat<VecF>(160.0f));
-  const VecF n = round_down(x), r = x - n;
-#endif
   VecF p;
   if constexpr (Form::DEPTH == 2) {
     p = 0.0522424653f + r * 0.0134266894f;
@@ -59,10 +56,16 @@ template <class Form> IRC_INLINE VecF exp2(VecF x) {
     p = 0.693151295f + r * p;
   }
   p = 1.0f + r * p;
-#if defined(__AVX512DQ__)
   return (VecF)_mm512_scalef_ps((__m512)p, (__m512)x);  // which takes the floor
 #else
-  return scale_by_power(p, n);
+  x = fast_min(x, splat<VecF>(128.0f));  // whose power is infinity
+  const VecF shifted = x + 12582912.0f, r = x - (shifted - 12582912.0f);  // 3 * 2^22
+  VecF p = 0.00967151299f + r * 0.00132647273f;
+  p = 0.0555073358f + r * p;
+  p = 0.240222424f + r * p;
+  p = 0.693147004f + r * p;
+  p = 1.0f + r * p;
+  return (VecF)(((VecI)p + ((VecI)shifted << 23)) & ~(VecI)(x < -126.0f));
 #endif
 }
 
