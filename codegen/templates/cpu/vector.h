@@ -67,6 +67,8 @@ template <class M, class V> IRC_INLINE V select(M mask, V yes, V no) { return ma
 template <class M> IRC_INLINE bool any(M mask) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(M) == 64) return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX2__)
+  if constexpr (sizeof(M) == 32) return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
 #endif
   bool found = false;
   for (unsigned lane = 0; lane < sizeof(M) / sizeof(mask[0]); lane++) found |= mask[lane] != 0;
