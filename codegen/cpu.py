@@ -30,7 +30,8 @@ TILE_HEADERS = (
 )
 ADD_HEADERS = ("tile_adds.h",)
 STREAM_HEADERS = ("stream.h",)
-ENTRY_HEADERS = ("products.h", "entry.h")
+PRODUCT_HEADERS = ("products.h",)
+ENTRY_HEADERS = (*PRODUCT_HEADERS, "entry.h")
 """Inlined in this order, the second and third where there is a kernel of tiles, the fourth where one is of elements,
 the fifth where one has a form for few rows, the sixth for whole programs."""
 

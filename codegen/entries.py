@@ -220,10 +220,10 @@ def _statement(statement: Statement) -> str:
             rows = _list([_list([print_scalar(s) for s in place.strides]) for place in tensors])
             sizes = _list([size_name(size) for size in kernel.sizes])
             return f"irc::call({kernel.name},\n      {data},\n      {rows}, {sizes}, threads);"
-        case Multiply(result, left, right, batch, rows_, columns, inner):
-            parts = ", ".join(_axes(axes) for axes in (batch, rows_, columns, inner))
-            kind = "double" if result.storage == "f64" else "float"
-            return f"irc::product<{kind}>({_at(result)}, {_at(left)}, {_at(right)}, {parts}, threads);"
+        case Multiply(result, left, right, batch, rows_, columns, inner, pairs_):
+            given = [f"irc::tensor({_at(place)})" for place in (result, left, right)]
+            given += [_axes(part) for part in (batch, rows_, columns, inner)]
+            return f"irc::product({_list([*given, str(pairs_).lower()])}, threads);"
         case AddChunks(result, source, shape):
             count = print_scalar(elements(shape))
             kind = "double" if result.storage == "f64" else "float"

@@ -74,7 +74,7 @@ class ProductAxis:
 @dataclass(frozen=True, slots=True)
 class Multiply:
     """result = sum over `inner` of left * right. `rows` are indices of the left operand alone, `columns`
-    of the right."""
+    of the right. `pairs`: numbers may be rounded to bf16."""
 
     result: Place
     left: Place
@@ -83,6 +83,7 @@ class Multiply:
     rows: tuple[ProductAxis, ...]
     columns: tuple[ProductAxis, ...]
     inner: tuple[ProductAxis, ...]
+    pairs: bool
 
 
 @dataclass(frozen=True, slots=True)

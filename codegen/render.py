@@ -10,7 +10,16 @@ from pathlib import Path
 import jinja2
 
 from irc.codegen import elements, entries, loops, stream, tiles
-from irc.codegen.cpu import ADD_HEADERS, ARITHMETIC, ENTRY_HEADERS, HEADERS, MASK_HEADERS, STREAM_HEADERS, TILE_HEADERS
+from irc.codegen.cpu import (
+    ADD_HEADERS,
+    ARITHMETIC,
+    ENTRY_HEADERS,
+    HEADERS,
+    MASK_HEADERS,
+    PRODUCT_HEADERS,
+    STREAM_HEADERS,
+    TILE_HEADERS,
+)
 from irc.codegen.kernel import Arithmetic, Kernel, LoopKernel, TileKernel
 from irc.codegen.library import Library
 from irc.codegen.schedule import Schedule
@@ -98,6 +107,12 @@ def render_peak(pairs: bool, arithmetic: Arithmetic) -> str:
     headers = [(TEMPLATES / "cpu" / name).read_text() for name in HEADERS + TILE_HEADERS]
     form = "irc::Pair" if pairs else f"irc::Single<{ARITHMETIC[arithmetic]}>"
     return environment().get_template("cpu/peak.cpp.j2").render(headers=headers, form=form)
+
+
+def render_products() -> str:
+    """A source with `irc_product`, matrix products of any tensors."""
+    headers = [(TEMPLATES / "cpu" / name).read_text() for name in HEADERS + TILE_HEADERS + PRODUCT_HEADERS]
+    return environment().get_template("cpu/products.cpp.j2").render(headers=headers)
 
 
 def render_header(library: Library) -> str:

@@ -237,7 +237,7 @@ class _Entry:
         rows = [n for n in wanted if n in of_left and n not in of_right]
         columns = [n for n in wanted if n in of_right and n not in of_left]
         inner = [n for n in axes if n not in wanted]
-        self.statements.append(Multiply(result, left, right, of(batch), of(rows), of(columns), of(inner)))
+        self.statements.append(Multiply(result, left, right, of(batch), of(rows), of(columns), of(inner), step.pairs))
 
 
 def _places(statement: Statement) -> tuple[Place, ...]:

@@ -215,7 +215,7 @@ class _Fuser:
             case Map() if (view := self._view(node)) is not None:
                 self.tensors[node.name] = PlanTensor(node.name, "temporary", self._viewed(view), shape(node))
                 self.steps.append(view)
-            case Reduce() if (step := matrix_product(node, self.graph)) is not None:
+            case Reduce() if (step := matrix_product(node, self.graph, self.precision.pairs)) is not None:
                 self.tensors[node.name] = PlanTensor(node.name, "temporary", self.storage(node), shape(node))
                 self.steps.append(step)
             case _:

@@ -21,8 +21,8 @@ from irc.split import reads_tiles
 SHORT = 8  # terms below which a sum is no matrix product: a rotation of pairs is one loop over what it reads
 
 
-def matrix_product(node: Reduce, graph: Graph) -> Product | None:
-    """The sum as a matrix product, if it is one."""
+def matrix_product(node: Reduce, graph: Graph, pairs: bool = False) -> Product | None:
+    """The sum as a matrix product, if it is one; `pairs` as there."""
     parts = factors(node.body)
     if node.op != "sum" or node.where is not None or len(parts) != 2:
         return None
@@ -37,7 +37,7 @@ def matrix_product(node: Reduce, graph: Graph) -> Product | None:
     only_left, only_right = indices(left) - indices(right), indices(right) - indices(left)
     if a is None or b is None or not over <= indices(left) & indices(right) or not only_left or not only_right:
         return None
-    return Product(node.name, node.axes, node.groups, a, b)
+    return Product(node.name, node.axes, node.groups, a, b, pairs)
 
 
 def operand(load: Load, axes: Mapping[str, Axis], graph: Graph) -> Operand | None:

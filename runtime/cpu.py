@@ -19,7 +19,7 @@ from irc.runtime.arrays import DTYPE, Array, address
 from irc.runtime.device import HOST
 from irc.runtime.errors import ToolchainError
 
-# OpenMP's threads sleep between kernels: spinning ones starve the BLAS threads that the products between them use.
+# OpenMP's threads sleep between kernels: spinning ones starve those of other libraries that are called in between.
 # Only a default, and only where no other library has started OpenMP before.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from irc.codegen.kernel import Storage
-from irc.runtime import arrays, blas, machine, memory
+from irc.runtime import arrays, machine, memory, products
 from irc.runtime.arrays import DTYPE, Array
 from irc.runtime.memory import New
 from irc.runtime.plan import Product
@@ -53,7 +53,7 @@ class Device(Protocol):
         """As `arrays.addressable`."""
 
     def multiplier(self, step: Product, sizes: Mapping[str, int], storage: Storage) -> Callable[[Array, Array], Array]:
-        """As `blas.multiplier`."""
+        """As `products.multiplier`."""
 
     def sum_chunks(self, source: Array, storage: Storage) -> Array:
         """The chunks added one after another, in the order of their numbers, and rounded once."""
@@ -69,7 +69,7 @@ class Host:
     allocate = staticmethod(memory.allocate)
     allocator = staticmethod(memory.allocator)
     addressable = staticmethod(arrays.addressable)
-    multiplier = staticmethod(blas.multiplier)
+    multiplier = staticmethod(products.multiplier)
 
     def running(self, values: Iterable[object]) -> AbstractContextManager[None]:
         return nullcontext()

@@ -9,7 +9,7 @@ from typing import Any, Protocol, assert_never
 import numpy as np
 
 from irc.codegen.kernel import Kernel, Storage
-from irc.runtime import blas
+from irc.runtime import operands
 from irc.runtime.arrays import Array, address
 from irc.runtime.device import Device
 from irc.runtime.memory import SMALL, New
@@ -159,7 +159,7 @@ class Prepared:
                 multiply = self.device.multiplier(step, self.sizes, self.storage[result])
                 return _computed(result, lambda a: multiply(a[left.tensor], a[right.tensor]))
             case View(result, _, operand):
-                view = blas.viewer(step, self.sizes)
+                view = operands.viewer(step, self.sizes)
                 return _computed(result, lambda a: view(a[operand.tensor]))
             case SumChunks(result, source):
                 return _computed(result, lambda a: self.device.sum_chunks(a[source], self.storage[result]))

@@ -48,13 +48,15 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """result[axes] = sum over the other axes of left * right, through BLAS. `groups` merges axes into dimensions."""
+    """result[axes] = sum over the other axes of left * right. `groups` merges axes into dimensions. `pairs`: what is
+    multiplied may be rounded to bf16, as in products of kernels."""
 
     result: str
     axes: tuple[Axis, ...]
     groups: tuple[int, ...]
     left: Operand
     right: Operand
+    pairs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

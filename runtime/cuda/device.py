@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from irc.codegen.kernel import Storage
-from irc.runtime import arrays, blas, memory
+from irc.runtime import arrays, memory, operands
 from irc.runtime.arrays import DTYPE, Array, address, storage_of
 from irc.runtime.cuda import foreign, products
 from irc.runtime.cuda.cublaslt import CublasLt
@@ -278,7 +278,7 @@ class Cuda:
         return array if arrays.is_addressable(array) else self.copy(array)
 
     def multiplier(self, step: Product, sizes: Mapping[str, int], storage: Storage) -> Callable[[Array, Array], Array]:
-        left, right = blas.reader(step.left, sizes), blas.reader(step.right, sizes)
+        left, right = operands.reader(step.left, sizes), operands.reader(step.right, sizes)
         multiply = partial(products.product, self, step, storage=storage)
         return lambda a, b: multiply(left(a), right(b))
 

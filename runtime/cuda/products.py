@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irc.codegen.kernel import Storage
-from irc.runtime import blas
+from irc.runtime import operands
 from irc.runtime.arrays import Array, address, storage_of
 from irc.runtime.cuda import cublaslt
 from irc.runtime.cuda.launch import Module
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TYPES: dict[Storage, int] = {"f32": 0, "f64": 1, "bf16": 2, "f16": 3, "i32": 4, "bool": 5}
 AXES, THREADS = 16, 256
-Named = tuple[Array, tuple[str, ...], blas.Extents]
+Named = tuple[Array, tuple[str, ...], operands.Extents]
 
 
 def strided_source() -> str:
@@ -69,11 +69,11 @@ class Strided:
 
 
 def product(device: Cuda, step: Product, left: Named, right: Named, storage: Storage) -> Array:
-    """As `blas.product`."""
+    """The product's tensor in its storage type."""
     (a, a_names, _), (b, b_names, _) = left, right
-    extents = blas.common(step, left[2], right[2])
+    extents = operands.common(step, left[2], right[2])
     wanted = tuple(axis.name for axis in step.axes)
-    batch, m, n, inner = blas.kinds(a_names, b_names, wanted)
+    batch, m, n, inner = operands.kinds(a_names, b_names, wanted)
     lone = {*a_names, *b_names} - {*batch, *m, *n, *inner}
     if not (m and n and inner) or lone or not all(extents.values()):
         terms = (*wanted, *inner, *sorted(lone))
@@ -83,16 +83,16 @@ def product(device: Cuda, step: Product, left: Named, right: Named, storage: Sto
     else:
         if wanted[-1] in m:  # the result's last axis then runs fastest in the matrix too
             a, a_names, m, b, b_names, n = b, b_names, n, a, a_names, m
-        kind = _multiplied(storage_of(a), storage_of(b), storage)
+        kind = "bf16" if step.pairs else _multiplied(storage_of(a), storage_of(b), storage)
         parts = [[extents[name] for name in part] for part in (batch, m, n, inner)]
         size = [prod(part) for part in parts]
-        x = _matrices(device, blas.ordered(a, a_names, (*batch, *m, *inner)), (size[0], size[1], size[3]), kind)
-        y = _matrices(device, blas.ordered(b, b_names, (*batch, *inner, *n)), (size[0], size[3], size[2]), kind)
+        x = _matrices(device, operands.ordered(a, a_names, (*batch, *m, *inner)), (size[0], size[1], size[3]), kind)
+        y = _matrices(device, operands.ordered(b, b_names, (*batch, *inner, *n)), (size[0], size[3], size[2]), kind)
         made = cublaslt.multiply(device, x, y, "f32" if kind == "f32" else storage)
         made = device.converted(made, storage)
         made = made.reshape([extent for part in parts[:3] for extent in part])
-        made = blas.ordered(made, (*batch, *m, *n), wanted)
-    return device.addressable(device.reshaped(made, blas.grouped([extents[name] for name in wanted], step.groups)))
+        made = operands.ordered(made, (*batch, *m, *n), wanted)
+    return device.addressable(device.reshaped(made, operands.grouped([extents[name] for name in wanted], step.groups)))
 
 
 def _multiplied(a: Storage, b: Storage, result: Storage) -> Storage:
@@ -102,9 +102,9 @@ def _multiplied(a: Storage, b: Storage, result: Storage) -> Storage:
     return a if a == b and result in (a, "f32") else "f32"
 
 
-def _spread(array: Array, names: tuple[str, ...], wanted: tuple[str, ...], extents: blas.Extents) -> Array:
+def _spread(array: Array, names: tuple[str, ...], wanted: tuple[str, ...], extents: operands.Extents) -> Array:
     """The array with all the axes wanted: the same along those that it does not have."""
-    own = blas.ordered(array, names, tuple(name for name in wanted if name in names))
+    own = operands.ordered(array, names, tuple(name for name in wanted if name in names))
     strides = iter(own.strides)
     shape = tuple(extents[name] for name in wanted)
     steps = tuple(next(strides) if name in names else 0 for name in wanted)

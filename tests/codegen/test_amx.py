@@ -12,9 +12,12 @@ import pytest
 
 import irc
 from irc.runtime import machine, toolchain
+from irc.runtime.arrays import DTYPE
 from irc.runtime.peak import Peak
+from irc.runtime.products import multiplier
 from tests.codegen.test_forms import SIZES, SPEC
 from tests.codegen.test_guard import no_bit_changes
+from tests.runtime.test_products import matrices
 from tests.test_kernels import arrays, both
 
 EMULATOR = Path(__file__).parent / "amx" / "emulator.cpp"
@@ -93,6 +96,20 @@ def test_few_columns_and_rows() -> None:
         )
         inputs["cap"] = np.asarray(20.0, inputs["cap"].dtype)
         both(SPEC, inputs, "bf16", rng, sizes={"D": 64, "E": 32})
+
+
+@pytest.mark.parametrize("turned", [(False, False), (True, True)])
+def test_products_between_kernels(turned: tuple[bool, bool], products: Callable[[], int]) -> None:
+    rng = np.random.default_rng(4)
+    for m, n, k in ((210, 70, 301), (9, 33, 2100)):
+        x = rng.standard_normal((k, m) if turned[0] else (m, k)).astype(DTYPE["bf16"])
+        y = rng.standard_normal((n, k) if turned[1] else (k, n)).astype(DTYPE["bf16"])
+        before = products()
+        got = multiplier(matrices(turned, True), {"I": m, "J": n, "C": k}, "f32")(x, y)
+        left, right = (x.T if turned[0] else x), (y.T if turned[1] else y)
+        exact = left.astype(np.float64) @ right.astype(np.float64)
+        assert float(np.abs(got - exact).max()) < 1e-4
+        assert products() > before or products() == 1
 
 
 def test_the_processor_and_linux_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from irc.codegen.expr import Axis, Size
 from irc.runtime.arrays import DTYPE, Array
 from irc.runtime.device import HOST
 from irc.runtime.plan import Operand, Product
-from tests.runtime.test_blas import plain, products
+from tests.runtime.test_products import cases, plain
 
 pytestmark = pytest.mark.usefixtures("device")
 EXAMPLES = settings(
@@ -42,7 +42,7 @@ def moved(cuda: Any, array: Array) -> Array:
 
 
 @EXAMPLES
-@given(products(), st.sampled_from(["f64", "f32", "bf16", "f16"]))
+@given(cases(), st.sampled_from(["f64", "f32", "bf16", "f16"]))
 def test_product_equals_einsum(cuda: Any, case: Any, storage: Any) -> None:
     step, left, right, extents = case
     left, right = left.astype(DTYPE[storage]), right.astype(DTYPE[storage])

@@ -58,19 +58,22 @@ IRC_SMALL Rows<const T> gather_rows(Buffer<T> &values, int count, int width, Row
   return {nullptr, to, width};
 }
 
+// A width that is known when it is compiled; elsewhere an int.
+template <int WIDTH> using Fixed = std::integral_constant<int, WIDTH>;
+
 // Rows in the lanes, the features' units one after another: to[unit][lane], `lanes` a multiple of the vector. Lanes from
 // `count` on are 0.
-template <class Form, int WIDTH, class E>
-IRC_ONCE void pack_across(typename Form::unit *to, int lanes, int count, Rows<E> rows) {
+template <class Form, class E, class Width>
+IRC_ONCE void pack_across(typename Form::unit *to, int lanes, int count, Rows<E> rows, Width width) {
   typedef typename Vectors<typename Form::unit>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit);
   for (int first = 0; first < lanes; first += LANES)
-    for (int unit = 0; unit < units<Form>(WIDTH); unit += LANES) {
+    for (int unit = 0; unit < units<Form>(width); unit += LANES) {
       V square[LANES];
       for (int n = 0; n < LANES; n++)
-        square[n] = first + n < count ? load_units<Form>(rows[first + n], unit, WIDTH) : V{};
+        square[n] = first + n < count ? load_units<Form>(rows[first + n], unit, width) : V{};
       transpose(square);
-      const int end = std::min(LANES, units<Form>(WIDTH) - unit);
+      const int end = std::min(LANES, units<Form>(width) - unit);
       for (int n = 0; n < end; n++) store_vector(to + (unit + n) * lanes + first, square[n]);
     }
 }
@@ -93,10 +96,10 @@ IRC_ONCE void pack_rows(typename Form::unit *to, int end, int count, Rows<E> row
   std::fill_n(to, (end - count) * row_units, 0);
 }
 
-// Features in the lanes, units along the rows: to[row / DEPTH][feature], `FEATURES` of them of which those from `WIDTH`
+// Features in the lanes, units along the rows: to[row / DEPTH][feature], `FEATURES` of them of which those from `width`
 // on are 0, and so are rows from `count` on.
-template <class Form, int FEATURES, int WIDTH, class E>
-IRC_ONCE void pack_along(typename Form::unit *to, int end, int count, Rows<E> rows) {
+template <class Form, int FEATURES, class E, class Width>
+IRC_ONCE void pack_along(typename Form::unit *to, int end, int count, Rows<E> rows, Width width) {
   typedef typename Vectors<typename Form::unit>::vec V;
   typedef Single<typename Form::unit> Numbers;
   constexpr int LANES = sizeof(V) / sizeof(typename Form::unit), DEPTH = Form::DEPTH;
@@ -109,16 +112,16 @@ IRC_ONCE void pack_along(typename Form::unit *to, int end, int count, Rows<E> ro
     int f = 0;
 #if defined(__AVX512BF16__)
     if constexpr (DEPTH == 2 && std::is_same<const E, const bf16>::value)
-      for (VecF pairs[2]; second && f + 2 * LANES <= WIDTH; f += 2 * LANES) {
+      for (VecF pairs[2]; second && f + 2 * LANES <= width; f += 2 * LANES) {
         interleave(pairs, first + f, second + f);
         store_vector(to + f, pairs[0]);
         store_vector(to + f + LANES, pairs[1]);
       }
 #endif
     for (; f < FEATURES; f += LANES) {
-      V unit = load_units<Numbers>(first, f, WIDTH);
+      V unit = load_units<Numbers>(first, f, width);
 #if defined(__AVX512BF16__)
-      if constexpr (DEPTH == 2) unit = pair_of(unit, second ? load_units<Numbers>(second, f, WIDTH) : V{});
+      if constexpr (DEPTH == 2) unit = pair_of(unit, second ? load_units<Numbers>(second, f, width) : V{});
 #endif
       (void)second;
       if (f + LANES <= FEATURES) store_vector(to + f, unit);
@@ -226,8 +229,8 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
 
  private:
   template <class E> void pack(int first, int count, Rows<E> rows) {
-    if constexpr (DOTTED) pack_across<Form, WIDTH>((T *)dotted(first), PANEL, count, rows);
-    if constexpr (SUMMED) pack_along<Form, FEATURES, WIDTH>((T *)summed(first), PANEL, count, rows);
+    if constexpr (DOTTED) pack_across<Form>((T *)dotted(first), PANEL, count, rows, Fixed<WIDTH>());
+    if constexpr (SUMMED) pack_along<Form, FEATURES>((T *)summed(first), PANEL, count, rows, Fixed<WIDTH>());
   }
 
   Buffer<T> across_, along_;
@@ -295,7 +298,7 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
     } else if constexpr (BY_COLUMN) {
       pack_rows<Form, WIDTH>((T *)by_column_, COLUMNS, count, rows);
     }
-    if constexpr (!ONE && SUMMED) pack_along<Form, WIDTH, WIDTH>((T *)along_, COLUMNS, count, rows);
+    if constexpr (!ONE && SUMMED) pack_along<Form, WIDTH>((T *)along_, COLUMNS, count, rows, Fixed<WIDTH>());
     if constexpr (TURNED) turn<ACROSS, T>(turned_, along_, units<Form>(count), WIDTH);
     summed_step = ONE ? dotted_step : WIDTH;
     multiplied_step = TURNED ? ACROSS : summed_step;

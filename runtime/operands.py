@@ -1,7 +1,7 @@
-"""The plan's matrix products and views on numpy arrays, through numpy's BLAS.
+"""Operands of the plan's products and views: arrays with a name for each axis.
 
 A product's axes are of four kinds: in the result and both operands (batch), in the result and one operand (m for the
-left, n for the right), or in no result (contracted). Storage of 16 bits is computed in float32 and rounded once.
+left, n for the right), or not in the result (contracted).
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from irc.codegen.kernel import Storage
-from irc.runtime.arrays import DTYPE, Array
-from irc.runtime.memory import allocate
+from irc.runtime.arrays import Array
 from irc.runtime.plan import Operand, Product, View
 from irc.runtime.sizes import evaluate
 
@@ -76,38 +74,6 @@ def viewer(step: View, sizes: Mapping[str, int]) -> Callable[[Array], Array]:
     return view
 
 
-def multiplier(step: Product, sizes: Mapping[str, int], storage: Storage) -> Callable[[Array, Array], Array]:
-    """A function of the operands: see `product`."""
-    left, right = reader(step.left, sizes), reader(step.right, sizes)
-    return lambda a, b: product(step, left(a), right(b), storage)
-
-
-def product(
-    step: Product,
-    left: tuple[Array, tuple[str, ...], Extents],
-    right: tuple[Array, tuple[str, ...], Extents],
-    storage: Storage,
-) -> Array:
-    """The product's tensor in its storage type; a view of the matrix result where that has a contiguous last axis."""
-    a, a_names, a_extents = left
-    b, b_names, b_extents = right
-    extents = common(step, a_extents, b_extents)
-    wanted = tuple(axis.name for axis in step.axes)
-    compute = np.dtype(np.float64) if storage == "f64" else np.dtype(np.float32)
-    a, a_names = _sum_lone(a.astype(compute, copy=False), a_names, {*b_names, *wanted})
-    b, b_names = _sum_lone(b.astype(compute, copy=False), b_names, {*a_names, *wanted})
-    batch, m, n, inner = kinds(a_names, b_names, wanted)
-    if wanted and wanted[-1] in m:  # the result's last axis then runs fastest in the matrix too
-        a, a_names, m, b, b_names, n = b, b_names, n, a, a_names, m
-    result = _multiply(a, a_names, b, b_names, (batch, m, n, inner), extents)
-    result = ordered(result.reshape([extents[name] for name in (*batch, *m, *n)]), (*batch, *m, *n), wanted)
-    result = result.reshape(grouped([extents[name] for name in wanted], step.groups))
-    result = result.astype(DTYPE[storage], copy=False)
-    if result.ndim and result.strides[-1] != result.itemsize and result.shape[-1] > 1:
-        result = np.ascontiguousarray(result)
-    return result
-
-
 def common(step: Product, left: Extents, right: Extents) -> Extents:
     """The extents of all axes of a product, of which those that both operands have are the same."""
     for name in left.keys() & right.keys():
@@ -124,56 +90,6 @@ def kinds(
     m = [name for name in wanted if name in left and name not in right]
     n = [name for name in wanted if name in right and name not in left]
     return batch, m, n, [name for name in left if name in right and name not in wanted]
-
-
-def _multiply(
-    a: Array,
-    a_names: tuple[str, ...],
-    b: Array,
-    b_names: tuple[str, ...],
-    parts: tuple[list[str], list[str], list[str], list[str]],
-    extents: Extents,
-) -> Array:
-    """The product with axes batch, m, n in this order."""
-    batch, m, n, inner = parts
-    if not inner and not m and not n:
-        return np.asarray(ordered(a, a_names, tuple(batch)) * ordered(b, b_names, tuple(batch)))
-    if not m and not n:  # a dot for each batch entry: one call to a ufunc, not one to BLAS for each
-        x = _merged(a, a_names, (batch, inner), extents)
-        y = _merged(b, b_names, (batch, inner), extents)
-        return np.asarray(np.vecdot(x, y))
-    x = _for_blas(_merged(a, a_names, (batch, m, inner), extents))
-    y = _for_blas(_merged(b, b_names, (batch, inner, n), extents))
-    out = allocate((*x.shape[:-1], y.shape[-1]), "f64" if x.dtype == np.float64 else "f32")
-    return np.asarray(np.matmul(x, y, out=out))
-
-
-def _merged(array: Array, names: tuple[str, ...], parts: tuple[list[str], ...], extents: Extents) -> Array:
-    """The array with the batch axes of `parts` kept apart and every later part merged into one axis."""
-    batch, *rest = parts
-    flat = ordered(array, names, tuple(name for part in parts for name in part))
-    shape = [extents[name] for name in batch] + [prod(extents[name] for name in part) for part in rest]
-    return flat.reshape(shape)
-
-
-def _for_blas(array: Array) -> Array:
-    """The stack of matrices, copied unless BLAS takes each as it lies: one axis contiguous, the other wide enough."""
-    size = array.itemsize
-    rows, columns = array.strides[-2:]
-    height, width = array.shape[-2:]
-    if (columns == size and rows >= width * size) or (rows == size and columns >= height * size):
-        return array
-    copy = allocate(array.shape, "f64" if array.dtype == np.float64 else "f32")
-    copy[...] = array
-    return copy
-
-
-def _sum_lone(array: Array, names: tuple[str, ...], used: set[str]) -> tuple[Array, tuple[str, ...]]:
-    """Sum over the axes that neither the result nor the other operand has."""
-    lone = tuple(position for position, name in enumerate(names) if name not in used)
-    if not lone:
-        return array, names
-    return np.asarray(array.sum(axis=lone)), tuple(name for name in names if name in used)
 
 
 def ordered(array: Array, names: Sequence[str], wanted: tuple[str, ...]) -> Array:

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irc.codegen.expr import Axis, Size
-from irc.runtime import blas
+from irc.runtime import operands, products, toolchain
+from irc.runtime.arrays import DTYPE
 from irc.runtime.plan import Operand, Product, View
+from tests.codegen.test_forms import WITHOUT
 
 NAMES = "abcdef"
 
@@ -54,7 +56,7 @@ def plain(operand: Operand, array: np.ndarray, extents: dict[str, int]) -> tuple
 
 
 @st.composite
-def products(draw):
+def cases(draw):
     extents = {n: draw(st.sampled_from([0, 1, 1, 2, 3, 5])) for n in NAMES}
     left = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=5))
     right = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=5))
@@ -71,17 +73,17 @@ def products(draw):
 
 
 @settings(max_examples=400, deadline=None)
-@given(products(), st.sampled_from(["f64", "f32", "bf16", "f16"]))
+@given(cases(), st.sampled_from(["f64", "f32", "bf16", "f16"]))
 def test_product_equals_einsum(case, storage):
     step, left, right, extents = case
-    dtype = blas.DTYPE[storage]
+    dtype = DTYPE[storage]
     left, right = left.astype(dtype), right.astype(dtype)
     sizes = {n.upper(): e for n, e in extents.items()}
     wanted = "".join(a.name for a in step.axes)
     a, a_names = plain(step.left, left, extents)
     b, b_names = plain(step.right, right, extents)
     exact = np.einsum(f"{a_names},{b_names}->{wanted}", a.astype(np.float64), b.astype(np.float64))
-    got = blas.multiplier(step, sizes, storage)(left, right)
+    got = products.multiplier(step, sizes, storage)(left, right)
     assert isinstance(got, np.ndarray)
     assert got.dtype == dtype
     assert got.ndim == (len(step.groups) or len(wanted))
@@ -97,7 +99,7 @@ def test_view_names_selects_and_permutes_without_copying(data):
     operand, array = data.draw(layouts(names, extents))
     wanted = data.draw(st.permutations(names))
     view = View("v", tuple(axis(n) for n in wanted), operand)
-    got = blas.viewer(view, {n.upper(): e for n, e in extents.items()})(array)
+    got = operands.viewer(view, {n.upper(): e for n, e in extents.items()})(array)
     values, order = plain(operand, array, extents)
     assert np.array_equal(got, values.transpose([order.index(n) for n in wanted]))
     assert np.shares_memory(got, array)
@@ -106,7 +108,7 @@ def test_view_names_selects_and_permutes_without_copying(data):
 def test_axis_that_stands_twice_reads_the_diagonal():
     x = np.arange(9.0).reshape(3, 3)
     i = axis("a")
-    assert blas.viewer(View("v", (i,), Operand("x", ((i,), (i,)))), {"A": 3})(x).tolist() == [0.0, 4.0, 8.0]
+    assert operands.viewer(View("v", (i,), Operand("x", ((i,), (i,)))), {"A": 3})(x).tolist() == [0.0, 4.0, 8.0]
 
 
 def test_bf16_product_is_rounded_once():
@@ -114,7 +116,51 @@ def test_bf16_product_is_rounded_once():
     x = np.full(512, 2.0**-4, ml_dtypes.bfloat16)
     k = Axis("k", Size("K"))
     step = Product("r", (), (), Operand("x", ((k,),)), Operand("y", ((k,),)))
-    assert float(blas.multiplier(step, {"K": 512}, "bf16")(x, x)) == 2.0
+    assert float(products.multiplier(step, {"K": 512}, "bf16")(x, x)) == 2.0
+
+
+def matrices(turned: tuple[bool, bool], pairs: bool) -> Product:
+    i, j, c = (Axis(name, Size(name.upper())) for name in "ijc")
+    left = Operand("x", ((c,), (i,)) if turned[0] else ((i,), (c,)))
+    right = Operand("y", ((j,), (c,)) if turned[1] else ((c,), (j,)))
+    return Product("r", (i, j), (), left, right, pairs)
+
+
+# Tiles and a rest, of rows, of columns and of what is summed, more than is packed at once; few of each; none.
+SHAPES = [(1, 1, 1), (3, 100, 1), (17, 49, 300), (193, 70, 2100), (2100, 1000, 40), (5, 200, 2500), (4, 6, 0)]
+
+
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("storage", ["f64", "f32", "bf16", "f16"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_matrices_of_any_size_and_layout(shape, storage, turned, monkeypatch):
+    m, n, k = shape
+    rng = np.random.default_rng(m)
+    x = rng.standard_normal((k, m) if turned[0] else (m, k)).astype(DTYPE[storage])
+    y = rng.standard_normal((n, k) if turned[1] else (k, n)).astype(DTYPE[storage])
+    step = matrices(turned, storage == "bf16")
+    left, right = (x.T if turned[0] else x), (y.T if turned[1] else y)
+    exact = left.astype(np.float64) @ right.astype(np.float64)
+    found = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("IRC_THREADS", threads)
+        found.append(products.multiplier(step, {"I": m, "J": n, "C": k}, storage)(x, y))
+    tolerance = {"f64": 1e-13, "f32": 2e-6, "bf16": 4e-3, "f16": 5e-4}[storage] * max(float(np.abs(exact).max()), 1)
+    assert float(np.abs(found[0].astype(np.float64) - exact).max(initial=0)) <= tolerance
+    assert found[0].tobytes() == found[1].tobytes()
+
+
+@pytest.mark.parametrize("without", WITHOUT)
+def test_pairs_round_what_they_multiply(without, monkeypatch):
+    """Where the processor has none, floats are multiplied."""
+    monkeypatch.setenv("IRC_CXX", f"{toolchain.find().command[0]} {without}")
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((70, 300), np.float32), rng.standard_normal((300, 90)).astype(ml_dtypes.bfloat16)
+    got = products.multiplier(matrices((False, False), True), {"I": 70, "J": 90, "C": 300}, "f32")(x, y)
+    assert got.dtype == np.float32
+    exact = x.astype(np.float64) @ y.astype(np.float64)
+    rounded = x.astype(ml_dtypes.bfloat16).astype(np.float64) @ y.astype(np.float64)
+    assert min(float(np.abs(got - e).max()) for e in (exact, rounded)) < 1e-4 < float(np.abs(exact - rounded).max())
 
 
 def test_disagreeing_extents_are_refused():
@@ -122,4 +168,4 @@ def test_disagreeing_extents_are_refused():
     other = Axis("k", Size("L"))
     step = Product("r", (), (), Operand("x", ((k,),)), Operand("y", ((other,),)))
     with pytest.raises(ValueError, match="axis k is 2 and 3"):
-        blas.multiplier(step, {"K": 2, "L": 3}, "f64")(np.ones(2), np.ones(3))
+        products.multiplier(step, {"K": 2, "L": 3}, "f64")(np.ones(2), np.ones(3))
