@@ -8,7 +8,9 @@ elements gathered at vectors of indices.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial, reduce
 from typing import Literal
 
 from irc.codegen.expr import (
@@ -21,13 +23,17 @@ from irc.codegen.expr import (
     Load,
     Local,
     Op,
+    children,
     indices,
+    integer,
     is_lookup,
+    op,
     rebuild,
+    substitute,
     walk,
 )
 from irc.codegen.kernel import Side, TileKernel
-from irc.codegen.narrow import Narrow
+from irc.codegen.narrow import BELOW, FITS, INSIDE, NEAR, Narrow
 from irc.codegen.printer import (
     address,
     element,
@@ -104,6 +110,8 @@ class Hoists:
         self._columns = frozenset(a.name for a in self.kernel.columns)
         self._outside = frozenset(a.name for a in (*self.kernel.batch, *self.kernel.serial))
         self._narrow = Narrow(self.kernel)
+        self._narrows = self.kernel.arithmetic != "f64"
+        self._held: frozenset[Expr] = frozenset()  # integers that a condition around the text makes sure of
 
     def vector(self, expr: Expr) -> str:
         """The expression for one register of a tile: tile values are read as `places.tile` has it."""
@@ -202,29 +210,83 @@ class Hoists:
                 return self._of_batch(part).name
         if is_lookup(part):
             return self._looked_up(part)
-        if isinstance(part, Op) and part.name in COMPARISON and part.args[0].kind is Kind.INT:
-            return self._compared(part)
+        if isinstance(part, Op) and not self._fit(part.args):
+            compared = self._compared(part) if part.name in COMPARISON else None
+            return compared or (self._exact(part, partial(self._made, part)) if self._narrows else None)
         return f"lane_int({print_scalar(part)})" if isinstance(part, Index) else None
 
+    def _fit(self, parts: tuple[Expr, ...]) -> bool:
+        """Whether a lane of 32 bits holds all integers that it makes of the expressions, or is known to do so here."""
+        return all(e in self._held or self._narrow.fits(e) for e in self._integers(parts))
+
+    def _integers(self, parts: tuple[Expr, ...]) -> Iterator[Expr]:
+        """The integers among the expressions, those of both sides with what they are made of. A number that is rounded
+        down, and a place in a tensor, are taken for held."""
+        for part in parts:
+            if part.kind is not Kind.INT or isinstance(part, Index | Local):
+                continue
+            if not isinstance(part, Op) or part.name not in ("flat", "floor"):
+                yield part
+            if isinstance(part, Op) and not is_lookup(part) and self._side(part) == "both":
+                yield from self._integers(part.args)
+
     def _compared(self, part: Op) -> str | None:
-        """A comparison of integers of which lanes of 32 bits may not hold the operands, but all that one side of the
-        kernel adds: the rest is made in 64 bits, and held at the ends of 32. None for any other."""
-        x, y = part.args
-        apart = self._narrow.apart(x, y)
-        if apart is None or "both" not in (self._side(x), self._side(y)) or all(map(self._narrow.fits, part.args)):
+        """A comparison of integers that a lane may not hold, but holds all that one side of the kernel adds: the rest
+        is made in 64 bits, and held at the ends of 32. None where it holds neither."""
+        apart = self._narrow.apart(*part.args)
+        if apart is None:
             return None
-        *sides, turned = apart
-        if not any(map(self._narrow.fits, sides)):
+        columns, others, turned = apart
+        x, y = (others, columns) if turned else (columns, others)
+        if not self._narrow.fits(x) and not self._narrow.fits(y):
             return None
-        texts: dict[Expr, str] = {Local(f"side {n}", Kind.INT): self.vector(side) for n, side in enumerate(sides)}
-        names = tuple(texts)[::-1] if turned else tuple(texts)
-        return f"({print_expr(Op(part.name, names, Kind.BOOL), texts.get)})"
+        made = f"({self._made(Op(part.name, (x, y), Kind.BOOL))})"
+        if any(self._narrow.fits(e, INSIDE) for e in (x, y)) or all(map(self._narrow.fits, (x, y))):
+            return made
+        far = x if self._narrow.fits(y) else y
+        beyond = _beyond(part.name, far, turned=far is x)
+        return f"({made} {'||' if part.name in ('lt', 'ne') else '&&'} {self.vector(beyond)})"
+
+    def _made(self, part: Op) -> str:
+        """The operation, of what its arguments are as a whole."""
+        texts: dict[Expr, str] = {Local(f"part {n}", e.kind): self.vector(e) for n, e in enumerate(part.args)}
+        return print_expr(Op(part.name, tuple(texts), part.kind), texts.get)
+
+    def _exact(self, part: Load | Op, make: Callable[[], str]) -> str:
+        """What lanes make of the expression, in a call in which they hold it; else code for one, in 64 bits."""
+        alone, near = self._gather(part, "", ""), self._near(children(part))
+        if near is None:
+            return alone
+        before, self._held = self._held, self._held | {*self._integers(children(part))}
+        made = make()
+        self._held = before
+        return f"({near} ? {made} : {alone})"
+
+    def beyond(self, parts: tuple[Expr, ...]) -> str | None:
+        """A condition under which lanes may not hold what they make of the expressions; None where they always do."""
+        if not self._narrows or self._fit(parts):
+            return None
+        near = self._near(parts)
+        return "true" if near is None else f"!{near}"
+
+    def _near(self, parts: tuple[Expr, ...]) -> str | None:
+        """A condition on what stands for one side alone, under which lanes hold all integers that they make of the
+        expressions; None where there is none."""
+        made = tuple(self._integers(parts))
+        sided = [e for e in made if self._side(e) != "both" and not self._narrow.fits(e, BELOW)]
+        bounded: dict[Expr, Expr] = {e: self._narrow.near(n) for n, e in enumerate(sided)}
+        if not all(self._narrow.fits(substitute(e, bounded)) for e in made):
+            return None
+        ends = (op("and", op("le", integer(-NEAR), e), op("le", e, integer(NEAR))) for e in bounded)
+        return f"irc::all(irc::splat_mask<ivec>({self.vector(reduce(partial(op, 'and'), ends))}))"
 
     def _looked_up(self, read: Load | Op) -> str:
         """What a table says pair by pair: a run of its elements, elements at vectors of indices, or code for a lane."""
         first, step = self._run(read)
         if step or not isinstance(read, Load) or read.kind is Kind.BOOL:
             return self._gather(read, first, step)
+        if self._narrows and not self._fit(read.indices):
+            return self._exact(read, partial(self._elements, read))
         return self._elements(read)
 
     def _elements(self, read: Load) -> str:
@@ -262,6 +324,18 @@ class Hoists:
             return "", ""
         step = even_step(read, axes[0].name) or ""
         return element(read.tensor, read.indices, scalar_leaf, lazy=True), step
+
+
+def _beyond(name: str, far: Expr, turned: bool) -> Expr:
+    """What a comparison must also ask of a value that is held at the ends of 32 bits, where the other may be an end: of
+    `far` as its second operand, or `turned`."""
+    below, above = op("lt", far, integer(FITS[0])), op("lt", integer(FITS[1]), far)
+    match name:
+        case "eq" | "ne":
+            either = op("or", below, above)
+        case _:
+            either = below if (name == "lt") == turned else above
+    return either if name in ("lt", "ne") else op("not", either)
 
 
 def are_neighbours(place: tuple[Expr, ...], side: tuple[Axis, ...]) -> bool:

@@ -18,12 +18,14 @@ from irc.codegen.positions import size
 
 POSITIONS = 1 << 30
 MOST = POSITIONS - 256  # of a side: tiles reach beyond its end
+NEAR = 1 << 28  # what a call may be asked of a value, so that sums with it have 32 bits
 INT = Kind.INT
 BASE, STEP = Local("column_base", INT), Local("column_step", INT)
 """The position of a column is their sum; the second is known to the compiler for every element of a fragment."""
 
 Range = tuple[int, int]
 FITS: Range = (-(1 << 31), (1 << 31) - 1)
+INSIDE: Range = (FITS[0] + 1, FITS[1] - 1)
 BELOW: Range = (1 - POSITIONS, POSITIONS - 1)
 WHOLE = ("add", "sub", "mul", "neg", "min", "max", "abs", "clamp", "floordiv", "mod", "where")
 """Operations on integers of either width, whose result has that of the wider argument."""
@@ -46,9 +48,15 @@ class Narrow:
     def __call__(self, expr: Expr) -> Expr:
         return self._typed(expr)[0]
 
-    def fits(self, expr: Expr) -> bool:
-        """Whether an integer, rewritten or not, has a value of 32 bits."""
-        return _inside(self._range(expr), FITS)
+    def fits(self, expr: Expr, ends: Range = FITS) -> bool:
+        """Whether an integer, rewritten or not, has a value of 32 bits, or between the ends."""
+        return _inside(self._range(expr), ends)
+
+    def near(self, number: int) -> Local:
+        """What stands for an integer within ±NEAR, one for each number."""
+        name = f"near {number}"
+        self._ends[name] = -NEAR, NEAR
+        return Local(name, INT)
 
     def _typed(self, e: Expr) -> tuple[Expr, bool]:
         """The expression rewritten, and whether what is printed for it has 32 bits."""
