@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial, reduce
+from itertools import chain
 from typing import Literal
 
 from irc.codegen.expr import (
@@ -32,7 +33,7 @@ from irc.codegen.expr import (
     substitute,
     walk,
 )
-from irc.codegen.kernel import Side, TileKernel
+from irc.codegen.kernel import InnerSum, Side, Target, TileKernel, is_expression, pieces
 from irc.codegen.narrow import BELOW, FITS, INSIDE, NEAR, Narrow
 from irc.codegen.printer import (
     address,
@@ -44,6 +45,8 @@ from irc.codegen.printer import (
     scalar_leaf,
     stride_name,
 )
+
+WRAPPING = ("add", "sub", "mul", "neg")  # right in the end, where the end is held
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,14 @@ class Hoists:
         self._rows = frozenset(a.name for a in self.kernel.rows)
         self._columns = frozenset(a.name for a in self.kernel.columns)
         self._outside = frozenset(a.name for a in (*self.kernel.batch, *self.kernel.serial))
+        over = {a.name for step in self.kernel.body if isinstance(step, InnerSum) for a in step.over}
+        inner = {*(a.name for a in self.kernel.serial), *over, *map(inner_name, over)}
         self._narrow = Narrow(self.kernel)
+        self._known = Narrow(self.kernel, frozenset(inner), assume=True)
+        made = tuple(pieces(self.kernel))
+        read = (e.indices for piece in made if is_expression(piece) for e in walk(piece) if isinstance(e, Load))
+        added = (piece.indices for piece in made if isinstance(piece, Target))
+        self._places = frozenset(chain(*read, *added))
         self._narrows = self.kernel.arithmetic != "f64"
         self._held: frozenset[Expr] = frozenset()  # integers that a condition around the text makes sure of
 
@@ -210,31 +220,45 @@ class Hoists:
                 return self._of_batch(part).name
         if is_lookup(part):
             return self._looked_up(part)
-        if isinstance(part, Op) and not self._fit(part.args):
-            compared = self._compared(part) if part.name in COMPARISON else None
-            return compared or (self._exact(part, partial(self._made, part)) if self._narrows else None)
+        if isinstance(part, Op) and part.name in COMPARISON and part.args[0].kind is Kind.INT:
+            if self._one_holds(*part.args):
+                return None
+            if (compared := self._compared(part)) is not None:
+                return compared
+        if isinstance(part, Op) and part.kind is not Kind.INT and self._narrows and not self._fit(part.args):
+            return self._exact(part, partial(self._made, part))
         return f"lane_int({print_scalar(part)})" if isinstance(part, Index) else None
 
     def _fit(self, parts: tuple[Expr, ...]) -> bool:
         """Whether a lane of 32 bits holds all integers that it makes of the expressions, or is known to do so here."""
-        return all(e in self._held or self._narrow.fits(e) for e in self._integers(parts))
+        return all(e in self._held or self._known.fits(e) for e in self._integers(parts))
 
     def _integers(self, parts: tuple[Expr, ...]) -> Iterator[Expr]:
         """The integers among the expressions, those of both sides with what they are made of. A number that is rounded
-        down, and a place in a tensor, are taken for held."""
+        down is taken for held; a place in a tensor is, and sums and products on the way to it wrap."""
         for part in parts:
             if part.kind is not Kind.INT or isinstance(part, Index | Local):
                 continue
-            if not isinstance(part, Op) or part.name not in ("flat", "floor"):
+            place = part in self._places
+            if not place and not (isinstance(part, Op) and part.name in ("flat", "floor")):
                 yield part
-            if isinstance(part, Op) and not is_lookup(part) and self._side(part) == "both":
-                yield from self._integers(part.args)
+            if isinstance(part, Op) and self._is_made(part):
+                yield from self._integers(self._summed(part) if place and part.name in WRAPPING else part.args)
+
+    def _is_made(self, part: Op) -> bool:
+        return not is_lookup(part) and self._side(part) == "both"
+
+    def _summed(self, part: Expr) -> tuple[Expr, ...]:
+        """What lanes add, subtract and multiply."""
+        if isinstance(part, Op) and part.name in WRAPPING and self._is_made(part):
+            return tuple(chain(*map(self._summed, part.args)))
+        return (part,)
 
     def _compared(self, part: Op) -> str | None:
         """A comparison of integers that a lane may not hold, but holds all that one side of the kernel adds: the rest
         is made in 64 bits, and held at the ends of 32. None where it holds neither."""
         apart = self._narrow.apart(*part.args)
-        if apart is None:
+        if apart is None or all(map(self._narrow.fits, part.args)):
             return None
         columns, others, turned = apart
         x, y = (others, columns) if turned else (columns, others)
@@ -246,6 +270,10 @@ class Hoists:
         far = x if self._narrow.fits(y) else y
         beyond = _beyond(part.name, far, turned=far is x)
         return f"({made} {'||' if part.name in ('lt', 'ne') else '&&'} {self.vector(beyond)})"
+
+    def _one_holds(self, x: Expr, y: Expr) -> bool:
+        """Whether the two stand apart already, and a lane holds one of them, which is never an end."""
+        return "both" not in (self._side(x), self._side(y)) and any(self._narrow.fits(e, INSIDE) for e in (x, y))
 
     def _made(self, part: Op) -> str:
         """The operation, of what its arguments are as a whole."""
@@ -273,9 +301,9 @@ class Hoists:
         """A condition on what stands for one side alone, under which lanes hold all integers that they make of the
         expressions; None where there is none."""
         made = tuple(self._integers(parts))
-        sided = [e for e in made if self._side(e) != "both" and not self._narrow.fits(e, BELOW)]
-        bounded: dict[Expr, Expr] = {e: self._narrow.near(n) for n, e in enumerate(sided)}
-        if not all(self._narrow.fits(substitute(e, bounded)) for e in made):
+        sided = [e for e in made if self._side(e) != "both" and not self._known.fits(e, BELOW)]
+        bounded: dict[Expr, Expr] = {e: self._known.near(n) for n, e in enumerate(sided)}
+        if not all(self._known.fits(substitute(e, bounded)) for e in made):
             return None
         ends = (op("and", op("le", integer(-NEAR), e), op("le", e, integer(NEAR))) for e in bounded)
         return f"irc::all(irc::splat_mask<ivec>({self.vector(reduce(partial(op, 'and'), ends))}))"
@@ -336,6 +364,11 @@ def _beyond(name: str, far: Expr, turned: bool) -> Expr:
         case _:
             either = below if (name == "lt") == turned else above
     return either if name in ("lt", "ne") else op("not", either)
+
+
+def inner_name(name: str) -> str:
+    """The index of a sum inside a tile value: no name of the templates' own."""
+    return f"inner_{name}"
 
 
 def are_neighbours(place: tuple[Expr, ...], side: tuple[Axis, ...]) -> bool:

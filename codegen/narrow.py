@@ -34,10 +34,13 @@ WHOLE = ("add", "sub", "mul", "neg", "min", "max", "abs", "clamp", "floordiv", "
 class Narrow:
     """Rewrites expressions of a kernel's pairs; `bounded` are the sizes that may be MOST in a call.
 
-    Whoever prints them declares positions of rows and columns with 32 bits, and everything else with 64."""
+    inner: names of further indices, whose sizes are at most MOST too. assume: whether values are taken to be as the
+    program assumes. Whoever prints them declares positions of rows and columns with 32 bits, and the rest with 64."""
 
-    def __init__(self, kernel: TileKernel) -> None:
+    def __init__(self, kernel: TileKernel, inner: frozenset[str] = frozenset(), *, assume: bool = False) -> None:
         self._rows, self._columns = ({a.name for a in axes} for axes in (kernel.rows, kernel.columns))
+        self._inner = inner
+        self._bounds = {name: (least, most) for name, least, most in kernel.bounds if assume}
         self._batch = {a.name for a in kernel.batch}
         self._column = kernel.columns[0].index if len(kernel.columns) == 1 else None
         self.bounded = dict.fromkeys((size(kernel.rows), size(kernel.columns), *(a.size for a in kernel.batch)))
@@ -155,10 +158,10 @@ class Narrow:
             case Size():
                 self.bounded[e] = None
                 return 0, POSITIONS - 1
-            case Index(name) if name in self._rows | self._columns | self._batch:
+            case Index(name) if name in self._rows | self._columns | self._batch | self._inner:
                 return 0, POSITIONS - 1
-            case Load(_, _, Kind.INT):
-                return FITS
+            case Load(tensor, _, Kind.INT):
+                return self._bounds.get(tensor, FITS)
             case Local(name, Kind.INT):
                 return self._ends.get(name)
             case Op("segment", (_, count, _), _):

@@ -131,7 +131,7 @@ def test_a_path_that_is_none() -> None:
 
 
 def test_a_path_is_named_once() -> None:
-    with pytest.raises(irc.Error, match="^nowhere.attn: cannot be read: No such file or directory$"):
+    with pytest.raises(irc.Error, match=r"^nowhere\.attn: cannot be read: No such file or directory$"):
         irc.compile("nowhere.attn")
 
 
