@@ -35,7 +35,8 @@ class AddText:
     """target += value. With loops `over` axes the value is scalar code, `reads` names the tile values in it, `steps`
     what is 1 where the last axis runs along rows, and points are `apart` if they are many, each with an element of its
     own. Without loops it is the name of a tile value; `step`: how far apart the elements of following rows are, or else
-    `moving`: vectors of indices, each with its dimension's step, from `first` on."""
+    `moving`: vectors of indices, each with its dimension's step, from `first` on, and `beyond`: where they may not hold
+    the indices."""
 
     over: tuple[AxisText, ...]
     value: str
@@ -46,6 +47,7 @@ class AddText:
     step: str | None
     first: str
     moving: tuple[str, ...]
+    beyond: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class _Pairs:
             step=spaced,
             first=first,
             moving=moving,
+            beyond=self.hoists.beyond(step.target.indices) if moving else None,
         )
 
     def named(self, expr: Expr, over: tuple[Axis, ...]) -> Expr:

@@ -8,7 +8,10 @@ elements gathered at vectors of indices.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial, reduce
+from itertools import chain
 from typing import Literal
 
 from irc.codegen.expr import (
@@ -21,13 +24,17 @@ from irc.codegen.expr import (
     Load,
     Local,
     Op,
+    children,
     indices,
+    integer,
     is_lookup,
+    op,
     rebuild,
+    substitute,
     walk,
 )
-from irc.codegen.kernel import Side, TileKernel
-from irc.codegen.narrow import Narrow
+from irc.codegen.kernel import InnerSum, Side, Target, TileKernel, is_expression, pieces
+from irc.codegen.narrow import BELOW, FITS, INSIDE, NEAR, Narrow
 from irc.codegen.printer import (
     address,
     element,
@@ -38,6 +45,8 @@ from irc.codegen.printer import (
     scalar_leaf,
     stride_name,
 )
+
+WRAPPING = ("add", "sub", "mul", "neg")  # right in the end, where the end is held
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,16 @@ class Hoists:
         self._rows = frozenset(a.name for a in self.kernel.rows)
         self._columns = frozenset(a.name for a in self.kernel.columns)
         self._outside = frozenset(a.name for a in (*self.kernel.batch, *self.kernel.serial))
+        over = {a.name for step in self.kernel.body if isinstance(step, InnerSum) for a in step.over}
+        inner = {*(a.name for a in self.kernel.serial), *over, *map(inner_name, over)}
         self._narrow = Narrow(self.kernel)
+        self._known = Narrow(self.kernel, frozenset(inner), assume=True)
+        made = tuple(pieces(self.kernel))
+        read = (e.indices for piece in made if is_expression(piece) for e in walk(piece) if isinstance(e, Load))
+        added = (piece.indices for piece in made if isinstance(piece, Target))
+        self._places = frozenset(chain(*read, *added))
+        self._narrows = self.kernel.arithmetic != "f64"
+        self._held: frozenset[Expr] = frozenset()  # integers that a condition around the text makes sure of
 
     def vector(self, expr: Expr) -> str:
         """The expression for one register of a tile: tile values are read as `places.tile` has it."""
@@ -203,28 +221,100 @@ class Hoists:
         if is_lookup(part):
             return self._looked_up(part)
         if isinstance(part, Op) and part.name in COMPARISON and part.args[0].kind is Kind.INT:
-            return self._compared(part)
+            if self._one_holds(*part.args):
+                return None
+            if (compared := self._compared(part)) is not None:
+                return compared
+        if isinstance(part, Op) and part.kind is not Kind.INT and self._narrows and not self._fit(part.args):
+            return self._exact(part, partial(self._made, part))
         return f"lane_int({print_scalar(part)})" if isinstance(part, Index) else None
 
+    def _fit(self, parts: tuple[Expr, ...]) -> bool:
+        """Whether a lane of 32 bits holds all integers that it makes of the expressions, or is known to do so here."""
+        return all(e in self._held or self._known.fits(e) for e in self._integers(parts))
+
+    def _integers(self, parts: tuple[Expr, ...]) -> Iterator[Expr]:
+        """The integers among the expressions, those of both sides with what they are made of. A number that is rounded
+        down is taken for held; a place in a tensor is, and sums and products on the way to it wrap."""
+        for part in parts:
+            if part.kind is not Kind.INT or isinstance(part, Index | Local):
+                continue
+            place = part in self._places
+            if not place and not (isinstance(part, Op) and part.name in ("flat", "floor")):
+                yield part
+            if isinstance(part, Op) and self._is_made(part):
+                yield from self._integers(self._summed(part) if place and part.name in WRAPPING else part.args)
+
+    def _is_made(self, part: Op) -> bool:
+        return not is_lookup(part) and self._side(part) == "both"
+
+    def _summed(self, part: Expr) -> tuple[Expr, ...]:
+        """What lanes add, subtract and multiply."""
+        if isinstance(part, Op) and part.name in WRAPPING and self._is_made(part):
+            return tuple(chain(*map(self._summed, part.args)))
+        return (part,)
+
     def _compared(self, part: Op) -> str | None:
-        """A comparison of integers of which lanes of 32 bits may not hold the operands, but all that one side of the
-        kernel adds: the rest is made in 64 bits, and held at the ends of 32. None for any other."""
-        x, y = part.args
-        apart = self._narrow.apart(x, y)
-        if apart is None or "both" not in (self._side(x), self._side(y)) or all(map(self._narrow.fits, part.args)):
+        """A comparison of integers that a lane may not hold, but holds all that one side of the kernel adds: the rest
+        is made in 64 bits, and held at the ends of 32. None where it holds neither."""
+        apart = self._narrow.apart(*part.args)
+        if apart is None or all(map(self._narrow.fits, part.args)):
             return None
-        *sides, turned = apart
-        if not any(map(self._narrow.fits, sides)):
+        columns, others, turned = apart
+        x, y = (others, columns) if turned else (columns, others)
+        if not self._narrow.fits(x) and not self._narrow.fits(y):
             return None
-        texts: dict[Expr, str] = {Local(f"side {n}", Kind.INT): self.vector(side) for n, side in enumerate(sides)}
-        names = tuple(texts)[::-1] if turned else tuple(texts)
-        return f"({print_expr(Op(part.name, names, Kind.BOOL), texts.get)})"
+        made = f"({self._made(Op(part.name, (x, y), Kind.BOOL))})"
+        if any(self._narrow.fits(e, INSIDE) for e in (x, y)) or all(map(self._narrow.fits, (x, y))):
+            return made
+        far = x if self._narrow.fits(y) else y
+        beyond = _beyond(part.name, far, turned=far is x)
+        return f"({made} {'||' if part.name in ('lt', 'ne') else '&&'} {self.vector(beyond)})"
+
+    def _one_holds(self, x: Expr, y: Expr) -> bool:
+        """Whether the two stand apart already, and a lane holds one of them, which is never an end."""
+        return "both" not in (self._side(x), self._side(y)) and any(self._narrow.fits(e, INSIDE) for e in (x, y))
+
+    def _made(self, part: Op) -> str:
+        """The operation, of what its arguments are as a whole."""
+        texts: dict[Expr, str] = {Local(f"part {n}", e.kind): self.vector(e) for n, e in enumerate(part.args)}
+        return print_expr(Op(part.name, tuple(texts), part.kind), texts.get)
+
+    def _exact(self, part: Load | Op, make: Callable[[], str]) -> str:
+        """What lanes make of the expression, in a call in which they hold it; else code for one, in 64 bits."""
+        alone, near = self._gather(part, "", ""), self._near(children(part))
+        if near is None:
+            return alone
+        before, self._held = self._held, self._held | {*self._integers(children(part))}
+        made = make()
+        self._held = before
+        return f"({near} ? {made} : {alone})"
+
+    def beyond(self, parts: tuple[Expr, ...]) -> str | None:
+        """A condition under which lanes may not hold what they make of the expressions; None where they always do."""
+        if not self._narrows or self._fit(parts):
+            return None
+        near = self._near(parts)
+        return "true" if near is None else f"!{near}"
+
+    def _near(self, parts: tuple[Expr, ...]) -> str | None:
+        """A condition on what stands for one side alone, under which lanes hold all integers that they make of the
+        expressions; None where there is none."""
+        made = tuple(self._integers(parts))
+        sided = [e for e in made if self._side(e) != "both" and not self._known.fits(e, BELOW)]
+        bounded: dict[Expr, Expr] = {e: self._known.near(n) for n, e in enumerate(sided)}
+        if not all(self._known.fits(substitute(e, bounded)) for e in made):
+            return None
+        ends = (op("and", op("le", integer(-NEAR), e), op("le", e, integer(NEAR))) for e in bounded)
+        return f"irc::all(irc::splat_mask<ivec>({self.vector(reduce(partial(op, 'and'), ends))}))"
 
     def _looked_up(self, read: Load | Op) -> str:
         """What a table says pair by pair: a run of its elements, elements at vectors of indices, or code for a lane."""
         first, step = self._run(read)
         if step or not isinstance(read, Load) or read.kind is Kind.BOOL:
             return self._gather(read, first, step)
+        if self._narrows and not self._fit(read.indices):
+            return self._exact(read, partial(self._elements, read))
         return self._elements(read)
 
     def _elements(self, read: Load) -> str:
@@ -262,6 +352,23 @@ class Hoists:
             return "", ""
         step = even_step(read, axes[0].name) or ""
         return element(read.tensor, read.indices, scalar_leaf, lazy=True), step
+
+
+def _beyond(name: str, far: Expr, turned: bool) -> Expr:
+    """What a comparison must also ask of a value that is held at the ends of 32 bits, where the other may be an end: of
+    `far` as its second operand, or `turned`."""
+    below, above = op("lt", far, integer(FITS[0])), op("lt", integer(FITS[1]), far)
+    match name:
+        case "eq" | "ne":
+            either = op("or", below, above)
+        case _:
+            either = below if (name == "lt") == turned else above
+    return either if name in ("lt", "ne") else op("not", either)
+
+
+def inner_name(name: str) -> str:
+    """The index of a sum inside a tile value: no name of the templates' own."""
+    return f"inner_{name}"
 
 
 def are_neighbours(place: tuple[Expr, ...], side: tuple[Axis, ...]) -> bool:

@@ -245,6 +245,7 @@ class TileKernel:
     `spans`: what a tile of the outer side can touch of the side that is walked (columns; in the order "columns" rows),
     over the corners of that tile, read as in a Verdict. Every supported pair is in one; None for the whole side.
     `summaries`, `searches`: what verdict and spans read of tables. `cuts`: where stretches are cut for the verdict.
+    `bounds`: least and greatest values that the program assumes of scalars and tables of integers, by name.
     `pairs`: dots and products may multiply bf16 in pairs, where the machine can; sums are made in `arithmetic`.
     """
 
@@ -265,6 +266,7 @@ class TileKernel:
     summaries: tuple[Summary, ...] = ()
     searches: tuple[Search, ...] = ()
     cuts: tuple[Cut, ...] = ()
+    bounds: tuple[tuple[str, int, int], ...] = ()
     pairs: bool = False
     source: tuple[str, ...] = ()  # the spec's lines, for the comment above the code
 

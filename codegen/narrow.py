@@ -18,12 +18,14 @@ from irc.codegen.positions import size
 
 POSITIONS = 1 << 30
 MOST = POSITIONS - 256  # of a side: tiles reach beyond its end
+NEAR = 1 << 28  # what a call may be asked of a value, so that sums with it have 32 bits
 INT = Kind.INT
 BASE, STEP = Local("column_base", INT), Local("column_step", INT)
 """The position of a column is their sum; the second is known to the compiler for every element of a fragment."""
 
 Range = tuple[int, int]
 FITS: Range = (-(1 << 31), (1 << 31) - 1)
+INSIDE: Range = (FITS[0] + 1, FITS[1] - 1)
 BELOW: Range = (1 - POSITIONS, POSITIONS - 1)
 WHOLE = ("add", "sub", "mul", "neg", "min", "max", "abs", "clamp", "floordiv", "mod", "where")
 """Operations on integers of either width, whose result has that of the wider argument."""
@@ -32,10 +34,13 @@ WHOLE = ("add", "sub", "mul", "neg", "min", "max", "abs", "clamp", "floordiv", "
 class Narrow:
     """Rewrites expressions of a kernel's pairs; `bounded` are the sizes that may be MOST in a call.
 
-    Whoever prints them declares positions of rows and columns with 32 bits, and everything else with 64."""
+    inner: names of further indices, whose sizes are at most MOST too. assume: whether values are taken to be as the
+    program assumes. Whoever prints them declares positions of rows and columns with 32 bits, and the rest with 64."""
 
-    def __init__(self, kernel: TileKernel) -> None:
+    def __init__(self, kernel: TileKernel, inner: frozenset[str] = frozenset(), *, assume: bool = False) -> None:
         self._rows, self._columns = ({a.name for a in axes} for axes in (kernel.rows, kernel.columns))
+        self._inner = inner
+        self._bounds = {name: (least, most) for name, least, most in kernel.bounds if assume}
         self._batch = {a.name for a in kernel.batch}
         self._column = kernel.columns[0].index if len(kernel.columns) == 1 else None
         self.bounded = dict.fromkeys((size(kernel.rows), size(kernel.columns), *(a.size for a in kernel.batch)))
@@ -46,9 +51,15 @@ class Narrow:
     def __call__(self, expr: Expr) -> Expr:
         return self._typed(expr)[0]
 
-    def fits(self, expr: Expr) -> bool:
-        """Whether an integer, rewritten or not, has a value of 32 bits."""
-        return _inside(self._range(expr), FITS)
+    def fits(self, expr: Expr, ends: Range = FITS) -> bool:
+        """Whether an integer, rewritten or not, has a value of 32 bits, or between the ends."""
+        return _inside(self._range(expr), ends)
+
+    def near(self, number: int) -> Local:
+        """What stands for an integer within ±NEAR, one for each number."""
+        name = f"near {number}"
+        self._ends[name] = -NEAR, NEAR
+        return Local(name, INT)
 
     def _typed(self, e: Expr) -> tuple[Expr, bool]:
         """The expression rewritten, and whether what is printed for it has 32 bits."""
@@ -147,10 +158,10 @@ class Narrow:
             case Size():
                 self.bounded[e] = None
                 return 0, POSITIONS - 1
-            case Index(name) if name in self._rows | self._columns | self._batch:
+            case Index(name) if name in self._rows | self._columns | self._batch | self._inner:
                 return 0, POSITIONS - 1
-            case Load(_, _, Kind.INT):
-                return FITS
+            case Load(tensor, _, Kind.INT):
+                return self._bounds.get(tensor, FITS)
             case Local(name, Kind.INT):
                 return self._ends.get(name)
             case Op("segment", (_, count, _), _):

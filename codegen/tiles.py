@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from irc.codegen.cpu import prologue
 from irc.codegen.expr import FLOATING, Axis, Const, Expr, Kind, Load, Local, Op, indices, substitute, walk
-from irc.codegen.hoist import TILE_PLACES, Hoists, Places
+from irc.codegen.hoist import TILE_PLACES, Hoists, Places, inner_name
 from irc.codegen.kernel import (
     Accumulate,
     ColumnProduct,
@@ -289,7 +289,7 @@ def _target(target: Target) -> str:
 
 def _line(step: Value | InnerSum, kept: bool, hoists: Hoists) -> Line:
     over = step.over if isinstance(step, InnerSum) else ()
-    inner = tuple(Axis(f"inner_{a.name}", a.size) for a in over)  # no name of the template's own
+    inner = tuple(Axis(inner_name(a.name), a.size) for a in over)
     value = substitute(step.value, {a.index: b.index for a, b in zip(over, inner, strict=True)})
     return Line(identifier(step.name), hoists.vector(value), step.masked, kept, axis_texts(inner))
 

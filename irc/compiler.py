@@ -90,6 +90,8 @@ def _natural(sizes: Mapping[str, int]) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, value in sizes.items():
         try:
+            if isinstance(value, bool):  # an integer, for Python
+                raise TypeError
             found[name] = operator.index(value)
         except TypeError:
             raise InputError(f"sizes: {name} must be a natural number, got {value!r}") from None
@@ -105,4 +107,5 @@ def read(program: str | Path) -> Source:
     try:
         return Source(str(program), Path(program).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no path
-        raise Error(f"{program}: cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Error(f"{program}: cannot be read: {why}") from error

@@ -27,6 +27,7 @@ from irc.codegen.kernel import (
 )
 from irc.ir import Graph, Map, Reduce, is_tile, own_element, position
 from irc.mask.analyse import analyse
+from irc.mask.assumed import bounds
 from irc.simplify import factors, times_all
 
 
@@ -257,6 +258,7 @@ def finish(
         summaries=mask.summaries if mask else (),
         searches=mask.searches if mask else (),
         cuts=mask.cuts if mask else (),
+        bounds=bounds(builder.graph.facts),
         pairs=pairs,
         source=source,
     )

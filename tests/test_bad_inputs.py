@@ -83,9 +83,10 @@ def test_an_image_of_no_format(name: str, tmp_path: Path) -> None:
 
 
 def test_results_that_cannot_be_written_are_named(given: str, tmp_path: Path) -> None:
-    out = str(tmp_path / "nowhere" / "out.npz")
-    code, text = said("run", CAUSAL, "--inputs", given, "--out", out)
-    assert code == 2 and out in text
+    file = tmp_path / "file"
+    file.touch()
+    code, text = said("run", CAUSAL, "--inputs", given, "--out", str(file / "out.npz"))
+    assert code == 2 and f"error: {file}: " in text
 
 
 def test_more_threads_than_a_process_can_start(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,12 +130,18 @@ def test_a_path_that_is_none() -> None:
         irc.compile("a\0b")
 
 
+def test_a_path_is_named_once() -> None:
+    with pytest.raises(irc.Error, match=r"^nowhere\.attn: cannot be read: No such file or directory$"):
+        irc.compile("nowhere.attn")
+
+
 @pytest.mark.parametrize(
     ("named", "kind", "message"),
     [
         ({"target": None}, irc.DeviceError, "target: expected one of .*, got None"),
         ({"sizes": 4}, irc.InputError, "sizes: expected numbers by name"),
         ({"sizes": {"D": 4.0}}, irc.InputError, "sizes: D must be a natural number, got 4.0"),
+        ({"sizes": {"D": True}}, irc.InputError, "sizes: D must be a natural number, got True"),
         ({"sizes": {"D": "4"}}, irc.InputError, "sizes: D must be a natural number, got '4'"),
         ({"accept": 3}, irc.InputError, "accept: expected the text of a property, got 3"),
         ({"accept": [None]}, irc.InputError, "accept: expected the text of a property, got None"),

@@ -224,7 +224,7 @@ def test_show_draws_the_graph_for_graphviz() -> None:
 
 def test_run_writes_outputs_and_gradients(arrays: tuple[str, dict[str, np.ndarray]], tmp_path: Path) -> None:
     path, values = arrays
-    out = tmp_path / "out.npz"
+    out = tmp_path / "made" / "out.npz"
     result = irc("run", CAUSAL, "--inputs", path, "--out", str(out), "--grad")
     assert result.exit_code == 0, result.stderr
     with np.load(out) as file:

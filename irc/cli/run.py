@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from irc.cli.options import accept_option, compile_options, set_option, sizes_op
 @spec_argument
 @click.option("--inputs", type=click.Path(exists=True, dir_okay=False), help="An .npz file with the tensors.")
 @set_option
-@click.option("--out", type=click.Path(dir_okay=False), help="Write the outputs to this .npz file.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the outputs to this .npz file.")
 @click.option("--grad", is_flag=True, help="Gradients too; cotangents d_OUTPUT from --inputs, else ones for the first.")
 @accept_option
 @sizes_option
@@ -23,7 +24,7 @@ def run(
     spec: str,
     inputs: str | None,
     values: dict[str, Any],
-    out: str | None,
+    out: Path | None,
     grad: bool,
     accept: tuple[str, ...],
     sizes: dict[str, int],
@@ -60,4 +61,5 @@ def run(
         click.echo(f"{name}{list(value.shape)}  {value.dtype}  mean {mean:.6g}")
     if out:
         with failures():
+            out.parent.mkdir(parents=True, exist_ok=True)
             np.savez(out, allow_pickle=False, **results)

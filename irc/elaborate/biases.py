@@ -1,4 +1,4 @@
-"""What is added to a score, and most likely not meant: warnings, not errors."""
+"""What is made of a score, and most likely not meant: warnings, not errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from irc.codegen.expr import Const, Expr, Kind, Op, indices, walk
+from irc.codegen.expr import Const, Expr, Index, Kind, Load, Op, indices, walk
 from irc.elaborate.report import Report
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
@@ -52,6 +52,21 @@ def warn_of_rows(biases: Biases, columns: Iterable[str], report: Report) -> None
                 stage.span,
                 help="a learned sink is one more term of the denominator: `softmax j with sink[h]`",
             )
+
+
+def warn_of_features(stage: Stage, value: Expr, feature: str, report: Report) -> None:
+    """A dot product over an index that the output has as its feature is none."""
+    for product in walk(value):
+        if isinstance(product, Op) and product.name == "mul":
+            ends = [e.indices[-1:] for e in product.args if isinstance(e, Load)]
+            if ends == [(Index(feature),)] * 2:
+                report.warn(
+                    "W004",
+                    f"nothing is summed over `{feature}`, an index of the output: each has scores of its own",
+                    stage.span,
+                    help=f"for a dot product, write another index than `{feature}` in `score`",
+                )
+                return
 
 
 def _constant(e: Expr) -> float:

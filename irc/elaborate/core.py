@@ -9,7 +9,7 @@ from irc import ir
 from irc.codegen.expr import Const, Expr, Kind, flat, integer, op
 from irc.elaborate import typing as ty
 from irc.elaborate.assign import declare_result, dims_of
-from irc.elaborate.biases import warn_of_mask, warn_of_rows, warn_of_scale
+from irc.elaborate.biases import warn_of_features, warn_of_mask, warn_of_rows, warn_of_scale
 from irc.elaborate.emit import Parts, Statistic, core_nodes
 from irc.elaborate.expressions import Context
 from irc.elaborate.frame import frame
@@ -145,6 +145,8 @@ class CoreBuilder:
         value = ty.to_float(value)
         match stage.kind:
             case "score" | "map":
+                if stage.kind == "score":
+                    warn_of_features(stage, value, self.frame.header[-1], report)
                 context.score = value
                 self.biases = []
             case "scale":
