@@ -34,7 +34,7 @@ from irc.codegen.cuda_tiles import (
     steps_of,
     walk_context,
 )
-from irc.codegen.expr import Expr, Load, Local, indices, is_lookup, op, walk
+from irc.codegen.expr import Const, Expr, Load, Local, Op, indices, is_lookup, op, walk
 from irc.codegen.kernel import (
     Dot,
     InnerSum,
@@ -288,11 +288,17 @@ def _results(body: tuple[TileOp, ...]) -> list[RowProduct | RowReduce]:
 
 
 def _softmax(step: OnlineSoftmax, logit: Expr | None, powers: bool) -> dict[str, str]:
-    """`logit` and `init` are in powers of two, or natural."""
+    """`logit` and `init` are in powers of two, or natural. A constant `factor` of logits is left to the weights, which
+    multiply and subtract in one instruction."""
     init = step.init if step.init is None or not powers else op("mul", step.init, LOG2_E)
+    factor = ""
+    match logit:
+        case Op("mul", (moving, Const(value) as constant)) if powers and value > 0:
+            logit, factor = moving, f" * {printed(constant)}"
     return softmax_targets(step) | {
         "weight": identifier(step.weight),
         "logit": printed(logit),
+        "factor": factor,
         "init": printed(init),
         "exp": "irc::exp2<Form>" if powers else "irc::exp",
         "to_natural": " * T(0.6931471805599453)" if powers else "",
