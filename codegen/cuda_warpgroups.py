@@ -47,7 +47,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     kept_as = form(kernel)
     if kept_as is None or kept_as is FLOAT:
         return None
-    hoisted, hoists, values = values_of(kernel, kept_as)
+    hoisted, hoists, values = values_of(kernel, kept_as, factored=True)
     chosen = _tile(kernel, hoisted)
     if chosen is None:
         return None
