@@ -74,13 +74,14 @@ def _by_side(kernel: TileKernel) -> tuple[tuple[Side, TileKernel], ...]:
     found: list[tuple[Side, TileKernel]] = []
     if any(isinstance(step, rows) for step in kernel.body):
         own = replace(kernel, body=tuple(s for s in kernel.body if not isinstance(s, columns)))
-        found.append(("row", own if kernel.order == "rows" else _unbounded(own)))
+        found.append(("row", own if kernel.order == "rows" else _across(own)))
     if any(isinstance(step, columns) for step in kernel.body):
         own = replace(kernel, body=tuple(s for s in kernel.body if not isinstance(s, rows)))
-        found.append(("column", mirror(own if kernel.order == "columns" else _unbounded(own))))
+        found.append(("column", mirror(own if kernel.order == "columns" else _across(own))))
     return tuple(found)
 
 
-def _unbounded(kernel: TileKernel) -> TileKernel:
-    """The kernel where its other side is walked, of which its spans say nothing; verdicts still skip tiles."""
-    return replace(kernel, spans=None, searches=())
+def _across(kernel: TileKernel) -> TileKernel:
+    """The kernel where its other side is walked; where nothing is said of that, verdicts still skip tiles."""
+    spans, searches = kernel.across or (None, ())
+    return replace(kernel, spans=spans, searches=searches)

@@ -99,18 +99,22 @@ def walk_context(kernel: TileKernel, narrow: Narrow | None = None) -> dict[str, 
     positions have 32 bits."""
     in_32_bits = narrow is not None
     verdict = kernel.verdict or Verdict(TRUE, FALSE if kernel.support is not None else TRUE)
-    bounded = kernel.spans is not None and not kernel.searches
-    spans, span_parts = span_texts(kernel.spans or () if bounded else ())
+    spans, span_parts = span_texts(kernel.spans or ())
+    summaries = {s.name: _summary(s, kernel, narrow) for s in kernel.summaries}
     return {
         "row_extent": extent(kernel.rows),
         "column_extent": extent(kernel.columns),
         "batch": unflatten(kernel.batch, "batch_at", in_32_bits) if kernel.batch else (),
         "row": unflatten(kernel.rows, "row_at", in_32_bits),
         "column": unflatten(kernel.columns, "column_at", in_32_bits),
-        "summaries": [_summary(s, kernel, narrow) for s in kernel.summaries],
+        "summaries": list(summaries.values()),
+        "searches": [
+            {"name": identifier(s.name), "of": summaries[s.summary], "up_to": s.up_to, "value": print_scalar(s.value)}
+            for s in kernel.searches
+        ],
         "spans": spans,
         "span_parts": span_parts,
-        "bounded": bounded,
+        "bounded": kernel.spans is not None,
         "may": print_scalar(verdict.may),
         "must": print_scalar(verdict.must),
         "support": printed(kernel.support),

@@ -124,6 +124,16 @@ def test_panels_that_leave_room_for_fewer_rows() -> None:
     both(str(path), given, "f32", rng, target="emulator")
 
 
+@pytest.mark.parametrize("length", [1, 32, 33, 300])
+def test_documents_are_found_wherever_they_begin(length: int) -> None:
+    """Documents of one token, of a few, and one alone, in 32-ary searches of one round and of two."""
+    path, rng = FOLDER / "documents.attn", np.random.default_rng(length)
+    given = arguments(path, rng, {"B": 3, "H": 1, "S": length, "D": 8})
+    at = np.arange(length)
+    given["doc"] = np.stack([at - 7, np.sort(rng.integers(0, 40, length)), 0 * at]).astype(np.int32)
+    both(str(path), given, "f32", rng, target="emulator")
+
+
 def test_forward_mode() -> None:
     rng = np.random.default_rng(7)
     given = {n: rng.standard_normal((1, 2, 21, 8)).astype(np.float32) for n in "qkv"}
