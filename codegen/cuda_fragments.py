@@ -34,7 +34,7 @@ from irc.codegen.cuda_tiles import (
     steps_of,
     walk_context,
 )
-from irc.codegen.expr import Expr, Load, Local, indices, is_lookup, op, walk
+from irc.codegen.expr import Const, Expr, Load, Local, Op, indices, is_lookup, op, walk
 from irc.codegen.kernel import (
     Dot,
     InnerSum,
@@ -90,7 +90,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
     kept_as = form(kernel)
     if kept_as is None:
         return ()
-    hoisted, hoists, values = values_of(kernel, kept_as)
+    hoisted, hoists, values = values_of(kernel, kept_as, factored=False)
     chosen = tile_columns(kernel, hoisted, kept_as)
     if chosen is None:
         return ()
@@ -148,8 +148,9 @@ class Values:
     wide: tuple[str, ...]
 
 
-def values_of(kernel: TileKernel, kept_as: Form) -> tuple[TileKernel, Hoists, Values]:
-    """What a kernel makes of its dots: with the kernel as it then is, and what it evaluates once a token."""
+def values_of(kernel: TileKernel, kept_as: Form, factored: bool) -> tuple[TileKernel, Hoists, Values]:
+    """What a kernel makes of its dots: with the kernel as it then is, and what it evaluates once a token. `factored`
+    where weights multiply by the factor of logits."""
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
     # What rounding a logsumexp loses (irc/remainder.py) is told of natural ones.
     powers = Powers(kernel.body, softmax.score if softmax else None) if kept_as is FLOAT else in_powers_of_two(kernel)
@@ -175,7 +176,7 @@ def values_of(kernel: TileKernel, kept_as: Form) -> tuple[TileKernel, Hoists, Va
         "wide": wide,
         "rescaled_first": [r.name for r in products if kept_as is FLOAT and padded(r.width) > FEATURES_BESIDE],
         "reduces": [r for r in results if r.reduce],
-        "softmax": softmax and _softmax(softmax, logit, powers=kept_as is not FLOAT),
+        "softmax": softmax and _softmax(softmax, logit, kept_as is not FLOAT, factored),
         "row_values": hoists.row.values(),
         "column_values": hoists.column.values(),
         "batch_values": hoists.batch.values(),
@@ -201,6 +202,7 @@ def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
         support=hoists(kernel.support) if kernel.support is not None else None,
         verdict=verdict and Verdict(narrow(verdict.may), narrow(verdict.must)),
         spans=spans and tuple(Span(narrow.held(s.first), narrow.held(s.last)) for s in spans),
+        searches=tuple(replace(s, value=narrow(s.value)) for s in kernel.searches),
     )
 
 
@@ -287,12 +289,18 @@ def _results(body: tuple[TileOp, ...]) -> list[RowProduct | RowReduce]:
     return [s for s in body if isinstance(s, RowProduct | RowReduce)]
 
 
-def _softmax(step: OnlineSoftmax, logit: Expr | None, powers: bool) -> dict[str, str]:
-    """`logit` and `init` are in powers of two, or natural."""
+def _softmax(step: OnlineSoftmax, logit: Expr | None, powers: bool, factored: bool) -> dict[str, str]:
+    """`logit` and `init` are in powers of two, or natural. Where `factored`, a constant `factor` of logits is left to
+    the weights, which multiply and subtract in one instruction."""
     init = step.init if step.init is None or not powers else op("mul", step.init, LOG2_E)
+    factor = ""
+    match logit:
+        case Op("mul", (moving, Const(value) as constant)) if factored and value > 0:
+            logit, factor = moving, f" * {printed(constant)}"
     return softmax_targets(step) | {
         "weight": identifier(step.weight),
         "logit": printed(logit),
+        "factor": factor,
         "init": printed(init),
         "exp": "irc::exp2<Form>" if powers else "irc::exp",
         "to_natural": " * T(0.6931471805599453)" if powers else "",

@@ -10,10 +10,22 @@ from irc.codegen.kernel import Kernel
 from irc.codegen.printer import pointer_name, size_name, stride_name
 
 LEAST = "sm_80"  # architecture
+SHARED_KIB = {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}  # of a block at most, by architecture
+SHARED_KIB_ELSEWHERE = 99
 FLAGS = ("-std=c++17", "--expt-relaxed-constexpr")  # for nvcc
 REGISTERS = 128  # of a thread, where nothing says otherwise
 NUMBER = {"f32": 4, "f64": 8}  # bytes, by arithmetic
 WORKSPACE = ("unsigned char *", "workspace")
+
+
+def number(architecture: str) -> int:
+    """80 of sm_80, 90 of sm_90a."""
+    return int(architecture.strip("sm_af"))
+
+
+def most_shared(architecture: str) -> int:
+    """Bytes of shared memory that a block may have."""
+    return SHARED_KIB.get(number(architecture), SHARED_KIB_ELSEWHERE) << 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from irc.codegen.mirror import mirror
 def tile_launches(kernel: TileKernel, architecture: str) -> tuple[Launch, ...]:
     """Those of one kernel, to be run one after another."""
     if kernel.order == "elements":
-        return cuda_tiles.launches(kernel, kernel.name)
+        return cuda_tiles.launches(kernel, kernel.name, architecture)
     sides = _by_side(_from_copies(kernel))
     return tuple(
         launch for side, own in sides for launch in _launches(own, f"{kernel.name}_{side}", side, architecture)
@@ -33,7 +33,7 @@ def tile_launches(kernel: TileKernel, architecture: str) -> tuple[Launch, ...]:
 
 def _launches(kernel: TileKernel, name: str, side: Side, architecture: str) -> tuple[Launch, ...]:
     """Those of one side. What finishes columns is not split: of these there are few where keys are."""
-    whole = cuda_fragments.launches(kernel, name) or cuda_tiles.launches(kernel, name)
+    whole = cuda_fragments.launches(kernel, name) or cuda_tiles.launches(kernel, name, architecture)
     if architecture == cuda_warpgroups.ARCHITECTURE:
         found = cuda_warpgroups.launch(kernel, f"{name}_warpgroups", side, whole[0])
         whole = (found,) if found else whole
@@ -43,7 +43,7 @@ def _launches(kernel: TileKernel, name: str, side: Side, architecture: str) -> t
     parts, name = split.kernel, f"{name}_part"
     return (
         *(cuda_split.unsplit(launch, split) for launch in whole),
-        *(cuda_fragments.launches(parts, name, split) or cuda_tiles.launches(parts, name, split)),
+        *(cuda_fragments.launches(parts, name, split) or cuda_tiles.launches(parts, name, architecture, split)),
     )
 
 
@@ -74,13 +74,14 @@ def _by_side(kernel: TileKernel) -> tuple[tuple[Side, TileKernel], ...]:
     found: list[tuple[Side, TileKernel]] = []
     if any(isinstance(step, rows) for step in kernel.body):
         own = replace(kernel, body=tuple(s for s in kernel.body if not isinstance(s, columns)))
-        found.append(("row", own if kernel.order == "rows" else _unbounded(own)))
+        found.append(("row", own if kernel.order == "rows" else _across(own)))
     if any(isinstance(step, columns) for step in kernel.body):
         own = replace(kernel, body=tuple(s for s in kernel.body if not isinstance(s, rows)))
-        found.append(("column", mirror(own if kernel.order == "columns" else _unbounded(own))))
+        found.append(("column", mirror(own if kernel.order == "columns" else _across(own))))
     return tuple(found)
 
 
-def _unbounded(kernel: TileKernel) -> TileKernel:
-    """The kernel where its other side is walked, of which its spans say nothing; verdicts still skip tiles."""
-    return replace(kernel, spans=None, searches=())
+def _across(kernel: TileKernel) -> TileKernel:
+    """The kernel where its other side is walked; where nothing is said of that, verdicts still skip tiles."""
+    spans, searches = kernel.across or (None, ())
+    return replace(kernel, spans=spans, searches=searches)

@@ -73,6 +73,7 @@ def _all_rows_at_once(kernel: TileKernel, rows: Expr) -> TileKernel:
         kernel,
         verdict=verdict and Verdict(substitute(verdict.may, ends), substitute(verdict.must, ends)),
         spans=spans and tuple(Span(substitute(s.first, ends), substitute(s.last, ends)) for s in spans),
+        searches=tuple(replace(s, value=substitute(s.value, ends)) for s in kernel.searches),
     )
 
 

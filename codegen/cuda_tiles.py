@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from irc.codegen import cuda_split, loops
 from irc.codegen.cuda_forms import GATHERS, reads_twice, scalars
-from irc.codegen.cuda_launch import NUMBER, REGISTERS, Arrays, Launch, rendered
+from irc.codegen.cuda_launch import NUMBER, REGISTERS, Arrays, Launch, most_shared, rendered
 from irc.codegen.cuda_rows import RowText, row_text
 from irc.codegen.cuda_split import Recorded, Split
 from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Size, op, walk
@@ -32,7 +32,7 @@ from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.tiles import weighted_values, width
 
 COLUMNS = 32  # of a tile: one a lane
-ROWS = 16
+ROWS = (16, 8, 4)  # the most whose panels and results fit into shared memory
 WARPS = 4
 GATHERING = 168  # registers of a thread that reads memory for pairs
 TYPE = {Kind.FLOAT: "T", Kind.INT: "int64_t", Kind.BOOL: "bool"}
@@ -99,18 +99,22 @@ def walk_context(kernel: TileKernel, narrow: Narrow | None = None) -> dict[str, 
     positions have 32 bits."""
     in_32_bits = narrow is not None
     verdict = kernel.verdict or Verdict(TRUE, FALSE if kernel.support is not None else TRUE)
-    bounded = kernel.spans is not None and not kernel.searches
-    spans, span_parts = span_texts(kernel.spans or () if bounded else ())
+    spans, span_parts = span_texts(kernel.spans or ())
+    summaries = {s.name: _summary(s, kernel, narrow) for s in kernel.summaries}
     return {
         "row_extent": extent(kernel.rows),
         "column_extent": extent(kernel.columns),
         "batch": unflatten(kernel.batch, "batch_at", in_32_bits) if kernel.batch else (),
         "row": unflatten(kernel.rows, "row_at", in_32_bits),
         "column": unflatten(kernel.columns, "column_at", in_32_bits),
-        "summaries": [_summary(s, kernel, narrow) for s in kernel.summaries],
+        "summaries": list(summaries.values()),
+        "searches": [
+            {"name": identifier(s.name), "of": summaries[s.summary], "up_to": s.up_to, "value": print_scalar(s.value)}
+            for s in kernel.searches
+        ],
         "spans": spans,
         "span_parts": span_parts,
-        "bounded": bounded,
+        "bounded": kernel.spans is not None,
         "may": print_scalar(verdict.may),
         "must": print_scalar(verdict.must),
         "support": printed(kernel.support),
@@ -207,13 +211,12 @@ def merged_context(kernel: TileKernel, softmax: object, form: str) -> dict[str, 
     }
 
 
-def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple[Launch, ...]:
+def launches(kernel: TileKernel, name: str, architecture: str, split: Split | None = None) -> tuple[Launch, ...]:
     """The kernel, of row results or accumulations alone, as a launch; that of a split as two."""
     elements = kernel.order == "elements"
     warps = 1 if elements else WARPS
     steps, results = steps_of(kernel), results_of(kernel)
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
-    number, shared = NUMBER[kernel.arithmetic], Arrays()
     recorded = recorded_of(kernel, split) if split else None
     used = {x for s in steps for x in (s.row, s.column)} | {r.panel for r in results}
     panels: dict[Side, list[PanelText]] = {"row": [], "column": []}
@@ -224,19 +227,30 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         )  # fmt: skip
         if packed.name in used:
             panels[panel.side].append(packed)
-            shared.add("T", packed.name, (ROWS if panel.side == "row" else COLUMNS) * (packed.width + 1), number)
     kept = sorted({r.tile for r in results if not r.reduce})
-    for tile in kept:
-        shared.add("T", f"tile_{tile}", warps * COLUMNS, number)
-    for result in results:
-        shared.add("T", result.name, ROWS * result.width, number)
-        if result.reduce == "argmax":
-            shared.add("int64_t", f"{result.name}_at", ROWS, 8)
-    if softmax is not None:
-        for row_value in ("row_shift", "row_sum", "row_maximum"):
-            shared.add("T", row_value, ROWS, number)
-        shared.add("int32_t", "row_has_key", ROWS, 4)
-    chunks = Size("chunks") if "chunks" in kernel.sizes else tiles_of(kernel.rows, ROWS)
+    number = NUMBER[kernel.arithmetic]
+
+    def shared_of(rows: int) -> Arrays:
+        shared = Arrays()
+        for panels_of, tokens in ((panels["row"], rows), (panels["column"], COLUMNS)):
+            for panel in panels_of:
+                shared.add("T", panel.name, tokens * (panel.width + 1), number)
+        for tile in kept:
+            shared.add("T", f"tile_{tile}", warps * COLUMNS, number)
+        for result in results:
+            shared.add("T", result.name, rows * result.width, number)
+            if result.reduce == "argmax":
+                shared.add("int64_t", f"{result.name}_at", rows, 8)
+        if softmax is not None:
+            for row_value in ("row_shift", "row_sum", "row_maximum"):
+                shared.add("T", row_value, rows, number)
+            shared.add("int32_t", "row_has_key", rows, 4)
+        return shared
+
+    most = most_shared(architecture)
+    rows = next((rows for rows in ROWS if shared_of(rows).bytes <= most), ROWS[-1])
+    shared = shared_of(rows)
+    chunks = Size("chunks") if "chunks" in kernel.sizes else tiles_of(kernel.rows, rows)
     summed = softmax and {
         **softmax_targets(softmax), "init": printed(softmax.init), "exp": "irc::exp", "to_natural": "",
     }  # fmt: skip
@@ -247,7 +261,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         name,
         kernel,
         shared=shared.arrays,
-        ROWS=ROWS,
+        ROWS=rows,
         COLUMNS=COLUMNS,
         WARPS=warps,
         registers=registers,
@@ -263,7 +277,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         softmax=summed,
         split=recorded,
     )
-    tasks = op("mul", size(kernel.batch), chunks if elements else tiles_of(kernel.rows, ROWS))
+    tasks = op("mul", size(kernel.batch), chunks if elements else tiles_of(kernel.rows, rows))
     made = Launch(name, tasks, 1, 32 * warps, shared.bytes, text, registers)
     if recorded is None:
         return (made,)

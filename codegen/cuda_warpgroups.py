@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.codegen.cuda_forms import FLOAT, Form, form, of_pairs, padded, read_panels, reads_twice, widths
+from irc.codegen.cuda_forms import FLOAT, Form, draws, form, of_pairs, padded, read_panels, reads_twice, widths
 from irc.codegen.cuda_fragments import live, values_of
 from irc.codegen.cuda_launch import Arrays, Box, Launch, rendered
 from irc.codegen.cuda_roles import REGISTERS, roles
@@ -47,7 +47,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     kept_as = form(kernel)
     if kept_as is None or kept_as is FLOAT:
         return None
-    hoisted, hoists, values = values_of(kernel, kept_as)
+    hoisted, hoists, values = values_of(kernel, kept_as, factored=True)
     chosen = _tile(kernel, hoisted)
     if chosen is None:
         return None
@@ -86,6 +86,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
         consumer_registers=consumer,
         producers=producers,
         early_rows_first=side == "column",
+        to_and_fro=not draws(kernel),
         row_panels=row_panels,
         column_panels=column_panels,
         maps=[f"map_{p.name}" for p in row_panels + column_panels],

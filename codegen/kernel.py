@@ -244,6 +244,7 @@ class TileKernel:
     `support`: the pairs that exist, or None for all. `body` is in order of evaluation.
     `spans`: what a tile of the outer side can touch of the side that is walked (columns; in the order "columns" rows),
     over the corners of that tile, read as in a Verdict. Every supported pair is in one; None for the whole side.
+    `across`: the same where the other side is walked, if it needs no more summaries; and its searches.
     `summaries`, `searches`: what verdict and spans read of tables. `cuts`: where stretches are cut for the verdict.
     `bounds`: least and greatest values that the program assumes of scalars and tables of integers, by name.
     `pairs`: dots and products may multiply bf16 in pairs, where the machine can; sums are made in `arithmetic`.
@@ -263,6 +264,7 @@ class TileKernel:
     verdict: Verdict | None
     arithmetic: Arithmetic
     spans: tuple[Span, ...] | None = None
+    across: tuple[tuple[Span, ...], tuple[Search, ...]] | None = None
     summaries: tuple[Summary, ...] = ()
     searches: tuple[Search, ...] = ()
     cuts: tuple[Cut, ...] = ()

@@ -16,6 +16,7 @@ from irc.codegen.kernel import (
     OnlineSoftmax,
     RowProduct,
     RowReduce,
+    Search,
     Side,
     Span,
     TileKernel,
@@ -33,7 +34,7 @@ _CORNERS: dict[Expr, Expr] = {
 
 def mirror(kernel: TileKernel) -> TileKernel:
     """The kernel with rows and columns exchanged; its indices keep their names."""
-    verdict, spans = kernel.verdict, kernel.spans
+    verdict = kernel.verdict
     return replace(
         kernel,
         order="rows",
@@ -42,15 +43,24 @@ def mirror(kernel: TileKernel) -> TileKernel:
         panels=tuple(replace(p, side=OTHER[p.side]) for p in kernel.panels),
         body=tuple(_operation(step) for step in kernel.body),
         verdict=verdict and Verdict(_corners(verdict.may), _corners(verdict.must)),
-        spans=spans and tuple(Span(_corners(s.first), _corners(s.last)) for s in spans),
+        spans=kernel.spans and _spans(kernel.spans),
+        across=kernel.across and (_spans(kernel.across[0]), _searches(kernel.across[1])),
         summaries=tuple(replace(s, side=OTHER[s.side]) for s in kernel.summaries),
-        searches=tuple(replace(s, value=_corners(s.value)) for s in kernel.searches),
+        searches=_searches(kernel.searches),
         cuts=tuple(replace(c, side=OTHER[c.side]) for c in kernel.cuts),
     )
 
 
 def _corners(expr: Expr) -> Expr:
     return substitute(expr, _CORNERS)
+
+
+def _spans(spans: tuple[Span, ...]) -> tuple[Span, ...]:
+    return tuple(Span(_corners(s.first), _corners(s.last)) for s in spans)
+
+
+def _searches(searches: tuple[Search, ...]) -> tuple[Search, ...]:
+    return tuple(replace(s, value=_corners(s.value)) for s in searches)
 
 
 def _operation(step: TileOp) -> TileOp:

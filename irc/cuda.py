@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from irc.codegen.cuda_launch import LEAST, Rendered
+from irc.codegen.cuda_launch import LEAST, Rendered, most_shared, number
 from irc.codegen.kernel import Kernel
 from irc.error import DeviceError
 from irc.runtime.device import HOST, Device
@@ -16,8 +16,6 @@ from irc.runtime.execute import Library
 if TYPE_CHECKING:
     from irc.runtime.cuda.device import Cuda
 
-SHARED_KIB = {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}  # of a block at most, by architecture
-SHARED_KIB_ELSEWHERE = 99
 ARCHITECTURE = re.compile(r"(?:cuda|emulator):(sm_\d+[af]?)")
 DEVICE = re.compile(r"cuda(?::(\d+))?")
 Source = tuple[str, Mapping[str, Rendered]]  # and what is known of its kernels, by their names
@@ -26,14 +24,9 @@ Source = tuple[str, Mapping[str, Rendered]]  # and what is known of its kernels,
 def is_target(target: str) -> bool:
     """Whether kernels are CUDA. Raises DeviceError for an architecture that they are not made for."""
     found = ARCHITECTURE.fullmatch(target)
-    if found and _number(found[1]) < _number(LEAST):
+    if found and number(found[1]) < number(LEAST):
         raise DeviceError(f"target {target!r}: irc's kernels need {LEAST} or newer")
     return target == "emulator" or bool(found or DEVICE.fullmatch(target))
-
-
-def _number(architecture: str) -> int:
-    """80 of sm_80, 90 of sm_90a."""
-    return int(architecture.strip("sm_af"))
 
 
 def device_of(target: str) -> Device:
@@ -69,8 +62,7 @@ def load(target: str, name: str, rendered: Callable[[str], Source]) -> tuple[str
         whose, most, architecture = "the device", device.shared_bytes, device.architecture
     else:
         architecture = named[1] if named else LEAST
-        number = _number(architecture)
-        whose, most = f"sm_{number}", SHARED_KIB.get(number, SHARED_KIB_ELSEWHERE) << 10
+        whose, most = f"sm_{number(architecture)}", most_shared(architecture)
     source, known = rendered(architecture)
     launches = tuple(chain.from_iterable(kernel.launches for kernel in known.values()))
     for each in (*launches, *(e.otherwise for e in launches if e.otherwise)):

@@ -255,6 +255,7 @@ def finish(
         verdict=mask.verdict if mask else None,
         arithmetic=arithmetic,
         spans=mask.spans if mask else None,
+        across=mask.across if mask else None,
         summaries=mask.summaries if mask else (),
         searches=mask.searches if mask else (),
         cuts=mask.cuts if mask else (),

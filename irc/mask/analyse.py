@@ -10,7 +10,7 @@ from irc.codegen.kernel import Cut, Search, Side, Span, Summary, Verdict
 from irc.ir import Fact
 from irc.mask.bounds import Walk
 from irc.mask.interval import Rectangle
-from irc.mask.vectors import vectors
+from irc.mask.vectors import Vectors, vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Analysis:
 
     verdict: Verdict
     spans: tuple[Span, ...] | None
+    across: tuple[tuple[Span, ...], tuple[Search, ...]] | None
     summaries: tuple[Summary, ...]
     searches: tuple[Search, ...]
     cuts: tuple[Cut, ...]
@@ -32,8 +33,16 @@ def analyse(
     rectangle = Rectangle(found)
     verdict = rectangle.truth(support)
     spans = Walk(rectangle, walked).spans(support)
+    across = _across(support, found, walked)
     cuts = tuple(dict.fromkeys((*_cuts("row", rows, support), *_cuts("column", columns, support))))
-    return Analysis(verdict, spans, tuple(found.summaries.values()), tuple(found.searches.values()), cuts)
+    return Analysis(verdict, spans, across, tuple(found.summaries.values()), tuple(found.searches.values()), cuts)
+
+
+def _across(support: Expr, found: Vectors, walked: Side) -> tuple[tuple[Span, ...], tuple[Search, ...]] | None:
+    """What a tile of the walked side can touch, where that reads no other summaries."""
+    own = Vectors(found.axes, found.sorted, dict(found.summaries))
+    spans = Walk(Rectangle(own), "row" if walked == "column" else "column").spans(support)
+    return (spans, tuple(own.searches.values())) if spans is not None and own.summaries == found.summaries else None
 
 
 def _cuts(side: Side, axes: tuple[Axis, ...], support: Expr) -> Iterator[Cut]:

@@ -56,6 +56,7 @@ template <class T> DEVICE T __shfl_up_sync(uint32_t mask, T value, unsigned lane
 DEVICE uint32_t __ballot_sync(uint32_t mask, int predicate) { return emu_ballot(mask, predicate); }
 DEVICE int __any_sync(uint32_t mask, int predicate) { return emu_ballot(mask, predicate) != 0; }
 DEVICE int __all_sync(uint32_t mask, int predicate) { return emu_ballot(mask, !predicate) == 0; }
+DEVICE int __popc(uint32_t bits) { return __builtin_popcount(bits); }
 
 template <class T> struct emu_type;
 template <> struct emu_type<int> {

@@ -116,6 +116,24 @@ def test_what_a_blocked_pair_holds_reaches_nothing() -> None:
     assert np.isnan(spoilt[:, :, -1]).all()
 
 
+def test_panels_that_leave_room_for_fewer_rows() -> None:
+    """Heads that are mixed, 384 features a token: with 16 rows a block takes more than an sm_80 has."""
+    path = FOLDER / "variants" / "talking_heads.attn"
+    rng = np.random.default_rng(8)
+    given = arguments(path, rng, {"B": 1, "H": 3, "S": 21, "D": 128})
+    both(str(path), given, "f32", rng, target="emulator")
+
+
+@pytest.mark.parametrize("length", [1, 32, 33, 300])
+def test_documents_are_found_wherever_they_begin(length: int) -> None:
+    """Documents of one token, of a few, and one alone, in 32-ary searches of one round and of two."""
+    path, rng = FOLDER / "documents.attn", np.random.default_rng(length)
+    given = arguments(path, rng, {"B": 3, "H": 1, "S": length, "D": 8})
+    at = np.arange(length)
+    given["doc"] = np.stack([at - 7, np.sort(rng.integers(0, 40, length)), 0 * at]).astype(np.int32)
+    both(str(path), given, "f32", rng, target="emulator")
+
+
 def test_forward_mode() -> None:
     rng = np.random.default_rng(7)
     given = {n: rng.standard_normal((1, 2, 21, 8)).astype(np.float32) for n in "qkv"}

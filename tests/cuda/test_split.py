@@ -55,6 +55,35 @@ def test_a_window_that_fewer_tiles_hold_than_there_are_parts() -> None:
     both(str(path), given, "f32", rng, target="emulator")
 
 
+DOCUMENTS = """
+attention documents {
+  size  B, H, G, Sq, Sk, D
+  input q[B,H,Sq,D], k[B,G,Sk,D], v[B,G,Sk,D], of_row[B,Sq]: int, doc[B,Sk]: int
+  assume nondecreasing doc[b,s] over s, H % G == 0
+
+  core o[b,h,i,d], lse[b,h,i] {
+    score  q[b,h,i,c] * k[b, h // (H // G), j, c]
+    scale  1 / sqrt(D)
+    allow  of_row[b,i] == doc[b,j]
+    softmax j
+    matmul v[b, h // (H // G), j, d]
+  }
+  return o, lse
+}
+"""
+
+
+@pytest.mark.parametrize("dtype, rows", [("bf16", 2), ("f64", 2), ("f32", 40)])
+def test_documents_in_order(dtype: str, rows: int) -> None:
+    """Found by a search, some of them without a key, for few rows and for many."""
+    rng = np.random.default_rng(rows)
+    program = irc.compile(DOCUMENTS, target="reference")
+    given: Arrays = arrays(program, sizes(rows, batch=2), rng, dtype)
+    given["of_row"] = rng.integers(0, 8, (2, rows)).astype(np.int32)
+    given["doc"] = np.sort(rng.integers(0, 6, (2, LONG)), axis=-1).astype(np.int32)
+    both(DOCUMENTS, given, dtype, rng, target="emulator")
+
+
 def masked(rng: np.random.Generator, dtype: str) -> tuple[irc.Program, str, Arrays]:
     """A table of pairs, in which a row has no key, and no row sees key 5; and the place of the largest score."""
     spec = MASKED.replace("MASK", MASKS["table"])

@@ -81,6 +81,15 @@ def test_ranges_read_the_tile_and_nothing_that_is_walked(walked: Side) -> None:
 
 
 @pytest.mark.parametrize("walked", ["row", "column"])
+def test_ranges_across_are_those_of_the_other_walk(walked: Side) -> None:
+    other: Side = "row" if walked == "column" else "column"
+    fact = Fact(document(Index("s")), (Axis("s", KEYS),), "nondecreasing document[s] over s", "s")
+    for name, mask in MASKS.items():
+        found, wanted = (analyse(mask, (i,), (j,), side, (fact,)) for side in (walked, other))
+        assert found.across == (None if wanted.spans is None else (wanted.spans, wanted.searches)), name
+
+
+@pytest.mark.parametrize("walked", ["row", "column"])
 def test_sorted_documents_are_a_range(walked: Side) -> None:
     fact = Fact(document(Index("s")), (Axis("s", KEYS),), "nondecreasing document[s] over s", "s")
     for name in ("documents", "causal documents"):

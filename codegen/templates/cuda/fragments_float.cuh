@@ -41,7 +41,7 @@ DEVICE void dot(Float, float (&tile)[COLUMNS / 8][4], const float *rows, const f
   for (int n = 0; n < COLUMNS / 8; ++n)
 #pragma unroll
     for (int e = 0; e < 4; ++e) tile[n][e] = 0.0f;
-#pragma unroll
+#pragma unroll 4  // of more, ptxas has so many operands under way that registers are short
   for (int first = 0; first < WIDTH; first += 8 * SHORT) {
     uint32_t high[SHORT][4], low[SHORT][4];
 #pragma unroll

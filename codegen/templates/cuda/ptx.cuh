@@ -3,7 +3,7 @@
 // Under nvcc they are the instructions (sm_80; the last part sm_90a). With IRC_EMULATOR defined, `emulator.h` offers
 // the same names, with the same meaning, to a C++ compiler. Kernels use, beside these, only this of CUDA C++:
 //   threadIdx blockIdx blockDim gridDim __syncthreads __syncwarp __threadfence
-//   __shfl_sync __shfl_xor_sync __shfl_down_sync __shfl_up_sync __ballot_sync __any_sync __all_sync
+//   __shfl_sync __shfl_xor_sync __shfl_down_sync __shfl_up_sync __ballot_sync __any_sync __all_sync __popc
 //   atomicAdd atomicMax atomicMin atomicExch __float_as_uint __uint_as_float and the functions of <math.h>.
 //
 // A fragment is a thread's share of a matrix that a warp holds. In lane 4 g + t, two 16-bit elements a word, the lower
@@ -262,6 +262,7 @@ DEVICE uint32_t anew(uint32_t number) {
   asm volatile("" : "+r"(number));
   return number;
 }
+DEVICE float anew(float number) { return __uint_as_float(anew(__float_as_uint(number))); }
 DEVICE uint64_t anew(uint64_t descriptor) { return descriptor & ~uint64_t(~0u) | anew(uint32_t(descriptor)); }
 
 }  // namespace ptx
