@@ -6,7 +6,7 @@ The forward run of such a call keeps what `Run.backward` needs, and the graph of
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,17 @@ from irc.error import InputError
 
 if TYPE_CHECKING:
     from irc.program import Program
+
+
+def compiling() -> bool:
+    """Whether `torch.compile` or `torch.export` is tracing the call."""
+    compiler = sys.modules.get("torch.compiler")
+    return compiler is not None and compiler.is_compiling()
+
+
+def transformed() -> bool:
+    """Whether the call is inside `torch.func.grad` and the like."""
+    return bool(sys.modules["torch"]._C._are_functorch_transforms_active())
 
 
 def followed(arrays: Mapping[str, Any]) -> tuple[str, ...]:
@@ -32,14 +43,23 @@ def outputs(program: Program, arrays: Mapping[str, Any], names: tuple[str, ...],
     Raises InputError where that is no tensor, and for a scalar among the names.
     """
     torch: Any = sys.modules["torch"]
-    for node in arguments(program.graph):
-        if node.name in names and node.role == "scalar":
-            raise InputError(f"{node.name}: requires a gradient, which a `scalar` has not; a `param` has one")
+    check_gradients(program, names)
     if not isinstance(like, torch.Tensor):
         kind = type(like).__name__
         raise InputError(f"{names[0]}: requires a gradient, but results are {kind}, as the first floating argument is")
+    if transformed():
+        from irc import transforms  # needs PyTorch
+
+        return transforms.called(program, arrays)
     found: tuple[Any, ...] = _function().apply(program, arrays, names, *(arrays[name] for name in names))
     return found
+
+
+def check_gradients(program: Program, names: Collection[str]) -> None:
+    """Raises InputError for a scalar among the arguments that autograd follows."""
+    for node in arguments(program.graph):
+        if node.name in names and node.role == "scalar":
+            raise InputError(f"{node.name}: requires a gradient, which a `scalar` has not; a `param` has one")
 
 
 def _forward(ctx: Any, program: Program, arrays: Mapping[str, Any], names: tuple[str, ...], *tensors: Any) -> Any:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from irc.built import Built
+from irc.carried import Carrying
 from irc.codegen.kernel import Storage
 from irc.compiled import Compiled, Fused
 from irc.contract import check, tables
@@ -92,6 +93,11 @@ class PreparedCall:
         self._owned = (*compiled.used_up, *compiled.forward.plan.kept)
         read_again = {n.name for n in backward.inputs} if backward is not None else set()
         self._cotangents = tuple(self._cotangent(o) for o in self.outputs if cotangent_name(o) in read_again)
+
+    @cached_property
+    def carrying(self) -> Carrying:
+        """What leaves as tensors of the caller's for a backward run."""
+        return Carrying(self.graph, self.built, self.sizes, self.device)
 
     def _whole(self, taken: Mapping[str, Array], *runs: Fused | None) -> set[str]:
         """Of what runs read, that of which they need more than the address."""

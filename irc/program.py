@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from irc import autograd, tuned
+from irc import autograd, handles, tuned
 from irc.built import Built, built
 from irc.calls import PreparedCall
 from irc.codegen.expr import Kind
@@ -41,6 +41,7 @@ class Program:
 
     `graph`, `backward_graph`, `source` and `kernels` show what was compiled; `verdicts` what was proved, by the
     text of each `ensure`: `str(program.verdicts["causal"])` begins with `proved`, or `refuted, accepted`.
+    `handle` names the program in graphs of PyTorch.
     """
 
     def __init__(
@@ -66,11 +67,15 @@ class Program:
         self.features = feature_sizes(specialise(graph, sizes))
         self._built: dict[tuple[int, ...], Built[Compiled]] = {}
         self._lock = threading.Lock()
-        self._storages = {n.name: self.storage(n) for n in arguments(graph)}
-        self._outputs = dict(graph.outputs)
+        self.handle = handles.handle(self, sorted(sizes.items()), precision, schedule)
+        self.storages = {n.name: self.storage(n) for n in arguments(graph)}
+        self.differentiated = {
+            n.name for n in arguments(graph) if n.kind is Kind.FLOAT and n.role in ("input", "param")
+        }
+        self.returned = dict(graph.outputs)
         self._prepared: OrderedDict[Hashable, PreparedCall] = OrderedDict()
         self._latest_call: tuple[list[Hashable], PreparedCall] | None = None
-        self._kind = next((n.name for n in arguments(graph) if n.kind is Kind.FLOAT and n.shape), None)
+        self.results_like = next((n.name for n in arguments(graph) if n.kind is Kind.FLOAT and n.shape), None)
         if not self.features:
             self.built({})
 
@@ -151,9 +156,13 @@ class Program:
         """The returned outputs in order; one alone is not a tuple. Arguments by name; results are of their kind, and
         take part in PyTorch's autograd where arguments do."""
         if unnamed:
-            raise _unnamed(self.graph.name, "arguments", unnamed, self._storages)
-        like = arrays.get(self._kind or "")
-        if like is not None and (followed := autograd.followed(arrays)):
+            raise _unnamed(self.graph.name, "arguments", unnamed, self.storages)
+        like = arrays.get(self.results_like or "")
+        if autograd.compiling():
+            from irc import operators  # needs PyTorch
+
+            outputs = operators.called(self, arrays)
+        elif like is not None and (followed := autograd.followed(arrays)):
             outputs = autograd.outputs(self, arrays, followed, like)
         else:
             device = self.device
@@ -161,15 +170,36 @@ class Program:
                 call, tensors, like = self._call(arrays)
                 call.forward(tensors, keep=False)
                 made = tensors.arrays
-                outputs = tuple([device.give(made[name], like) for name in self._outputs.values()])
+                outputs = tuple([device.give(made[name], like) for name in self.returned.values()])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def forward(self, *unnamed: Any, **arrays: Any) -> Run:
         """Run the program and keep what `backward` needs. Raises InputError naming whatever does not fit."""
         if unnamed:
-            raise _unnamed(self.graph.name, "arguments", unnamed, self._storages)
+            raise _unnamed(self.graph.name, "arguments", unnamed, self.storages)
         with self.device.running(arrays.values()):
-            return Run(self, *self._call(arrays))
+            call, tensors, like = self._call(arrays)
+            call.forward(tensors, keep=True)
+            made = tensors.arrays
+            outputs = {public: self.device.give(made[name], like) for public, name in self.returned.items()}
+            return Run(self, call, tensors, like, outputs)
+
+    def carried(self, arrays: Mapping[str, Any], keep: bool) -> list[Any]:
+        """The outputs of a forward run, and with `keep` what `resumed` needs, as tensors of PyTorch."""
+        with self.device.running(arrays.values()):
+            call, tensors, like = self._call(arrays)
+            call.forward(tensors, keep)
+            made = [tensors.arrays[name] for name in self.returned.values()]
+            return [self.device.give(a, like) for a in (made + call.carrying.pack(tensors) if keep else made)]
+
+    def resumed(self, arrays: Mapping[str, Any], carried: Sequence[Any]) -> Run:
+        """The forward run that gave what was `carried`, for arguments as they were."""
+        with self.device.running(arrays.values()):
+            call, tensors, like = self._call(arrays)
+            outputs, packed = dict(zip(self.returned, carried, strict=False)), carried[len(self.returned) :]
+            if not call.carrying.unpack(tensors, outputs, packed):
+                call.forward(tensors, keep=True)
+            return Run(self, call, tensors, like, outputs)
 
     def jvp(self, inputs: Mapping[str, Any], tangents: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Outputs, and their derivatives along `tangents` (forward mode), both by name.
@@ -215,14 +245,14 @@ class Program:
         values: dict[str, Any] = {}
         places: dict[str, int] = {}
         try:
-            for name, storage in self._storages.items():
+            for name, storage in self.storages.items():
                 layout, values[name], places[name] = look(name, arrays[name], storage)
                 key.append(layout)
         except (InputError, KeyError):
             self._taken(arrays)  # names what is wrong, and first what is first
             raise
         if len(arrays) > len(values):
-            self._names(arrays)
+            self.check_names(arrays)
         tensors = Tensors(values, places)
         latest = self._latest_call
         if latest is not None and latest[0] == key:
@@ -232,7 +262,7 @@ class Program:
             self._latest_call = key, call
         if call.checks:
             call.check(tensors)
-        return call, tensors, None if self._kind is None else arrays[self._kind]
+        return call, tensors, self.like(arrays)
 
     def _prepared_for(self, key: Hashable, threads: int, arrays: Mapping[str, Any], looked: Tensors) -> PreparedCall:
         """The call prepared for a key: a number of threads and layouts of arguments, as these have."""
@@ -243,7 +273,7 @@ class Program:
                 return call
         taken, sizes, _ = self._taken(arrays)
         built = self.built(sizes)
-        call = PreparedCall(self.graph, built, self._storages, arrays, looked, taken, sizes, threads, self.device)
+        call = PreparedCall(self.graph, built, self.storages, arrays, looked, taken, sizes, threads, self.device)
         with self._lock:
             self._prepared[key] = call
             if len(self._prepared) > PREPARED_KEPT:
@@ -252,12 +282,19 @@ class Program:
 
     def _taken(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, int], Any]:
         """The arguments of a call, checked; the sizes that follow; an argument whose kind the results take."""
-        self._names(arrays)
-        taken = {name: self.device.take(name, arrays[name], storage) for name, storage in self._storages.items()}
-        shapes = {name: array.shape for name, array in taken.items()}
-        sizes = infer([(n.name, n.shape) for n in arguments(self.graph)], shapes, self.graph.sizes, self.fixed)
+        self.check_names(arrays)
+        taken = {name: self.device.take(name, arrays[name], storage) for name, storage in self.storages.items()}
+        sizes = self.sizes_of({name: array.shape for name, array in taken.items()})
         check(self.graph, entries_of(self.graph, taken, self.device), sizes)
-        return taken, sizes, None if self._kind is None else arrays[self._kind]
+        return taken, sizes, self.like(arrays)
+
+    def sizes_of(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+        """Those that follow from the shapes of arguments."""
+        return infer([(n.name, n.shape) for n in arguments(self.graph)], shapes, self.graph.sizes, self.fixed)
+
+    def like(self, arrays: Mapping[str, Any]) -> Any:
+        """The argument whose kind the results take, if there is one."""
+        return None if self.results_like is None else arrays[self.results_like]
 
     def storage(self, node: Input) -> Storage:
         """The element type of an argument."""
@@ -265,8 +302,8 @@ class Program:
             return "i32" if node.kind is Kind.INT else "bool"
         return self.precision.arithmetic if node.role == "scalar" else self.precision.storage
 
-    def _names(self, given: Mapping[str, Any]) -> None:
-        wanted = self._storages
+    def check_names(self, given: Mapping[str, Any]) -> None:
+        wanted = self.storages
         for name in wanted:
             if name not in given:
                 raise InputError(f"{name}: missing; {self.graph.name} takes {', '.join(wanted)}")
@@ -276,16 +313,15 @@ class Program:
 
 
 class Run:
-    """One forward run: `outputs` by name, and `backward`."""
+    """A forward run that kept what `backward` needs: `outputs` by name, and `backward`."""
 
-    def __init__(self, program: Program, call: PreparedCall, tensors: Tensors, like: Any) -> None:
+    def __init__(
+        self, program: Program, call: PreparedCall, tensors: Tensors, like: Any, outputs: dict[str, Any]
+    ) -> None:
         self._program = program
         self._call = call
         self._like = like
-        call.forward(tensors, keep=True)
-        made = tensors.arrays
-        give = program.device.give
-        self.outputs: dict[str, Any] = {public: give(made[name], like) for public, name in call.outputs.items()}
+        self.outputs = outputs
         self._owned = call.owned(tensors)
         self._tensors = tensors
         self._lock = threading.Lock()

@@ -29,6 +29,7 @@ DTYPE: dict[Storage, np.dtype[Any]] = {
     "i32": np.dtype(np.int32),
     "bool": np.dtype(np.uint8),
 }
+INTEGERS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
 INT32 = np.iinfo(np.int32)
 LARGEST = float(np.finfo(np.float32).max)
 PLAIN = (np.ndarray, np.generic, bool, int, float)
@@ -91,18 +92,21 @@ def take(name: str, value: object, storage: Storage) -> Array:
     if isinstance(value, bool | int | float | np.generic):
         return _scalar(name, value, storage)
     array = _view(name, value)
-    got = name_of(array.dtype)
+    check_element_type(name, name_of(array.dtype), storage)
     if storage == "i32":
-        if array.dtype.kind not in "iu":
-            raise InputError(f"{name}: expected integers, got {got}")
         return _int32(name, array)
     if storage == "bool":
-        if array.dtype.kind != "b":
-            raise InputError(f"{name}: expected bool, got {got}")
         return addressable(array.view(np.uint8))
-    if got != storage:
-        raise InputError(f"{name}: expected {storage}, got {got}")
     return addressable(array.astype(DTYPE[storage], copy=False))
+
+
+def check_element_type(name: str, got: str, storage: Storage) -> None:
+    """Raises InputError where an array of this element type, as `name_of` writes it, is not one of the program's."""
+    if storage == "i32":
+        if got not in INTEGERS:
+            raise InputError(f"{name}: expected integers, got {got}")
+    elif got != storage:
+        raise InputError(f"{name}: expected {storage}, got {got}")
 
 
 def addressable(array: Array) -> Array:
@@ -170,7 +174,8 @@ def _torch_view(name: str, tensor: Any, torch: Any) -> Array:
     try:
         return np.asarray(plain.numpy())
     except (TypeError, RuntimeError) as error:
-        raise InputError(f"{name}: {error}") from error
+        hint = "inside torch.func, vmap's batch has to be an axis of the program, and program.jvp is forward mode"
+        raise InputError(f"{name}: expected a tensor with memory that kernels can read: {error} ({hint})") from error
 
 
 def _dlpack_view(name: str, value: Any) -> Array:

@@ -1,0 +1,187 @@
+"""Programs as operators of PyTorch: what `torch.compile` and `torch.export` put into their graphs for a call.
+
+`irc::forward` gives outputs and, with `keep`, what `irc::backward` needs beside them. Tensors that they give are
+row-major and in memory of their own, since graphs write to such tensors. Imported by calls that are traced, and not
+before: it needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from irc.autograd import check_gradients, transformed
+from irc.carried import carried, outputs
+from irc.codegen.kernel import Storage
+from irc.error import Error, InputError
+from irc.handles import found
+from irc.runtime.arrays import check_element_type, name_of, take
+
+if TYPE_CHECKING:
+    from irc.program import Program
+
+torch: Any = sys.modules["torch"]
+
+CALL = "str program, str[] names, Tensor[] tensors"  # names: of the tensors, and then of the numbers
+SCHEMAS = {
+    "forward": f"({CALL}, bool keep, Scalar[]? numbers) -> Tensor[]",
+    "backward": f"({CALL}, Tensor[] made, Tensor?[] cotangents, str[] wanted, Scalar[]? numbers) -> Tensor[]",
+}
+STRIDES = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)  # by the version of PyTorch
+TAGS = (torch.Tag.pt2_compliant_tag, STRIDES)  # kernels read any strides, and bits may depend on them
+ELEMENT_TYPES = {
+    "f32": torch.float32, "f64": torch.float64, "bf16": torch.bfloat16, "f16": torch.float16, "i8": torch.int8,
+    "i16": torch.int16, "i32": torch.int32, "i64": torch.int64, "u8": torch.uint8, "u16": torch.uint16,
+    "u32": torch.uint32, "u64": torch.uint64, "bool": torch.bool,
+}  # fmt: skip
+NAMES = {dtype: name for name, dtype in ELEMENT_TYPES.items()}
+
+
+def called(program: Program, arrays: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The outputs of a call that is traced. dynamo reads this, so it holds no more than dynamo knows."""
+    if transformed():
+        raise Error("torch.func's transforms do not pass through a program that is compiled: call it outside of them")
+    names, tensors, numbers = split(arrays)
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    made = torch.ops.irc.forward(program.handle, names, tensors, keep, numbers)
+    return tuple(made[: len(program.returned)])
+
+
+def split(arrays: Mapping[str, Any]) -> tuple[list[str], list[Any], list[Any] | None]:
+    """The arguments of a call as the operators take them: names, tensors, numbers. Raises InputError for others."""
+    tensors, numbers = {}, {}
+    for name, value in arrays.items():
+        if isinstance(value, torch.Tensor):
+            tensors[name] = value
+        elif isinstance(value, bool | int | float):
+            numbers[name] = value
+        else:
+            raise InputError(f"{name}: expected a tensor or a number in compiled code, got {type(value).__name__}")
+    return [*tensors, *numbers], [*tensors.values()], [*numbers.values()] or None
+
+
+def _given(names: Sequence[str], tensors: Sequence[Any], numbers: Sequence[Any] | None) -> dict[str, Any]:
+    return dict(zip(names, (*tensors, *(numbers or ())), strict=True))
+
+
+# what runs
+
+
+def _forward(program: str, names: Any, tensors: Any, keep: bool, numbers: Any) -> list[Any]:
+    return _apart(found(program).carried(_given(names, tensors, numbers), keep), tensors)
+
+
+def _backward(
+    program: str, names: Any, tensors: Any, made: Any, cotangents: Any, wanted: Any, numbers: Any
+) -> list[Any]:
+    run = found(program).resumed(_given(names, tensors, numbers), made)
+    given = {name: c for name, c in zip(run.outputs, cotangents, strict=True) if c is not None}
+    gradients = run.backward(**given)
+    return _apart([gradients[name] for name in wanted], (*tensors, *made, *given.values()))
+
+
+def _apart(made: Sequence[Any], given: Sequence[Any]) -> list[Any]:
+    """The tensors, copied where they are not row-major, or in memory that something given or another of them has."""
+    taken, apart = [_memory(tensor) for tensor in given], []
+    for tensor in made:
+        begin, end = _memory(tensor)
+        if not tensor.is_contiguous() or any(begin < e and b < end for b, e in taken):
+            apart.append(tensor.clone(memory_format=torch.contiguous_format))
+        else:
+            apart.append(tensor)
+            taken.append((begin, end))
+    return apart
+
+
+def _memory(tensor: Any) -> tuple[int, int]:
+    memory = tensor.untyped_storage()
+    begin = memory.data_ptr()
+    return begin, begin + memory.nbytes()
+
+
+# what a trace knows of it
+
+
+def _traced_forward(program: str, names: Any, tensors: Any, keep: bool, numbers: Any) -> list[Any]:
+    """Raises InputError as a call does, but for what depends on entries. Compiles where feature sizes are new."""
+    called, given = found(program), _given(names, tensors, numbers)
+    called.check_names(given)
+    for name, storage in called.storages.items():
+        _check(name, given[name], storage)
+    sizes = called.sizes_of({name: tuple(getattr(value, "shape", ())) for name, value in given.items()})
+    sizes |= {name: int(sizes[name]) for name in called.features}  # kernels hold these as constants
+    built = called.built(sizes)
+    made = [(tensor.shape, tensor.dtype) for tensor in outputs(called.graph, built, sizes)]
+    if keep:
+        made += [((prod(tensor.shape),), tensor.dtype) for tensor in carried(called.graph, built, sizes)]
+    like = called.like(given)
+    if like is None:
+        raise InputError(f"{called.graph.name}: no argument is a floating tensor, so that results are numpy's arrays")
+    return [like.new_empty(shape, dtype=ELEMENT_TYPES[name_of(dtype)]) for shape, dtype in made]
+
+
+def _check(name: str, value: Any, storage: Storage) -> None:
+    if isinstance(value, torch.Tensor):
+        check_element_type(name, NAMES.get(value.dtype, str(value.dtype)), storage)
+    elif isinstance(value, bool | int | float):  # no symbol
+        take(name, value, storage)
+
+
+def _traced_backward(
+    program: str, names: Any, tensors: Any, made: Any, cotangents: Any, wanted: Any, numbers: Any
+) -> list[Any]:
+    given = _given(names, tensors, numbers)
+    return [torch.empty_like(given[name], memory_format=torch.contiguous_format) for name in wanted]
+
+
+# autograd
+
+
+def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.program, ctx.names, tensors, _, ctx.numbers = inputs
+    program, ctx.count = found(ctx.program), len(tensors)
+    followed = [name for name, tensor in zip(ctx.names, tensors, strict=False) if tensor.requires_grad]
+    check_gradients(program, followed)
+    ctx.wanted = [name for name in followed if name in program.differentiated]
+    ctx.outputs = len(program.returned)
+    ctx.save_for_backward(*tensors, *output)
+    ctx.mark_non_differentiable(*output[ctx.outputs :], *(o for o in output if not o.is_floating_point()))
+    ctx.set_materialize_grads(False)
+
+
+def gradients(ctx: Any, cotangents: Sequence[Any], backward: Callable[..., Any]) -> list[Any]:
+    """Of each tensor of the call; None where none is wanted. backward: takes and gives what `irc::backward` does."""
+    saved, count = list(ctx.saved_tensors), ctx.count
+    given = saved[:count], saved[count:], [*cotangents[: ctx.outputs]], ctx.wanted, ctx.numbers
+    made = dict(zip(ctx.wanted, backward(ctx.program, ctx.names, *given), strict=True))
+    return [made.get(name) for name in ctx.names[:count]]
+
+
+def _gradients(ctx: Any, cotangents: Any) -> Any:
+    return None, None, gradients(ctx, cotangents, torch.ops.irc.backward), None, None
+
+
+def no_gradients(*_: Any) -> NoReturn:
+    raise Error("gradients of gradients do not pass through a program: program.hvp gives them")
+
+
+def no_batch(*_: Any) -> NoReturn:
+    raise Error("torch.func.vmap does not pass through a program: give it the batch as an axis of its tensors")
+
+
+def _register() -> Any:
+    library = torch.library.Library("irc", "DEF")
+    runs = {"forward": (_forward, _traced_forward), "backward": (_backward, _traced_backward)}
+    for name, (run, traced) in runs.items():
+        library.define(name + SCHEMAS[name], tags=TAGS)
+        library.impl(name, run, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"irc::{name}", traced, lib=library)
+        torch.library.register_vmap(f"irc::{name}", no_batch, lib=library)
+    torch.library.register_autograd("irc::forward", _gradients, setup_context=setup_context, lib=library)
+    torch.library.register_autograd("irc::backward", no_gradients, lib=library)
+    return library
+
+
+LIBRARY = _register()  # what it defines goes with it
