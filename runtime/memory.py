@@ -1,7 +1,7 @@
 """New tensors. Large ones are mapped. What is released is kept for the next of the same size, a little of it, so that a
-call which is made again finds pages that the system has cleared already; the rest goes back to the system: an allocator
-that keeps all for later holds two or three times what a run needs at a time. Small ones that are made at once are
-pieces of one block."""
+call which is made again finds pages that the system has cleared already; the rest goes back to the system, and all that
+would make a process hold more than it has held in tensors that were in use: an allocator that keeps all for later holds
+two or three times what a run needs at a time. Small ones that are made at once are pieces of one block."""
 
 from __future__ import annotations
 
@@ -118,12 +118,20 @@ def _block(block: Block) -> Callable[[dict[str, Array], dict[str, int]], None]:
 
 
 _released: list[tuple[int, mmap.mmap]] = []  # bytes and pages, the longest kept first
+_in_use: dict[int, int] = {}  # bytes by the pages' identity
+_most = 0  # bytes that were in use at a time
 
 
 def _mapped(count: int, zero: Sequence[tuple[int, int]]) -> Array:
     """Bytes of whole pages, of which those of `zero` (begin and length) are cleared."""
+    global _most
+    used = count + sum(tuple(_in_use.values()))
+    _most = max(_most, used)
     kept = _kept(count)
+    if kept is None:
+        _let_go(_most - used)
     pages = kept or _pages(count)
+    _in_use[id(pages)] = count
     memory = np.frombuffer(pages, np.uint8)
     for begin, length in zero if kept else ():
         memory[begin : begin + length] = 0
@@ -132,23 +140,27 @@ def _mapped(count: int, zero: Sequence[tuple[int, int]]) -> Array:
 
 
 def _kept(count: int) -> mmap.mmap | None:
-    """Pages of that many bytes, if some are kept. If not, what is kept is let go, so that a run never holds more than
-    it would have without."""
+    """Pages of that many bytes, if some are kept."""
     for entry in tuple(_released):
         if entry[0] == count:
             with suppress(ValueError):  # another thread has taken it
                 _released.remove(entry)
                 return entry[1]
-    _released.clear()
     return None
 
 
 def _release(count: int, pages: mmap.mmap) -> None:
+    _in_use.pop(id(pages), None)
     if count <= KEPT:
         _released.append((count, pages))
-        while sum(bytes for bytes, _ in tuple(_released)) > KEPT:
-            with suppress(IndexError):
-                _released.pop(0)
+        _let_go(KEPT)
+
+
+def _let_go(most: int) -> None:
+    """Of what is kept the oldest, until so many bytes are left at most."""
+    while sum(bytes for bytes, _ in tuple(_released)) > most:
+        with suppress(IndexError):  # another thread has
+            _released.pop(0)
 
 
 def _pages(count: int) -> mmap.mmap:
