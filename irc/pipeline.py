@@ -22,6 +22,7 @@ from irc.fuse import fuse
 from irc.grammar.diagnostic import SyntaxErrors
 from irc.grammar.source import Source
 from irc.ir import Graph, cotangent_name
+from irc.lookups import products_first
 from irc.prepared import keep_templates, parse
 from irc.remainder import with_remainders
 from irc.runtime.plan import Plan
@@ -54,7 +55,8 @@ def front(source: Source) -> Graph:
 def back(graph: Graph, sizes: Mapping[str, int], precision: Precision, steps: bool = True) -> Compiled:
     """A graph to the steps of its runs and their kernels, forward and backward; without `steps`, to the graphs that the
     interpreter runs. Raises Error where some step does not fuse."""
-    forward_graph = traced("specialise", lambda: simplify(specialise(graph, sizes)))
+    first = products_first(graph, sizes) if steps else graph
+    forward_graph = traced("specialise", lambda: simplify(specialise(first, sizes)))
     verify(forward_graph)
     backward_graph = None
     if differentiable(forward_graph):
@@ -106,7 +108,8 @@ def tangents(
 ) -> Derived:  # fmt: skip
     """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` as for `back`.
     Raises Error where some step does not fuse."""
-    forward = traced("specialise", lambda: simplify(specialise(graph, sizes)))
+    first = products_first(graph, sizes) if steps else graph
+    forward = traced("specialise", lambda: simplify(specialise(first, sizes)))
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)
     if not steps:

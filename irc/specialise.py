@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from irc.codegen.expr import Axis, Expr, Load, Size, integer, substitute, walk
 from irc.ir import Core, Fact, Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile
+from irc.lookups import lookups
 from irc.simplify import rewrite
 from irc.split import reads_tiles
 
@@ -66,8 +67,11 @@ def specialise(graph: Graph, fixed: Mapping[str, int]) -> Graph:
 
 
 def feature_sizes(graph: Graph) -> tuple[str, ...]:
-    """Names of the open sizes that a tile kernel needs as constants: those of the features of its matrices."""
+    """Names of the open sizes that kernels need as constants: those of the features of their matrices, and of tables
+    whose products are made first where they are short."""
     names: dict[str, None] = {}
+    for found in lookups(graph):
+        names.update((e.name, None) for size in found.sizes for e in walk(size) if isinstance(e, Size))
     for node in graph:
         if isinstance(node, Reduce) and (is_tile(node) or reads_tiles(node, graph)):
             axes = node.over if is_tile(node) else node.axes

@@ -1,0 +1,103 @@
+"""Products with what a pair looks up, made before it is looked up.
+
+`sum(c) q[i,c] * A[f(i,j),c]`, a query against the vector of a distance (Shaw, Uszkoreit and Vaswani 2018; He et al.
+2021), is a product of 64 numbers for each pair, wherever the pair points. `T[i,r] = sum(c) q[i,c] * A[r,c]` is a matrix
+product, and `T[i,f(i,j)]` one number for each pair. T is no table of pairs: it is made where A is short beside its own
+vectors, and of sizes that no tokens have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Size, indices, op, walk
+from irc.ir import Graph, Map, Node, Reduce, is_tile, shape
+from irc.runtime.sizes import evaluate
+from irc.simplify import factors
+
+LONGEST = 8  # vectors of a table for each number in one
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A sum over features of `near`, which is of one side, times `table`, of which a pair chooses the entry in the
+    dimensions `chosen`; `sizes` are those of these dimensions."""
+
+    node: Reduce
+    near: Load
+    table: Load
+    chosen: tuple[int, ...]
+    sizes: tuple[Expr, ...]
+
+
+def lookups(graph: Graph) -> Iterator[Lookup]:
+    """Those whose tables have no dimension of tokens."""
+    tiles = [n for n in graph if isinstance(n, Map | Reduce) and is_tile(n)]
+    tokens = _names(a.size for node in tiles for a in node.axes if a.role)
+    for node in tiles:
+        if isinstance(node, Reduce) and node.op == "sum" and node.where is None:
+            parts = factors(node.body)
+            for near, table in (parts, parts[::-1]) if len(parts) == 2 else ():
+                found = _lookup(node, near, table, graph)
+                if found and not tokens & _names(found.sizes):
+                    yield found
+                    break
+
+
+def _lookup(node: Reduce, near: Expr, table: Expr, graph: Graph) -> Lookup | None:
+    if not isinstance(near, Load) or not isinstance(table, Load):
+        return None
+    rows, columns = ({a.name for a in node.axes if a.role == role} for role in ("row", "column"))
+    over = {a.name for a in node.over}
+    if (indices(near) & rows and indices(near) & columns) or not over <= indices(near):
+        return None
+    chosen = tuple(d for d, e in enumerate(table.indices) if indices(e) & rows and indices(e) & columns)
+    others = [e for d, e in enumerate(table.indices) if d not in chosen]
+    if not chosen or not all(isinstance(e, Index) and e.name not in rows | columns for e in others):
+        return None
+    if not over <= {name for e in others for name in indices(e)}:
+        return None
+    return Lookup(node, near, table, chosen, tuple(shape(graph[table.tensor])[d] for d in chosen))
+
+
+def products_first(graph: Graph, sizes: Mapping[str, int]) -> Graph:
+    """The graph in which such products are matrix products, as far as their tables' sizes are known and short."""
+    known = dict(sizes)
+    for name, definition in graph.sizes:
+        if definition is not None and _names((definition,)) <= known.keys():
+            known[name] = evaluate(definition, known)
+    made: dict[str, tuple[Node, ...]] = {}
+    for found in lookups(graph):
+        if _is_short(found, known):
+            made[found.node.name] = _first(found)
+    return replace(graph, nodes=tuple(n for node in graph for n in made.get(node.name, (node,))))
+
+
+def _names(sizes: Iterable[Expr]) -> set[str]:
+    return {e.name for size in sizes for e in walk(size) if isinstance(e, Size)}
+
+
+def _is_short(found: Lookup, known: Mapping[str, int]) -> bool:
+    over = tuple(a.size for a in found.node.over)
+    if not _names((*found.sizes, *over)) <= known.keys():
+        return False
+    entries, features = (prod(evaluate(s, known) for s in some) for some in (found.sizes, over))
+    return entries <= LONGEST * features
+
+
+def _first(found: Lookup) -> tuple[Node, ...]:
+    """The matrix product, and the sum as what is looked up in it."""
+    node, name = found.node, f"{found.node.name}.first"
+    entries = tuple(Axis(f"entry{n}", size) for n, size in enumerate(found.sizes))
+    at = dict(zip(found.chosen, entries, strict=True))
+    whole = replace(
+        found.table, indices=tuple(at[d].index if d in at else e for d, e in enumerate(found.table.indices))
+    )
+    read = indices(found.near) | indices(whole)
+    axes = tuple(replace(a, role="") for a in node.axes if a.name in read)
+    product = Reduce(name, (*axes, *entries), node.over, "sum", op("mul", found.near, whole), span=node.span)
+    chosen = tuple(found.table.indices[d] for d in found.chosen)
+    looked_up = Load(name, (*(a.index for a in axes), *chosen), Kind.FLOAT)
+    return product, Map(node.name, node.axes, looked_up, groups=node.groups, span=node.span)

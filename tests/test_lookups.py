@@ -1,0 +1,61 @@
+"""Products with what a pair looks up: made first where the table is short, and the same numbers either way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import irc
+from tests.test_kernels import arrays, both
+
+VARIANTS = Path(__file__).parent.parent / "examples" / "variants"
+ROWS_AND_COLUMNS = """
+attention decomposed {
+  size B, H, S, D, X, Y
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D]
+  param near[H, X, Y, D], key[X, D]
+  core o[b,h,i,d] {
+    score q[b,h,i,c] * k[b,h,j,c] + q[b,h,i,c] * near[h, (i + j) % X, (i * j) % Y, c] + k[b,h,j,c] * key[(i - j) % X, c]
+    scale 1 / sqrt(D)
+    allow j <= i
+    softmax j
+    matmul v[b,h,j,d]
+  }
+  return o
+}
+"""
+
+
+def first(program: irc.Program, sizes: dict[str, int]) -> list[str]:
+    """The products that are made first."""
+    compiled = program.built(sizes).compiled
+    return [node.name for node in compiled.forward_graph if node.name.endswith(".first")]
+
+
+# As many entries as eight for each of the 8 features, and one more.
+@pytest.mark.parametrize(("r", "made"), [(31, ["o.score2.first"]), (32, [])])
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_short_tables_alone(r: int, made: list[str], dtype: str) -> None:
+    spec = (VARIANTS / "relative_keys.attn").read_text()
+    sizes = {"B": 1, "H": 2, "S": 90, "D": 8, "R": r}
+    rng = np.random.default_rng(r)
+    both(spec, arrays(irc.compile(spec, target="reference"), sizes, rng, dtype), dtype, rng)
+    program = irc.compile(spec, dtype=dtype)
+    assert first(program, sizes) == made
+    assert set(program.features) == {"D", "R"}
+
+
+def test_entries_of_two_dimensions_on_either_side() -> None:
+    sizes = {"B": 2, "H": 2, "S": 70, "D": 6, "X": 5, "Y": 3}
+    rng = np.random.default_rng(2)
+    both(ROWS_AND_COLUMNS, arrays(irc.compile(ROWS_AND_COLUMNS, target="reference"), sizes, rng), "f32", rng)
+    assert first(irc.compile(ROWS_AND_COLUMNS), sizes) == ["o.score2.first", "o.score3.first"]
+
+
+def test_a_vector_for_each_token_is_looked_up_as_it_is() -> None:
+    """A product with each would be a table of pairs."""
+    program = irc.compile(VARIANTS / "transformer_xl.attn")
+    assert program.features == ("D",)
+    assert not first(program, {"B": 1, "H": 2, "S": 8, "D": 8})
