@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from irc.codegen.kernel import Arithmetic, Kernel, Storage
 from irc.codegen.printer import pointer_name, size_name, stride_name
 
@@ -36,16 +34,16 @@ ENTRY_HEADERS = (*PRODUCT_HEADERS, "entry.h")
 the fifth where one has a form for few rows, the sixth for whole programs."""
 
 
-def prologue(kernel: Kernel, unit: Collection[tuple[int, int]] = ()) -> tuple[str, ...]:
-    """Declarations of `T`, of `NAME_ptr` and `NAME_s0` … for each tensor, and of `size_NAME` for each size. `unit`: of
-    which strides, by the number of the tensor and its dimension, UNIT says that they are 1."""
+def prologue(kernel: Kernel) -> tuple[str, ...]:
+    """Declarations of `T`, of `NAME_ptr` and `NAME_s0` … for each tensor, and of `size_NAME` for each size. A last
+    dimension has neighbours side by side, or one element, at 0: runtime/cpu.py sees to that."""
     lines = [f"using T = {ARITHMETIC[kernel.arithmetic]};"]
     for position, tensor in enumerate(kernel.tensors):
         const = "" if tensor.written else "const "
         kind = f"{const}{STORAGE[tensor.storage]} *"
         lines.append(f"{kind}__restrict {pointer_name(tensor.name)} = ({kind})data[{position}];")
         for d in range(tensor.rank):
-            known = "UNIT ? 1 : " if (position, d) in unit else ""
-            lines.append(f"const int64_t {stride_name(tensor.name, d)} = {known}strides[{position}][{d}];")
+            stride = f"strides[{position}][{d}]" if d + 1 < tensor.rank else "1"
+            lines.append(f"const int64_t {stride_name(tensor.name, d)} = {stride};")
     lines += [f"const int64_t {size_name(name)} = sizes[{position}];" for position, name in enumerate(kernel.sizes)]
     return tuple(lines)

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from irc.codegen.expr import Axis, Expr, Kind, Load, Local, indices, loads, rebuild, walk
+from irc.codegen.expr import Axis, Expr, Kind, Load, Local, indices, rebuild, walk
 from irc.codegen.hoist import Hoists, Places, are_neighbours, even_step
 from irc.codegen.kernel import CHUNK, Accumulate, Dot, InnerSum, Target, TileKernel, TileOp, Value
 from irc.codegen.loops import are_few, lvalue
 from irc.codegen.mirror import mirror
 from irc.codegen.outside import Constant, Outside
-from irc.codegen.printer import identifier, print_scalar, stride_name
+from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.schedule import Schedule
 from irc.codegen.segments import Lookups
 from irc.codegen.tiles import AxisText, KeptText, axis_texts, tile_text, tiled_context
@@ -32,16 +32,14 @@ ROW, COLUMN = "lane_first + lane", "place"  # where a pair's sides are kept
 
 @dataclass(frozen=True, slots=True)
 class AddText:
-    """target += value. With loops `over` axes the value is scalar code, `reads` names the tile values in it, `steps`
-    what is 1 where the last axis runs along rows, and points are `apart` if they are many, each with an element of its
-    own. Without loops it is the name of a tile value; `step`: how far apart the elements of following rows are, or else
-    `moving`: vectors of indices, each with its dimension's step, from `first` on, and `beyond`: where they may not hold
-    the indices."""
+    """target += value. With loops `over` axes the value is scalar code, `reads` names the tile values in it, and points
+    are `apart` if they are many, each with an element of its own. Without loops it is the name of a tile value; `step`:
+    how far apart the elements of following rows are, or else `moving`: vectors of indices, each with its dimension's
+    step, from `first` on, and `beyond`: where they may not hold the indices."""
 
     over: tuple[AxisText, ...]
     value: str
     reads: tuple[str, ...]
-    steps: tuple[str, ...]
     apart: bool
     target: str
     step: str | None
@@ -79,7 +77,6 @@ def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
         "chunks": "size_chunks" if "chunks" in kernel.sizes else "row_tiles",
         "dots": dots,
         "sums": sums,
-        "steps_of_sums": tuple(dict.fromkeys(name for step in summed for name in _steps(step.over, step.value))),
         "lines": tuple(line for stage in text.stages for line in stage.lines if line.name not in made),
         "adds": adds,
         "support_of_a_pair": support,
@@ -128,7 +125,6 @@ class _Pairs:
             over=axis_texts(step.over),
             value=self.printed(step.value, step.over),
             reads=tuple(reads),
-            steps=_steps(step.over, step.value, Load(target.tensor, step.target.indices)),
             apart=not are_few(step.over) and all(axis.index in step.target.indices for axis in step.over),
             target=lvalue(target),
             step=spaced,
@@ -205,9 +201,3 @@ def _follows_rows(step: InnerSum, kernel: TileKernel) -> bool:
     reads = [e for e in walk(step.value) if isinstance(e, Load) and sides & indices(e)]
     along = [read.indices[-1:] == (axis.index,) for read in reads for axis in step.over]
     return any(along) and not are_few(step.over) and not any(isinstance(e, Local) for e in walk(step.value))
-
-
-def _steps(over: tuple[Axis, ...], *exprs: Expr) -> tuple[str, ...]:
-    """Names of the steps from element to element of rows along which the last axis runs."""
-    rows = (load for expr in exprs for load in loads(expr) if load.indices[-1:] == tuple(a.index for a in over[-1:]))
-    return tuple(dict.fromkeys(stride_name(row.tensor, len(row.indices) - 1) for row in rows))

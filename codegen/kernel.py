@@ -293,5 +293,5 @@ Kernel = LoopKernel | TileKernel
 
     extern "C" void NAME(void *const *data, const int64_t *const *strides, const int64_t *sizes, int threads)
 
-`data` and `strides` in the order of `tensors`, `sizes` in the order of `sizes`. Results do not depend on `threads`
-but where `chunks` does."""
+`data` and `strides` in the order of `tensors`, `sizes` in the order of `sizes`. A tensor's last stride is 1, or it has
+one element along that dimension. Results do not depend on `threads` but where `chunks` does."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Op, indices, loads
+from irc.codegen.expr import Axis, Const, Expr, Kind, Op, indices, loads
 from irc.codegen.kernel import Loop, LoopKernel, Target
 from irc.codegen.outside import Constant, Outside, calls
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf
@@ -178,34 +178,11 @@ def cleared(kernel: LoopKernel) -> Loop:
     return Loop(axes, (), "", zero, None, None, target, False, tuple(axis.name for axis in axes))
 
 
-def _innermost(loop: Loop) -> set[str]:
-    """The axes that the compiler may vectorise."""
-    order, shared, _ = _order(loop)
-    vector = _vector(loop, order, shared)
-    axes = (*loop.over[-1:], *loop.axes[-1:], *order[-1:], *(order[vector : vector + 1] if vector is not None else ()))
-    return {axis.name for axis in axes}
-
-
-def _unit(kernel: LoopKernel) -> tuple[tuple[int, int], ...]:
-    """The strides, by tensor and dimension, that are 1 where neighbours can be read or written as vectors: those of
-    last dimensions that an innermost axis runs along."""
-    last = {tensor.name: (number, tensor.rank - 1) for number, tensor in enumerate(kernel.tensors)}
-    found: set[tuple[int, int]] = set()
-    for loop in kernel.loops:
-        axes = _innermost(loop)
-        read = [load for e in (loop.body, loop.where, loop.init) if e is not None for load in loads(e)]
-        places: list[Load | Target] = [*read, loop.target]
-        found |= {last[p.tensor] for p in places if p.indices and indices(p.indices[-1]) & axes}
-    return tuple(sorted(found))
-
-
 def context(kernel: LoopKernel) -> dict[str, object]:
     zero = cleared(kernel) if kernel.zero is not None else None
-    unit = _unit(kernel)
     return {
         "kernel": kernel,
-        "prologue": prologue(kernel, unit),
-        "unit": unit,
+        "prologue": prologue(kernel),
         "block": BLOCK,
         "nests": tuple(nest(loop) for loop in kernel.loops),
         "zero": None if zero is None else lvalue(zero.target),

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Axis, Expr, Kind, Load, Local, Op, indices, rebuild, walk
+from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Local, Op, indices, rebuild, walk
 from irc.codegen.kernel import Target
 from irc.codegen.printer import identifier, in_double, print_scalar
 
 CALLED = frozenset(("pow", "sin", "cos"))  # tens of nanoseconds each: the order of loops heeds them
 LONG = CALLED | {"div", "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "random", "segment"}
+DIVIDING = frozenset(("floordiv", "mod"))  # long, and a lot of code, by a number that is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,9 @@ class Constant:
 
 def is_long(expr: Expr) -> bool:
     """Whether the expression is worth a name, and may be evaluated anywhere in a nest."""
-    return isinstance(expr, Op) and expr.name in LONG and (expr.name == "segment" or is_free(expr))
+    if not isinstance(expr, Op) or (expr.name in DIVIDING and isinstance(expr.args[1], Const)):
+        return False
+    return expr.name == "segment" or (expr.name in LONG | DIVIDING and is_free(expr))
 
 
 def is_free(expr: Expr) -> bool:

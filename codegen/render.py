@@ -10,6 +10,7 @@ from pathlib import Path
 import jinja2
 
 from irc.codegen import elements, entries, loops, stream, tiles
+from irc.codegen.alike import nameless
 from irc.codegen.cpu import (
     ADD_HEADERS,
     ARITHMETIC,
@@ -67,22 +68,41 @@ def render(
     kernels: tuple[Kernel, ...], name: str, spec: str, library: Library | None = None, schedule: Schedule = MODEL
 ) -> str:
     """A C++17 source that needs no file of ours: every kernel with the ABI of `kernel.py`, and entries."""
-    texts = chain.from_iterable(render_kernel(kernel, schedule) for kernel in kernels)
+    texts, _ = _functions((kernels,), schedule)
     return _program(kernels, name, spec, [(None, text) for text in texts], library)
 
 
 def render_runs(
     runs: tuple[tuple[Kernel, ...], ...], name: str, spec: str, schedule: Schedule = MODEL
 ) -> tuple[str, tuple[dict[int, int], ...]]:
-    """A source as `render` makes it, of the kernels of several runs, and the parts that hold those of each run, one for
-    each function: their lengths by their numbers. With IRC_PARTS defined, part n is compiled where IRC_PART_n is."""
+    """A source as `render` makes it, of the kernels of several runs, and the parts that each run needs, one for each
+    function: their lengths by their numbers. With IRC_PARTS defined, part n is compiled where IRC_PART_n is."""
+    texts, parts = _functions(runs, schedule)
+    return _program(tuple(chain.from_iterable(runs)), name, spec, list(enumerate(texts)), None), parts
+
+
+def _functions(
+    runs: tuple[tuple[Kernel, ...], ...], schedule: Schedule
+) -> tuple[list[str], tuple[dict[int, int], ...]]:
+    """The functions of all runs, and for each run those that it needs, lengths by numbers. Loops that do what those of
+    a kernel before do call that."""
     texts: list[str] = []
     parts: list[dict[int, int]] = []
+    known: dict[Kernel, tuple[str, int]] = {}
     for kernels in runs:
-        rendered = list(chain.from_iterable(render_kernel(kernel, schedule) for kernel in kernels))
-        parts.append({len(texts) + n: len(text) for n, text in enumerate(rendered)})
-        texts += rendered
-    return _program(tuple(chain.from_iterable(runs)), name, spec, list(enumerate(texts)), None), tuple(parts)
+        needed: dict[int, int] = {}
+        for kernel in kernels:
+            alike = nameless(kernel) if isinstance(kernel, LoopKernel) else kernel
+            name, number = known.setdefault(alike, (kernel.name, len(texts)))
+            if name == kernel.name:
+                rendered = render_kernel(kernel, schedule)
+            else:
+                rendered = (_filled("alike", {"kernel": kernel, "name": name}),)
+                needed[number] = len(texts[number])
+            needed |= {len(texts) + n: len(text) for n, text in enumerate(rendered)}
+            texts += rendered
+        parts.append(needed)
+    return texts, tuple(parts)
 
 
 def _program(

@@ -42,9 +42,11 @@ MOST_QUERIES = 128  # rows of a task, those of all its heads: beyond, packing pa
 
 def has_form(kernel: TileKernel) -> bool:
     """Whether the kernel has this form beside tiles: not where it makes sums of columns, where its rows are as many as
-    its columns, or known to be many, and where bits matter."""
-    rows = size(kernel.rows)
-    if kernel.order != "rows" or rows == size(kernel.columns) or (isinstance(rows, Const) and rows.value > MOST_ROWS):
+    its columns, some times as many, or known to be many, and where bits matter."""
+    rows, columns = size(kernel.rows), size(kernel.columns)
+    if kernel.order != "rows" or columns in (rows, *(rows.args if isinstance(rows, Op) and rows.name == "mul" else ())):
+        return False
+    if isinstance(rows, Const) and rows.value > MOST_ROWS:
         return False
     if any(isinstance(step, ColumnProduct | ColumnReduce | Accumulate) for step in kernel.body):
         return False
@@ -65,9 +67,7 @@ def context(kernel: TileKernel) -> dict[str, object]:
         "columns_of_a_part": COLUMNS_OF_A_PART,
         "tasks_of_a_thread": TASKS_OF_A_THREAD,
         "inner": _inner(shared.kernel, text.column_panels),
-        "few": " && ".join(
-            (print_scalar(_few(shared, rows)), *(f"{p.row.feature_step} == 1" for p in text.column_panels if p.row))
-        ),
+        "few": print_scalar(_few(shared, rows)),
         "row_extent": print_scalar(rows),
         "query_extent": extent(shared.kernel.rows),
     }

@@ -39,11 +39,10 @@ class AxisText:
 
 @dataclass(frozen=True, slots=True)
 class RowText:
-    """A row of a panel or of a result that lies in memory: its first element, an lvalue, the step from feature to
-    feature, which must turn out 1, and where rows are evenly spaced the step from row to row."""
+    """A row of a panel or of a result that lies in memory: its first element, an lvalue, and where rows are evenly
+    spaced the step from row to row."""
 
     element: str
-    feature_step: str
     step: str | None
 
 
@@ -255,7 +254,6 @@ def row_text(load: Load | Target, features: tuple[Axis, ...], side: tuple[Axis, 
     even = plain and not any(indices(e) & names for e in others if e != side[0].index)
     return RowText(
         element(load.tensor, at_start, scalar_leaf),
-        stride_name(load.tensor, len(others)),
         stride_name(load.tensor, others.index(side[0].index)) if even else None,
     )
 

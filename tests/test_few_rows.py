@@ -218,3 +218,20 @@ def test_only_kernels_of_sides_that_differ_in_size_have_the_form() -> None:
     assert forms(irc.compile(text("causal"), sizes=known)) and not forms(irc.compile(square, sizes=known))
     assert not forms(irc.compile(text("max"), sizes=known))  # its gradient looks for the bits of the maximum
     assert not forms(irc.compile(text("causal"), sizes={**known, "Sq": stream.MOST_ROWS + 1}))
+
+
+def test_where_rows_are_a_multiple_of_the_columns_few_rows_are_fewer_columns() -> None:
+    blocks = """
+    attention blocks {
+      size   B, N, D, S = N * 4
+      input  q[B,S,D], k[B,N,D], v[B,N,D]
+      core o[b,i,d] {
+        score  q[b,i,c] * k[b,j,c]
+        softmax j
+        matmul v[b,j,d]
+      }
+      return o
+    }
+    """
+    assert not forms(irc.compile(blocks, sizes={"D": 16}))
+    assert forms(irc.compile(blocks.replace("S = N * 4", "S"), sizes={"D": 16}))

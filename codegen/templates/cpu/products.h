@@ -252,7 +252,7 @@ template <class Form> class Multiplication {
   // Rounded once.
   void store(const T *sums, const Part &part) {
     each_row(part, [&](int m, auto *row, const int64_t *places, bool in_steps) {
-      if (in_steps) unpack_row(row + places[0], sums + m * RIGHT, part.columns, 1);
+      if (in_steps) unpack_row(row + places[0], sums + m * RIGHT, part.columns);
       for (int n = 0; n < part.columns && !in_steps; n++) irc::store(row[places[n]], sums[m * RIGHT + n]);
     });
   }

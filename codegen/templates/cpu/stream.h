@@ -29,17 +29,11 @@ template <class V, int WIDTH, bool WHOLE, class E> IRC_INLINE V load_features(co
   else return load_units<Single<T>>(row, f, WIDTH);
 }
 
-// A row of WIDTH features, `step` apart, as numbers, filled up with zeros to whole vectors.
-template <int WIDTH, class T, class E> IRC_ONCE void read_row(T *to, const E *from, int64_t step) {
+// A row of WIDTH features as numbers, filled up with zeros to whole vectors.
+template <int WIDTH, class T, class E> IRC_ONCE void read_row(T *to, const E *from) {
   typedef typename Vectors<T>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(T);
-  for (int f = 0; f < WIDTH; f += LANES) {
-    V numbers{};
-    if (step == 1) numbers = load_units<Single<T>>(from, f, WIDTH);
-    else
-      for (int n = 0; n < LANES && f + n < WIDTH; n++) numbers[n] = irc::load<T>(from[(f + n) * step]);
-    store_vector(to + f, numbers);
-  }
+  for (int f = 0; f < WIDTH; f += LANES) store_vector(to + f, load_units<Single<T>>(from, f, WIDTH));
 }
 
 // Features of a row that share a line of the cache, and are fetched at once: whole vectors.

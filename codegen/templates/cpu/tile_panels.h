@@ -49,15 +49,6 @@ IRC_INLINE Rows<E> rows_from(E *(&places)[COUNT], int begin, int count, Row row,
   return {places, nullptr, 0};
 }
 
-// Rows whose features lie `step` elements apart, copied to `values` one after another.
-template <class E, class T>
-IRC_SMALL Rows<const T> gather_rows(Buffer<T> &values, int count, int width, Rows<E> from, int64_t step) {
-  T *const to = values.hold(count * width);
-  for (int n = 0; n < count; n++)
-    for (int f = 0; f < width; f++) to[n * width + f] = load<T>(from[n][f * step]);
-  return {nullptr, to, width};
-}
-
 // A width that is known when it is compiled; elsewhere an int.
 template <int WIDTH> using Fixed = std::integral_constant<int, WIDTH>;
 
@@ -195,15 +186,12 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
 
   RowPanel() : across_(DOTTED ? ROWS * units<Form>(WIDTH) : 0), along_(SUMMED ? ROWS / Form::DEPTH * FEATURES : 0) {}
 
-  // `row(n)` points to row n, whose features lie `feature_step` elements apart; `step`: elements from row to row, where
-  // these are evenly spaced.
-  template <class Row, class... Step> void read(int count, Row row, int64_t feature_step, Step... step) {
+  // `row(n)` points to row n; `step`: elements from row to row, where these are evenly spaced.
+  template <class Row, class... Step> void read(int count, Row row, Step... step) {
     for (int first = 0; first < count; first += PANEL) {
       decltype(row(0)) places[PANEL];
       const int end = std::min(PANEL, count - first);
-      const auto rows = rows_from(places, first, end, row, step...);
-      if (feature_step == 1) pack(first, end, rows);
-      else pack(first, end, gather_rows(values_, end, WIDTH, rows, feature_step));
+      pack(first, end, rows_from(places, first, end, row, step...));
     }
     std::fill_n(known_, PANELS, -1);
   }
@@ -212,7 +200,7 @@ template <class Form, int WIDTH, int PANEL, int PANELS, bool DOTTED, bool SUMMED
   template <class Value> void evaluate(int count, Value value) {
     T *const values = values_.hold(ROWS * WIDTH);
     for (int n = 0; n < count; n++) value(n, values + n * WIDTH);
-    read(count, [&](int n) -> const T * { return values + n * WIDTH; }, 1, WIDTH);
+    read(count, [&](int n) -> const T * { return values + n * WIDTH; }, WIDTH);
   }
 
   const T *dotted(int row) const { return across_ + row * units<Form>(WIDTH); }
@@ -256,20 +244,17 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
       : by_column_(BY_COLUMN ? COLUMNS * units<Form>(WIDTH) : 0), along_(!ONE && SUMMED ? COLUMNS / Form::DEPTH * WIDTH : 0),
         turned_(TURNED ? ACROSS * WIDTH : 0) {}
 
-  // `row(n)` points to column n, whose features lie `feature_step` elements apart; `step`: elements from column to column,
-  // where these are evenly spaced.
-  template <class Row, class... Step> void read(int count, Row row, int64_t feature_step, Step... step) {
+  // `row(n)` points to column n; `step`: elements from column to column, where these are evenly spaced.
+  template <class Row, class... Step> void read(int count, Row row, Step... step) {
     decltype(row(0)) places[COLUMNS];
-    const auto rows = rows_from(places, 0, count, row, step...);
-    if (feature_step == 1) pack(count, rows);
-    else pack(count, gather_rows(values_, count, WIDTH, rows, feature_step));
+    pack(count, rows_from(places, 0, count, row, step...));
   }
 
   // The same of numbers that are computed: value(n, to) writes those of column n.
   template <class Value> void evaluate(int count, Value value) {
     T *const values = values_.hold(COLUMNS * WIDTH);
     for (int n = 0; n < count; n++) value(n, values + n * WIDTH);
-    read(count, [&](int n) -> const T * { return values + n * WIDTH; }, 1, WIDTH);
+    read(count, [&](int n) -> const T * { return values + n * WIDTH; }, WIDTH);
   }
 
   const T *dotted(int column) const { return dotted_ + column * dotted_step; }
@@ -412,29 +397,20 @@ IRC_ONCE void unpack_across(const T *from, int lanes, int count, int width, cons
   }
 }
 
-// The same to rows whose features lie `step` elements apart.
-template <class T, class E>
-IRC_SMALL void scatter_across(const T *from, int lanes, int count, int width, const T *factor, Rows<E> rows, int64_t step) {
-  for (int n = 0; n < count; n++)
-    for (int f = 0; f < width; f++) store(rows[n][f * step], from[f * lanes + n] * (factor ? factor[n] : T(1)));
-}
-
 // The first `count` rows of a panel so; `row` and `step` as of panels.
 template <int PANEL, class T, class Row, class... Step>
-IRC_INLINE void unpack_panel(const T *from, int count, int width, const T *factor, Row row, int64_t feature_step, Step... step) {
+IRC_INLINE void unpack_panel(const T *from, int count, int width, const T *factor, Row row, Step... step) {
   decltype(row(0)) places[PANEL];
-  const auto rows = rows_from(places, 0, count, row, step...);
-  if (feature_step == 1) unpack_across(from, PANEL, count, width, factor, rows);
-  else scatter_across(from, PANEL, count, width, factor, rows, feature_step);
+  unpack_across(from, PANEL, count, width, factor, rows_from(places, 0, count, row, step...));
 }
 
-// A row of results, its features `step` elements apart.
-template <class E, class T> IRC_ONCE void unpack_row(E *to, const T *from, int width, int64_t step) {
+// A row of results.
+template <class E, class T> IRC_ONCE void unpack_row(E *to, const T *from, int width) {
   typedef typename Vectors<T>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(T);
   int f = 0;
-  for (; step == 1 && f + LANES <= width; f += LANES) store_as(to + f, load_vector<V>(from + f));
-  for (; f < width; f++) store(to[f * step], from[f]);
+  for (; f + LANES <= width; f += LANES) store_as(to + f, load_vector<V>(from + f));
+  for (; f < width; f++) store(to[f], from[f]);
 }
 
 // Sums of another task, from number `first` up to `last`; or maxima.
