@@ -81,9 +81,13 @@ def tiled(program: irc.Program) -> list[TileKernel]:
     return [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
 
 
-@pytest.mark.parametrize(("name", "sums"), [("disentangled", 4), ("transformer_xl", 2)])
-def test_sums_into_elements_over_the_same_pairs_are_one_kernel(name: str, sums: int) -> None:
-    program = irc.compile(VARIANTS / f"{name}.attn", sizes={"D": 8, "R": 4} if name == "disentangled" else {"D": 8})
+# With a table that is long beside its vectors, and with one that is not, whose products come first.
+@pytest.mark.parametrize(
+    ("name", "sizes", "sums"),
+    [("disentangled", {"R": 40}, 4), ("disentangled", {"R": 4}, 2), ("transformer_xl", {}, 2)],
+)
+def test_sums_into_elements_over_the_same_pairs_are_one_kernel(name: str, sizes: dict[str, int], sums: int) -> None:
+    program = irc.compile(VARIANTS / f"{name}.attn", sizes={"D": 8, **sizes})
     (kernel,) = (kernel for kernel in tiled(program) if kernel.order == "elements")
     assert sum(isinstance(step, Accumulate) for step in kernel.body) == sums
 

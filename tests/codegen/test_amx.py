@@ -17,7 +17,7 @@ from irc.runtime.peak import Peak
 from irc.runtime.products import multiplier
 from tests.codegen.test_forms import SIZES, SPEC
 from tests.codegen.test_guard import no_bit_changes
-from tests.runtime.test_products import matrices
+from tests.runtime.test_matrices import matrices
 from tests.test_kernels import arrays, both
 
 EMULATOR = Path(__file__).parent / "amx" / "emulator.cpp"

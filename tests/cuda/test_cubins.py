@@ -192,7 +192,11 @@ def test_random_numbers_for_pairs_spill_nothing(tmp_path: Path) -> None:
     assert found["sm_90a", "dropout_o_row_warpgroups"].powers_beside >= 32
 
 
-OTHERS = {"variants/latent_expanded": {"P": 16, "R": 16, "V": 16}}
+OTHERS = {
+    "variants/latent_expanded": {"P": 16, "R": 16, "V": 16},
+    "variants/disentangled": {"R": 300},  # more than whose products come first
+    "variants/relative_keys": {"R": 64},
+}
 
 
 @pytest.mark.parametrize(
@@ -203,6 +207,7 @@ OTHERS = {"variants/latent_expanded": {"P": 16, "R": 16, "V": 16}}
         ("variants/dropout", "bf16", 80, 0, APART[0]),
         ("variants/dropout", "bf16", 80, 1, APART[0]),
         ("variants/disentangled", "f32", 64, 0, APART[0]),
+        ("variants/relative_keys", "bf16", 128, 1, APART[1]),
         ("variants/swin", "f16", 64, 2, APART[1]),
         ("variants/dropout", "f32", 128, 0, APART[0]),
         ("variants/differential_block", "f32", 128, 0, APART[0]),

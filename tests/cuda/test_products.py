@@ -13,7 +13,7 @@ from irc.codegen.expr import Axis, Size
 from irc.runtime.arrays import DTYPE, Array
 from irc.runtime.device import HOST
 from irc.runtime.plan import Operand, Product
-from tests.runtime.test_products import cases, plain
+from tests.runtime.test_matrices import cases, plain
 
 pytestmark = pytest.mark.usefixtures("device")
 EXAMPLES = settings(
