@@ -276,7 +276,9 @@ template <class Form> void multiply_matrices(const Matrices &all, int threads) {
   typedef Multiplication<Form> Part;
   const bool apart = all.batch.extent >= threads;  // each entry is one thread's
   typename Part::Shared together(all);
-  #pragma omp parallel num_threads(team(threads, all.batch.extent * ((all.rows.extent + 63) / 64)))
+  // Millions of products; reading the right operand is as much work as eight rows.
+  const double work = double(all.batch.extent) * double(all.rows.extent + 8) * double(all.columns.extent) * double(all.inner.extent) * 1e-6;
+  #pragma omp parallel num_threads(team(threads, int64_t(std::min(work, 1e6))))
   {
     [[maybe_unused]] const typename Form::Registers registers;
     if (apart && omp_get_num_threads() > 1) {
