@@ -78,6 +78,7 @@ template <class Form> class Multiplication {
   typedef typename Vectors<T>::vec V;
   static constexpr int LANES = sizeof(V) / sizeof(T), N = Form::MATRICES ? 2 : 3, LEFT = std::max(BLOCK, LANES), RIGHT = N * LANES;
   static constexpr int DEPTH = 192, DEEP = DEPTH * Form::DEPTH;  // units, and the same in numbers
+  static constexpr int ABREAST = 5;  // strips whose sums of one row are in registers
   static constexpr int64_t HEIGHT = 12 * LEFT, COLUMNS = 40 * RIGHT;  // rows of a tile, columns packed at once
   static constexpr int64_t SMALL = 1 << 17;  // numbers of a result that may wait in it, where the second cache holds them
 
@@ -126,7 +127,11 @@ template <class Form> class Multiplication {
   void one_tile() {
     const int64_t rows = all_.rows.extent, columns = all_.columns.extent, height = up(rows, LEFT);
     for (int64_t first = 0; first < all_.inner.extent; first += DEEP) pack_left(left_ + first / Form::DEPTH * height, 0, rows, first);
-    share(up(columns, RIGHT) / RIGHT, alone_, [&](int64_t strip) {
+    const int64_t abreast = rows == 1 && all_.columns.count == 1 ? columns / (ABREAST * RIGHT) : 0;
+    const int64_t done = abreast > 0 && in_place({0, 0, 1, RIGHT}, 0) ? abreast * ABREAST : 0;
+    share(done / ABREAST, alone_, [&](int64_t n) { one_row(n * ABREAST * RIGHT); });
+    share(up(columns, RIGHT) / RIGHT - done, alone_, [&](int64_t n) {
+      const int64_t strip = done + n;
       const Part part{0, strip * RIGHT, int(rows), int(std::min<int64_t>(RIGHT, columns - strip * RIGHT))};
       for (int64_t first = 0; first < std::max<int64_t>(all_.inner.extent, 1); first += DEEP) {
         const T *right = in_place(part, first);
@@ -136,6 +141,13 @@ template <class Form> class Multiplication {
       }
       store(sums_, part);
     });
+  }
+
+  // Columns of one row from `column` on. What is read of the right operand lies side by side, as far as it can.
+  void one_row(int64_t column) {
+    for (int64_t first = 0; first < std::max<int64_t>(all_.inner.extent, 1); first += DEEP)
+      add_block<1, ABREAST * N>(sums_, left_ + first / Form::DEPTH * LEFT, in_place({0, column, 1, RIGHT}, first), all_.inner.axes[0].right, units<Form>(depth(first)), first == 0);
+    for (int strip = 0; strip < ABREAST; strip++) store(sums_ + strip * RIGHT, {0, column + strip * RIGHT, 1, RIGHT});
   }
 
   // A strip of the right operand where it lies as it would be packed, but for the distance from unit to unit.
@@ -222,18 +234,18 @@ template <class Form> class Multiplication {
     }
 #endif
     for (int row = 0; row < height; row += BLOCK)
-      add_block(sums + row * RIGHT, left + row / LEFT * LEFT * DEPTH + row % LEFT, right, step, depth, begins);
+      add_block<BLOCK, N>(sums + row * RIGHT, left + row / LEFT * LEFT * DEPTH + row % LEFT, right, step, depth, begins);
   }
 
-  void add_block(T *sums, const T *left, const T *right, int64_t step, int depth, bool begins) {
-    V block[BLOCK][N];
+  template <int M, int VECTORS> void add_block(T *sums, const T *left, const T *right, int64_t step, int depth, bool begins) {
+    V block[M][VECTORS];
     clear(block);
-    multiply<Form, BLOCK, N>(block, left, 1, LEFT, right, step, depth);
+    multiply<Form, M, VECTORS>(block, left, 1, LEFT, right, step, depth);
 #pragma GCC unroll 16
-    for (int m = 0; m < BLOCK; m++)
+    for (int m = 0; m < M; m++)
 #pragma GCC unroll 16
-      for (int n = 0; n < N; n++) {
-        T *const at = sums + m * RIGHT + n * LANES;
+      for (int n = 0; n < VECTORS; n++) {
+        T *const at = sums + (m * VECTORS + n) * LANES;
         store_vector(at, begins ? block[m][n] : load_vector<V>(at) + block[m][n]);
       }
   }
@@ -276,8 +288,8 @@ template <class Form> void multiply_matrices(const Matrices &all, int threads) {
   typedef Multiplication<Form> Part;
   const bool apart = all.batch.extent >= threads;  // each entry is one thread's
   typename Part::Shared together(all);
-  // Millions of products; reading the right operand is as much work as eight rows.
-  const double work = double(all.batch.extent) * double(all.rows.extent + 8) * double(all.columns.extent) * double(all.inner.extent) * 1e-6;
+  // As much as is worth a thread; reading the right operand is as much work as eight rows.
+  const double work = double(all.batch.extent) * double(all.rows.extent + 8) * double(all.columns.extent) * double(all.inner.extent) / (1 << 24);
   #pragma omp parallel num_threads(team(threads, int64_t(std::min(work, 1e6))))
   {
     [[maybe_unused]] const typename Form::Registers registers;
