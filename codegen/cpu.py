@@ -31,7 +31,8 @@ STREAM_HEADERS = ("stream.h",)
 PRODUCT_HEADERS = ("products.h",)
 ENTRY_HEADERS = (*PRODUCT_HEADERS, "entry.h")
 """Inlined in this order, the second and third where there is a kernel of tiles, the fourth where one is of elements,
-the fifth where one has a form for few rows, the sixth for whole programs."""
+the fifth where one has a form for few rows, the last for whole programs. Products take the sixth, after those of
+tiles."""
 
 
 def prologue(kernel: Kernel) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ class PreparedCall:
         self.device = device
         self.graph, self.built, self.sizes, self.threads = graph, built, dict(sizes), threads
         compiled = built.compiled
-        self.keeps = compiled.choice is not None and compiled.choice.keep(sizes)
+        self.keeps = compiled.keeps(sizes)
         read = tables(graph)
         self._read = tuple(name for name in taken if name in read)
         self._checked = _bytes(self._entries(taken))

@@ -41,8 +41,7 @@ def outputs(graph: Graph, built: Built[Compiled], sizes: Mapping[str, int]) -> l
 def carried(graph: Graph, built: Built[Compiled], sizes: Mapping[str, int]) -> list[Made]:
     """Those beside outputs; sizes as for `outputs`. The interpreter carries none: its backward run begins anew."""
     compiled, plan = built.compiled, built.compiled.forward.plan
-    keeps = compiled.choice is not None and compiled.choice.keep(sizes)
-    names = dict.fromkeys((*plan.saved, *(plan.kept if keeps else ())))
+    names = dict.fromkeys((*plan.saved, *(plan.kept if compiled.keeps(sizes) else ())))
     public = {name for _, name in graph.outputs}
     tensors = {t.name: t for t in plan.tensors}
     wanted = [tensors[name] for name in names if name not in public]

@@ -52,6 +52,10 @@ class Compiled:
         """The program's."""
         return self.forward_graph.name
 
+    def keeps(self, sizes: Mapping[str, int]) -> bool:
+        """Whether a forward run of these sizes keeps what the backward run would else compute again."""
+        return self.choice is not None and self.choice.keep(sizes)
+
     @property
     def runs(self) -> tuple[Fused, ...]:
         return (self.forward,) if self.backward is None else (self.forward, self.backward)

@@ -8,14 +8,15 @@ vectors, and of sizes that no tokens have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
-from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Size, indices, op, walk
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, indices, op
 from irc.ir import Graph, Map, Node, Reduce, is_tile, shape
 from irc.runtime.sizes import evaluate
 from irc.simplify import factors
+from irc.size import size_names
 
 LONGEST = 8  # vectors of a table for each number in one
 
@@ -35,13 +36,13 @@ class Lookup:
 def lookups(graph: Graph) -> Iterator[Lookup]:
     """Those whose tables have no dimension of tokens."""
     tiles = [n for n in graph if isinstance(n, Map | Reduce) and is_tile(n)]
-    tokens = _names(a.size for node in tiles for a in node.axes if a.role)
+    tokens = size_names(a.size for node in tiles for a in node.axes if a.role)
     for node in tiles:
         if isinstance(node, Reduce) and node.op == "sum" and node.where is None:
             parts = factors(node.body)
             for near, table in (parts, parts[::-1]) if len(parts) == 2 else ():
                 found = _lookup(node, near, table, graph)
-                if found and not tokens & _names(found.sizes):
+                if found and not set(tokens) & set(size_names(found.sizes)):
                     yield found
                     break
 
@@ -66,7 +67,7 @@ def products_first(graph: Graph, sizes: Mapping[str, int]) -> Graph:
     """The graph in which such products are matrix products, as far as their tables' sizes are known and short."""
     known = dict(sizes)
     for name, definition in graph.sizes:
-        if definition is not None and _names((definition,)) <= known.keys():
+        if definition is not None and set(size_names((definition,))) <= known.keys():
             known[name] = evaluate(definition, known)
     made: dict[str, tuple[Node, ...]] = {}
     for found in lookups(graph):
@@ -75,13 +76,9 @@ def products_first(graph: Graph, sizes: Mapping[str, int]) -> Graph:
     return replace(graph, nodes=tuple(n for node in graph for n in made.get(node.name, (node,))))
 
 
-def _names(sizes: Iterable[Expr]) -> set[str]:
-    return {e.name for size in sizes for e in walk(size) if isinstance(e, Size)}
-
-
 def _is_short(found: Lookup, known: Mapping[str, int]) -> bool:
     over = tuple(a.size for a in found.node.over)
-    if not _names((*found.sizes, *over)) <= known.keys():
+    if not set(size_names((*found.sizes, *over))) <= known.keys():
         return False
     entries, features = (prod(evaluate(s, known) for s in some) for some in (found.sizes, over))
     return entries <= LONGEST * features

@@ -55,8 +55,7 @@ def front(source: Source) -> Graph:
 def back(graph: Graph, sizes: Mapping[str, int], precision: Precision, steps: bool = True) -> Compiled:
     """A graph to the steps of its runs and their kernels, forward and backward; without `steps`, to the graphs that the
     interpreter runs. Raises Error where some step does not fuse."""
-    first = products_first(graph, sizes) if steps else graph
-    forward_graph = traced("specialise", lambda: simplify(specialise(first, sizes)))
+    forward_graph = _specialised(graph, sizes, steps)
     verify(forward_graph)
     backward_graph = None
     if differentiable(forward_graph):
@@ -68,6 +67,11 @@ def back(graph: Graph, sizes: Mapping[str, int], precision: Precision, steps: bo
         return _steps(forward_graph, backward_graph, precision)
     except NotFusible as reason:
         raise _unfused(graph, "kernels", reason) from reason
+
+
+def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool) -> Graph:
+    first = products_first(graph, sizes) if steps else graph
+    return traced("specialise", lambda: simplify(specialise(first, sizes)))
 
 
 NO_STEPS = Fused(Plan((), (), ()), ())
@@ -108,8 +112,7 @@ def tangents(
 ) -> Derived:  # fmt: skip
     """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` as for `back`.
     Raises Error where some step does not fuse."""
-    first = products_first(graph, sizes) if steps else graph
-    forward = traced("specialise", lambda: simplify(specialise(first, sizes)))
+    forward = _specialised(graph, sizes, steps)
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)
     if not steps:

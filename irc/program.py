@@ -165,12 +165,8 @@ class Program:
         elif like is not None and (followed := autograd.followed(arrays)):
             outputs = autograd.outputs(self, arrays, followed, like)
         else:
-            device = self.device
-            with device.running(arrays.values()):
-                call, tensors, like = self._call(arrays)
-                call.forward(tensors, keep=False)
-                made = tensors.arrays
-                outputs = tuple([device.give(made[name], like) for name in self.returned.values()])
+            with self.device.running(arrays.values()):
+                outputs = tuple(self._ran(arrays, keep=False)[3])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def forward(self, *unnamed: Any, **arrays: Any) -> Run:
@@ -178,19 +174,22 @@ class Program:
         if unnamed:
             raise _unnamed(self.graph.name, "arguments", unnamed, self.storages)
         with self.device.running(arrays.values()):
-            call, tensors, like = self._call(arrays)
-            call.forward(tensors, keep=True)
-            made = tensors.arrays
-            outputs = {public: self.device.give(made[name], like) for public, name in self.returned.items()}
-            return Run(self, call, tensors, like, outputs)
+            call, tensors, like, outputs = self._ran(arrays, keep=True)
+            return Run(self, call, tensors, like, dict(zip(self.returned, outputs, strict=True)))
+
+    def _ran(self, arrays: Mapping[str, Any], keep: bool) -> tuple[PreparedCall, Tensors, Any, list[Any]]:
+        """A forward run: its call and tensors, the argument whose kind results take, and the outputs in order."""
+        call, tensors, like = self._call(arrays)
+        call.forward(tensors, keep)
+        made, give = tensors.arrays, self.device.give
+        return call, tensors, like, [give(made[name], like) for name in self.returned.values()]
 
     def carried(self, arrays: Mapping[str, Any], keep: bool) -> list[Any]:
         """The outputs of a forward run, and with `keep` what `resumed` needs, as tensors of PyTorch."""
         with self.device.running(arrays.values()):
-            call, tensors, like = self._call(arrays)
-            call.forward(tensors, keep)
-            made = [tensors.arrays[name] for name in self.returned.values()]
-            return [self.device.give(a, like) for a in (made + call.carrying.pack(tensors) if keep else made)]
+            call, tensors, like, outputs = self._ran(arrays, keep)
+            packed = call.carrying.pack(tensors) if keep else ()
+            return [*outputs, *(self.device.give(array, like) for array in packed)]
 
     def resumed(self, arrays: Mapping[str, Any], carried: Sequence[Any]) -> Run:
         """The forward run that gave what was `carried`, for arguments as they were."""

@@ -6,14 +6,19 @@ sorted tuples of atoms, to integer coefficients.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from irc.codegen.expr import Const, Expr, Op, Size, integer, op
+from irc.codegen.expr import Const, Expr, Op, Size, integer, op, walk
 
 Monomial = tuple[Expr, ...]
 Definitions = Mapping[str, Expr | None]
+
+
+def size_names(exprs: Iterable[Expr]) -> tuple[str, ...]:
+    """Of the sizes in expressions, each once, as they come."""
+    return tuple(dict.fromkeys(e.name for expr in exprs for e in walk(expr) if isinstance(e, Size)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from irc.codegen.expr import Axis, Expr, Load, Size, integer, substitute, walk
+from irc.codegen.expr import Axis, Expr, Load, Size, integer, substitute
 from irc.ir import Core, Fact, Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile
 from irc.lookups import lookups
 from irc.simplify import rewrite
+from irc.size import size_names
 from irc.split import reads_tiles
 
 
@@ -71,13 +72,13 @@ def feature_sizes(graph: Graph) -> tuple[str, ...]:
     whose products are made first where they are short."""
     names: dict[str, None] = {}
     for found in lookups(graph):
-        names.update((e.name, None) for size in found.sizes for e in walk(size) if isinstance(e, Size))
+        names.update(dict.fromkeys(size_names(found.sizes)))
     for node in graph:
         if isinstance(node, Reduce) and (is_tile(node) or reads_tiles(node, graph)):
             axes = node.over if is_tile(node) else node.axes
             tile_axes = {a.name for n in graph if is_tile(n) and isinstance(n, Map | Reduce) for a in n.axes}
             for axis in axes:
                 if not axis.role and axis.name not in tile_axes:
-                    names.update((e.name, None) for e in walk(axis.size) if isinstance(e, Size))
+                    names.update(dict.fromkeys(size_names((axis.size,))))
     defined = {name for name, definition in graph.sizes if definition is not None}
     return tuple(n for n in names if n not in defined)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from pathlib import Path
 
 from irc.codegen.kernel import Arithmetic
 from irc.codegen.render import render_peak
-from irc.runtime import cache, toolchain
+from irc.runtime import toolchain
 
-LIBRARY = "peak.so"
 SECONDS = 0.02  # of one measurement, about
 
 
@@ -18,13 +16,7 @@ class Peak:
     """Operations in one form: in pairs of bf16 where the machine multiplies these, else in single numbers."""
 
     def __init__(self, pairs: bool, arithmetic: Arithmetic) -> None:
-        source, tools = render_peak(pairs, arithmetic), toolchain.find()
-
-        def write(directory: Path) -> None:
-            toolchain.compile(source, directory / LIBRARY, tools)
-
-        directory = cache.get_or_build(cache.key(("peak", source), tools.flags, tools.version), write)
-        library = ctypes.CDLL(str(directory / LIBRARY))
+        library = ctypes.CDLL(str(toolchain.library(render_peak(pairs, arithmetic), toolchain.find())))
         self._run = library.irc_peak
         self._run.argtypes, self._run.restype = (ctypes.c_int64, ctypes.c_int), None
         self._operations = int(library.irc_peak_operations())

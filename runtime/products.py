@@ -10,20 +10,18 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from irc.codegen.kernel import Storage
 from irc.codegen.render import render_products
-from irc.runtime import cache, machine, toolchain
+from irc.runtime import machine, toolchain
 from irc.runtime.arrays import DTYPE, Array, address
 from irc.runtime.memory import allocate
 from irc.runtime.operands import Extents, common, grouped, kinds, reader
 from irc.runtime.plan import Product
 
-LIBRARY = "products.so"
 STORAGES: tuple[Storage, ...] = ("f32", "f64", "bf16", "f16")
 TYPES = {DTYPE[storage]: number for number, storage in enumerate(STORAGES)}  # Type of products.h
 
@@ -77,12 +75,6 @@ def _taken(array: Array, storage: Storage) -> Array:
 
 @lru_cache(maxsize=8)
 def _function(tools: toolchain.Toolchain) -> Any:
-    source = render_products()
-
-    def write(directory: Path) -> None:
-        toolchain.compile(source, directory / LIBRARY, tools)
-
-    directory = cache.get_or_build(cache.key(("products", source), tools.flags, tools.version), write)
-    function = ctypes.CDLL(str(directory / LIBRARY)).irc_product
+    function = ctypes.CDLL(str(toolchain.library(render_products(), tools))).irc_product
     function.restype = None
     return function

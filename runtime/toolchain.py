@@ -50,6 +50,7 @@ GCC_FLAGS = (
     "-fno-cse-follow-jumps",
 )
 HEADERS = "headers.h"
+LIBRARY = "library.so"
 PROBES = {  # flags that a compiler may lack, each with source that needs it
     "-fopenmp": "#include <omp.h>\nint irc_probe() { return omp_get_max_threads(); }\n",
     "-march=native": "int irc_probe() { return 0; }\n",
@@ -139,6 +140,16 @@ def compile(
         said = first_errors(done.stderr).replace(str(text), str(kept))
         command = shlex.join((*chosen.command, *flags, str(kept)))
         raise ToolchainError(f"the C++ compiler refused the generated source, kept in {kept}\n{said}\n  run: {command}")
+
+
+def library(source: str, tools: Toolchain) -> Path:
+    """The shared library of a source that is the same for all programs: from the cache, or compiled. Raises
+    ToolchainError."""
+
+    def write(directory: Path) -> None:
+        compile(source, directory / LIBRARY, tools)
+
+    return cache.get_or_build(cache.key(("library", source), tools.flags, tools.version), write) / LIBRARY
 
 
 def _build(

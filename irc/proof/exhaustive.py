@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from irc.codegen.expr import Expr, Index, Kind, Load, Size, integer, loads, op, rebuild, walk
+from irc.codegen.expr import Expr, Index, Kind, Load, integer, loads, op, rebuild
 from irc.interpret import DTYPES, Grid, complete_sizes, evaluate, size_value
 from irc.ir import Fact, Graph, Input
 from irc.proof.claim import Array, Claim, Model
 from irc.proof.ground import assumed, divided_by, divisors
+from irc.size import size_names
 
 STATE = "state of the program"  # the name of the axis of states: no index has it
 FLOATS = (0.0, 0.5, 1.0, -1.0)
@@ -82,10 +83,10 @@ def _sizes(claim: Claim, graph: Graph, least: int, bound: int, fixed: dict[str, 
     axes = (*claim.free, *claim.some, *(a for f in assumed(graph) for a in f.free))
     roots = [claim.given, claim.goal, *(a.size for a in axes), *(f.predicate for f in assumed(graph))]
     roots += [s for n in _read(claim, graph) for s in n.shape]
-    named = {e.name for root in roots for e in walk(root) if isinstance(e, Size)}
+    named = set(size_names(roots))
     for name, definition in reversed(graph.sizes):
         if name in named and definition is not None:
-            named |= {e.name for e in walk(definition) if isinstance(e, Size)}
+            named |= set(size_names((definition,)))
     open_sizes = [n for n, d in graph.sizes if d is None and n in named and n not in fixed]
     points = product(range(least, bound + 1), repeat=len(open_sizes))
     for point in sorted((p for p in points if least or 0 in p), key=lambda p: (max(p, default=0), p)):

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from irc.codegen.expr import Axis, Expr, Size, indices, integer, op, walk
+from irc.codegen.expr import Axis, Expr, indices, integer, op
 from irc.interpret import Grid, evaluate
 from irc.ir import Graph
 from irc.printer import expression
 from irc.proof.claim import Claim, Model
 from irc.proof.decide import decide, is_proved
+from irc.size import size_names
 
 
 def within_axis(index: Expr, size: Expr, axes: Sequence[Axis]) -> Claim:
@@ -53,7 +54,7 @@ def not_positive(divisor: Expr, axes: Sequence[Axis], graph: Graph) -> str | Non
 
 def _named(claim: Claim, model: Model) -> str:
     """Sizes and indices on which it depends."""
-    sizes = dict.fromkeys(e.name for e in walk(claim.goal) if isinstance(e, Size))
+    sizes = size_names((claim.goal,))
     used = {n: v for n, v in model.indices.items() if n in indices(claim.goal)}
     return ", ".join(f"{n} = {v}" for n, v in [*((n, model.sizes[n]) for n in sizes), *used.items()])
 

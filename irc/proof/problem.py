@@ -26,7 +26,7 @@ from irc.proof.ground import (
 )
 from irc.proof.offsets import meaning
 from irc.proof.smt import Encoder, closed, conjunction
-from irc.size import constant, evaluate, nonnegative, polynomial, text
+from irc.size import constant, evaluate, nonnegative, polynomial, size_names, text
 
 LARGEST = 2**30  # sizes stay below it, so that a kernel's 32-bit integers are those of the proof
 STEPS = 300_000  # z3's own count of work, a check: 20 times what the hardest mask takes
@@ -189,7 +189,7 @@ def _in(fact: Fact, known: dict[Expr, Expr]) -> Fact:
 
 def largest(size: Expr, bound: int) -> int:
     """The largest value of a size expression whose symbols are at most `bound`."""
-    names = sorted({e.name for e in walk(size) if isinstance(e, Size)})
+    names = sorted(size_names((size,)))
     values = []
     for point in product(*(range(0, bound + 1) if bound ** len(names) <= POINTS else (bound,) for _ in names)):
         try:

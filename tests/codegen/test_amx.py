@@ -36,7 +36,7 @@ attention table {
 }
 """
 # Kernels take dot products of AVX512-BF16 too, as all processors with AMX have; others compile a form of their own.
-HAS_PAIRS = "avx512_bf16" in machine.PROCESSOR.read_text() if machine.PROCESSOR.exists() else False
+HAS_PAIRS = "avx512_bf16" in machine._text(machine.PROCESSOR)
 FLAGS = "-mamx-tile -mamx-bf16 -DIRC_AMX" if HAS_PAIRS else ""
 
 
@@ -113,7 +113,7 @@ def test_products_between_kernels(turned: tuple[bool, bool], products: Callable[
 
 
 def test_the_processor_and_linux_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    has = "amx_bf16" in machine.PROCESSOR.read_text() if machine.PROCESSOR.exists() else False
+    has = "amx_bf16" in machine._text(machine.PROCESSOR)
     for name, told in (("with", "flags : avx512f amx_bf16 amx_tile\n"), ("without", "flags : avx512f\n")):
         (tmp_path / name).write_text(told)
         monkeypatch.setattr(machine, "PROCESSOR", tmp_path / name)

@@ -5,7 +5,7 @@
 namespace irc {
 namespace amx {
 
-constexpr int SIDE = 16;
+constexpr int SIDE = 16, WIDE = 2 * SIDE;  // rows of a register, and lanes of two side by side
 
 // As long as it lives a thread's registers are of their full size.
 class Registers {
@@ -44,8 +44,8 @@ template <int BLOCKS> IRC_INLINE void add_products(const float *left, int64_t st
 #pragma GCC unroll 1
   for (int u = 0; u < units; u += SIDE) {
     load<4>(left + u, step);
-    load<6>(right + u * 32, 32);
-    load<7>(right + u * 32 + SIDE, 32);
+    load<6>(right + u * WIDE, WIDE);
+    load<7>(right + u * WIDE + SIDE, WIDE);
     multiply<0, 4, 6>();
     multiply<1, 4, 7>();
     if constexpr (BLOCKS == 2) {
@@ -66,20 +66,20 @@ template <int BLOCKS> IRC_INLINE void clear_sums() {
 }
 
 template <int BLOCKS> IRC_INLINE void load_sums(const float *from) {
-  load<0>(from, 32);
-  load<1>(from + SIDE, 32);
+  load<0>(from, WIDE);
+  load<1>(from + SIDE, WIDE);
   if constexpr (BLOCKS == 2) {
-    load<2>(from + SIDE * 32, 32);
-    load<3>(from + SIDE * 33, 32);
+    load<2>(from + SIDE * WIDE, WIDE);
+    load<3>(from + SIDE * WIDE + SIDE, WIDE);
   }
 }
 
 template <int BLOCKS> IRC_INLINE void store_sums(float *to) {
-  store<0>(to, 32);
-  store<1>(to + SIDE, 32);
+  store<0>(to, WIDE);
+  store<1>(to + SIDE, WIDE);
   if constexpr (BLOCKS == 2) {
-    store<2>(to + SIDE * 32, 32);
-    store<3>(to + SIDE * 33, 32);
+    store<2>(to + SIDE * WIDE, WIDE);
+    store<3>(to + SIDE * WIDE + SIDE, WIDE);
   }
 }
 

@@ -93,7 +93,7 @@ IRC_INLINE void row_product_block(T *sums, bool first, const V *rescale, const T
 // between(…) is done; the units beyond a multiple of 16 in vectors.
 template <class Form, int UNITS, class Between>
 IRC_INLINE void dot_matrices(VecF (&block)[amx::SIDE][2], const float *left, int64_t step, const float *right, Between between) {
-  constexpr int WHOLE = UNITS / amx::SIDE * amx::SIDE, WIDTH = 2 * amx::SIDE;
+  constexpr int WHOLE = UNITS / amx::SIDE * amx::SIDE;
   amx::clear_sums<1>();
   amx::add_products<1>(left, step, right, WHOLE);
 #pragma GCC unroll 1
@@ -102,7 +102,7 @@ IRC_INLINE void dot_matrices(VecF (&block)[amx::SIDE][2], const float *left, int
   if constexpr (WHOLE != UNITS)
 #pragma GCC unroll 1
     for (int m = 0; m < amx::SIDE; m += BLOCK)
-      row_product_block<Form, BLOCK, 2>((float *)block[m], false, (const VecF *)nullptr, left + m * step + WHOLE, step, right + WHOLE * WIDTH, UNITS - WHOLE);
+      row_product_block<Form, BLOCK, 2>((float *)block[m], false, (const VecF *)nullptr, left + m * step + WHOLE, step, right + WHOLE * amx::WIDE, UNITS - WHOLE);
 }
 #endif
 
