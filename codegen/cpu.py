@@ -26,13 +26,14 @@ TILE_HEADERS = (
     "tile_panels.h",
     "tile_products.h",
 )
+DISTANCE_HEADERS = ("tile_distances.h",)
 ADD_HEADERS = ("tile_adds.h",)
 STREAM_HEADERS = ("stream.h",)
 PRODUCT_HEADERS = ("products.h",)
 ENTRY_HEADERS = (*PRODUCT_HEADERS, "entry.h")
-"""Inlined in this order, the second and third where there is a kernel of tiles, the fourth where one is of elements,
-the fifth where one has a form for few rows, the last for whole programs. Products take the sixth, after those of
-tiles."""
+"""Inlined in this order, the second and third where there is a kernel of tiles, the fourth where one has a panel of
+distances, the fifth where one is of elements, the sixth where one has a form for few rows, the last for whole programs.
+Products take the seventh, after those of tiles."""
 
 
 def prologue(kernel: Kernel) -> tuple[str, ...]:

@@ -42,7 +42,6 @@ from irc.codegen.kernel import (
     Panel,
     RowProduct,
     RowReduce,
-    Side,
     Span,
     TileKernel,
     TileOp,
@@ -99,7 +98,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         registers = REGISTERS[-1][0]
     kernel = hoisted
     shared, recorded = Arrays(), recorded_of(kernel, split) if split else None
-    panels: dict[Side, list[PanelText]] = {"row": [], "column": []}
+    panels: dict[str, list[PanelText]] = {"row": [], "column": []}
     for panel in read_panels(kernel):
         text = _panel(panel, kernel, kept_as)
         panels[panel.side].append(text)

@@ -18,7 +18,6 @@ from irc.codegen.kernel import (
     Panel,
     RowProduct,
     RowReduce,
-    Side,
     Summary,
     Target,
     TileKernel,
@@ -219,7 +218,7 @@ def launches(kernel: TileKernel, name: str, architecture: str, split: Split | No
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
     recorded = recorded_of(kernel, split) if split else None
     used = {x for s in steps for x in (s.row, s.column)} | {r.panel for r in results}
-    panels: dict[Side, list[PanelText]] = {"row": [], "column": []}
+    panels: dict[str, list[PanelText]] = {"row": [], "column": []}
     for panel in kernel.panels:
         packed = PanelText(
             f"panel_{identifier(panel.name)}", width(panel), unflatten(panel.features, "feature_at"),

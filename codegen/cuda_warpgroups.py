@@ -31,7 +31,7 @@ class PanelText:
     all tokens; `bytes` of one tile. `others` are its tensor's indices but token and feature."""
 
     name: str
-    side: Side
+    side: str
     padded: int
     chunk: int
     chunk_bytes: int

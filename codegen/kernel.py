@@ -17,6 +17,9 @@ Storage = Literal["f32", "f64", "bf16", "f16", "i32", "bool"]
 Arithmetic = Literal["f32", "f64"]
 Side = Literal["row", "column"]
 CHUNK = Index("chunk")  # of rows, in a kernel of order "elements"
+DISTANCE = Index(
+    "row.distance"
+)  # of a row from a column: its position less the column's, where each side has one index
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +80,20 @@ class LoopKernel:
 @dataclass(frozen=True, slots=True)
 class Panel:
     """A matrix operand of one side: value[token, feature]. The features' sizes are constants; several are flattened,
-    the last fastest. `value` reads batch axes, the side's axes and the features. It is evaluated while packing."""
+    the last fastest. `value` reads batch axes, the side's axes and the features. It is evaluated while packing. A panel
+    of distances, on the CPU alone, is value[DISTANCE, feature] for all pairs so far apart, 0 where `exists` fails."""
 
     name: str
-    side: Side
+    side: Literal["row", "column", "distance"]
     features: tuple[Axis, ...]
     value: Expr
+    exists: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """tile[i, j] = sum over features f of row[i, f] * column[j, f]; both panels have the same width."""
+    """tile[i, j] = sum over features f of row[i, f] * column[j, f]; both panels have the same width. One of them may be
+    of distances."""
 
     name: str
     row: str
@@ -131,7 +137,8 @@ class OnlineSoftmax:
 
 @dataclass(frozen=True, slots=True)
 class RowProduct:
-    """target[i, f] = sum over j of tile[i, j] * panel[j, f] (column panel). Pairs outside the support do not exist."""
+    """target[i, f] = sum over j of tile[i, j] * panel[j, f] (column panel), or panel[i - j, f] of distances. Pairs
+    outside the support do not exist."""
 
     tile: str
     panel: str
@@ -140,7 +147,18 @@ class RowProduct:
 
 @dataclass(frozen=True, slots=True)
 class ColumnProduct:
-    """target[j, f] = sum over i of tile[i, j] * panel[i, f] (row panel). Pairs outside the support do not exist."""
+    """target[j, f] = sum over i of tile[i, j] * panel[i, f] (row panel), or panel[i - j, f] of distances. Pairs outside
+    the support do not exist."""
+
+    tile: str
+    panel: str
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceProduct:
+    """target[n, f] = sum over the pairs with i - j = n of tile[i, j] * panel[i, f] (row panel), or panel[j, f] (column
+    panel). The target's indices read DISTANCE. Pairs outside the support do not exist. On the CPU alone."""
 
     tile: str
     panel: str
@@ -176,7 +194,8 @@ class Accumulate:
     target: Target
 
 
-TileOp = Dot | Value | InnerSum | OnlineSoftmax | RowProduct | ColumnProduct | RowReduce | ColumnReduce | Accumulate
+TileProduct = RowProduct | ColumnProduct | DistanceProduct
+TileOp = Dot | Value | InnerSum | OnlineSoftmax | TileProduct | RowReduce | ColumnReduce | Accumulate
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irc.codegen.expr import Expr, Kind, Local, substitute
+from irc.codegen.expr import Expr, Kind, Local, op, substitute
 from irc.codegen.kernel import (
+    DISTANCE,
     ColumnProduct,
     ColumnReduce,
+    DistanceProduct,
     Dot,
     OnlineSoftmax,
+    Panel,
     RowProduct,
     RowReduce,
     Search,
     Side,
     Span,
+    Target,
     TileKernel,
     TileOp,
     Verdict,
@@ -40,7 +44,7 @@ def mirror(kernel: TileKernel) -> TileKernel:
         order="rows",
         rows=kernel.columns,
         columns=kernel.rows,
-        panels=tuple(replace(p, side=OTHER[p.side]) for p in kernel.panels),
+        panels=tuple(map(_panel, kernel.panels)),
         body=tuple(_operation(step) for step in kernel.body),
         verdict=verdict and Verdict(_corners(verdict.may), _corners(verdict.must)),
         spans=kernel.spans and _spans(kernel.spans),
@@ -49,6 +53,17 @@ def mirror(kernel: TileKernel) -> TileKernel:
         searches=_searches(kernel.searches),
         cuts=tuple(replace(c, side=OTHER[c.side]) for c in kernel.cuts),
     )
+
+
+def _panel(panel: Panel) -> Panel:
+    if panel.side != "distance":
+        return replace(panel, side=OTHER[panel.side])
+    return replace(panel, value=_turned(panel.value), exists=panel.exists and _turned(panel.exists))
+
+
+def _turned(expr: Expr) -> Expr:
+    """Of the distance the other way."""
+    return substitute(expr, {DISTANCE: op("neg", DISTANCE)})
 
 
 def _corners(expr: Expr) -> Expr:
@@ -71,6 +86,8 @@ def _operation(step: TileOp) -> TileOp:
             return ColumnProduct(tile, panel, target)
         case ColumnProduct(tile, panel, target):
             return RowProduct(tile, panel, target)
+        case DistanceProduct(tile, panel, target):
+            return DistanceProduct(tile, panel, Target(target.tensor, tuple(map(_turned, target.indices))))
         case RowReduce(reduce, tile, target):
             if reduce == "argmax":
                 raise ValueError("mirror: the place of a maximum needs the order of rows")

@@ -14,6 +14,7 @@ from irc.codegen.kernel import (
     Accumulate,
     ColumnProduct,
     ColumnReduce,
+    DistanceProduct,
     InnerSum,
     OnlineSoftmax,
     RowProduct,
@@ -112,8 +113,8 @@ def _reads(step: TileOp) -> tuple[str, ...]:
     match step:
         case Value(value=expr) | InnerSum(value=expr) | Accumulate(value=expr) | OnlineSoftmax(score=expr):
             return tuple(e.name for e in walk(expr) if isinstance(e, Local))
-        case RowProduct(tile=tile) | ColumnProduct(tile=tile) | RowReduce(tile=tile) | ColumnReduce(tile=tile):
-            return (tile,)
+        case RowProduct() | ColumnProduct() | DistanceProduct() | RowReduce() | ColumnReduce():
+            return (step.tile,)
         case _:
             return ()
 

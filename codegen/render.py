@@ -14,6 +14,7 @@ from irc.codegen.alike import nameless
 from irc.codegen.cpu import (
     ADD_HEADERS,
     ARITHMETIC,
+    DISTANCE_HEADERS,
     ENTRY_HEADERS,
     HEADERS,
     MASK_HEADERS,
@@ -39,6 +40,7 @@ def environment() -> jinja2.Environment:
 def _headers(kernels: tuple[Kernel, ...], whole: bool) -> list[str]:
     tiled = [kernel for kernel in kernels if isinstance(kernel, TileKernel)]
     names = HEADERS + (MASK_HEADERS if tiled else ()) + (TILE_HEADERS if whole or tiled else ())
+    names += DISTANCE_HEADERS if any(tiles.has_distances(kernel) for kernel in tiled) else ()
     names += ADD_HEADERS if any(kernel.order == "elements" for kernel in tiled) else ()
     names += STREAM_HEADERS if any(stream.has_form(kernel) for kernel in tiled) else ()
     names += ENTRY_HEADERS if whole else ()

@@ -12,17 +12,23 @@ from dataclasses import dataclass, replace
 
 from irc.codegen.cpu import STORAGE
 from irc.codegen.entries import WIDTH as BYTES
-from irc.codegen.expr import Const, Expr, Load, Local, Op, integer, op, walk
+from irc.codegen.expr import Const, Expr, Load, Local, Op, integer, op, substitute, walk
 from irc.codegen.hoist import STREAM_PLACES, even_step
 from irc.codegen.kernel import (
+    DISTANCE,
     Accumulate,
     ColumnProduct,
     ColumnReduce,
+    DistanceProduct,
+    Dot,
+    InnerSum,
     OnlineSoftmax,
     Panel,
+    RowProduct,
     RowReduce,
     Storage,
     TileKernel,
+    TileOp,
     is_expression,
     pieces,
 )
@@ -48,13 +54,39 @@ def has_form(kernel: TileKernel) -> bool:
         return False
     if isinstance(rows, Const) and rows.value > MOST_ROWS:
         return False
-    if any(isinstance(step, ColumnProduct | ColumnReduce | Accumulate) for step in kernel.body):
+    if any(isinstance(step, ColumnProduct | ColumnReduce | DistanceProduct | Accumulate) for step in kernel.body):
+        return False
+    if any(isinstance(step, RowProduct) and step.panel in _of_distances(kernel) for step in kernel.body):
         return False
     return not by_bits(kernel)
 
 
+def _of_distances(kernel: TileKernel) -> set[str]:
+    return {panel.name for panel in kernel.panels if panel.side == "distance"}
+
+
+def _pair_by_pair(kernel: TileKernel) -> TileKernel:
+    """The kernel in which dots look up by each pair what it chooses by its distance: few rows read it but once."""
+    panels, apart = {panel.name: panel for panel in kernel.panels}, _of_distances(kernel)
+    if not apart:
+        return kernel
+    distance = op("sub", kernel.rows[0].index, kernel.columns[0].index)
+
+    def looked_up(step: TileOp) -> TileOp:
+        if not isinstance(step, Dot) or not {step.row, step.column} & apart:
+            return step
+        row, column = (substitute(panels[name].value, {DISTANCE: distance}) for name in (step.row, step.column))
+        return InnerSum(step.name, panels[step.row].features, op("mul", row, column), masked=False)
+
+    body = tuple(map(looked_up, kernel.body))
+    dotted = {name for step in body if isinstance(step, Dot) for name in (step.row, step.column)}
+    read = dotted | {step.panel for step in body if isinstance(step, RowProduct)}
+    return replace(kernel, body=body, panels=tuple(panel for panel in kernel.panels if panel.name in read))
+
+
 def context(kernel: TileKernel) -> dict[str, object]:
     """The names that the template reads. The kernel has this form."""
+    kernel = _pair_by_pair(kernel)
     rows, shared = size(kernel.rows), share(kernel)
     text = tile_text(shared.kernel, STREAM_PLACES)
     return {

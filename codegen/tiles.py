@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass, field, fields
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import FLOATING, Axis, Const, Expr, Kind, Load, Local, Op, indices, substitute, walk
+from irc.codegen.expr import FLOATING, Axis, Const, Expr, Kind, Load, Local, Op, indices, integer, substitute, walk
 from irc.codegen.hoist import TILE_PLACES, Hoists, Places, inner_name
 from irc.codegen.kernel import (
+    DISTANCE,
     Accumulate,
     ColumnProduct,
     ColumnReduce,
+    DistanceProduct,
     Dot,
     InnerSum,
     OnlineSoftmax,
@@ -21,6 +23,7 @@ from irc.codegen.kernel import (
     Target,
     TileKernel,
     TileOp,
+    TileProduct,
     Value,
 )
 from irc.codegen.masks import mask_context
@@ -49,7 +52,7 @@ class RowText:
 @dataclass(frozen=True, slots=True)
 class PanelText:
     """`dotted`: read by dots; `summed`: by products that sum over its side; `guarded`: these must not let a blocked
-    element in that is not finite."""
+    element in that is not finite; `numbers`: read by products of distances."""
 
     name: str
     width: int
@@ -59,14 +62,33 @@ class PanelText:
     dotted: bool
     summed: bool
     guarded: bool
+    numbers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceText:
+    """A panel of distances, 0 where `exists` fails; `dotted`: read by dots; and by sums over columns, or over rows."""
+
+    name: str
+    width: int
+    features: tuple[AxisText, ...]
+    value: str
+    exists: str | None
+    row: RowText | None
+    dotted: bool
+    over_columns: bool
+    over_rows: bool
 
 
 @dataclass(frozen=True, slots=True)
 class DotText:
+    """`distances`: which of its sides has a panel of these in its place, if one has."""
+
     name: str
     row: str
     column: str
     width: int
+    distances: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +121,8 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A row or column result. `width` is 0 for a reduction, `features` the axes that its target is indexed by."""
+    """A result of rows, of columns, or of distances. `width` is 0 for a reduction, `features` the axes that its target
+    is indexed by, `side` its panel's."""
 
     name: str
     tile: str
@@ -110,6 +133,7 @@ class Result:
     weighted: bool
     target: str
     row: RowText | None
+    side: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +169,7 @@ class TileText:
     columns: tuple[AxisText, ...]
     row_panels: tuple[PanelText, ...]
     column_panels: tuple[PanelText, ...]
+    distance_panels: tuple[DistanceText, ...]
     stages: tuple[Stage, ...]
     waiting: tuple[str, ...]  # values of a block that a stage leaves to another
     late: tuple[Line, ...]  # after the softmax: what is made of its weights
@@ -155,6 +180,7 @@ class TileText:
     row_reduces: tuple[Result, ...]
     column_products: tuple[Result, ...]
     column_reduces: tuple[Result, ...]
+    distance_products: tuple[Result, ...]
     support: str | None
     support_of_a_pair: str | None  # the same for scalars
     hoists: Hoists
@@ -182,6 +208,7 @@ def text_context(text: TileText, kernel: TileKernel) -> dict[str, object]:
     """What templates of every form read: the printed parts, arguments, and the indices and extents of the sides."""
     hoists = text.hoists
     return {
+        "distance": identifier(DISTANCE.name),
         **{f.name: getattr(text, f.name) for f in fields(text)},
         "hoists": {
             "batch": tuple(hoists.batch.values()),
@@ -219,7 +246,7 @@ def _footprint(text: TileText, kernel: TileKernel) -> Footprint:
         row=sums + unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.row_panels),
         column=unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.column_panels),
         number=number,
-        both=bool(text.column_products or text.column_reduces),
+        both=bool(text.column_products or text.column_reduces or text.distance_products),
     )
 
 
@@ -281,6 +308,23 @@ def weighted_values(body: tuple[TileOp, ...]) -> set[str]:
     return found
 
 
+def _side_of(step: TileProduct | RowReduce | ColumnReduce) -> str:
+    """Of what the step makes a result."""
+    return (
+        "distance"
+        if isinstance(step, DistanceProduct)
+        else "row"
+        if isinstance(step, RowProduct | RowReduce)
+        else "column"
+    )
+
+
+def has_distances(kernel: TileKernel) -> bool:
+    """Whether the kernel has products of distances."""
+    apart = any(isinstance(step, DistanceProduct) for step in kernel.body)
+    return apart or any(panel.side == "distance" for panel in kernel.panels)
+
+
 def _target(target: Target) -> str:
     return element(target.tensor, target.indices, scalar_leaf)
 
@@ -297,12 +341,13 @@ def _is_long(line: Line) -> bool:
 
 
 def _kept(
-    products: list[RowProduct | ColumnProduct | RowReduce | ColumnReduce], plain: set[str], weight: str | None
+    products: list[TileProduct | RowReduce | ColumnReduce], far: set[str], plain: set[str], weight: str | None
 ) -> dict[str, str]:
-    """What each tile value that is read after its tile is read for."""
+    """What each tile value that is read after its tile is read for; `far` are panels of distances."""
     uses: dict[str, set[str]] = {name: {"PLAIN"} for name in plain}
     for step in products:
         use = {RowProduct: "OVER_COLUMNS", ColumnProduct: "OVER_ROWS"}.get(type(step), "PLAIN")
+        use = "PLAIN" if getattr(step, "panel", "") in far else use
         uses.setdefault(step.tile, set()).add(use)
     if weight is not None:
         uses.setdefault(weight, set()).add("LOGITS")
@@ -315,7 +360,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     powers = in_powers_of_two(kernel)
     body = powers.body
     softmax = next((s for s in body if isinstance(s, OnlineSoftmax)), None)
-    if softmax is not None and any(isinstance(s, ColumnProduct | ColumnReduce) for s in body):
+    if softmax is not None and any(isinstance(s, ColumnProduct | ColumnReduce | DistanceProduct) for s in body):
         raise ValueError("tiles: a column result beside a running softmax")
     cut = body.index(softmax) if softmax is not None else len(body)
     early, after = body[:cut], body[cut + 1 :]
@@ -323,9 +368,10 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     late_names = {s.name for s in late_values}
     late_reads = set().union(*(_tiles_of(s.value) for s in late_values)) - late_names if late_values else set()
 
-    products = [s for s in body if isinstance(s, RowProduct | ColumnProduct | RowReduce | ColumnReduce)]
+    products = [s for s in body if isinstance(s, TileProduct | RowReduce | ColumnReduce)]
+    far = {p.name for p in kernel.panels if p.side == "distance"}
     added = set().union(*(_tiles_of(s.value) for s in body if isinstance(s, Accumulate)))
-    kept = _kept(products, late_reads | late_names | added, softmax.weight if softmax else None)
+    kept = _kept(products, far, late_reads | late_names | added, softmax.weight if softmax else None)
     weighted = weighted_values(body)
     panels = {p.name: p for p in kernel.panels}
 
@@ -335,8 +381,10 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             case Dot(name, row, column):
                 if not stages or stages[-1].lines:
                     stages.append(Stage())
-                dot = DotText(identifier(name), _panel_name(row), _panel_name(column), width(panels[row]))
+                side = "row" if row in far else "column" if column in far else ""
+                dot = DotText(identifier(name), _panel_name(row), _panel_name(column), width(panels[row]), side)
                 stages[-1].dots.append(dot)
+                stages[-1].dots.sort(key=lambda made: made.distances != "")  # the others have time for what waits
                 if name in kept:
                     stages[-1].lines.append(Line(identifier(name), hoists.vector(Local(name)), False, True))
                     stages[-1].names.add(identifier(name))
@@ -366,6 +414,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     dots = [s for s in body if isinstance(s, Dot)]
     dotted = {name for d in dots for name in (d.row, d.column)}
     summed = {s.panel for s in products if isinstance(s, RowProduct | ColumnProduct)}
+    numbered = {s.panel for s in products if isinstance(s, DistanceProduct)}
 
     def panel_text(panel: Panel) -> PanelText:
         side = kernel.rows if panel.side == "row" else kernel.columns
@@ -378,16 +427,31 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             panel.name in dotted,
             panel.name in summed,
             panel.name in summed and kernel.support is not None,
+            panel.name in numbered,
         )
 
-    def result(step: RowProduct | ColumnProduct | RowReduce | ColumnReduce, position: int) -> Result:
-        panel = panels[step.panel] if isinstance(step, RowProduct | ColumnProduct) else None
+    def distance_text(panel: Panel) -> DistanceText:
+        side, value = (Axis(DISTANCE.name, integer(0)),), panel.value
+        return DistanceText(
+            _panel_name(panel.name),
+            width(panel),
+            axis_texts(panel.features),
+            print_scalar(value),
+            None if panel.exists is None else print_scalar(panel.exists),
+            row_text(value, panel.features, side) if isinstance(value, Load) else None,
+            panel.name in dotted,
+            any(isinstance(s, RowProduct) and s.panel == panel.name for s in products),
+            any(isinstance(s, ColumnProduct) and s.panel == panel.name for s in products),
+        )
+
+    def result(step: TileProduct | RowReduce | ColumnReduce, position: int) -> Result:
+        panel = panels[step.panel] if isinstance(step, TileProduct) else None
         reduce = step.reduce if isinstance(step, RowReduce | ColumnReduce) else ""
         if reduce in ("max", "argmax") and step.tile in weighted:
             raise ValueError("tiles: the maximum of a running weight")
         side = kernel.rows if isinstance(step, RowProduct) else kernel.columns
         return Result(
-            f"{'row' if isinstance(step, RowProduct | RowReduce) else 'column'}_result_{position}",
+            f"{_side_of(step)}_result_{position}",
             identifier(step.tile),
             _panel_name(panel.name) if panel else "",
             width(panel) if panel else 0,
@@ -396,6 +460,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             step.tile in weighted,
             _target(step.target),
             row_text(step.target, panel.features, side) if panel else None,
+            panel.side if panel else "",
         )
 
     results = [(s, result(s, n)) for n, s in enumerate(products)]
@@ -405,6 +470,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         columns=axis_texts(kernel.columns),
         row_panels=tuple(panel_text(p) for p in kernel.panels if p.side == "row"),
         column_panels=tuple(panel_text(p) for p in kernel.panels if p.side == "column"),
+        distance_panels=tuple(distance_text(p) for p in kernel.panels if p.side == "distance"),
         stages=tuple(stages),
         waiting=tuple(name for stage in stages for name in (*(dot.name for dot in stage.dots), *stage.leaves)),
         late=tuple(_line(s, True, hoists) for s in late_values),
@@ -415,6 +481,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         row_reduces=tuple(r for s, r in results if isinstance(s, RowReduce)),
         column_products=tuple(r for s, r in results if isinstance(s, ColumnProduct)),
         column_reduces=tuple(r for s, r in results if isinstance(s, ColumnReduce)),
+        distance_products=tuple(r for s, r in results if isinstance(s, DistanceProduct)),
         support=hoists.vector(kernel.support) if kernel.support is not None else None,
         support_of_a_pair=print_scalar(kernel.support) if kernel.support is not None else None,
         hoists=hoists,

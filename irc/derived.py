@@ -99,7 +99,8 @@ class Derivatives:
         def build(steps: bool) -> Derived:
             from irc.pipeline import tangents  # not needed, nor its imports, for what is stored
 
-            return tangents(self.graph, known, program.precision, along, second_order, steps)
+            distances = program.target == "cpu"
+            return tangents(self.graph, known, program.precision, along, second_order, steps, distances)
 
         with self._lock:
             if key not in self._made:

@@ -6,8 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Axis, Expr, Index, Load, Op
-from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, position
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, integer, op, substitute
+from irc.codegen.kernel import DISTANCE, Target
+from irc.distances import inside, of_distance
+from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, position, shape
+from irc.simplify import factors
 from irc.split import sums_pairs
 from irc.tile import Frame, frame_of
 
@@ -33,9 +36,57 @@ class ElementSum:
         return not {a.name for a in self.frame.rows} <= plain_names(self.update.indices)
 
     @property
+    def features(self) -> tuple[Axis, ...]:
+        """Those of a matrix of one side that is summed, times a value of the pair, into elements that pairs choose by
+        their distance; none where it is no such sum."""
+        features, frame = self.over, self.frame
+        wanted = {axis.name for axis in features}
+        inside = [p for p in factors(self.update.body) if wanted & indices(p)]
+        read = frozenset().union(*map(indices, inside))
+        sides = [bool(read & {a.name for a in side}) for side in (frame.rows, frame.columns)]
+        constant = all(isinstance(axis.size, Const) for axis in features)
+        if not inside or all(sides) or not constant or len(inside) == len(factors(self.update.body)):
+            return ()
+        return features if self._chosen() is not None else ()
+
+    def _chosen(self) -> tuple[Expr, ...] | None:
+        """The element of a distance."""
+        found = [of_distance(index, self.frame.rows, self.frame.columns) for index in self.update.indices]
+        at = tuple(index for index in found if index is not None)
+        return at if len(at) == len(found) and any(DISTANCE.name in indices(e) for e in at) else None
+
+    @property
+    def by_distance(self) -> ByDistance:
+        """The sums of each distance, where there are `features`."""
+        chosen, frame = self._chosen(), self.frame
+        assert chosen is not None
+        name, last = f"{self.total}.distances{self.number}", op("sub", frame.columns[0].size, integer(1))
+        batch, distance = frame.batch, Axis("distance.", op("add", frame.rows[0].size, last))
+        axes = (*batch, distance, *self.features)
+        dims = shape(self.node)
+        at = tuple(substitute(e, {DISTANCE: op("sub", distance.index, last)}) for e in chosen)
+        read = Load(name, tuple(a.index for a in axes))
+        stored = tuple(op("add", DISTANCE, last) if a is distance else a.index for a in axes)
+        update = Update(axes, at, read, inside(at, dims, distance.index))
+        return ByDistance(Target(name, stored), tuple(a.size for a in axes), update)
+
+    @property
     def copies(self) -> str:
         """The tensor of these elements of chunks."""
         return f"{self.total}.chunks{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class ByDistance:
+    """A tensor of the sums of each distance: where a kernel stores one, its shape, and the update that reads it."""
+
+    target: Target
+    shape: tuple[Expr, ...]
+    update: Update
+
+    @property
+    def tensor(self) -> str:
+        return self.target.tensor
 
 
 def updates_of(node: Node) -> tuple[Update, ...]:

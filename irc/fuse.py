@@ -40,13 +40,18 @@ from irc.tile import Builder, Frame, NotFusible, finish, frame_of, is_product, m
 
 
 def fuse(
-    graph: Graph, precision: Precision, saved: tuple[str, ...] = (), known: Mapping[str, Storage] | None = None
+    graph: Graph,
+    precision: Precision,
+    saved: tuple[str, ...] = (),
+    known: Mapping[str, Storage] | None = None,
+    distances: bool = False,
 ) -> Fused:
     """The steps that compute the graph's outputs and the tensors named in `saved`, in an order that a later pass
-    improves. `known` gives element types that are settled: of what an earlier program of steps made, for example."""
+    improves. `known` gives element types that are settled: of what an earlier program of steps made, for example.
+    `distances`: kernels may have panels of these."""
     narrow = precision.storage != precision.arithmetic
     rounded = [name for _, name in graph.outputs] if narrow else []
-    return _Fuser(unconditional(split(graph, rounded)), precision, saved, known or {}).run()
+    return _Fuser(unconditional(split(graph, rounded)), precision, saved, known or {}, distances).run()
 
 
 @dataclass
@@ -55,6 +60,7 @@ class _Fuser:
     precision: Precision
     saved: tuple[str, ...]
     known: Mapping[str, Storage]
+    distances: bool
     tensors: dict[str, PlanTensor] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
@@ -70,12 +76,13 @@ class _Fuser:
             ready = [n for n in pending if self._ready(n, pending)]
             plain = [n for n in ready if not self._reads(n)]
             sums = [n for n in ready if isinstance(n, Reduce) and self._fusible(n)]
+            apart = {n: found for n in ready if isinstance(n, Scatter) and (found := self._of_distances(n))}
             if plain:
                 done: list[Node] = plain
                 for node in plain:
                     self._plain(node)
-            elif sums:
-                done = self._tiles(sums, pending)
+            elif sums or apart:
+                done = self._tiles(sums, apart, pending)
             elif ready:
                 done = ready
                 self._elements(ready)
@@ -100,7 +107,7 @@ class _Fuser:
 
     def _fusible(self, node: Reduce) -> bool:
         """Whether the node is a sum over tokens that a tile kernel makes as a whole; others are made pair by pair."""
-        return self._reads(node) and not is_tile(node) and is_product(node, self._frame(node))
+        return self._reads(node) and not is_tile(node) and is_product(node, self._frame(node), self.distances)
 
     def _needs(self, node: Node) -> set[str]:
         """The tensors in memory that the node waits for, through the tile values that it reads."""
@@ -291,22 +298,31 @@ class _Fuser:
 
     # steps with tiles
 
-    def _tiles(self, sums: list[Reduce], pending: list[Node]) -> list[Node]:
-        """One kernel for the first ready sum over tokens and everything that can share it."""
-        first = next((n for n in sums if n.op == "logsumexp"), sums[0])
-        frame = self._frame(first)
+    def _of_distances(self, node: Scatter) -> tuple[ElementSum, ...]:
+        """The node's updates, if all are sums over the pairs of a distance."""
+        sums = [element_sum(node, self._total(node), n, update, self.graph) for n, update in enumerate(node.updates)]
+        return tuple(sums) if self.distances and all(each.features for each in sums) else ()
+
+    def _tiles(
+        self, sums: list[Reduce], apart: Mapping[Scatter, tuple[ElementSum, ...]], pending: list[Node]
+    ) -> list[Node]:
+        """One kernel for the first ready sum over tokens, or of distances, and everything that can share it."""
+        first = next((n for n in sums if n.op == "logsumexp"), next(iter(sums), None))
+        frame = self._frame(first) if first else next(iter(apart.values()))[0].frame
         group = [n for n in sums if self._frame(n) == frame and (n.op == "logsumexp") <= (n is first)]
-        online = self._online(first) if first.op == "logsumexp" else None
-        if first.op == "logsumexp":
+        beside = [n for n, updates in apart.items() if all(each.frame == frame for each in updates)]
+        online = None
+        if first and first.op == "logsumexp":
+            online, beside = self._online(first), []
             scores = self._tile_sums(first)  # those of another core have no place after this one's softmax
             same = [n for n in group if n.over[0].role == "column" and self._tile_sums(n) <= scores]
             waiting = [n for n in pending if isinstance(n, Reduce) and n is not first and self._fusible(n)]
             later = {n.name for n in pending}
             joining = [n for n in waiting if online is not None and self._joins(n, first, online, later)]
             group = [n for n in dict.fromkeys([*same, *joining]) if self._frame(n) == frame]
-        builder = Builder(self.graph, frame)
+        builder = Builder(self.graph, frame, self.distances)
         maximum = None
-        if first.op == "logsumexp":
+        if first and first.op == "logsumexp":
             maximum = next((n for n in group if n.op == "max" and n.body == first.body), None)
             remainder = remainder_name(first.name) if remainder_name(first.name) in self.saved else None
             if remainder:
@@ -315,13 +331,35 @@ class _Fuser:
         for node in group:
             if node is not maximum and node.op != "logsumexp":
                 builder.sink(node)
+        for each in (each for node in beside for each in apart[node]):
+            self.declare(each.by_distance.tensor, each.by_distance.shape, self.precision.arithmetic)
+            builder.sum_of_distances(each.node, each.features, each.update.body, each.by_distance.target)
         for node in group:
             self.declare(node.name, shape(node), self.storage(node))
         order = "columns" if any(n.over[0].role == "row" for n in group) else "rows"
-        name = self.named("_".join(n.name for n in group))
+        done: list[Node] = [*group, *beside]
+        name = self.named("_".join(n.name for n in done))
         kinds = self.precision.arithmetic, self.precision.pairs
-        self.call(finish(builder, name, order, self.arguments(), *kinds, self._lines(builder, group)))
-        return list(group)
+        self.call(finish(builder, name, order, self.arguments(), *kinds, self._lines(builder, done)))
+        for scattered in beside:
+            self._added_up(scattered, [each.by_distance.update for each in apart[scattered]])
+        return done
+
+    def _added_up(self, node: Node, updates: Iterable[Update]) -> None:
+        """A tensor of zeros and the updates, which read no tile."""
+        total = self._total(node)
+        self.declare(total, shape(node), self.precision.arithmetic, zero=True)
+        for update in updates:
+            self._loop_kernel(node, total, (self._update(total, update),), zero=False)
+        self._rounded(node)
+
+    def _total(self, node: Node) -> str:
+        """What the node's sums are made in: the arithmetic's type."""
+        return f"{node.name}.sum" if self.storage(node) != self.precision.arithmetic else node.name
+
+    def _rounded(self, node: Node) -> None:
+        if (total := self._total(node)) != node.name:
+            self._round(node.name, total, shape(node), self.storage(node))
 
     def _lines(self, builder: Builder, group: Iterable[Node]) -> tuple[str, ...]:
         return self.source([*(self.graph[n] for n in sorted(builder.done) if n in self.graph.by_name), *group])
@@ -350,7 +388,7 @@ class _Fuser:
 
     def _elements(self, nodes: list[Node]) -> None:
         """Sums into elements that depend on both sides, those over the same pairs in one kernel."""
-        totals = {n: f"{n.name}.sum" if self.storage(n) != self.precision.arithmetic else n.name for n in nodes}
+        totals = {n: self._total(n) for n in nodes}
         for node, total in totals.items():
             self.declare(total, shape(node), self.precision.arithmetic, zero=True)
         sums: list[ElementSum] = []
@@ -363,12 +401,11 @@ class _Fuser:
                     self._loop_kernel(node, total, (self._update(total, each.update),), zero=False)
         for group in by_pairs(sums):
             self._element_kernel(group)
-        for node, total in totals.items():
-            if total != node.name:
-                self._round(node.name, total, shape(node), self.storage(node))
+        for node in nodes:
+            self._rounded(node)
 
     def _element_kernel(self, group: tuple[ElementSum, ...]) -> None:
-        builder = Builder(self.graph, group[0].frame)
+        builder = Builder(self.graph, group[0].frame, distances=False)
         for each in group:
             target, at = each.total, each.update.indices
             if each.private:

@@ -17,6 +17,7 @@ from irc.codegen.render import render_runs
 from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Derived, Fused, Precision
 from irc.differentiate import differentiable, differentiate
+from irc.distances import distributed
 from irc.error import Error, SpecError
 from irc.fuse import fuse
 from irc.grammar.diagnostic import SyntaxErrors
@@ -52,10 +53,12 @@ def front(source: Source) -> Graph:
     return graph
 
 
-def back(graph: Graph, sizes: Mapping[str, int], precision: Precision, steps: bool = True) -> Compiled:
+def back(
+    graph: Graph, sizes: Mapping[str, int], precision: Precision, steps: bool = True, distances: bool = False
+) -> Compiled:
     """A graph to the steps of its runs and their kernels, forward and backward; without `steps`, to the graphs that the
-    interpreter runs. Raises Error where some step does not fuse."""
-    forward_graph = _specialised(graph, sizes, steps)
+    interpreter runs. `distances`: kernels may have panels of these. Raises Error where some step does not fuse."""
+    forward_graph = _specialised(graph, sizes, steps, distances)
     verify(forward_graph)
     backward_graph = None
     if differentiable(forward_graph):
@@ -64,13 +67,14 @@ def back(graph: Graph, sizes: Mapping[str, int], precision: Precision, steps: bo
     if not steps:
         return Compiled(forward_graph, backward_graph, NO_STEPS, NO_STEPS if backward_graph else None, None, "", ())
     try:
-        return _steps(forward_graph, backward_graph, precision)
+        return _steps(forward_graph, backward_graph, precision, distances)
     except NotFusible as reason:
         raise _unfused(graph, "kernels", reason) from reason
 
 
-def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool) -> Graph:
+def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, distances: bool) -> Graph:
     first = products_first(graph, sizes) if steps else graph
+    first = distributed(first) if distances else first
     return traced("specialise", lambda: simplify(specialise(first, sizes)))
 
 
@@ -81,7 +85,8 @@ def _unfused(graph: Graph, what: str, reason: NotFusible) -> Error:
     return Error(f'{graph.name}: its {what} do not fuse ({reason}); target="reference" computes them')
 
 
-def _steps(forward_graph: Graph, backward_graph: Graph | None, precision: Precision) -> Compiled:
+def _steps(forward_graph: Graph, backward_graph: Graph | None, precision: Precision, distances: bool) -> Compiled:
+    made_of = partial(fuse, distances=distances)
     if backward_graph and precision.storage != precision.arithmetic:
         forward_graph, backward_graph = traced("unrounded", partial(with_unrounded, forward_graph, backward_graph))
         verify(forward_graph)
@@ -90,7 +95,7 @@ def _steps(forward_graph: Graph, backward_graph: Graph | None, precision: Precis
         backward_graph = traced("remainder", partial(with_remainders, backward_graph, forward_graph))
         verify(backward_graph)
     saved = tuple(n.name for n in backward_graph.inputs if n.role == "saved") if backward_graph else ()
-    forward = traced("fuse", lambda: fuse(forward_graph, precision, saved))
+    forward = traced("fuse", lambda: made_of(forward_graph, precision, saved))
     backward, choice = None, None
     if backward_graph is None:
         forward = traced("arrange", partial(arrange, forward))
@@ -100,7 +105,7 @@ def _steps(forward_graph: Graph, backward_graph: Graph | None, precision: Precis
         for node in backward_graph.inputs:
             if node.role == "cotangent":
                 made[node.name] = made[public[node.name.removeprefix("cotangent.")]]
-        backward = traced("fuse backward", partial(fuse, backward_graph, precision, (), made))
+        backward = traced("fuse backward", partial(made_of, backward_graph, precision, (), made))
         both = partial(arrange_both, forward, backward, forward_graph, backward_graph)
         forward, backward, choice = traced("arrange", both)
     return Compiled(forward_graph, backward_graph, forward, backward, choice, "", ())
@@ -108,11 +113,11 @@ def _steps(forward_graph: Graph, backward_graph: Graph | None, precision: Precis
 
 def tangents(
     graph: Graph, sizes: Mapping[str, int], precision: Precision, along: Collection[str], second_order: bool,
-    steps: bool = True,
+    steps: bool = True, distances: bool = False,
 ) -> Derived:  # fmt: skip
-    """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` as for `back`.
-    Raises Error where some step does not fuse."""
-    forward = _specialised(graph, sizes, steps)
+    """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` and `distances` as
+    for `back`. Raises Error where some step does not fuse."""
+    forward = _specialised(graph, sizes, steps, distances)
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)
     if not steps:
@@ -122,7 +127,7 @@ def tangents(
         stored = {t.name: t.storage for t in fuse(forward, precision).plan.tensors}
         for public, name in forward.outputs:
             known |= {cotangent_name(public): stored[name], tangent_name(name): stored[name]}
-        fused = arrange(traced("fuse", lambda: fuse(made, precision, (), known)))
+        fused = arrange(traced("fuse", lambda: fuse(made, precision, (), known, distances)))
     except NotFusible as reason:
         raise _unfused(graph, "second derivatives" if second_order else "tangents", reason) from reason
     return Derived(made, fused, "", ())

@@ -93,7 +93,7 @@ class Program:
         def build(steps: bool) -> Compiled:
             from irc.pipeline import back  # not needed, nor its imports, for what is stored
 
-            return back(self.graph, sizes, self.precision, steps)
+            return back(self.graph, sizes, self.precision, steps, distances=self.target == "cpu")
 
         return built(self.target, self.text, sizes, self.precision, self.schedule(sizes), "runs", build)
 

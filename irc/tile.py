@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from irc.codegen.expr import Axis, Expr, Load, Local, Size, indices, loads, rebuild, walk
+from irc.codegen.expr import Axis, Const, Expr, Load, Local, Size, indices, loads, rebuild, walk
 from irc.codegen.kernel import (
     Accumulate,
     Arithmetic,
     ColumnProduct,
     ColumnReduce,
+    DistanceProduct,
     Dot,
     InnerSum,
     OnlineSoftmax,
@@ -25,7 +27,8 @@ from irc.codegen.kernel import (
     is_expression,
     pieces,
 )
-from irc.ir import Graph, Map, Reduce, is_tile, own_element, position
+from irc.distances import exists, of_distance
+from irc.ir import Graph, Map, Node, Reduce, is_tile, own_element, position
 from irc.mask.analyse import analyse
 from irc.mask.assumed import bounds
 from irc.simplify import factors, times_all
@@ -72,22 +75,34 @@ def parted(node: Reduce, frame: Frame) -> tuple[tuple[Axis, ...], tuple[Expr, ..
     return features, inside, tuple(p for p in factors(node.body) if not wanted & indices(p))
 
 
-def is_product(node: Reduce, frame: Frame) -> bool:
-    """Whether a sum over tokens is one number a token, or a tile value times a matrix of the side that is summed."""
+def is_product(node: Reduce, frame: Frame, distances: bool) -> bool:
+    """Whether a sum over tokens is one number a token, or a tile value times a matrix of the side that is summed, or of
+    `distances`."""
     features, inside, outside = parted(node, frame)
     if not features:
         return True
+    if node.op != "sum" or not outside:
+        return False
     kept = "row" if node.over[0].role == "column" else "column"
     other = {a.name for a in (frame.rows if kept == "row" else frame.columns)}
-    return node.op == "sum" and bool(outside) and not any(other & indices(p) for p in inside)
+    if not any(other & indices(p) for p in inside):
+        return True
+    return (
+        distances and are_constant(features) and of_distance(times_all(inside), frame.rows, frame.columns) is not None
+    )
+
+
+def are_constant(axes: tuple[Axis, ...]) -> bool:
+    return all(isinstance(axis.size, Const) for axis in axes)
 
 
 @dataclass
 class Builder:
-    """Collects panels and operations of one kernel."""
+    """Collects panels and operations of one kernel; `distances`: panels of these among them."""
 
     graph: Graph
     frame: Frame
+    distances: bool
     panels: dict[str, Panel] = field(default_factory=dict)
     body: list[TileOp] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
@@ -142,12 +157,37 @@ class Builder:
         if any(set(node.over) & set(n.axes) for n in pairs if isinstance(n, Map | Reduce)):
             raise NotFusible(f"{node.name} is a sum over values of pairs")
         row, column, rest = self._sides(factors(node.body), node.over)
-        if row is None or column is None or not rest <= {None}:
+        if row is not None and column is not None and not rest:
+            self.body.append(
+                Dot(self.name(node.name), self.panel("row", node.over, row), self.panel("column", node.over, column))
+            )
+        elif (panels := self._with_distances(node)) is None:
             self.body.append(InnerSum(self.name(node.name), node.over, self.local(node.body), masked))
-            return
-        self.body.append(
-            Dot(self.name(node.name), self.panel("row", node.over, row), self.panel("column", node.over, column))
-        )
+        elif masked:
+            name = self.name(f"{node.name}.all")
+            self.body += [Dot(name, *panels), Value(self.name(node.name), Local(name), masked)]
+        else:
+            self.body.append(Dot(self.name(node.name), *panels))
+
+    def _with_distances(self, node: Reduce) -> tuple[str, str] | None:
+        """The panels of a sum over features as a dot with what pairs choose by their distance, if it is one."""
+        sides = self.row_names, self.column_names
+        chosen = tuple(p for p in factors(node.body) if all(indices(p) & side for side in sides))
+        near = tuple(p for p in factors(node.body) if p not in chosen)
+        if not self.distances or not chosen or not near or not are_constant(node.over):
+            return None
+        operand, names = times_all(near), {a.name for a in node.over}
+        read = [bool(indices(operand) & side) for side in sides]
+        panel = self._distance_panel(node.over, chosen) if names <= indices(operand) and not all(read) else None
+        if panel is None or not names <= indices(self.panels[panel].value):
+            return None
+        if read[1]:
+            return panel, self.panel("column", node.over, operand)
+        return self.panel("row", node.over, operand), panel
+
+    def _distance_panel(self, features: tuple[Axis, ...], parts: tuple[Expr, ...]) -> str | None:
+        value = of_distance(times_all(parts), self.frame.rows, self.frame.columns)
+        return None if value is None else self.panel("distance", features, value)
 
     def _sides(
         self, parts: tuple[Expr, ...], over: tuple[Axis, ...]
@@ -169,13 +209,15 @@ class Builder:
             return None, None, rest
         return times_all(tuple(row)), times_all(tuple(column)), rest
 
-    def panel(self, side: str, features: tuple[Axis, ...], value: Expr) -> str:
+    def panel(self, side: Literal["row", "column", "distance"], features: tuple[Axis, ...], value: Expr) -> str:
         """The name of the panel with this value, made if it is new."""
         for panel in self.panels.values():
             if (panel.side, panel.features, panel.value) == (side, features, value):
                 return panel.name
         name = f"{side}{len(self.panels)}"
-        self.panels[name] = Panel(name, "row" if side == "row" else "column", features, value)
+        self.panels[name] = Panel(
+            name, side, features, value, exists(value, self.graph) if side == "distance" else None
+        )
         return name
 
     def sink(self, node: Reduce) -> None:
@@ -192,15 +234,27 @@ class Builder:
                 self.body.append(kind("max" if node.op == "max" else "sum", tile, target))
             return
         tile = self._tile(node, outside, whole=times_all(outside))
-        panel = self.panel("column" if by_row else "row", features, times_all(inside))
+        other = self.row_names if by_row else self.column_names
+        panel = self._distance_panel(features, inside) if any(other & indices(p) for p in inside) else None
+        panel = panel or self.panel("column" if by_row else "row", features, times_all(inside))
         self.body.append((RowProduct if by_row else ColumnProduct)(tile, panel, target))
 
-    def _tile(self, node: Reduce, parts: tuple[Expr, ...], whole: Expr) -> str:
+    def sum_of_distances(self, node: Node, features: tuple[Axis, ...], body: Expr, target: Target) -> None:
+        """Add sums over the pairs of each distance, of a value of the pair times a matrix of one side."""
+        wanted = {a.name for a in features}
+        inside = tuple(p for p in factors(body) if wanted & indices(p))
+        outside = tuple(p for p in factors(body) if not wanted & indices(p))
+        tile = self._tile(node, outside, whole=times_all(outside))
+        side: Side = "column" if any(self.column_names & indices(p) for p in inside) else "row"
+        self.body.append(DistanceProduct(tile, self.panel(side, features, times_all(inside)), target))
+
+    def _tile(self, node: Node, parts: tuple[Expr, ...], whole: Expr) -> str:
         """The name of the tile value that is the product of the parts."""
         self.need(whole)
         if len(parts) == 1 and isinstance(parts[0], Load) and is_tile(read := self.graph[parts[0].tensor]):
             where = getattr(read, "where", None)
-            if node.op in ("max", "argmax") or self.frame.support is None or where == self.frame.support:
+            maximum = isinstance(node, Reduce) and node.op in ("max", "argmax")
+            if maximum or self.frame.support is None or where == self.frame.support:
                 return self.name(read.name)
         for earlier in self.body:
             if isinstance(earlier, Value) and earlier.value == self.local(whole) and earlier.masked:

@@ -1,0 +1,287 @@
+// Products with a panel of distances: an operand with a row for each distance of a row from a column, `COLUMNS + ROWS` of
+// them for a tile, where a row for each pair would be COLUMNS * ROWS. A vector of rows at one column has neighbours among
+// the distances, which go down as columns go up: no element is moved, and none is multiplied that no pair asks for.
+namespace irc {
+
+// A row of zeros of any type.
+template <int WIDTH> struct NoRow { alignas(64) static inline const char zeros[WIDTH * 8] = {}; };
+
+// Rows of single numbers, [token][feature], the features filled up to whole vectors.
+template <class T, int WIDTH, int TOKENS> class Numbers {
+  static constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T);
+
+ public:
+  static constexpr int FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
+
+  Numbers() : numbers_(TOKENS * FEATURES) {}
+
+  // `row(n)` points to row n; `step`: elements from row to row, where these are evenly spaced.
+  template <class Row, class... Step> void read(int count, Row row, Step... step) {
+    decltype(row(0)) places[TOKENS];
+    pack_along<Single<T>, FEATURES>((T *)numbers_, count, count, rows_from(places, 0, count, row, step...), Fixed<WIDTH>());
+    count_ = count;
+    known_ = -1;
+  }
+
+  // The same of numbers that are computed: value(n, to) writes those of row n.
+  template <class Value> void evaluate(int count, Value value) {
+    T *const values = values_.hold(TOKENS * WIDTH);
+    for (int n = 0; n < count; n++) value(n, values + n * WIDTH);
+    read(count, [&](int n) -> const T * { return values + n * WIDTH; }, WIDTH);
+  }
+
+  const T *rows() const { return numbers_; }
+  bool is_finite() {
+    if (known_ < 0) known_ = finite_tokens<Single<T>>(finite_, (const T *)numbers_, FEATURES, FEATURES, count_);
+    return known_ != 0;
+  }
+  const char *finite() const { return finite_; }
+  // All rows, those that are not finite as 0.
+  const T *cleaned() { return cleaned_tokens<Single<T>>(cleaned_, (const T *)numbers_, FEATURES, FEATURES, count_, finite_); }
+
+ private:
+  Buffer<T> numbers_, values_, cleaned_;
+  int count_, known_;
+  char finite_[TOKENS];
+};
+
+// The operand, for one tile of rows and one of columns. Entry 0 is the distance of the first row from the last of
+// COLUMNS columns. Dots read it [unit][entry], sums over columns [feature][entry], sums over rows [entry][feature].
+template <class Form, int WIDTH, int ROWS, int COLUMNS, bool DOTTED, bool OVER_COLUMNS, bool SUMMED> class DistancePanel {
+  typedef typename Form::unit T;
+  typedef typename Vectors<T>::vec V;
+  static constexpr bool ONE = Form::DEPTH == 1, ACROSS = DOTTED || (ONE && OVER_COLUMNS);
+
+ public:
+  static constexpr int LANES = sizeof(V) / sizeof(T), ENTRIES = ROWS + COLUMNS;
+  static constexpr int STEP = ENTRIES + (ENTRIES / LANES % 2 ? 0 : LANES);  // an odd number of vectors: others share few lines of the first cache
+  typedef irc::Numbers<T, WIDTH, ENTRIES> Rows;
+
+  DistancePanel() : across_(ACROSS ? STEP * units<Form>(WIDTH) : 0), numbers_(!ONE && OVER_COLUMNS ? STEP * WIDTH : 0) {}
+
+  template <class Row> void read(Row row) {
+    decltype(row(0)) places[ENTRIES];
+    const auto rows = rows_from(places, 0, ENTRIES, row);
+    if constexpr (ACROSS) pack_across<Form>((T *)across_, STEP, ENTRIES, rows, Fixed<WIDTH>());
+    if constexpr (!ONE && OVER_COLUMNS) pack_across<Single<T>>((T *)numbers_, STEP, ENTRIES, rows, Fixed<WIDTH>());
+    if constexpr (SUMMED) rows_.read(ENTRIES, row);
+    cleaned_ = nullptr;
+  }
+
+  template <class Value> void evaluate(Value value) {
+    T *const values = values_.hold(ENTRIES * WIDTH);
+    for (int n = 0; n < ENTRIES; n++) value(n, values + n * WIDTH);
+    read([&](int n) -> const T * { return values + n * WIDTH; });
+  }
+
+  // The entry of row 0 of the tile and its column `column`.
+  static constexpr int entry(int column) { return COLUMNS - 1 - column; }
+  const T *dotted() const { return across_; }
+  const T *over_columns() const { return ONE ? across_ : numbers_; }
+  Rows &rows() { return rows_; }
+  // As sums over columns read it, the distances that are not finite as 0.
+  const T *cleaned() {
+    if (cleaned_ == nullptr) {
+      T *const to = cleaned_numbers_.hold(STEP * WIDTH);
+      std::memcpy(to, over_columns(), STEP * WIDTH * sizeof(T));
+      for (int n = 0; n < ENTRIES; n++)
+        for (int f = 0; f < WIDTH && !rows_.finite()[n]; f++) to[f * STEP + n] = 0;
+      cleaned_ = to;
+    }
+    return cleaned_;
+  }
+
+ private:
+  Buffer<T> across_, numbers_, values_, cleaned_numbers_;
+  std::conditional_t<SUMMED, Rows, Nothing> rows_;
+  const T *cleaned_ = nullptr;
+};
+
+// block[m][w] = sum over F features of rows[f][rows of w] * table[f][their distances from column m]
+template <class Form, int F, int M, int N, class V, class T>
+IRC_INLINE void dot_rows_distances(V (&block)[M][N], const T *rows, const T *table, int64_t step) {
+  constexpr int LANES = sizeof(V) / sizeof(T);
+#pragma GCC unroll 1
+  for (int first = 0; first < M; first += BLOCK) {
+    V sums[BLOCK][N];
+    clear(sums);
+#pragma GCC unroll 1
+    for (int k = 0; k < units<Form>(F); k++) {
+      V own[N];
+#pragma GCC unroll 16
+      for (int n = 0; n < N; n++) own[n] = load_vector<V>(rows + (k * N + n) * LANES);
+#pragma GCC unroll 16
+      for (int m = 0; m < BLOCK; m++)
+#pragma GCC unroll 16
+        for (int n = 0; n < N; n++)
+          sums[m][n] = Form::multiply_add(sums[m][n], load_vector<V>(table + k * step + n * LANES - first - m), own[n]);
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < BLOCK; m++)
+#pragma GCC unroll 16
+      for (int n = 0; n < N; n++) block[first + m][n] = sums[m][n];
+  }
+}
+
+// The same of columns[m][f].
+template <class Form, int F, int M, int N, class V, class T>
+IRC_INLINE void dot_columns_distances(V (&block)[M][N], const T *columns, int64_t column_step, const T *table, int64_t step) {
+  constexpr int LANES = sizeof(V) / sizeof(T);
+  typedef T unit __attribute__((may_alias));
+#pragma GCC unroll 1
+  for (int first = 0; first < M; first += BLOCK) {
+    V sums[BLOCK][N];
+    clear(sums);
+#pragma GCC unroll 1
+    for (int k = 0; k < units<Form>(F); k++)
+#pragma GCC unroll 16
+      for (int m = 0; m < BLOCK; m++) {
+        const V own = splat<V>(((const unit *)columns)[(first + m) * column_step + k]);
+#pragma GCC unroll 16
+        for (int n = 0; n < N; n++)
+          sums[m][n] = Form::multiply_add(sums[m][n], load_vector<V>(table + k * step + n * LANES - first - m), own);
+      }
+#pragma GCC unroll 16
+    for (int m = 0; m < BLOCK; m++)
+#pragma GCC unroll 16
+      for (int n = 0; n < N; n++) block[first + m][n] = sums[m][n];
+  }
+}
+
+// M features of one row panel: sums[f][i] = sums[f][i]*rescale[i] + sum over j of table[f][the distance of i from j] * tile[j][i]
+template <int M, int N, class V, class T>
+IRC_INLINE void row_distances_block(T *sums, bool first, const V *rescale, const T *table, int64_t step, const T *tile, int columns) {
+  constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = N * LANES;
+  V block[M][N];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; m++)
+#pragma GCC unroll 16
+    for (int n = 0; n < N; n++) {
+      block[m][n] = first ? V{} : load_vector<V>(sums + m * WIDTH + n * LANES);
+      if (rescale) block[m][n] *= rescale[n];
+    }
+#pragma GCC unroll 1
+  for (int j = 0; j < columns; j++) {
+    V own[N];
+#pragma GCC unroll 16
+    for (int n = 0; n < N; n++) own[n] = load_vector<V>(tile + j * WIDTH + n * LANES);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 16
+      for (int n = 0; n < N; n++) block[m][n] += load_vector<V>(table + m * step + n * LANES - j) * own[n];
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < M; m++)
+#pragma GCC unroll 16
+    for (int n = 0; n < N; n++) store_vector(sums + m * WIDTH + n * LANES, block[m][n]);
+}
+
+// All F features.
+template <int F, int N, class V, class T>
+IRC_ONCE void row_distances(T *sums, bool first, const V *rescale, const T *table, int64_t step, const T *tile, int columns) {
+  constexpr int WIDTH = N * (sizeof(V) / sizeof(T)), REST = F % BLOCK;
+#pragma GCC unroll 1
+  for (int f = 0; f + BLOCK <= F; f += BLOCK)
+    row_distances_block<BLOCK, N>(sums + f * WIDTH, first, rescale, table + f * step, step, tile, columns);
+  if constexpr (REST != 0)
+    row_distances_block<REST, N>(sums + (F - REST) * WIDTH, first, rescale, table + (F - REST) * step, step, tile, columns);
+}
+
+// Strips of a product whose lanes are F features: strip(first, Fixed<N>()), N vectors from feature `first` on.
+template <int F, class V, class T, class Strip> IRC_INLINE void feature_strips(Strip strip) {
+  constexpr int LANES = sizeof(V) / sizeof(T), VECTORS = F / LANES, REST = VECTORS % FEATURE_VECTORS;
+#pragma GCC unroll 1
+  for (int first = 0; first + FEATURE_VECTORS <= VECTORS; first += FEATURE_VECTORS) strip(first * LANES, Fixed<FEATURE_VECTORS>());
+  if constexpr (REST != 0) strip((VECTORS - REST) * LANES, Fixed<REST>());
+}
+
+// sums[j][f] += sum over i of tile[j][i] * table[the distance of i from j][f]; F features, filled up to whole vectors, and
+// columns to whole blocks of 4. `table`: the row of row 0 and column 0.
+template <int F, class V, class T>
+IRC_ONCE void column_distances(T *sums, int columns, const T *tile, int64_t tile_row, const T *table, int rows) {
+  constexpr int LANES = sizeof(V) / sizeof(T), M = 4;
+  feature_strips<F, V, T>([&](int first, auto vectors) __attribute__((always_inline)) {
+    constexpr int N = decltype(vectors)::value;
+#pragma GCC unroll 1
+    for (int j = 0; j < columns; j += M) {
+      V block[M][N];
+#pragma GCC unroll 16
+      for (int m = 0; m < M; m++)
+#pragma GCC unroll 16
+        for (int n = 0; n < N; n++) block[m][n] = load_vector<V>(sums + (j + m) * F + first + n * LANES);
+#pragma GCC unroll 1
+      for (int i = 0; i < rows; i++)
+#pragma GCC unroll 16
+        for (int m = 0; m < M; m++) {
+          const V own = splat<V>(tile[(j + m) * tile_row + i]);
+#pragma GCC unroll 16
+          for (int n = 0; n < N; n++) block[m][n] += load_vector<V>(table + (i - j - m) * F + first + n * LANES) * own;
+        }
+#pragma GCC unroll 16
+      for (int m = 0; m < M; m++)
+#pragma GCC unroll 16
+        for (int n = 0; n < N; n++) store_vector(sums + (j + m) * F + first + n * LANES, block[m][n]);
+    }
+  });
+}
+
+// M distances, N vectors of features: sums[d][f] += sum over k of pairs[m*step + k*pair_step] * near[k][f]
+template <int M, int N, class V, class T>
+IRC_INLINE void distance_block(T *sums, int64_t width, const T *pairs, int64_t step, int64_t pair_step, const T *near, int depth) {
+  constexpr int LANES = sizeof(V) / sizeof(T);
+  V block[M][N];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; m++)
+#pragma GCC unroll 16
+    for (int n = 0; n < N; n++) block[m][n] = load_vector<V>(sums + m * width + n * LANES);
+  multiply<Single<T>, M, N>(block, pairs, step, pair_step, near, width, depth);
+#pragma GCC unroll 16
+  for (int m = 0; m < M; m++)
+#pragma GCC unroll 16
+    for (int n = 0; n < N; n++) store_vector(sums + m * width + n * LANES, block[m][n]);
+}
+
+// sums[d][f] += sum over the pairs with i - j = d of tile[j][i] * near[i or j][f], for rows below `rows` and columns from
+// `begin` up to `end`. A step along such pairs is tile_row + 1 numbers of the tile, and one token of `near`.
+template <int F, bool OF_ROWS, class V, class T>
+IRC_ONCE void distance_product(T *sums, const T *tile, int64_t tile_row, int begin, int end, int rows, const T *near) {
+  constexpr int M = 4;
+  // The tokens of `near` that have a pair at a distance: from, and up to.
+  auto from = [&](int d) { return OF_ROWS ? std::max(0, begin + d) : std::max(begin, -d); };
+  auto until = [&](int d) { return OF_ROWS ? std::min(rows, end + d) : std::min(end, rows - d); };
+  feature_strips<F, V, T>([&](int first, auto vectors) __attribute__((always_inline)) {
+    constexpr int N = decltype(vectors)::value;
+    auto add = [&](auto count, int d, int low, int high) __attribute__((always_inline)) {
+      if (low >= high) return;
+      const T *at = tile + (OF_ROWS ? (low - d) * tile_row + low : low * tile_row + low + d);
+      distance_block<decltype(count)::value, N, V>(sums + d * F + first, F, at, OF_ROWS ? -tile_row : 1, tile_row + 1, near + low * F + first, high - low);
+    };
+#pragma GCC unroll 1
+    for (int d = 1 - end; d < rows - begin; d += M) {
+      const int count = std::min(M, rows - begin - d);
+      const int low = std::max(from(d), from(d + count - 1)), high = std::min(until(d), until(d + count - 1));
+      const bool together = count == M && low < high;
+      if (together) add(Fixed<M>(), d, low, high);
+#pragma GCC unroll 1
+      for (int m = 0; m < count; m++) {
+        add(Fixed<1>(), d + m, from(d + m), together ? low : until(d + m));
+        if (together) add(Fixed<1>(), d + m, high, until(d + m));
+      }
+    }
+  });
+}
+
+// Products of pairs that are supported with rows that are not finite, and are 0 in the copies that were multiplied.
+// `entry(i, j)` is the row of a pair, and add(i, j, f, x) adds to its sum.
+template <int WIDTH, class T, class Supported, class Entry, class Add>
+__attribute__((noinline)) void add_non_finite_of_pairs(const T *tile, int64_t tile_row, int begin, int end, int rows, const T *numbers, int64_t step,
+                                                       const char *finite, Supported supported, Entry entry, Add add) {
+  for (int j = begin; j < end; j++)
+    for (int i = 0; i < rows; i++) {
+      const int at = entry(i, j);
+      if (finite[at] || !supported(i, j)) continue;
+      for (int f = 0; f < WIDTH; f++) add(i, j, f, tile[j * tile_row + i] * numbers[at * step + f]);
+    }
+}
+
+}  // namespace irc

@@ -1,0 +1,134 @@
+"""What pairs choose by how far apart they are, as operands of products.
+
+`r[h, max(i - j, 0), c]`, the vector of a distance (Shaw, Uszkoreit and Vaswani 2018; Dai, Yang and others 2019), is one
+for each pair, but a tile of 256 by 256 pairs has 511 distances. With a panel that has a row for each of these, products
+of queries with them are dots of two panels; sums of them over keys, and the gradients of the vectors, are products of a
+tile and a panel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial, reduce
+
+from irc.codegen.expr import (
+    COMPARISON,
+    Axis,
+    Expr,
+    Index,
+    Kind,
+    Load,
+    Local,
+    Op,
+    indices,
+    integer,
+    loads,
+    op,
+    rebuild,
+    substitute,
+)
+from irc.codegen.kernel import DISTANCE
+from irc.ir import Graph, Map, Node, Reduce, own_element, shape
+from irc.simplify import factors, times_all
+from irc.size import expression, polynomial
+
+LINEAR = ("add", "sub", "mul", "neg")
+
+
+def of_distance(expr: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> Expr | None:
+    """The expression of DISTANCE, if it reads a row and a column through their distance alone."""
+    if len(rows) != 1 or len(columns) != 1:
+        return None
+    row, column = rows[0].index, columns[0].index
+    moved = _reduced(substitute(expr, {row: op("add", column, DISTANCE)}))
+    return None if indices(moved) & {row.name, column.name} else moved
+
+
+def _reduced(expr: Expr) -> Expr:
+    """The expression with its sums of integers in canonical form, in which a column that is added and subtracted again
+    does not stand."""
+    match expr:
+        case Load(tensor, at, kind):
+            return Load(tensor, tuple(map(_reduced, at)), kind)
+        case Op(name, (x, y)) if name in COMPARISON and x.kind is Kind.INT:
+            return op(name, _sum(op("sub", x, y)), integer(0))
+        case Op(name) if name in LINEAR and expr.kind is Kind.INT:
+            return _sum(expr)
+        case Op(name, args):
+            return op(name, *map(_reduced, args))
+    return expr
+
+
+def _sum(expr: Expr) -> Expr:
+    """Of a linear integer expression, whatever stands in it."""
+    atoms: dict[Expr, Expr] = {}
+
+    def atom(part: Expr) -> Expr | None:
+        if isinstance(part, Load) or (isinstance(part, Op) and part.name not in LINEAR):
+            return atoms.setdefault(_reduced(part), Local(f"atom {len(atoms)}", Kind.INT))
+        return None
+
+    made = expression(polynomial(rebuild(expr, atom), {}))
+    return substitute(made, {local: part for part, local in atoms.items()})
+
+
+def distributed(graph: Graph) -> Graph:
+    """The graph in which sums of products with a sum that is told by a distance in part, `q * (k + r)`, are sums of
+    products."""
+    nodes: list[Node] = []
+    for node in graph:
+        nodes += _terms(node) if isinstance(node, Reduce) and node.op == "sum" else (node,)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _terms(node: Reduce) -> tuple[Node, ...]:
+    rows, columns = (tuple(a for a in (*node.axes, *node.over) if a.role == role) for role in ("row", "column"))
+    both = [{a.name for a in side} for side in (rows, columns)]
+
+    def is_told(part: Expr) -> bool:
+        return all(indices(part) & side for side in both) and of_distance(part, rows, columns) is not None
+
+    parts = factors(node.body)
+    for at, part in enumerate(parts):
+        terms = _addends(part)
+        if terms[1:] and any(map(is_told, terms)):
+            made = [
+                replace(
+                    node, name=f"{node.name}.term{n}", body=times_all((*parts[:at], term, *parts[at + 1 :])), groups=()
+                )
+                for n, term in enumerate(terms)
+            ]
+            total = reduce(lambda x, y: op("add", x, y), tuple[Expr, ...](map(own_element, made)))
+            return *made, Map(node.name, node.axes, total, groups=node.groups, span=node.span)
+    return (node,)
+
+
+def _addends(expr: Expr) -> tuple[Expr, ...]:
+    match expr:
+        case Op("add", (x, y)):
+            return *_addends(x), *_addends(y)
+        case Op("sub", (x, y)):
+            return *_addends(x), *(op("neg", term) for term in _addends(y))
+    return (expr,)
+
+
+def exists(expr: Expr, graph: Graph) -> Expr | None:
+    """Where tables have what the expression reads of them at a distance; None for everywhere."""
+    return all_of(
+        inside(e.indices, shape(graph[e.tensor]), DISTANCE) for e in reversed(loads(expr))
+    )  # inner ones first
+
+
+def inside(at: tuple[Expr, ...], dims: tuple[Expr, ...], distance: Index) -> Expr | None:
+    """Whether the indices that read the distance lie in their dimensions; None where none does."""
+    return all_of(
+        op("and", op("le", integer(0), index), op("lt", index, size))
+        for index, size in zip(at, dims, strict=True)
+        if distance.name in indices(index)
+    )
+
+
+def all_of(conditions: Iterable[Expr | None]) -> Expr | None:
+    found = [condition for condition in conditions if condition is not None]
+    return reduce(partial(op, "and"), found) if found else None
