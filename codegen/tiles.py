@@ -82,13 +82,10 @@ class DistanceText:
 
 @dataclass(frozen=True, slots=True)
 class DotText:
-    """`distances`: which of its sides has a panel of these in its place, if one has."""
-
     name: str
     row: str
     column: str
     width: int
-    distances: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +167,7 @@ class TileText:
     row_panels: tuple[PanelText, ...]
     column_panels: tuple[PanelText, ...]
     distance_panels: tuple[DistanceText, ...]
+    distance_dots: tuple[DotText, ...]  # with panels of distances, made of all columns at once
     stages: tuple[Stage, ...]
     waiting: tuple[str, ...]  # values of a block that a stage leaves to another
     late: tuple[Line, ...]  # after the softmax: what is made of its weights
@@ -376,15 +374,14 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     panels = {p.name: p for p in kernel.panels}
 
     stages: list[Stage] = []
+    distance_dots: list[DotText] = []
     for step in early:
         match step:
             case Dot(name, row, column):
                 if not stages or stages[-1].lines:
                     stages.append(Stage())
-                side = "row" if row in far else "column" if column in far else ""
-                dot = DotText(identifier(name), _panel_name(row), _panel_name(column), width(panels[row]), side)
-                stages[-1].dots.append(dot)
-                stages[-1].dots.sort(key=lambda made: made.distances != "")  # the others have time for what waits
+                dot = DotText(identifier(name), _panel_name(row), _panel_name(column), width(panels[row]))
+                (distance_dots if {row, column} & far else stages[-1].dots).append(dot)
                 if name in kept:
                     stages[-1].lines.append(Line(identifier(name), hoists.vector(Local(name)), False, True))
                     stages[-1].names.add(identifier(name))
@@ -409,7 +406,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             stages[-1].unrolled = False
         for read in (powers.logit, softmax.score if softmax.max is not None else None):
             stages[-1].names.update(_tile_names(_tiles_of(read)) if read is not None else ())
-    _pass_on(stages)
+    _pass_on(stages, {dot.name for dot in distance_dots})
 
     dots = [s for s in body if isinstance(s, Dot)]
     dotted = {name for d in dots for name in (d.row, d.column)}
@@ -471,6 +468,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         row_panels=tuple(panel_text(p) for p in kernel.panels if p.side == "row"),
         column_panels=tuple(panel_text(p) for p in kernel.panels if p.side == "column"),
         distance_panels=tuple(distance_text(p) for p in kernel.panels if p.side == "distance"),
+        distance_dots=tuple(distance_dots),
         stages=tuple(stages),
         waiting=tuple(name for stage in stages for name in (*(dot.name for dot in stage.dots), *stage.leaves)),
         late=tuple(_line(s, True, hoists) for s in late_values),
@@ -488,10 +486,10 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     )
 
 
-def _pass_on(stages: list[Stage]) -> None:
-    """Which values each stage takes from others, and which it leaves to them."""
+def _pass_on(stages: list[Stage], before: set[str]) -> None:
+    """Which values each stage takes from others, or from `before` them, and which it leaves to them."""
     for stage in stages:
-        dots = {dot.name for dot in stage.dots}
+        dots = before | {dot.name for dot in stage.dots}
         stage.makes = tuple(dict.fromkeys(line.name for line in stage.lines if line.name not in dots))
         stage.reads = tuple(sorted(stage.names - set(stage.makes)))
     for n, stage in enumerate(stages):

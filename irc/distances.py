@@ -73,6 +73,13 @@ def _sum(expr: Expr) -> Expr:
     return substitute(made, {local: part for part, local in atoms.items()})
 
 
+def is_told(expr: Expr, node: Reduce) -> bool:
+    """Whether the expression, in a sum of tile values, is one of a row and a column and told by their distance."""
+    rows, columns = (tuple(a for a in (*node.axes, *node.over) if a.role == role) for role in ("row", "column"))
+    of_both = all(indices(expr) & {a.name for a in side} for side in (rows, columns))
+    return of_both and of_distance(expr, rows, columns) is not None
+
+
 def distributed(graph: Graph) -> Graph:
     """The graph in which sums of products with a sum that is told by a distance in part, `q * (k + r)`, are sums of
     products."""
@@ -83,16 +90,10 @@ def distributed(graph: Graph) -> Graph:
 
 
 def _terms(node: Reduce) -> tuple[Node, ...]:
-    rows, columns = (tuple(a for a in (*node.axes, *node.over) if a.role == role) for role in ("row", "column"))
-    both = [{a.name for a in side} for side in (rows, columns)]
-
-    def is_told(part: Expr) -> bool:
-        return all(indices(part) & side for side in both) and of_distance(part, rows, columns) is not None
-
     parts = factors(node.body)
     for at, part in enumerate(parts):
         terms = _addends(part)
-        if terms[1:] and any(map(is_told, terms)):
+        if terms[1:] and any(is_told(term, node) for term in terms):
             made = [
                 replace(
                     node, name=f"{node.name}.term{n}", body=times_all((*parts[:at], term, *parts[at + 1 :])), groups=()

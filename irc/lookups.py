@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, indices, op
+from irc.distances import is_told
 from irc.ir import Graph, Map, Node, Reduce, is_tile, shape
 from irc.runtime.sizes import evaluate
 from irc.simplify import factors
@@ -33,8 +34,9 @@ class Lookup:
     sizes: tuple[Expr, ...]
 
 
-def lookups(graph: Graph) -> Iterator[Lookup]:
-    """Those whose tables have no dimension of tokens."""
+def lookups(graph: Graph, distances: bool) -> Iterator[Lookup]:
+    """Those whose tables have no dimension of tokens; none that a distance tells, where kernels have panels of
+    `distances`."""
     tiles = [n for n in graph if isinstance(n, Map | Reduce) and is_tile(n)]
     tokens = size_names(a.size for node in tiles for a in node.axes if a.role)
     for node in tiles:
@@ -42,6 +44,8 @@ def lookups(graph: Graph) -> Iterator[Lookup]:
             parts = factors(node.body)
             for near, table in (parts, parts[::-1]) if len(parts) == 2 else ():
                 found = _lookup(node, near, table, graph)
+                if found and distances and is_told(table, node):
+                    break
                 if found and not set(tokens) & set(size_names(found.sizes)):
                     yield found
                     break
@@ -63,14 +67,15 @@ def _lookup(node: Reduce, near: Expr, table: Expr, graph: Graph) -> Lookup | Non
     return Lookup(node, near, table, chosen, tuple(shape(graph[table.tensor])[d] for d in chosen))
 
 
-def products_first(graph: Graph, sizes: Mapping[str, int]) -> Graph:
-    """The graph in which such products are matrix products, as far as their tables' sizes are known and short."""
+def products_first(graph: Graph, sizes: Mapping[str, int], distances: bool) -> Graph:
+    """The graph in which such products are matrix products, as far as their tables' sizes are known and short;
+    `distances` as there."""
     known = dict(sizes)
     for name, definition in graph.sizes:
         if definition is not None and set(size_names((definition,))) <= known.keys():
             known[name] = evaluate(definition, known)
     made: dict[str, tuple[Node, ...]] = {}
-    for found in lookups(graph):
+    for found in lookups(graph, distances):
         if _is_short(found, known):
             made[found.node.name] = _first(found)
     return replace(graph, nodes=tuple(n for node in graph for n in made.get(node.name, (node,))))

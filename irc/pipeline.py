@@ -73,7 +73,7 @@ def back(
 
 
 def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, distances: bool) -> Graph:
-    first = products_first(graph, sizes) if steps else graph
+    first = products_first(graph, sizes, distances) if steps else graph
     first = distributed(first) if distances else first
     return traced("specialise", lambda: simplify(specialise(first, sizes)))
 

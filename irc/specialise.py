@@ -67,11 +67,11 @@ def specialise(graph: Graph, fixed: Mapping[str, int]) -> Graph:
     )
 
 
-def feature_sizes(graph: Graph) -> tuple[str, ...]:
+def feature_sizes(graph: Graph, distances: bool) -> tuple[str, ...]:
     """Names of the open sizes that kernels need as constants: those of the features of their matrices, and of tables
-    whose products are made first where they are short."""
+    whose products are made first where they are short. `distances`: kernels may have panels of these."""
     names: dict[str, None] = {}
-    for found in lookups(graph):
+    for found in lookups(graph, distances):
         names.update(dict.fromkeys(size_names(found.sizes)))
     for node in graph:
         if isinstance(node, Reduce) and (is_tile(node) or reads_tiles(node, graph)):

@@ -17,7 +17,8 @@ attention decomposed {
   input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D]
   param near[H, X, Y, D], key[X, D]
   core o[b,h,i,d] {
-    score q[b,h,i,c] * k[b,h,j,c] + q[b,h,i,c] * near[h, (i + j) % X, (i * j) % Y, c] + k[b,h,j,c] * key[(i - j) % X, c]
+    let own = key[(i + 2 * j) % X, c]
+    score q[b,h,i,c] * k[b,h,j,c] + q[b,h,i,c] * near[h, (i + j) % X, (i * j) % Y, c] + k[b,h,j,c] * own
     scale 1 / sqrt(D)
     allow j <= i
     softmax j
@@ -26,6 +27,10 @@ attention decomposed {
   return o
 }
 """
+
+
+# As relative_keys, but told by no distance.
+SHORT = (VARIANTS / "relative_keys.attn").read_text().replace("clamp(j - i, -R, R) + R", "(i + j) % (2 * R + 1)")
 
 
 def first(program: irc.Program, sizes: dict[str, int]) -> list[str]:
@@ -38,13 +43,20 @@ def first(program: irc.Program, sizes: dict[str, int]) -> list[str]:
 @pytest.mark.parametrize(("r", "made"), [(31, ["o.score2.first"]), (32, [])])
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_short_tables_alone(r: int, made: list[str], dtype: str) -> None:
-    spec = (VARIANTS / "relative_keys.attn").read_text()
     sizes = {"B": 1, "H": 2, "S": 90, "D": 8, "R": r}
     rng = np.random.default_rng(r)
-    both(spec, arrays(irc.compile(spec, target="reference"), sizes, rng, dtype), dtype, rng)
-    program = irc.compile(spec, dtype=dtype)
+    both(SHORT, arrays(irc.compile(SHORT, target="reference"), sizes, rng, dtype), dtype, rng)
+    program = irc.compile(SHORT, dtype=dtype)
     assert first(program, sizes) == made
     assert set(program.features) == {"D", "R"}
+
+
+def test_what_a_distance_tells_is_made_first_where_kernels_have_no_panels_of_distances() -> None:
+    sizes = {"B": 1, "H": 2, "S": 9, "D": 8, "R": 4}
+    for target, features, made in (("cpu", {"D"}, []), ("emulator", {"D", "R"}, ["o.score2.first"])):
+        program = irc.compile(VARIANTS / "relative_keys.attn", target=target)
+        assert set(program.features) == features
+        assert first(program, sizes) == made
 
 
 def test_entries_of_two_dimensions_on_either_side() -> None:

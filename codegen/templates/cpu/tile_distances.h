@@ -45,15 +45,15 @@ template <class T, int WIDTH, int TOKENS> class Numbers {
   char finite_[TOKENS];
 };
 
-// The operand, for one tile of rows and one of columns. Entry 0 is the distance of the first row from the last of
-// COLUMNS columns. Dots read it [unit][entry], sums over columns [feature][entry], sums over rows [entry][feature].
+// The operand, for one tile of rows and one of columns. Entry 0 is the distance of the first row from the last of COLUMNS
+// columns and a vector of them. Dots read it [unit][entry], sums over columns [feature][entry], sums over rows [entry][feature].
 template <class Form, int WIDTH, int ROWS, int COLUMNS, bool DOTTED, bool OVER_COLUMNS, bool SUMMED> class DistancePanel {
   typedef typename Form::unit T;
   typedef typename Vectors<T>::vec V;
   static constexpr bool ONE = Form::DEPTH == 1, ACROSS = DOTTED || (ONE && OVER_COLUMNS);
 
  public:
-  static constexpr int LANES = sizeof(V) / sizeof(T), ENTRIES = ROWS + COLUMNS;
+  static constexpr int LANES = sizeof(V) / sizeof(T), ENTRIES = ROWS + COLUMNS + LANES;
   static constexpr int STEP = ENTRIES + (ENTRIES / LANES % 2 ? 0 : LANES);  // an odd number of vectors: others share few lines of the first cache
   typedef irc::Numbers<T, WIDTH, ENTRIES> Rows;
 
@@ -75,7 +75,7 @@ template <class Form, int WIDTH, int ROWS, int COLUMNS, bool DOTTED, bool OVER_C
   }
 
   // The entry of row 0 of the tile and its column `column`.
-  static constexpr int entry(int column) { return COLUMNS - 1 - column; }
+  static constexpr int entry(int column) { return COLUMNS + LANES - 1 - column; }
   const T *dotted() const { return across_; }
   const T *over_columns() const { return ONE ? across_ : numbers_; }
   Rows &rows() { return rows_; }
@@ -97,54 +97,51 @@ template <class Form, int WIDTH, int ROWS, int COLUMNS, bool DOTTED, bool OVER_C
   const T *cleaned_ = nullptr;
 };
 
-// block[m][w] = sum over F features of rows[f][rows of w] * table[f][their distances from column m]
-template <class Form, int F, int M, int N, class V, class T>
-IRC_INLINE void dot_rows_distances(V (&block)[M][N], const T *rows, const T *table, int64_t step) {
-  constexpr int LANES = sizeof(V) / sizeof(T);
-#pragma GCC unroll 1
-  for (int first = 0; first < M; first += BLOCK) {
-    V sums[BLOCK][N];
-    clear(sums);
-#pragma GCC unroll 1
-    for (int k = 0; k < units<Form>(F); k++) {
-      V own[N];
-#pragma GCC unroll 16
-      for (int n = 0; n < N; n++) own[n] = load_vector<V>(rows + (k * N + n) * LANES);
-#pragma GCC unroll 16
-      for (int m = 0; m < BLOCK; m++)
-#pragma GCC unroll 16
-        for (int n = 0; n < N; n++)
-          sums[m][n] = Form::multiply_add(sums[m][n], load_vector<V>(table + k * step + n * LANES - first - m), own[n]);
-    }
-#pragma GCC unroll 16
-    for (int m = 0; m < BLOCK; m++)
-#pragma GCC unroll 16
-      for (int n = 0; n < N; n++) block[first + m][n] = sums[m][n];
-  }
-}
-
-// The same of columns[m][f].
-template <class Form, int F, int M, int N, class V, class T>
-IRC_INLINE void dot_columns_distances(V (&block)[M][N], const T *columns, int64_t column_step, const T *table, int64_t step) {
+// The dots of columns 0, LANES, 2 LANES, … up to K of them, of `count` that there are: two vectors of rows at one column
+// want the same of the table as the second of them at the next of these.
+template <class Form, int F, int K, int N, bool OF_ROWS, class V, class T>
+IRC_INLINE void dots_of_columns(T *tile, int count, const T *near, int64_t near_step, const T *table, int64_t step) {
   constexpr int LANES = sizeof(V) / sizeof(T);
   typedef T unit __attribute__((may_alias));
+  const unit *own[K];
+  for (int k = 0; k < K; k++) own[k] = (const unit *)near + (OF_ROWS ? 0 : std::min(k * LANES, count - 1) * near_step);
+  V sums[K][N];
+  clear(sums);
 #pragma GCC unroll 1
-  for (int first = 0; first < M; first += BLOCK) {
-    V sums[BLOCK][N];
-    clear(sums);
+  for (int u = 0; u < units<Form>(F); u++, table += step) {
+    V rows[N];
+#pragma GCC unroll 16
+    for (int n = 0; n < N && OF_ROWS; n++) rows[n] = load_vector<V>(near + (u * N + n) * LANES);
+#pragma GCC unroll 16
+    for (int far = N - 1; far > -K; far--) {
+      V value = load_vector<V>(table + far * LANES);
+      IRC_IN_REGISTER(value);
+#pragma GCC unroll 16
+      for (int n = std::max(0, far); n < std::min(N, K + far); n++)
+        sums[n - far][n] = Form::multiply_add(sums[n - far][n], OF_ROWS ? rows[n] : splat<V>(own[n - far][u]), value);
+    }
+  }
+#pragma GCC unroll 16
+  for (int k = 0; k < K; k++)
+#pragma GCC unroll 16
+    for (int n = 0; n < N; n++) store_vector(tile + (k * N * LANES + n) * LANES, sums[k][n]);
+}
+
+// tile[column][row] = sum over F features of near[row or column][f] * table[their distance][f], for `count` columns, filled
+// up to whole vectors of them. `table`: the entry of row 0 and column 0.
+template <class Form, int F, int N, bool OF_ROWS, class V, class T>
+IRC_ONCE void dots_of_distances(T *tile, int count, const T *near, int64_t near_step, const T *table, int64_t step) {
+  constexpr int LANES = sizeof(V) / sizeof(T);
+  auto columns = [&](int first, auto at_once) __attribute__((always_inline)) {
+    constexpr int K = decltype(at_once)::value;
 #pragma GCC unroll 1
-    for (int k = 0; k < units<Form>(F); k++)
-#pragma GCC unroll 16
-      for (int m = 0; m < BLOCK; m++) {
-        const V own = splat<V>(((const unit *)columns)[(first + m) * column_step + k]);
-#pragma GCC unroll 16
-        for (int n = 0; n < N; n++)
-          sums[m][n] = Form::multiply_add(sums[m][n], load_vector<V>(table + k * step + n * LANES - first - m), own);
-      }
-#pragma GCC unroll 16
-    for (int m = 0; m < BLOCK; m++)
-#pragma GCC unroll 16
-      for (int n = 0; n < N; n++) block[first + m][n] = sums[m][n];
+    for (int m = first; m < std::min(first + LANES, count); m++)
+      dots_of_columns<Form, F, K, N, OF_ROWS, V>(tile + m * N * LANES, count - m, near + (OF_ROWS ? 0 : m * near_step), near_step, table - m, step);
+    return K * LANES;
+  };
+  for (int first = 0; first < count;) {
+    const int rest = (count - first + LANES - 1) / LANES;
+    first += rest >= BLOCK ? columns(first, Fixed<BLOCK>()) : rest >= 3 ? columns(first, Fixed<3>()) : columns(first, Fixed<1>());
   }
 }
 
