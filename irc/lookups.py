@@ -3,7 +3,8 @@
 `sum(c) q[i,c] * A[f(i,j),c]`, a query against the vector of a distance (Shaw, Uszkoreit and Vaswani 2018; He et al.
 2021), is a product of 64 numbers for each pair, wherever the pair points. `T[i,r] = sum(c) q[i,c] * A[r,c]` is a matrix
 product, and `T[i,f(i,j)]` one number for each pair. T is no table of pairs: it is made where A is short beside its own
-vectors, and of sizes that no tokens have.
+vectors, and of sizes that no tokens have; or where a pair chooses by some of its key's indices alone, as by the row of
+a pixel (Li et al. 2022, MViTv2).
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ LONGEST = 8  # vectors of a table for each number in one
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """A sum over features of `near`, which is of one side, times `table`, of which a pair chooses the entry in the
-    dimensions `chosen`; `sizes` are those of these dimensions."""
+    dimensions `chosen`, of `sizes`. `in_part`: by some of the other side's indices alone."""
 
     node: Reduce
     near: Load
     table: Load
     chosen: tuple[int, ...]
     sizes: tuple[Expr, ...]
+    in_part: bool
 
 
 def lookups(graph: Graph, distances: bool) -> Iterator[Lookup]:
-    """Those whose tables have no dimension of tokens; none that a distance tells, where kernels have panels of
+    """Those whose tables are not as long as there are tokens; none that a distance tells, where kernels have panels of
     `distances`."""
     tiles = [n for n in graph if isinstance(n, Map | Reduce) and is_tile(n)]
     tokens = size_names(a.size for node in tiles for a in node.axes if a.role)
@@ -46,7 +48,7 @@ def lookups(graph: Graph, distances: bool) -> Iterator[Lookup]:
                 found = _lookup(node, near, table, graph)
                 if found and distances and is_told(table, node):
                     break
-                if found and not set(tokens) & set(size_names(found.sizes)):
+                if found and (found.in_part or not set(tokens) & set(size_names(found.sizes))):
                     yield found
                     break
 
@@ -64,7 +66,9 @@ def _lookup(node: Reduce, near: Expr, table: Expr, graph: Graph) -> Lookup | Non
         return None
     if not over <= {name for e in others for name in indices(e)}:
         return None
-    return Lookup(node, near, table, chosen, tuple(shape(graph[table.tensor])[d] for d in chosen))
+    far = columns if indices(near) & rows else rows
+    in_part = far - {name for d in chosen for name in indices(table.indices[d])}
+    return Lookup(node, near, table, chosen, tuple(shape(graph[table.tensor])[d] for d in chosen), bool(in_part))
 
 
 def products_first(graph: Graph, sizes: Mapping[str, int], distances: bool) -> Graph:
@@ -76,7 +80,7 @@ def products_first(graph: Graph, sizes: Mapping[str, int], distances: bool) -> G
             known[name] = evaluate(definition, known)
     made: dict[str, tuple[Node, ...]] = {}
     for found in lookups(graph, distances):
-        if _is_short(found, known):
+        if found.in_part or _is_short(found, known):
             made[found.node.name] = _first(found)
     return replace(graph, nodes=tuple(n for node in graph for n in made.get(node.name, (node,))))
 

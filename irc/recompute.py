@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from irc.codegen.expr import Expr, integer, op
-from irc.codegen.kernel import ColumnProduct, Dot, LoopKernel, RowProduct, TileKernel
+from irc.codegen.kernel import Dot, LoopKernel, TileKernel, TileProduct
 from irc.ir import product
 from irc.lifetimes import Kernels, owners, reads, writes
 from irc.runtime.plan import Call, Plan, Product, Step
@@ -74,8 +74,6 @@ def _step(step: Step, kernels: Kernels) -> Expr:
 def _tiles(kernel: TileKernel) -> Expr:
     """Two operations for each pair and feature of a product; every pair counts, masked or not."""
     widths = {p.name: product(tuple(a.size for a in p.features)) for p in kernel.panels}
-    panels = [
-        o.row if isinstance(o, Dot) else o.panel for o in kernel.body if isinstance(o, Dot | RowProduct | ColumnProduct)
-    ]
+    panels = [o.row if isinstance(o, Dot) else o.panel for o in kernel.body if isinstance(o, Dot | TileProduct)]
     pairs = product(tuple(a.size for a in (*kernel.batch, *kernel.serial, *kernel.rows, *kernel.columns)))
     return op("mul", integer(2), op("mul", pairs, total([widths[p] for p in panels])))

@@ -72,7 +72,8 @@ def feature_sizes(graph: Graph, distances: bool) -> tuple[str, ...]:
     whose products are made first where they are short. `distances`: kernels may have panels of these."""
     names: dict[str, None] = {}
     for found in lookups(graph, distances):
-        names.update(dict.fromkeys(size_names(found.sizes)))
+        if not found.in_part:
+            names.update(dict.fromkeys(size_names(found.sizes)))
     for node in graph:
         if isinstance(node, Reduce) and (is_tile(node) or reads_tiles(node, graph)):
             axes = node.over if is_tile(node) else node.axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from irc.codegen.expr import Axis, Const, Expr, Load, Local, Size, indices, loads, rebuild, walk
+from irc.codegen.expr import Axis, Const, Expr, Load, Local, Size, indices, loads, op, rebuild, walk
 from irc.codegen.kernel import (
     Accumulate,
     Arithmetic,
@@ -156,6 +156,8 @@ class Builder:
         pairs = [self.graph[name] for name in tile_operands((node.body,), self.graph)]
         if any(set(node.over) & set(n.axes) for n in pairs if isinstance(n, Map | Reduce)):
             raise NotFusible(f"{node.name} is a sum over values of pairs")
+        if self._of_the_pair(node, masked):
+            return
         row, column, rest = self._sides(factors(node.body), node.over)
         if row is not None and column is not None and not rest:
             self.body.append(
@@ -169,25 +171,41 @@ class Builder:
         else:
             self.body.append(Dot(self.name(node.name), *panels))
 
+    def _of_the_pair(self, node: Reduce, masked: bool) -> bool:
+        """Whether the sum has factors that it need not enter, of a pair, and has been added as their product with the
+        rest's."""
+        summed = {a.name for a in node.over}
+        outside = tuple(p for p in factors(node.body) if not summed & indices(p) and self._is_of_pairs(p))
+        rest = tuple(p for p in factors(node.body) if p not in outside)
+        if not outside or not rest:
+            return False
+        part = replace(node, name=f"{node.name}.part", body=times_all(rest), where=None)
+        self._define(part)
+        product = op("mul", self.local(times_all(outside)), Local(self.name(part.name)))
+        self.body.append(Value(self.name(node.name), product, masked))
+        return True
+
+    def _is_of_pairs(self, expr: Expr) -> bool:
+        return all(indices(expr) & side for side in (self.row_names, self.column_names))
+
     def _with_distances(self, node: Reduce) -> tuple[str, str] | None:
         """The panels of a sum over features as a dot with what pairs choose by their distance, if it is one."""
-        sides = self.row_names, self.column_names
-        chosen = tuple(p for p in factors(node.body) if all(indices(p) & side for side in sides))
+        chosen = tuple(p for p in factors(node.body) if self._is_of_pairs(p))
         near = tuple(p for p in factors(node.body) if p not in chosen)
         if not self.distances or not chosen or not near or not are_constant(node.over):
             return None
-        operand, names = times_all(near), {a.name for a in node.over}
-        read = [bool(indices(operand) & side) for side in sides]
-        panel = self._distance_panel(node.over, chosen) if names <= indices(operand) and not all(read) else None
-        if panel is None or not names <= indices(self.panels[panel].value):
+        operand, value = times_all(near), self._of_distance(chosen)
+        if value is None or self._is_of_pairs(operand):
             return None
-        if read[1]:
+        if not {a.name for a in node.over} <= indices(operand) & indices(value):
+            return None
+        panel = self.panel("distance", node.over, value)
+        if indices(operand) & self.column_names:
             return panel, self.panel("column", node.over, operand)
         return self.panel("row", node.over, operand), panel
 
-    def _distance_panel(self, features: tuple[Axis, ...], parts: tuple[Expr, ...]) -> str | None:
-        value = of_distance(times_all(parts), self.frame.rows, self.frame.columns)
-        return None if value is None else self.panel("distance", features, value)
+    def _of_distance(self, parts: tuple[Expr, ...]) -> Expr | None:
+        return of_distance(times_all(parts), self.frame.rows, self.frame.columns)
 
     def _sides(
         self, parts: tuple[Expr, ...], over: tuple[Axis, ...]
@@ -235,8 +253,11 @@ class Builder:
             return
         tile = self._tile(node, outside, whole=times_all(outside))
         other = self.row_names if by_row else self.column_names
-        panel = self._distance_panel(features, inside) if any(other & indices(p) for p in inside) else None
-        panel = panel or self.panel("column" if by_row else "row", features, times_all(inside))
+        apart = self._of_distance(inside) if any(other & indices(p) for p in inside) else None
+        if apart is not None:
+            panel = self.panel("distance", features, apart)
+        else:
+            panel = self.panel("column" if by_row else "row", features, times_all(inside))
         self.body.append((RowProduct if by_row else ColumnProduct)(tile, panel, target))
 
     def sum_of_distances(self, node: Node, features: tuple[Axis, ...], body: Expr, target: Target) -> None:

@@ -128,6 +128,16 @@ def test_kernels_that_a_call_leaves_out_are_not_counted(tmp_path: Path) -> None:
     assert backward >= 2 * pairs * (16 + 16 + 16 + 16 + 16) + 2 * products
 
 
+def test_a_program_without_kernels_of_tiles() -> None:
+    """Keys that a table names for each pair are looked up one by one."""
+    spec = Path(__file__).parent.parent / "examples" / "variants" / "topk_tiles.attn"
+    question = ["bench", str(spec), "--size", "B=1,H=1,N=4,M=2,K=2,D=4", "--rounds", "1", "--json"]
+    result = CliRunner().invoke(main, [*question, "--fill", "top[b,h,n,r] = (n + r) % 4", "--fill", "full[n] = 2"])
+    assert result.exit_code == 0, result.output
+    for measured in json.loads(result.stdout)["passes"]:
+        assert sum(measured["shares"].values()) == pytest.approx(1)
+
+
 def test_the_command_asks_for_what_is_missing(tmp_path: Path) -> None:
     spec = tmp_path / "documents.attn"
     spec.write_text(SPEC)
