@@ -274,6 +274,8 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
 
  private:
   template <class E> void pack(int count, Rows<E> rows) {
+    const int end = std::min(COLUMNS, (count + 31) / 32 * 32);  // no block of columns reads beyond
+    (void)end;
     dotted_ = by_column_;
     dotted_step = units<Form>(WIDTH);
     if (std::is_same<E, const typename Form::element>::value && WIDTH % Form::DEPTH == 0 && count == COLUMNS && rows.step > 0 &&
@@ -281,9 +283,9 @@ template <class Form, int WIDTH, int COLUMNS, bool DOTTED, bool SUMMED> class Co
       dotted_ = (const T *)rows.first;
       dotted_step = rows.step / Form::DEPTH;
     } else if constexpr (BY_COLUMN) {
-      pack_rows<Form, WIDTH>((T *)by_column_, COLUMNS, count, rows);
+      pack_rows<Form, WIDTH>((T *)by_column_, end, count, rows);
     }
-    if constexpr (!ONE && SUMMED) pack_along<Form, WIDTH>((T *)along_, COLUMNS, count, rows, Fixed<WIDTH>());
+    if constexpr (!ONE && SUMMED) pack_along<Form, WIDTH>((T *)along_, end, count, rows, Fixed<WIDTH>());
     if constexpr (TURNED) turn<ACROSS, T>(turned_, along_, units<Form>(count), WIDTH);
     summed_step = ONE ? dotted_step : WIDTH;
     multiplied_step = TURNED ? ACROSS : summed_step;
