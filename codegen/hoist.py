@@ -33,7 +33,7 @@ from irc.codegen.expr import (
     substitute,
     walk,
 )
-from irc.codegen.kernel import InnerSum, Side, Target, TileKernel, is_expression, pieces
+from irc.codegen.kernel import InnerSum, RowSums, Side, Target, TileKernel, is_expression, pieces
 from irc.codegen.narrow import BELOW, FITS, INSIDE, NEAR, Narrow
 from irc.codegen.printer import (
     address,
@@ -112,7 +112,9 @@ class Hoists:
         self._rows = frozenset(a.name for a in self.kernel.rows)
         self._columns = frozenset(a.name for a in self.kernel.columns)
         self._outside = frozenset(a.name for a in (*self.kernel.batch, *self.kernel.serial))
-        over = {a.name for step in self.kernel.body if isinstance(step, InnerSum) for a in step.over}
+        body = self.kernel.body
+        over = {a.name for step in body if isinstance(step, InnerSum) for a in step.over}
+        over |= {a.name for step in body if isinstance(step, RowSums) for a in step.features}
         inner = {*(a.name for a in self.kernel.serial), *over, *map(inner_name, over)}
         self._narrow = Narrow(self.kernel)
         self._known = Narrow(self.kernel, frozenset(inner), assume=True)

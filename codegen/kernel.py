@@ -185,6 +185,25 @@ class ColumnReduce:
 
 
 @dataclass(frozen=True, slots=True)
+class RowSums:
+    """target[i, f] = sum over supported j of value(i, j, f), for what is no product of a tile and a panel. Of the
+    features, whose sizes are constants, the last runs fastest. In a kernel of order "rows", on the CPU alone."""
+
+    features: tuple[Axis, ...]
+    value: Expr
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSums:
+    """target[j, f] = sum over supported i of value(i, j, f), as RowSums. In a kernel of order "columns"."""
+
+    features: tuple[Axis, ...]
+    value: Expr
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
 class Accumulate:
     """target[indices] += value for every supported (i, j) and every point of `over`; the target starts at 0. In a
     kernel of order "elements" alone; see there for who owns the target."""
@@ -195,7 +214,8 @@ class Accumulate:
 
 
 TileProduct = RowProduct | ColumnProduct | DistanceProduct
-TileOp = Dot | Value | InnerSum | OnlineSoftmax | TileProduct | RowReduce | ColumnReduce | Accumulate
+TileSums = RowSums | ColumnSums
+TileOp = Dot | Value | InnerSum | OnlineSoftmax | TileProduct | TileSums | RowReduce | ColumnReduce | Accumulate
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,14 @@ from irc.codegen.kernel import (
     DISTANCE,
     ColumnProduct,
     ColumnReduce,
+    ColumnSums,
     DistanceProduct,
     Dot,
     OnlineSoftmax,
     Panel,
     RowProduct,
     RowReduce,
+    RowSums,
     Search,
     Side,
     Span,
@@ -88,6 +90,10 @@ def _operation(step: TileOp) -> TileOp:
             return RowProduct(tile, panel, target)
         case DistanceProduct(tile, panel, target):
             return DistanceProduct(tile, panel, Target(target.tensor, tuple(map(_turned, target.indices))))
+        case RowSums(features, value, target):
+            return ColumnSums(features, value, target)
+        case ColumnSums(features, value, target):
+            return RowSums(features, value, target)
         case RowReduce(reduce, tile, target):
             if reduce == "argmax":
                 raise ValueError("mirror: the place of a maximum needs the order of rows")

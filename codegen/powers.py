@@ -14,11 +14,13 @@ from irc.codegen.kernel import (
     Accumulate,
     ColumnProduct,
     ColumnReduce,
+    ColumnSums,
     DistanceProduct,
     InnerSum,
     OnlineSoftmax,
     RowProduct,
     RowReduce,
+    RowSums,
     TileKernel,
     TileOp,
     Value,
@@ -111,8 +113,9 @@ def _scaled(expr: Expr, values: dict[str, Expr]) -> Expr:
 def _reads(step: TileOp) -> tuple[str, ...]:
     """Tile values that a step reads, once for each time."""
     match step:
-        case Value(value=expr) | InnerSum(value=expr) | Accumulate(value=expr) | OnlineSoftmax(score=expr):
-            return tuple(e.name for e in walk(expr) if isinstance(e, Local))
+        case Value() | InnerSum() | RowSums() | ColumnSums() | Accumulate() | OnlineSoftmax():
+            read = step.score if isinstance(step, OnlineSoftmax) else step.value
+            return tuple(e.name for e in walk(read) if isinstance(e, Local))
         case RowProduct() | ColumnProduct() | DistanceProduct() | RowReduce() | ColumnReduce():
             return (step.tile,)
         case _:

@@ -29,6 +29,7 @@ from irc.codegen.kernel import (
     Storage,
     TileKernel,
     TileOp,
+    TileSums,
     is_expression,
     pieces,
 )
@@ -54,7 +55,8 @@ def has_form(kernel: TileKernel) -> bool:
         return False
     if isinstance(rows, Const) and rows.value > MOST_ROWS:
         return False
-    if any(isinstance(step, ColumnProduct | ColumnReduce | DistanceProduct | Accumulate) for step in kernel.body):
+    others = ColumnProduct | ColumnReduce | DistanceProduct | TileSums | Accumulate
+    if any(isinstance(step, others) for step in kernel.body):
         return False
     if any(isinstance(step, RowProduct) and step.panel in _of_distances(kernel) for step in kernel.body):
         return False

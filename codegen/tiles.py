@@ -13,6 +13,7 @@ from irc.codegen.kernel import (
     Accumulate,
     ColumnProduct,
     ColumnReduce,
+    ColumnSums,
     DistanceProduct,
     Dot,
     InnerSum,
@@ -20,6 +21,7 @@ from irc.codegen.kernel import (
     Panel,
     RowProduct,
     RowReduce,
+    RowSums,
     Target,
     TileKernel,
     TileOp,
@@ -134,6 +136,22 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Computed:
+    """A result of rows that is summed of what `text` computes of each pair, for each point of the axes `inner`, of
+    `width` points; of the tile values `reads`. The rest as of Result."""
+
+    name: str
+    width: int
+    text: str
+    inner: tuple[AxisText, ...]
+    reads: tuple[str, ...]
+    target: str
+    features: tuple[AxisText, ...]
+    row: RowText | None
+    weighted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class KeptText:
     """A tile value that is read after its tile; `uses` as Kept wants them."""
 
@@ -175,6 +193,7 @@ class TileText:
     softmax: SoftmaxText | None
     kept: tuple[KeptText, ...]
     row_products: tuple[Result, ...]
+    row_sums: tuple[Computed, ...]
     row_reduces: tuple[Result, ...]
     column_products: tuple[Result, ...]
     column_reduces: tuple[Result, ...]
@@ -238,7 +257,7 @@ def _footprint(text: TileText, kernel: TileKernel) -> Footprint:
         kept = unit * sum(use != "irc::LOGITS" for value in text.kept for use in value.uses.split(" | "))
     else:
         unit, kept = number, number * len(text.kept)
-    sums = 2 * number * sum(result.width for result in text.row_products)
+    sums = 2 * number * sum([*(r.width for r in text.row_products), *(r.width for r in text.row_sums)])
     return Footprint(
         kept=kept,
         row=sums + unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.row_panels),
@@ -366,9 +385,12 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     late_names = {s.name for s in late_values}
     late_reads = set().union(*(_tiles_of(s.value) for s in late_values)) - late_names if late_values else set()
 
+    if any(isinstance(s, ColumnSums) for s in body):
+        raise ValueError("tiles: sums of columns of what is computed of pairs")
     products = [s for s in body if isinstance(s, TileProduct | RowReduce | ColumnReduce)]
+    sums = [s for s in body if isinstance(s, RowSums)]
     far = {p.name for p in kernel.panels if p.side == "distance"}
-    added = set().union(*(_tiles_of(s.value) for s in body if isinstance(s, Accumulate)))
+    added = set().union(*(_tiles_of(s.value) for s in body if isinstance(s, Accumulate | RowSums)))
     kept = _kept(products, far, late_reads | late_names | added, softmax.weight if softmax else None)
     weighted = weighted_values(body)
     panels = {p.name: p for p in kernel.panels}
@@ -460,6 +482,13 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             panel.side if panel else "",
         )
 
+    def computed(step: RowSums, position: int) -> Computed:
+        line = _line(InnerSum("", step.features, step.value, True), False, hoists)
+        read = sorted(identifier(name) for name in _tiles_of(step.value))
+        size = math.prod(int(a.size.value) for a in step.features if isinstance(a.size, Const))
+        stored = axis_texts(step.features), row_text(step.target, step.features, kernel.rows)
+        return Computed(f"row_sums_{position}", size, line.text, line.inner, tuple(read), _target(step.target), *stored)
+
     results = [(s, result(s, n)) for n, s in enumerate(products)]
     return TileText(
         batch=axis_texts(kernel.batch),
@@ -476,6 +505,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         softmax=_softmax_text(softmax, logit, waits, hoists) if softmax is not None else None,
         kept=tuple(KeptText(identifier(name), uses) for name, uses in sorted(kept.items())),
         row_products=tuple(r for s, r in results if isinstance(s, RowProduct)),
+        row_sums=tuple(computed(s, n) for n, s in enumerate(sums)),
         row_reduces=tuple(r for s, r in results if isinstance(s, RowReduce)),
         column_products=tuple(r for s, r in results if isinstance(s, ColumnProduct)),
         column_reduces=tuple(r for s, r in results if isinstance(s, ColumnReduce)),

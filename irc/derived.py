@@ -99,7 +99,7 @@ class Derivatives:
         def build(steps: bool) -> Derived:
             from irc.pipeline import tangents  # not needed, nor its imports, for what is stored
 
-            return tangents(self.graph, known, program.precision, along, second_order, steps, program.distances)
+            return tangents(self.graph, known, program.precision, along, second_order, steps, program.host)
 
         with self._lock:
             if key not in self._made:

@@ -36,7 +36,7 @@ from irc.remainder import remainder_name
 from irc.runtime.plan import Allocate, Call, Plan, PlanTensor, Step, SumChunks, View
 from irc.simplify import factors, times_all
 from irc.split import reads_tiles, split
-from irc.tile import Builder, Frame, NotFusible, finish, frame_of, is_product, mentioned, tile_operands
+from irc.tile import Builder, Frame, NotFusible, finish, frame_of, is_computed, is_product, mentioned, tile_operands
 
 
 def fuse(
@@ -44,14 +44,14 @@ def fuse(
     precision: Precision,
     saved: tuple[str, ...] = (),
     known: Mapping[str, Storage] | None = None,
-    distances: bool = False,
+    host: bool = False,
 ) -> Fused:
     """The steps that compute the graph's outputs and the tensors named in `saved`, in an order that a later pass
     improves. `known` gives element types that are settled: of what an earlier program of steps made, for example.
-    `distances`: kernels may have panels of these."""
+    `host`: kernels are the host's, which may have panels of distances and sums of features."""
     narrow = precision.storage != precision.arithmetic
     rounded = [name for _, name in graph.outputs] if narrow else []
-    return _Fuser(unconditional(split(graph, rounded)), precision, saved, known or {}, distances).run()
+    return _Fuser(unconditional(split(graph, rounded, host)), precision, saved, known or {}, host).run()
 
 
 @dataclass
@@ -60,7 +60,7 @@ class _Fuser:
     precision: Precision
     saved: tuple[str, ...]
     known: Mapping[str, Storage]
-    distances: bool
+    host: bool
     tensors: dict[str, PlanTensor] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
@@ -107,7 +107,10 @@ class _Fuser:
 
     def _fusible(self, node: Reduce) -> bool:
         """Whether the node is a sum over tokens that a tile kernel makes as a whole; others are made pair by pair."""
-        return self._reads(node) and not is_tile(node) and is_product(node, self._frame(node), self.distances)
+        if not self._reads(node) or is_tile(node):
+            return False
+        frame = self._frame(node)
+        return is_product(node, frame, self.host) or (self.host and is_computed(node, frame, self.graph))
 
     def _needs(self, node: Node) -> set[str]:
         """The tensors in memory that the node waits for, through the tile values that it reads."""
@@ -301,7 +304,7 @@ class _Fuser:
     def _of_distances(self, node: Scatter) -> tuple[ElementSum, ...]:
         """The node's updates, if all are sums over the pairs of a distance."""
         sums = [element_sum(node, self._total(node), n, update, self.graph) for n, update in enumerate(node.updates)]
-        return tuple(sums) if self.distances and all(each.features for each in sums) else ()
+        return tuple(sums) if self.host and all(each.features for each in sums) else ()
 
     def _tiles(
         self, sums: list[Reduce], apart: Mapping[Scatter, tuple[ElementSum, ...]], pending: list[Node]
@@ -310,6 +313,8 @@ class _Fuser:
         first = next((n for n in sums if n.op == "logsumexp"), next(iter(sums), None))
         frame = self._frame(first) if first else next(iter(apart.values()))[0].frame
         group = [n for n in sums if self._frame(n) == frame and (n.op == "logsumexp") <= (n is first)]
+        if any(n.op == "logsumexp" or n.over[0].role == "row" for n in group):
+            group = [n for n in group if n.over[0].role == "row" or is_product(n, frame, self.host)]
         beside = [n for n, updates in apart.items() if all(each.frame == frame for each in updates)]
         online = None
         if first and first.op == "logsumexp":
@@ -317,10 +322,11 @@ class _Fuser:
             scores = self._tile_sums(first)  # those of another core have no place after this one's softmax
             same = [n for n in group if n.over[0].role == "column" and self._tile_sums(n) <= scores]
             waiting = [n for n in pending if isinstance(n, Reduce) and n is not first and self._fusible(n)]
+            waiting = [n for n in waiting if is_product(n, self._frame(n), self.host)]
             later = {n.name for n in pending}
             joining = [n for n in waiting if online is not None and self._joins(n, first, online, later)]
             group = [n for n in dict.fromkeys([*same, *joining]) if self._frame(n) == frame]
-        builder = Builder(self.graph, frame, self.distances)
+        builder = Builder(self.graph, frame, self.host)
         maximum = None
         if first and first.op == "logsumexp":
             maximum = next((n for n in group if n.op == "max" and n.body == first.body), None)
@@ -405,7 +411,7 @@ class _Fuser:
             self._rounded(node)
 
     def _element_kernel(self, group: tuple[ElementSum, ...]) -> None:
-        builder = Builder(self.graph, group[0].frame, distances=False)
+        builder = Builder(self.graph, group[0].frame, host=False)
         for each in group:
             target, at = each.total, each.update.indices
             if each.private:

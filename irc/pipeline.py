@@ -54,11 +54,11 @@ def front(source: Source) -> Graph:
 
 
 def back(
-    graph: Graph, sizes: Mapping[str, int], precision: Precision, steps: bool = True, distances: bool = False
+    graph: Graph, sizes: Mapping[str, int], precision: Precision, steps: bool = True, host: bool = False
 ) -> Compiled:
     """A graph to the steps of its runs and their kernels, forward and backward; without `steps`, to the graphs that the
-    interpreter runs. `distances`: kernels may have panels of these. Raises Error where some step does not fuse."""
-    forward_graph = _specialised(graph, sizes, steps, distances)
+    interpreter runs. `host`: the kernels are the host's. Raises Error where some step does not fuse."""
+    forward_graph = _specialised(graph, sizes, steps, host)
     verify(forward_graph)
     backward_graph = None
     if differentiable(forward_graph):
@@ -67,14 +67,14 @@ def back(
     if not steps:
         return Compiled(forward_graph, backward_graph, NO_STEPS, NO_STEPS if backward_graph else None, None, "", ())
     try:
-        return _steps(forward_graph, backward_graph, precision, distances)
+        return _steps(forward_graph, backward_graph, precision, host)
     except NotFusible as reason:
         raise _unfused(graph, "kernels", reason) from reason
 
 
-def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, distances: bool) -> Graph:
-    first = products_first(graph, sizes, distances) if steps else graph
-    first = distributed(first) if distances else first
+def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
+    first = products_first(graph, sizes, host) if steps else graph
+    first = distributed(first) if host else first
     return traced("specialise", lambda: simplify(specialise(first, sizes)))
 
 
@@ -85,8 +85,8 @@ def _unfused(graph: Graph, what: str, reason: NotFusible) -> Error:
     return Error(f'{graph.name}: its {what} do not fuse ({reason}); target="reference" computes them')
 
 
-def _steps(forward_graph: Graph, backward_graph: Graph | None, precision: Precision, distances: bool) -> Compiled:
-    made_of = partial(fuse, distances=distances)
+def _steps(forward_graph: Graph, backward_graph: Graph | None, precision: Precision, host: bool) -> Compiled:
+    made_of = partial(fuse, host=host)
     if backward_graph and precision.storage != precision.arithmetic:
         forward_graph, backward_graph = traced("unrounded", partial(with_unrounded, forward_graph, backward_graph))
         verify(forward_graph)
@@ -113,11 +113,11 @@ def _steps(forward_graph: Graph, backward_graph: Graph | None, precision: Precis
 
 def tangents(
     graph: Graph, sizes: Mapping[str, int], precision: Precision, along: Collection[str], second_order: bool,
-    steps: bool = True, distances: bool = False,
+    steps: bool = True, host: bool = False,
 ) -> Derived:  # fmt: skip
-    """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` and `distances` as
+    """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` and `host` as
     for `back`. Raises Error where some step does not fuse."""
-    forward = _specialised(graph, sizes, steps, distances)
+    forward = _specialised(graph, sizes, steps, host)
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)
     if not steps:
@@ -127,7 +127,7 @@ def tangents(
         stored = {t.name: t.storage for t in fuse(forward, precision).plan.tensors}
         for public, name in forward.outputs:
             known |= {cotangent_name(public): stored[name], tangent_name(name): stored[name]}
-        fused = arrange(traced("fuse", lambda: fuse(made, precision, (), known, distances)))
+        fused = arrange(traced("fuse", lambda: fuse(made, precision, (), known, host)))
     except NotFusible as reason:
         raise _unfused(graph, "second derivatives" if second_order else "tangents", reason) from reason
     return Derived(made, fused, "", ())

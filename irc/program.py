@@ -64,8 +64,8 @@ class Program:
                 raise InputError(f"sizes: {name} must be a natural number, got {value}")
         for finding in graph.warnings:
             warnings.warn(finding.render(), SpecWarning, stacklevel=3)  # at the caller of `compile`
-        self.distances = target == "cpu"  # whether kernels have panels of these
-        self.features = feature_sizes(specialise(graph, sizes), self.distances)
+        self.host = target == "cpu"  # whether kernels are the host's
+        self.features = feature_sizes(specialise(graph, sizes), self.host)
         self._built: dict[tuple[int, ...], Built[Compiled]] = {}
         self._lock = threading.Lock()
         self.handle = handles.handle(self, sorted(sizes.items()), precision, schedule)
@@ -94,7 +94,7 @@ class Program:
         def build(steps: bool) -> Compiled:
             from irc.pipeline import back  # not needed, nor its imports, for what is stored
 
-            return back(self.graph, sizes, self.precision, steps, self.distances)
+            return back(self.graph, sizes, self.precision, steps, self.host)
 
         return built(self.target, self.text, sizes, self.precision, self.schedule(sizes), "runs", build)
 
@@ -113,9 +113,7 @@ class Program:
 
     def kernel_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """Those that the kernels hold as constants whatever else is fixed."""
-        return {
-            name: sizes[name] for name in feature_sizes(specialise(self.graph, {}), self.distances) if name in sizes
-        }
+        return {name: sizes[name] for name in feature_sizes(specialise(self.graph, {}), self.host) if name in sizes}
 
     def measured_through(self, sizes: Mapping[str, int], library: Library) -> None:
         """From now on, calls of these sizes run the same kernels in another loaded library, which watches them."""

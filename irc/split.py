@@ -7,15 +7,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from irc.codegen.expr import Load, indices
 from irc.ir import Graph, Node, Reduce, Scatter, Update, is_tile, operands, own_element, position, shape
 from irc.simplify import as_product, factors
 
 
-def split(graph: Graph, rounded: Collection[str] = ()) -> Graph:
+def split(graph: Graph, rounded: Collection[str] = (), host: bool = False) -> Graph:
     """Every Reduce that reads a tile value and sums tokens, sums the tokens of one side and nothing else. `rounded` are
-    nodes that no further sum may read."""
+    nodes that no further sum may read. `host`: kernels are the host's."""
     graph = _kept(graph)
-    parts = {n.name: part for n in graph if isinstance(n, Reduce) and (part := _first(n, graph)) is not None}
+    parts = {n.name: part for n in graph if isinstance(n, Reduce) and (part := _first(n, graph, host)) is not None}
     if not parts:
         return graph
     known = {_meaning(n): n for n in graph if isinstance(n, Reduce) and n.name not in {*parts, *rounded}}
@@ -57,15 +58,25 @@ def sums_pairs(node: Reduce) -> bool:
     return is_tile(node) and node.op == "sum" and any(a.role for a in node.over)
 
 
-def _first(node: Reduce, graph: Graph) -> Reduce | None:
-    """The sum over the tokens of one side that the node begins with, if it goes on."""
+def _first(node: Reduce, graph: Graph, host: bool) -> Reduce | None:
+    """The sum over the tokens of one side that the node begins with, if it goes on: over keys, but where features are
+    computed of each pair, which are summed beside the gradients of keys."""
     kept = {a.role for a in node.axes}  # a sum that keeps one of two key indices is one over queries first
-    sides = (tuple(a for a in node.over if a.role == role) for role in ("column", "row") if role not in kept)
+    roles = ("row", "column") if host and _computes_features(node) else ("column", "row")
+    sides = (tuple(a for a in node.over if a.role == role) for role in roles if role not in kept)
     first = next(filter(None, sides), ())
     rest = tuple(a for a in node.over if a not in first)
     if not first or not rest or node.op == "logsumexp" or not reads_tiles(node, graph):
         return None
     return Reduce(f"{node.name}.tokens", node.axes + rest, first, node.op, node.body, node.where)
+
+
+def _computes_features(node: Reduce) -> bool:
+    """Whether a factor is computed of a query, a key and an index of the result."""
+    result = {a.name for a in node.axes}
+    tokens = [{a.name for a in node.over if a.role == role} for role in ("row", "column")]
+    parts = [indices(p) for p in factors(node.body) if not isinstance(p, Load)]
+    return any(all(names & group for group in (result, *tokens)) for names in parts)
 
 
 def _meaning(node: Reduce) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Literal
 
 from irc.codegen.expr import Axis, Const, Expr, Load, Local, Size, indices, loads, op, rebuild, walk
@@ -11,6 +12,7 @@ from irc.codegen.kernel import (
     Arithmetic,
     ColumnProduct,
     ColumnReduce,
+    ColumnSums,
     DistanceProduct,
     Dot,
     InnerSum,
@@ -18,6 +20,7 @@ from irc.codegen.kernel import (
     Panel,
     RowProduct,
     RowReduce,
+    RowSums,
     Side,
     Target,
     Tensor,
@@ -32,6 +35,8 @@ from irc.ir import Graph, Map, Node, Reduce, is_tile, own_element, position
 from irc.mask.analyse import analyse
 from irc.mask.assumed import bounds
 from irc.simplify import factors, times_all
+
+FEATURES = 256  # at most, of sums of what is computed of each pair
 
 
 class NotFusible(Exception):
@@ -75,21 +80,29 @@ def parted(node: Reduce, frame: Frame) -> tuple[tuple[Axis, ...], tuple[Expr, ..
     return features, inside, tuple(p for p in factors(node.body) if not wanted & indices(p))
 
 
-def is_product(node: Reduce, frame: Frame, distances: bool) -> bool:
-    """Whether a sum over tokens is one number a token, or a tile value times a matrix of the side that is summed, or of
-    `distances`."""
+def is_product(node: Reduce, frame: Frame, host: bool) -> bool:
+    """Whether a sum over tokens is one number a token, or a tile value times a matrix of the side that is summed, or on
+    the `host` of distances."""
     features, inside, outside = parted(node, frame)
     if not features:
         return True
-    if node.op != "sum" or not outside:
+    if node.op != "sum" or not inside or not outside:
         return False
     kept = "row" if node.over[0].role == "column" else "column"
     other = {a.name for a in (frame.rows if kept == "row" else frame.columns)}
     if not any(other & indices(p) for p in inside):
         return True
-    return (
-        distances and are_constant(features) and of_distance(times_all(inside), frame.rows, frame.columns) is not None
-    )
+    return host and are_constant(features) and of_distance(times_all(inside), frame.rows, frame.columns) is not None
+
+
+def is_computed(node: Reduce, frame: Frame, graph: Graph) -> bool:
+    """Whether a sum over the tokens of one side is one of a few numbers that are computed of each pair, none of them
+    looked up by the pair: gradients of what a bias is computed with."""
+    features = parted(node, frame)[0]
+    sides = [{a.name for a in side} for side in (frame.rows, frame.columns)]
+    read = [indices(load) for load in loads(node.body) if not is_tile(graph[load.tensor])]
+    few = are_constant(features) and prod(int(a.size.value) for a in features if isinstance(a.size, Const)) <= FEATURES
+    return node.op == "sum" and few and not any(all(names & side for side in sides) for names in read)
 
 
 def are_constant(axes: tuple[Axis, ...]) -> bool:
@@ -98,11 +111,11 @@ def are_constant(axes: tuple[Axis, ...]) -> bool:
 
 @dataclass
 class Builder:
-    """Collects panels and operations of one kernel; `distances`: panels of these among them."""
+    """Collects panels and operations of one kernel; `host`: of one of the host's."""
 
     graph: Graph
     frame: Frame
-    distances: bool
+    host: bool
     panels: dict[str, Panel] = field(default_factory=dict)
     body: list[TileOp] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
@@ -192,7 +205,7 @@ class Builder:
         """The panels of a sum over features as a dot with what pairs choose by their distance, if it is one."""
         chosen = tuple(p for p in factors(node.body) if self._is_of_pairs(p))
         near = tuple(p for p in factors(node.body) if p not in chosen)
-        if not self.distances or not chosen or not near or not are_constant(node.over):
+        if not self.host or not chosen or not near or not are_constant(node.over):
             return None
         operand, value = times_all(near), self._of_distance(chosen)
         if value is None or self._is_of_pairs(operand):
@@ -250,6 +263,10 @@ class Builder:
             else:
                 kind = RowReduce if by_row else ColumnReduce
                 self.body.append(kind("max" if node.op == "max" else "sum", tile, target))
+            return
+        if self.host and not is_product(node, self.frame, self.host):
+            self.need(node.body)
+            self.body.append((RowSums if by_row else ColumnSums)(features, self.local(node.body), target))
             return
         tile = self._tile(node, outside, whole=times_all(outside))
         other = self.row_names if by_row else self.column_names

@@ -1,0 +1,57 @@
+"""Gradients of what a bias is computed with for each pair: sums over tokens, of which none is a product."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import irc
+from irc.codegen.kernel import ColumnSums, RowSums, TileKernel
+from tests.test_kernels import arrays, both
+
+VARIANTS = Path(__file__).parent.parent / "examples" / "variants"
+# Of all tokens, of each query, and of each key.
+SPEC = """
+attention hidden {
+  size B, H, S, D, M
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D], far[B,S,M], near[B,S,M]
+  param w[M], out[H,M]
+  core o[b,h,i,d] {
+    let t = (i - 2 * j) / 64.0
+    score q[b,h,i,c] * k[b,h,j,c]
+    scale 1 / sqrt(D)
+    bias sum(m: out[h,m] * max(w[m] * t, 0))
+    bias sum(m: far[b,i,m] * tanh(w[m] * t) + near[b,j,m] * t)
+    MASK
+    softmax j
+    matmul v[b,h,j,d]
+  }
+  return o
+}
+"""
+SIZES = {"B": 2, "H": 2, "S": 150, "D": 8, "M": 5}
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("mask", ["", "allow j <= i", "allow abs(i - j) < 20"])
+def test_kernels_agree_with_the_interpreter(mask: str, dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    text = SPEC.replace("MASK", mask)
+    inputs = arrays(irc.compile(text, target="reference"), SIZES, rng, dtype)
+    both(text, inputs, dtype, rng)
+    program = irc.compile(text, dtype=dtype, sizes={n: SIZES[n] for n in ("D", "M")})
+    kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
+    assert all(kernel.order != "elements" for kernel in kernels)
+    assert sum(isinstance(step, RowSums | ColumnSums) for kernel in kernels for step in kernel.body) >= 4
+
+
+def test_blocked_pairs_are_not_computed_with() -> None:
+    """The logarithm of a negative distance is no number."""
+    sizes = {"B": 1, "H": 2, "S": 70, "D": 8, "M": 6}
+    rng = np.random.default_rng(2)
+    fire = VARIANTS / "fire.attn"
+    inputs = arrays(irc.compile(fire, target="reference"), sizes, rng)
+    inputs["stretch"] = np.asarray(0.5, np.float32)
+    both(str(fire), inputs, "f32", rng)
