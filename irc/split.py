@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from irc.ir import Graph, Node, Reduce, Scatter, Update, is_tile, operands, own_element, position, shape
+from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, operands, own_element, position, shape
 from irc.simplify import as_product, factors
 
 
@@ -40,11 +40,15 @@ def reads_tiles(node: Node, graph: Graph) -> bool:
 
 def _kept(graph: Graph) -> Graph:
     """Sums over some tokens that keep a query and a key index of several, as gradients of biases of rows of pixels, are
-    no values of pairs: where they are more than added up, they are tensors."""
+    no values of pairs: where they are more than added up, they are tensors. So are, in a graph of gradients, sums of
+    values of pairs over what else these have: of a tensor in memory that entries of the batch share."""
+    adjoint = any(n.role == "cotangent" for n in graph.inputs)
     read = {name for n in graph if not isinstance(n, Scatter) for name in operands(n)}
 
     def tensor(node: Node) -> Node:
-        if not (isinstance(node, Reduce) and node.name in read and sums_pairs(node)):
+        if not (isinstance(node, Reduce) and node.name in read):
+            return node
+        if not sums_pairs(node) and not (adjoint and _sums_values_of_pairs(node, graph)):
             return node
         at = position(node.axes, node.groups)
         return Scatter(node.name, shape(node), (Update(node.axes + node.over, at, node.body, node.where),), node.span)
@@ -55,6 +59,11 @@ def _kept(graph: Graph) -> Graph:
 def sums_pairs(node: Reduce) -> bool:
     """Whether the node has a query and a key index, and sums over others."""
     return is_tile(node) and node.op == "sum" and any(a.role for a in node.over)
+
+
+def _sums_values_of_pairs(node: Reduce, graph: Graph) -> bool:
+    tiles = [t for name in operands(node) if isinstance(t := graph[name], Map | Reduce) and is_tile(t)]
+    return is_tile(node) and node.op == "sum" and any(set(node.over) & set(tile.axes) for tile in tiles)
 
 
 def _first(node: Reduce, graph: Graph) -> Reduce | None:
