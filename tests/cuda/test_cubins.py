@@ -177,7 +177,10 @@ def test_warpgroups_without_local_memory(name: str, dtype: str, width: int, tmp_
         found = made["sm_90a", kernel]
         assert found.wide_products > 0 and found.products == 0 and found.stack == 0 and found.spills == 0, kernel
         assert found.registers <= launch.registers, kernel
-        assert (found.powers_beside >= 64) == (beside and "lse" in kernel), kernel
+        if "lse" in kernel:
+            assert (found.powers_beside >= 64) == beside, kernel
+        elif "of_first" in launch.text:  # weights, while the other dots are summed
+            assert found.powers_beside >= 32, kernel
         assert found.wide_stores >= 2 * -(-width // 32), kernel
 
 
