@@ -127,6 +127,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         row_panels=panels["row"],
         column_panels=panels["column"],
         guarded=guarded,
+        one_tile=isinstance(extent := size(kernel.columns), Const) and extent.value <= columns,
         **values.context,
         split=recorded,
     )
@@ -277,7 +278,8 @@ def _stages(kernel: TileKernel, logit: Expr | None) -> tuple[Stage, Stage]:
 
 def ahead(kernel: TileKernel, early: Stage) -> tuple[Stage, Stage] | None:
     """What is made where there is no softmax, in two stages: the first reads one dot alone, and can be made while the
-    others are summed. None where no dot has an exponential, or what takes as long, made of it by itself."""
+    others are summed. None where no dot has an exponential, or what takes as long, made of it by itself, and where more
+    than one value is kept from one stage to the next: it would take registers beside all dots."""
     dots = [s.name for s in kernel.body if isinstance(s, Dot)]
     if len(dots) < 2 or any(isinstance(s, OnlineSoftmax) for s in kernel.body):
         return None
@@ -290,7 +292,9 @@ def ahead(kernel: TileKernel, early: Stage) -> tuple[Stage, Stage] | None:
     read = set().union(*(_reads(s) for s in kernel.body if getattr(s, "name", None) not in own))
     head, rest = (tuple(s for s in early.steps if (s.name in names) == is_own) for is_own in (True, False))
     kept = _sorted(read & own)
-    given = set(early.given) - ({first} if dot not in read and first not in early.selected else set()) | set(kept)
+    if len(kept) > 1 or dot in read or first in early.selected:
+        return None
+    given = set(early.given) - {first} | set(kept)
     return Stage((first,), head, (), kept, ()), replace(
         early, given=tuple(sorted(given)), steps=rest, kept=tuple(n for n in early.kept if n not in names)
     )

@@ -196,6 +196,7 @@ def test_random_numbers_for_pairs_spill_nothing(tmp_path: Path) -> None:
 
 
 OTHERS = {
+    "variants/blocks": {"N": 4, "M": 9},
     "variants/latent_expanded": {"P": 16, "R": 16, "V": 16},
     "variants/disentangled": {"R": 300},  # more than whose products come first
     "variants/relative_keys": {"R": 64},
@@ -211,6 +212,8 @@ OTHERS = {
         ("variants/dropout", "bf16", 80, 1, APART[0]),
         ("variants/disentangled", "f32", 64, 0, APART[0]),
         ("variants/relative_keys", "bf16", 128, 1, APART[1]),
+        ("variants/scaled_rows_columns", "bf16", 64, 1, APART[1]),
+        ("variants/blocks", "bf16", 128, 0, APART[0]),
         ("variants/swin", "f16", 64, 2, APART[1]),
         ("variants/dropout", "f32", 128, 0, APART[0]),
         ("variants/differential_block", "f32", 128, 0, APART[0]),
