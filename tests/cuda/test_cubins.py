@@ -232,7 +232,7 @@ OTHERS = {
 def test_no_form_uses_local_memory(name: str, dtype: str, width: int, at: int, target: str, tmp_path: Path) -> None:
     """Of kernels for which registers are fewest: distances of 64 bits, products of any size in heads of 96, random
     numbers, sums for each pair, values of 256 numbers, three gradients, products of f16 as tf32, the gradient of a
-    table, masks that keep much beside floats, and one that gathers."""
+    table, masks that keep much beside floats, one that gathers, and one tile of columns."""
     sizes = {"D": width} | OTHERS.get(name, {})
     program = irc.compile(FOLDER / f"{name}.attn", dtype=dtype, sizes=sizes)
     kernel = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)][at]
