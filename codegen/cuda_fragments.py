@@ -8,6 +8,7 @@ from irc.codegen import cuda_split
 from irc.codegen.cuda_forms import (
     F16,
     FLOAT,
+    LONG,
     REGISTERS,
     ROWS,
     STAGES,
@@ -125,6 +126,7 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         row_panels=panels["row"],
         column_panels=panels["column"],
         guarded=guarded,
+        one_tile=isinstance(extent := size(kernel.columns), Const) and extent.value <= columns,
         **values.context,
         split=recorded,
     )
@@ -271,6 +273,45 @@ def _stages(kernel: TileKernel, logit: Expr | None) -> tuple[Stage, Stage]:
     after = products | {name for s in values[1] for name in _reads(s)}
     early = stage(values[0], [(t, r) for t, r in reduces if t not in later], _locals(logit), after)
     return replace(early, selected=_sorted(dots & products)), late
+
+
+def ahead(kernel: TileKernel, early: Stage) -> tuple[Stage, Stage] | None:
+    """What is made where there is no softmax, in two stages: the first reads one dot alone, and can be made while the
+    others are summed. None where no dot has an exponential, or what takes as long, made of it by itself, and where more
+    than one value is kept from one stage to the next: it would take registers beside all dots."""
+    dots = [s.name for s in kernel.body if isinstance(s, Dot)]
+    if len(dots) < 2 or any(isinstance(s, OnlineSoftmax) for s in kernel.body):
+        return None
+    made = {dot: _made_of(dot, kernel) for dot in dots}
+    dot = next((d for d, steps in made.items() if any(map(_takes_long, steps))), None)
+    if dot is None:
+        return None
+    own = {step.name for step in made[dot]}
+    names, first = set(_sorted(own)), identifier(dot)
+    read = set().union(*(_reads(s) for s in kernel.body if getattr(s, "name", None) not in own))
+    head, rest = (tuple(s for s in early.steps if (s.name in names) == is_own) for is_own in (True, False))
+    kept = _sorted(read & own)
+    if len(kept) > 1 or dot in read or first in early.selected:
+        return None
+    given = set(early.given) - {first} | set(kept)
+    return Stage((first,), head, (), kept, ()), replace(
+        early, given=tuple(sorted(given)), steps=rest, kept=tuple(n for n in early.kept if n not in names)
+    )
+
+
+def _made_of(dot: str, kernel: TileKernel) -> list[Value]:
+    """The values that read no tile but this dot, and each other."""
+    tiles = {s.name for s in kernel.body if isinstance(s, Dot | Value | InnerSum)}  # other locals are of tokens
+    known, own = {dot}, list[Value]()
+    for step in kernel.body:
+        if isinstance(step, Value) and (read := _reads(step) & tiles) and read <= known:
+            known.add(step.name)
+            own.append(step)
+    return own
+
+
+def _takes_long(step: Value) -> bool:
+    return any(isinstance(e, Op) and e.name in (*LONG, "exp", "exp2", "sigmoid") for e in walk(step.value))
 
 
 def _reads_rows(kernel: TileKernel, logit: Expr | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from irc.codegen.cuda_forms import FLOAT, Form, draws, form, of_pairs, padded, read_panels, reads_twice, widths
-from irc.codegen.cuda_fragments import live, values_of
+from irc.codegen.cuda_fragments import Stage, Values, ahead, live, values_of
 from irc.codegen.cuda_launch import Arrays, Box, Launch, rendered
 from irc.codegen.cuda_roles import REGISTERS, roles
 from irc.codegen.cuda_tiles import walk_context
@@ -75,7 +75,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
         name,
         kernel,
         **walk_context(kernel, hoists.narrow),
-        **values.context,
+        **({"first": None} | values.context | ({} if pipelined else _ahead(kernel, values))),
         batch_extent=extent(kernel.batch) if kernel.batch else "1",
         shared=shared.arrays,
         ROWS=ROWS,
@@ -110,6 +110,24 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
         otherwise=otherwise,
         bounded=(tasks, *hoists.narrow.bounded),
     )
+
+
+def _ahead(kernel: TileKernel, values: Values) -> dict[str, object]:
+    """What is made of the first dot while the others are summed, and what is left."""
+    early, arrays = values.context["early"], values.context["arrays"]
+    assert isinstance(early, Stage) and isinstance(arrays, list)
+    parts = ahead(kernel, early)
+    if parts is None:
+        return {}
+    first, rest = parts
+    types = {step.name: step.type for step in first.steps}
+    return {
+        "first": first,
+        "dots": sorted(values.dots, key=lambda dot: dot.name not in first.given),
+        "first_arrays": [(types[name], name) for name in first.kept],
+        "early": rest,
+        "arrays": [(type, name) for type, name in arrays if name not in first.kept],
+    }
 
 
 def _tile(kernel: TileKernel, hoisted: TileKernel) -> tuple[int, int, tuple[int, int], bool] | None:

@@ -9,6 +9,7 @@ import pytest
 
 import irc
 from irc.codegen.kernel import Accumulate, TileKernel
+from irc.ir import Reduce
 from tests.test_kernels import both
 
 VARIANTS = Path(__file__).parent.parent / "examples" / "variants"
@@ -76,6 +77,40 @@ attention decomposed {
 }
 """  # gradients that keep one of two query indices, and one of two key indices
 
+SHARED_BIAS = """
+attention shared_bias {
+  size B, N, H, S, D, P
+  input q[B,N,H,S,D], k[B,N,H,S,D], v[B,N,H,S,D], pair[B,S,S,P]
+  param W[P,H], t[H,S,S]
+  project {
+    bias[b,h,i,j] = pair[b,i,j,p] * W[p,h] + tanh(t[h,i,j])
+  }
+  core o[b,n,h,i,d] {
+    score q[b,n,h,i,c] * k[b,n,h,j,c]
+    bias bias[b,h,i,j]
+    allow j <= i
+    softmax j
+    matmul v[b,n,h,j,d]
+  }
+  return o
+}
+"""  # gradients of what a projection made of pairs, added up over what shares it
+
+MIXED_HEADS = """
+attention mixed_heads {
+  size B, H, S, D
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D]
+  param mix[H,H]
+  core o[b,g,i,d] {
+    score q[b,h,i,c] * k[b,h,j,c] * mix[h,g]
+    allow j <= i
+    softmax j
+    matmul v[b,g,j,d]
+  }
+  return o
+}
+"""
+
 
 def tiled(program: irc.Program) -> list[TileKernel]:
     return [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
@@ -133,3 +168,23 @@ def test_gradients_that_keep_a_query_and_a_key_index_of_two(target: str) -> None
     sizes = {"q": (2, 28, 8), "k": (2, 28, 8), "v": (2, 28, 8), "Ry": (7, 8), "Rx": (13, 8)}
     given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
     both(DECOMPOSED, given, "f32", rng, target=target, sizes={"Y": 4, "X": 7})
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_gradients_of_a_projected_bias_that_entries_of_the_batch_share(target: str) -> None:
+    rng = np.random.default_rng(8)
+    shapes = {n: (1, 3, 2, 21, 8) for n in "qkv"} | {"pair": (1, 21, 21, 5), "W": (5, 2), "t": (2, 21, 21)}
+    given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    both(SHARED_BIAS, given, "f32", rng, target=target)
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_heads_mixed_in_the_score_are_one_longer_product(target: str) -> None:
+    """Whatever the order of its factors."""
+    rng = np.random.default_rng(9)
+    shapes = {n: (2, 3, 21, 8) for n in "qkv"} | {"mix": (3, 3)}
+    given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    both(MIXED_HEADS, given, "f32", rng, target=target)
+    other = MIXED_HEADS.replace("q[b,h,i,c] * k[b,h,j,c] * mix[h,g]", "mix[h,g] * q[b,h,i,c] * k[b,h,j,c]")
+    score = next(n for n in irc.compile(other, target="reference").graph if n.name == "o.score")
+    assert isinstance(score, Reduce) and [axis.name for axis in score.over] == ["h", "c"]

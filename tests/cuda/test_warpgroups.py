@@ -11,7 +11,7 @@ import pytest
 
 import irc
 from irc import stored
-from irc.codegen import cuda, cuda_roles
+from irc.codegen import cuda, cuda_roles, cuda_warpgroups
 from irc.codegen.kernel import TileKernel
 from irc.runtime import emulator
 from irc.runtime.arrays import Array
@@ -102,6 +102,26 @@ def test_dots_beside_products_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> 
     beside, apart = found.values()
     for name, output in apart.items():
         assert np.array_equal(beside[name], output), name
+
+
+@pytest.mark.parametrize("name", ["causal", "variants/sigmoid"])
+def test_weights_beside_the_other_dots_change_no_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the backward kernels, both of which read two dots."""
+    path = FOLDER / f"{name}.attn"
+    given = arguments(path, np.random.default_rng(4), {"B": 1, "H": 1, "S": 200, "D": 32})
+    given = {n: cast(a, "bf16") for n, a in given.items()}
+    found = []
+    for name, split in (("beside", cuda_warpgroups.ahead), ("after", lambda kernel, early: None)):
+        monkeypatch.setattr(cuda_warpgroups, "ahead", split)
+        monkeypatch.setattr(stored, "fingerprint", lambda name=name: f"with weights {name}")
+        cuda.launches.cache_clear()
+        program = irc.compile(path, dtype="bf16", target=TARGET)
+        run = program.forward(**given)
+        found.append(run.backward(**{n: np.ones_like(o) for n, o in run.outputs.items()}))
+        assert program.source.count("of_first = ") == (2 if name == "beside" else 0)
+    cuda.launches.cache_clear()
+    for n, gradient in found[0].items():
+        assert np.array_equal(gradient, found[1][n]), n
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
