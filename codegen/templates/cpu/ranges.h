@@ -117,8 +117,13 @@ template <int64_t UNIT, int64_t TILE> class Summary {
 
   // On the units around positions first ... last, or where those are many on the tiles.
   Ends ends(int64_t point, int64_t first, int64_t last) const {
-    const bool few = last / UNIT - first / UNIT < 4;
-    return few ? joined(&unit_ends_[point * units_], first / UNIT, last / UNIT) : joined(&tile_ends_[point * tiles_], first / TILE, last / TILE);
+    const int64_t units = last / UNIT - first / UNIT;
+    const bool few = units < 4;
+    const Ends *found = few ? &unit_ends_[point * units_ + first / UNIT] : &tile_ends_[point * tiles_ + first / TILE];
+    Ends all = *found;
+    for (int64_t more = few ? units : last / TILE - first / TILE; more > 0; --more)
+      ++found, all = {std::min(all.low, found->low), std::max(all.high, found->high)};
+    return all;
   }
 
   // In a vector that does not decrease: the last position of the last unit that holds a value up to x, -1 if none does.
@@ -134,12 +139,6 @@ template <int64_t UNIT, int64_t TILE> class Summary {
   }
 
  private:
-  static Ends joined(const Ends *found, int64_t first, int64_t last) {
-    Ends all = found[first];
-    for (int64_t at = first + 1; at <= last; ++at) all = {std::min(all.low, found[at].low), std::max(all.high, found[at].high)};
-    return all;
-  }
-
   int64_t points_, extent_, units_, tiles_;
   std::vector<Ends> unit_ends_, tile_ends_;
 };
