@@ -154,8 +154,8 @@ SHORT_TABLE = (  # in `add_run`
     r"store_as(\1, (V)(((VecI)(\2) + 0x8000) & ~0xffff));",
 )
 COLUMNS_BY_THREAD = (
-    r"for \(int64_t (column_tile) = tiles\.previous\(.*\) \{",
-    r"for (int64_t turn = 0, turns = (column_extent + COLUMNS - 1) / COLUMNS; turn < turns; ++turn) {"
+    r"for \(int64_t (column_tile) = last_up_to\(.*\) \{",
+    r"for (int64_t turn = 0, turns = (column_extent + COLUMNS - 1) / COLUMNS, next; turn < turns; ++turn) {"
     r"const int64_t \1 = (turn + omp_get_thread_num()) % turns;",
 )
 ROWS_BY_THREAD = (

@@ -240,7 +240,7 @@ def test_kernels_look_it_up_once_a_row_or_column() -> None:
 
 def test_no_kernel_passes_over_all_tokens_to_find_segments() -> None:
     source = irc.compile(MASKS / "packed_offsets.attn", sizes={"D": 8}).source
-    assert "irc::segment(" in source and "irc::Summary " not in source.partition('extern "C"')[2]
+    assert "irc::segment(" in source and "irc::Summary<" not in source.partition('extern "C"')[2]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 
 import ml_dtypes
@@ -10,6 +11,7 @@ import pytest
 from attention_tiles import (
     CAUSAL,
     CAUSAL_VERDICT,
+    SIZES,
     S,
     Setup,
     backward,
@@ -25,6 +27,8 @@ from compiled import apart, call
 
 from irc.codegen.expr import Load, number, op
 from irc.codegen.kernel import Tensor
+from irc.codegen.render import render
+from irc.runtime import libraries
 
 Logits = Callable[[np.ndarray], np.ndarray]
 
@@ -256,3 +260,20 @@ def test_half_storage(storage: str) -> None:
     weights, lse = softmax(q @ k.swapaxes(-1, -2) * 40**-0.5, support)
     np.testing.assert_allclose(half["o"].astype(np.float64), weights @ v, rtol=1e-2, atol=1e-2)
     _close(half["lse"], lse, "f32")
+
+
+@pytest.mark.parametrize("w", [None, 40, 600])
+def test_where_results_go_is_fetched_however_few_the_blocks(w: int | None) -> None:
+    """One row of results for each row, while products go on that a mask may leave few of."""
+    support, verdict = window(w) if w else (None, None)
+    setup = Setup(support=support, verdict=verdict)
+    text = render((forward(setup),), "forward", "made by hand")
+    head = "template <int WIDTH, bool WRITTEN, class E> IRC_INLINE void fetch(const E *row) {"
+    assert text.count(head) == 1
+    counter = f"rows_fetched_{w}"  # of this library, not of all
+    made = f'extern "C" __attribute__((visibility("default"), used)) inline int64_t {counter} = 0;'
+    text = text.replace(head, f"{made}\n{head}\n  {counter} += WRITTEN;")
+    shape = (1, 2, 1024, 1024)
+    call(forward(setup), _inputs(setup, shape), dict(zip(SIZES, shape, strict=True)), 1, text)
+    fetched = ctypes.c_int64.in_dll(libraries.compiled(text).code, counter).value
+    assert fetched == 2 * 1024

@@ -87,25 +87,26 @@ template <class Rows, class Columns, class Must> bool every_part(const Rows &row
   return true;
 }
 
-// Least and greatest value of vectors of one length on each unit of positions, and on each tile, some whole units.
-class Summary {
+// Least and greatest value of vectors of one length on each unit of positions, and on each tile, some whole units. Both are
+// constants, since a verdict that divides by others takes several times as long.
+template <int64_t UNIT, int64_t TILE> class Summary {
  public:
   struct Ends {
     int64_t low, high;
   };
 
-  Summary(int64_t points, int64_t extent, int64_t unit, int64_t tile)
-      : points_(points), extent_(extent), unit_(unit), tile_(tile), units_((extent + unit - 1) / unit),
-        tiles_((extent + tile - 1) / tile), unit_ends_(points * units_), tile_ends_(points * tiles_) {}
+  Summary(int64_t points, int64_t extent)
+      : points_(points), extent_(extent), units_((extent + UNIT - 1) / UNIT), tiles_((extent + TILE - 1) / TILE),
+        unit_ends_(points * units_), tile_ends_(points * tiles_) {}
 
   template <class Value> void fill(int threads, Value value) {
     #pragma omp parallel for num_threads(team(threads, points_ * extent_ / POINTS + 1)) schedule(static)
     for (int64_t at = 0; at < points_ * tiles_; ++at) {
-      const int64_t point = at / tiles_, first = at % tiles_ * tile_;
+      const int64_t point = at / tiles_, first = at % tiles_ * TILE;
       Ends &all = tile_ends_[at] = {INT64_MAX, INT64_MIN};
-      for (int64_t n = first; n < std::min(first + tile_, extent_); n += unit_) {
-        Ends &ends = unit_ends_[point * units_ + n / unit_] = {INT64_MAX, INT64_MIN};
-        for (int64_t position = n; position < std::min(n + unit_, extent_); ++position) {
+      for (int64_t n = first; n < std::min(first + TILE, extent_); n += UNIT) {
+        Ends &ends = unit_ends_[point * units_ + n / UNIT] = {INT64_MAX, INT64_MIN};
+        for (int64_t position = n; position < std::min(n + UNIT, extent_); ++position) {
           const int64_t x = value(point, position);
           ends = {std::min(ends.low, x), std::max(ends.high, x)};
         }
@@ -116,29 +117,29 @@ class Summary {
 
   // On the units around positions first ... last, or where those are many on the tiles.
   Ends ends(int64_t point, int64_t first, int64_t last) const {
-    const bool few = last / unit_ - first / unit_ < 4;
-    const int64_t step = few ? unit_ : tile_;
-    const Ends *found = few ? &unit_ends_[point * units_] : &tile_ends_[point * tiles_];
-    Ends all = found[first / step];
-    for (int64_t at = first / step + 1; at <= last / step; ++at)
-      all = {std::min(all.low, found[at].low), std::max(all.high, found[at].high)};
+    const int64_t units = last / UNIT - first / UNIT;
+    const bool few = units < 4;
+    const Ends *found = few ? &unit_ends_[point * units_ + first / UNIT] : &tile_ends_[point * tiles_ + first / TILE];
+    Ends all = *found;
+    for (int64_t more = few ? units : last / TILE - first / TILE; more > 0; --more)
+      ++found, all = {std::min(all.low, found->low), std::max(all.high, found->high)};
     return all;
   }
 
   // In a vector that does not decrease: the last position of the last unit that holds a value up to x, -1 if none does.
   int64_t last_up_to(int64_t point, int64_t x) const {
     const Ends *units = &unit_ends_[point * units_];
-    return (std::partition_point(units, units + units_, [&](const Ends &e) { return e.low <= x; }) - units) * unit_ - 1;
+    return (std::partition_point(units, units + units_, [&](const Ends &e) { return e.low <= x; }) - units) * UNIT - 1;
   }
 
   // And the first position of the first unit that holds a value from x on, or one beyond the last.
   int64_t first_from(int64_t point, int64_t x) const {
     const Ends *units = &unit_ends_[point * units_];
-    return (std::partition_point(units, units + units_, [&](const Ends &e) { return e.high < x; }) - units) * unit_;
+    return (std::partition_point(units, units + units_, [&](const Ends &e) { return e.high < x; }) - units) * UNIT;
   }
 
  private:
-  int64_t points_, extent_, unit_, tile_, units_, tiles_;
+  int64_t points_, extent_, units_, tiles_;
   std::vector<Ends> unit_ends_, tile_ends_;
 };
 
