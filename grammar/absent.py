@@ -25,6 +25,8 @@ ORDERED_HELP = (
 SCORE_HELP = (
     "`relu j` in place of `softmax j` gives a negative score no weight; a choice by rank is made outside, as a table"
 )
+PLACE = "a place in a table is told from the pair, its sizes and tables alone"
+PLACE_HELP = "read every entry, and choose: `sum(n: where(n == clamp(floor(score), 0, N - 1), table[n], 0))`"
 LENGTH_HELP = (
     "an index runs over the whole of an axis; what does not exist is left out by `allow j < len[b]`, "
     "or in a sum by `where(n < count[b], …, 0)`"
