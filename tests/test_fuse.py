@@ -132,3 +132,52 @@ def test_gradients_that_keep_a_query_and_a_key_index_of_two(target: str) -> None
     sizes = {"q": (2, 28, 8), "k": (2, 28, 8), "v": (2, 28, 8), "Ry": (7, 8), "Rx": (13, 8)}
     given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
     both(DECOMPOSED, given, "f32", rng, target=target, sizes={"Y": 4, "X": 7})
+
+
+TALKING = """
+attention talking {{
+  size B, H, S, D, G = 3
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D]
+  param P[H,H], A[G,D]
+  core o[b,m,i,d] {{
+    score {}
+    scale 1 / sqrt(D)
+    allow j <= i
+    softmax j
+    matmul v[b,m,j,d]
+  }}
+  return o
+}}
+"""
+DOTS = "q[b,g,i,c] * k[b,g,j,c]"
+FAR = "q[b,g,i,c] * A[(i - j) % G,c]"
+MIXED = {
+    f"P[g,m] * {DOTS}": lambda P, dots, far: np.einsum("gm,bgij->bmij", P, dots),
+    f"sum(g: {DOTS} * P[g,m] / (1 + P[g,m] ^ 2))": lambda P, dots, far: np.einsum(
+        "gm,bgij->bmij", P / (1 + P**2), dots
+    ),
+    f"P[g,m] * ({DOTS} - {FAR}) + {DOTS.replace('g', 'm')}": lambda P, dots, far: (
+        np.einsum("gm,bgij->bmij", P, dots - far) + dots
+    ),
+    f"P[n,m] * P[g,n] * {DOTS}": lambda P, dots, far: np.einsum("nm,gn,bgij->bmij", P, P, dots),
+}
+
+
+@pytest.mark.parametrize("score", MIXED)
+def test_heads_mixed_before_the_softmax(score: str) -> None:
+    """A sum over heads of what is a sum for each pair is one longer dot product."""
+    spec, rng = TALKING.format(score), np.random.default_rng(4)
+    e = {n: rng.standard_normal((2, 3, 21, 4)) for n in "qkv"}
+    e |= {"P": rng.standard_normal((3, 3)), "A": rng.standard_normal((3, 4))}
+    i, j = np.ogrid[:21, :21]
+    far = np.einsum("bgic,ijc->bgij", e["q"], e["A"][(i - j) % 3])
+    mixed = MIXED[score](e["P"], np.einsum("bgic,bgjc->bgij", e["q"], e["k"]), far) / 2
+    weight = np.where(j <= i, np.exp(mixed), 0)
+    expected = np.einsum("bmij,bmjd->bmid", weight / weight.sum(-1, keepdims=True), e["v"])
+    np.testing.assert_allclose(irc.compile(spec, target="reference")(**e), expected, rtol=1e-9)
+    both(spec, {n: a.astype(np.float32) for n, a in e.items()}, "f32", rng)
+
+
+def test_what_is_made_of_each_pair_is_not_summed_over_heads() -> None:
+    with pytest.raises(irc.Error, match="sums over g what is made of each pair: write it out"):
+        irc.compile(TALKING.format(f"sum(g: P[g,m] * tanh(sum(c: {DOTS})))")).built({"H": 3, "D": 4})
