@@ -4,10 +4,11 @@ has the first sum already, as the gradient of queries that a learned vector was 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from irc.ir import Graph, Node, Reduce, Scatter, Update, is_tile, operands, own_element, position, shape
+from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, operands, own_element, position, shape
 from irc.simplify import as_product, factors
 
 
@@ -39,17 +40,47 @@ def reads_tiles(node: Node, graph: Graph) -> bool:
 
 
 def _kept(graph: Graph) -> Graph:
-    """Sums over some tokens that keep a query and a key index of several, as gradients of biases of rows of pixels, are
-    no values of pairs: where they are more than added up, they are tensors."""
+    """Sums over some tokens that keep a query and a key index of several, as gradients of biases of rows of pixels, and
+    sums over batch entries of what is made of each pair, as gradients of a bias that they share, are no values of
+    pairs: where they are more than added up, they are tensors, and so is what is made of these alone. Of the second
+    kind are those alone beside which memory holds a tensor of that size, as the bias."""
     read = {name for n in graph if not isinstance(n, Scatter) for name in operands(n)}
+    known, tensors = dict(graph.by_name), set[str]()
+    for node in graph:
+        if isinstance(node, Reduce) and node.name in read and (sums_pairs(node) or _sums_values(node, known)):
+            at = position(node.axes, node.groups)
+            update = Update(node.axes + node.over, at, node.body, node.where)
+            known[node.name] = Scatter(node.name, shape(node), (update,), node.span)
+            tensors.add(node.name)
+        elif isinstance(node, Map | Reduce) and is_tile(node) and _of_tensors(node, tensors, known):
+            known[node.name] = _tensor(node)
+            tensors.add(node.name)
+    return replace(graph, nodes=tuple(known[n.name] for n in graph))
 
-    def tensor(node: Node) -> Node:
-        if not (isinstance(node, Reduce) and node.name in read and sums_pairs(node)):
-            return node
-        at = position(node.axes, node.groups)
-        return Scatter(node.name, shape(node), (Update(node.axes + node.over, at, node.body, node.where),), node.span)
 
-    return replace(graph, nodes=tuple(map(tensor, graph)))
+def _of_tensors(node: Node, tensors: Collection[str], known: Mapping[str, Node]) -> bool:
+    """Whether the node reads one of the tensors, and no value of pairs."""
+    read = operands(node)
+    return any(name in tensors for name in read) and not any(is_tile(known[name]) for name in read)
+
+
+def _tensor(node: Map | Reduce) -> Map | Reduce:
+    """The node as one of no pairs."""
+    axes = tuple(replace(a, role="") for a in node.axes)
+    if isinstance(node, Map):
+        return replace(node, axes=axes)
+    return replace(node, axes=axes, over=tuple(replace(a, role="") for a in node.over))
+
+
+def _sums_values(node: Reduce, known: Mapping[str, Node]) -> bool:
+    """Whether the node is one of pairs, sums over what has values of pairs at each of its points, and is no larger than
+    a tensor in memory."""
+    if not is_tile(node) or node.op != "sum":
+        return False
+    pairs = [n for name in operands(node) if isinstance(n := known[name], Map | Reduce) and is_tile(n)]
+    size = Counter(shape(node))
+    held = (Counter(shape(n)) for n in known.values() if not is_tile(n))
+    return any(set(node.over) & set(n.axes) for n in pairs) and any(size <= of for of in held)
 
 
 def sums_pairs(node: Reduce) -> bool:

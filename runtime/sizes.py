@@ -163,7 +163,8 @@ class _Inference:
         mentioned = [s.name for _, _, expr, _ in self.dims for s in walk(expr) if isinstance(s, Size)]
         for name in (*self.names, *mentioned):
             if name not in self.known:
-                raise InputError(f"size {name} does not follow from the shapes of the arguments: give it a value")
+                given = f"give it a value when compiling: sizes={{{name!r}: …}}, or --size {name}=…"
+                raise InputError(f"size {name} does not follow from the shapes of the arguments: {given}")
         return self.known
 
     def _bare(self) -> bool:

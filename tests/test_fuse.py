@@ -9,7 +9,7 @@ import pytest
 
 import irc
 from irc.codegen.kernel import Accumulate, TileKernel
-from tests.test_kernels import both
+from tests.test_kernels import arrays, both
 
 VARIANTS = Path(__file__).parent.parent / "examples" / "variants"
 MOVED_QUERIES = """
@@ -132,6 +132,57 @@ def test_gradients_that_keep_a_query_and_a_key_index_of_two(target: str) -> None
     sizes = {"q": (2, 28, 8), "k": (2, 28, 8), "v": (2, 28, 8), "Ry": (7, 8), "Rx": (13, 8)}
     given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
     both(DECOMPOSED, given, "f32", rng, target=target, sizes={"Y": 4, "X": 7})
+
+
+TRIANGLE = """
+attention triangle {
+  size B, N, H, D, C
+  input z[B,N,N,C], q[B,H,N,N,D], k[B,H,N,N,D], v[B,H,N,N,D]
+  param W[C,H]
+  project {
+    third[b,h,i,j] = z[b,i,j,c] * W[c,h]
+  }
+  core o[b,h,r,i,d] {
+    score q[b,h,r,i,c] * k[b,h,r,j,c]
+    bias third[b,h,i,j]
+    softmax j
+    matmul v[b,h,r,j,d]
+  }
+  return o
+}
+"""  # the gradient of a projected bias sums over r, and is multiplied further
+GATED_WEIGHTS = """
+attention gated_weights {
+  size S, D, E
+  input q[S,D], k[S,D], v[S,D], e[S,S,E]
+  param w[E]
+  core o[i,d] {
+    score q[i,c] * k[j,c]
+    softmax j
+    map weight * sigmoid(sum(f: e[i,j,f] * w[f]))
+    matmul v[j,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_projected_biases_that_batch_entries_share(dtype: str) -> None:
+    rng = np.random.default_rng(5)
+    program = irc.compile(TRIANGLE, target="reference")
+    both(TRIANGLE, arrays(program, {"B": 2, "N": 19, "H": 2, "D": 4, "C": 5}, rng, dtype), dtype, rng)
+
+
+def test_sums_in_a_map_of_the_weight() -> None:
+    rng = np.random.default_rng(6)
+    inputs = arrays(irc.compile(GATED_WEIGHTS, target="reference"), {"S": 21, "D": 4, "E": 3}, rng)
+    both(GATED_WEIGHTS, inputs, "f32", rng)
+    e = {n: a.astype(np.float64) for n, a in inputs.items()}
+    weight = np.exp(e["q"] @ e["k"].T)
+    gate = 1 / (1 + np.exp(-(e["e"] @ e["w"])))
+    expected = weight / weight.sum(-1, keepdims=True) * gate @ e["v"]
+    np.testing.assert_allclose(irc.compile(GATED_WEIGHTS)(**inputs), expected, rtol=1e-4, atol=1e-5)
 
 
 TALKING = """

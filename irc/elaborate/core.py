@@ -234,7 +234,7 @@ class CoreBuilder:
 
     def _map_weight(self, stage: Stage) -> None:
         context = self.context
-        running, context.score, context.weight, context.hint = context.score, None, WEIGHT, "weight"
+        running, context.score, context.weight, context.hint = context.score, None, WEIGHT, "gain"
         try:
             value = context.lower(stage.value, self._free())
         finally:
