@@ -214,6 +214,9 @@ class Context:
             if (why := absent.why(name)) is not None:
                 message = f"there is no function `{name}`: {why}"
                 self.report.fail("E113", message, e.function.span, help=absent.instead(name))
+            if name in absent.WRITTEN:
+                written = f"write `{absent.WRITTEN[name]}`"
+                self.report.fail("E101", f"there is no function `{name}`", e.function.span, help=written)
             self.scope.unknown(e.function, "function", list(ty.FUNCTIONS))
         least, most = ty.FUNCTIONS[name]
         if not least <= len(e.args) <= most:

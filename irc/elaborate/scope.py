@@ -115,7 +115,7 @@ class Scope:
             raise Failed
         return tensor
 
-    def check_bare(self, tensor: Tensor, span: Span) -> None:
+    def check_bare(self, tensor: Tensor, span: Span, within: bool = False) -> None:
         """A name without brackets is a number; one of a tensor with indices is an error."""
         if tensor.dims and not tensor.broken:
             self.report.fail(
@@ -123,6 +123,7 @@ class Scope:
                 f"`{tensor.name}` has {counted(len(tensor.dims), 'index', 'indices')}, and none is written",
                 span,
                 (Note(f"`{tensor.name}` is {'defined' if tensor.role == 'value' else 'declared'} here", tensor.span),),
+                help="an index needs a name of its own" if within else None,
             )
 
     def unknown(self, name: Name, what: str, known: object = ()) -> NoReturn:

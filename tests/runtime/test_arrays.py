@@ -90,7 +90,7 @@ def test_bool_is_seen_as_bytes():
         (np.array([1, 2**31]), "i32", "q: expected integers of 32 bits, got 2147483648"),
         (np.array([-(2**40), 1]), "i32", "q: expected integers of 32 bits, got -1099511627776"),
         (np.zeros(2, np.uint8), "bool", "q: expected bool, got u8"),
-        ([1.0, 2.0], "f32", "q: expected an array, got list"),
+        ([1.0, 2.0], "f32", "q: expected an array, got list (`numpy.asarray` makes one of a list)"),
         (np.ma.ones(2), "f64", "q: expected a plain array, got a masked one: its mask would have no effect"),
         (None, "f32", "q: expected an array, got NoneType"),
         (2.5, "i32", "q: expected an integer, got 2.5"),
