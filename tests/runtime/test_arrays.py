@@ -92,7 +92,7 @@ def test_bool_is_seen_as_bytes():
         (np.zeros(2, np.uint8), "bool", "q: expected bool, got u8"),
         ([1.0, 2.0], "f32", "q: expected an array, got list (`numpy.asarray` makes one of a list)"),
         (np.ma.ones(2), "f64", "q: expected a plain array, got a masked one: its mask would have no effect"),
-        (None, "f32", "q: expected an array, got NoneType"),
+        (None, "f32", "q: expected an array or a number, got NoneType"),
         (2.5, "i32", "q: expected an integer, got 2.5"),
         (True, "i32", "q: expected a number, got True"),
         (2**31, "i32", "q: expected an integer of 32 bits, got 2147483648"),
