@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from irc.codegen.expr import Expr, Load, indices, number, op
 from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, operands, own_element, position, shape
-from irc.simplify import as_product, factors
+from irc.simplify import as_product, drop_dead, factors, times_all
+from irc.tile import frame_of, is_product, tile_operands
 
 
 def split(graph: Graph, rounded: Collection[str] = ()) -> Graph:
     """Every Reduce that reads a tile value and sums tokens, sums the tokens of one side and nothing else. `rounded` are
     nodes that no further sum may read."""
-    graph = _kept(graph)
+    graph = _opened(_kept(graph))
     parts = {n.name: part for n in graph if isinstance(n, Reduce) and (part := _first(n, graph)) is not None}
     if not parts:
         return graph
@@ -26,11 +28,17 @@ def split(graph: Graph, rounded: Collection[str] = ()) -> Graph:
         if part is None or not isinstance(node, Reduce):
             out.append(node)
             continue
+        rest = tuple(a for a in node.over if a not in part.over)
+        part, later = _freed(part, graph)
         found = known.setdefault(_meaning(part), part)
         if found is part:
             out.append(part)
-        rest = tuple(a for a in node.over if a not in part.over)
-        out.append(replace(node, over=rest, body=own_element(found), where=None, init=None))
+        body: Expr = own_element(found)
+        if later:
+            body = op("mul", body, times_all(later))
+            if part.where is not None:  # where no pair exists, what is multiplied may be anything
+                body = op("where", op("eq", own_element(found), number(0.0)), number(0.0), body)
+        out.append(replace(node, over=rest, body=body, where=None, init=None))
     return replace(graph, nodes=tuple(out))
 
 
@@ -97,6 +105,41 @@ def _first(node: Reduce, graph: Graph) -> Reduce | None:
     if not first or not rest or node.op == "logsumexp" or not reads_tiles(node, graph):
         return None
     return Reduce(f"{node.name}.tokens", node.axes + rest, first, node.op, node.body, node.where)
+
+
+def _opened(graph: Graph) -> Graph:
+    """Sums over tokens of what is, for each pair, a sum over features at several further indices, as one sum, where it
+    begins with a matrix product: of sum(b i j: s[b,m,i,j] * sum(c: q[b,g,i,c] * k[b,g,j,c])), the one over keys."""
+
+    def whole(node: Node) -> Node:
+        if not isinstance(node, Reduce) or node.op != "sum" or not isinstance(node.body, Load):
+            return node
+        inner = graph[node.body.tensor]
+        if not isinstance(inner, Reduce) or inner.op != "sum" or not is_tile(inner) or node.body != own_element(inner):
+            return node
+        frame = frame_of(inner.axes + inner.over, inner.body, inner.where, graph)
+        if set(inner.axes) <= {*frame.batch, *frame.rows, *frame.columns} or inner.where not in (None, node.where):
+            return node
+        opened = replace(node, over=node.over + inner.over, body=inner.body)
+        part = _first(opened, graph)
+        return opened if part is not None and _freed(part, graph)[1] else node
+
+    return drop_dead(replace(graph, nodes=tuple(map(whole, graph))))
+
+
+def _freed(part: Reduce, graph: Graph) -> tuple[Reduce, tuple[Expr, ...]]:
+    """The sum, and factors that it leaves to the sum behind it, where it is a matrix product without them: of
+    sum(b i c: q[b,g,i,c] * sum(j: s[b,m,i,j] * k[b,g,j,c])) the queries."""
+    frame = frame_of(part.axes + part.over, part.body, part.where, graph)
+    over = {a.name for a in part.over}
+    if part.op != "sum" or is_product(part, frame):
+        return part, ()
+    within = tuple(f for f in factors(part.body) if over & indices(f) or tile_operands((f,), graph))
+    later = tuple(f for f in factors(part.body) if f not in within)
+    read = frozenset().union(*map(indices, within))
+    freed = replace(part, axes=tuple(a for a in part.axes if a.name in read), body=times_all(within))
+    kept = part.where is None or indices(part.where) <= {a.name for a in freed.axes + freed.over}
+    return (freed, later) if later and kept and is_product(freed, frame) else (part, ())
 
 
 def _meaning(node: Reduce) -> object:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import irc
-from irc.codegen.kernel import Accumulate, TileKernel
+from irc.codegen.kernel import Accumulate, InnerSum, TileKernel
 from tests.test_kernels import arrays, both
 
 VARIANTS = Path(__file__).parent.parent / "examples" / "variants"
@@ -232,3 +232,23 @@ def test_heads_mixed_before_the_softmax(score: str) -> None:
 def test_what_is_made_of_each_pair_is_not_summed_over_heads() -> None:
     with pytest.raises(irc.Error, match="sums over g what is made of each pair: write it out"):
         irc.compile(TALKING.format(f"sum(g: P[g,m] * tanh(sum(c: {DOTS})))")).built({"H": 3, "D": 4})
+
+
+def test_gradients_of_what_mixes_heads_are_matrix_products() -> None:
+    """And what stands in a row without keys reaches none."""
+    spec = TALKING.format(f"P[g,m] * {DOTS}").replace("j <= i", "j < i")
+    program = irc.compile(spec, dtype="f64")
+    rng = np.random.default_rng(7)
+    e = {n: rng.standard_normal((1, 3, 21, 4)) for n in "qkv"}
+    e |= {"P": rng.standard_normal((3, 3)), "A": rng.standard_normal((3, 4))}
+    both(spec, e, "f64", rng)
+    backward = program.built({"H": 3, "D": 4}).compiled.backward
+    assert backward is not None
+    tiles = [k for k in backward.kernels if isinstance(k, TileKernel)]
+    assert len(tiles) == 1 and not any(isinstance(step, InnerSum | Accumulate) for step in tiles[0].body)
+    cotangent = rng.standard_normal((1, 3, 21, 4))
+    nothing = e | {"q": e["q"].copy()}
+    nothing["q"][:, :, 0] = np.nan
+    runs = [program.forward(**given).backward(o=cotangent) for given in (e, nothing)]
+    for name, gradient in runs[0].items():
+        np.testing.assert_array_equal(gradient, runs[1][name])
