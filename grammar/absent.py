@@ -57,6 +57,15 @@ WRITTEN: Mapping[str, str] = MappingProxyType(
 )
 """Functions of other languages, and what they are in this one."""
 
+NUMBERS: Mapping[str, str] = MappingProxyType(
+    {
+        "inf": "what must not count does not exist: `block p`",
+        "nan": "what must not count does not exist: `block p`",
+        "pi": "write `3.141592653589793`",
+    }
+)
+"""Numbers that other languages have names for."""
+
 PLACE = "a place in a table is told from the pair, its sizes and tables alone"
 PLACE_HELP = "read every entry, and choose: `sum(n: where(n == clamp(floor(score), 0, N - 1), table[n], 0))`"
 LENGTH_HELP = (

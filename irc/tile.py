@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from irc.codegen.expr import Axis, Expr, Load, Local, Size, indices, loads, rebuild, walk
+from irc.codegen.expr import Axis, Expr, Load, Local, Size, indices, loads, number, rebuild, walk
 from irc.codegen.kernel import (
     Accumulate,
     Arithmetic,
@@ -193,7 +193,7 @@ class Builder:
                 self.body.append(kind("max" if node.op == "max" else "sum", tile, target))
             return
         tile = self._tile(node, outside, whole=times_all(outside))
-        panel = self.panel("column" if by_row else "row", features, times_all(inside))
+        panel = self.panel("column" if by_row else "row", features, times_all(inside or (number(1.0),)))
         self.body.append((RowProduct if by_row else ColumnProduct)(tile, panel, target))
 
     def _tile(self, node: Reduce, parts: tuple[Expr, ...], whole: Expr) -> str:

@@ -174,6 +174,36 @@ def test_projected_biases_that_batch_entries_share(dtype: str) -> None:
     both(TRIANGLE, arrays(program, {"B": 2, "N": 19, "H": 2, "D": 4, "C": 5}, rng, dtype), dtype, rng)
 
 
+STEPPED = """
+attention stepped {
+  size S, D, N = 4
+  input q[S,D], k[S,D], v[S,D]
+  param t[N], u[N]
+  core o[i,d] {
+    score q[i,c] * k[j,c]
+    allow j <= i
+    softmax j
+    map sum(n: where(n == clamp(floor(weight * 8), 0, N - 1), t[n] * weight, 0))
+    map weight + sum(n: u[n] * weight ^ 2)
+    matmul v[j,d]
+  }
+  return o
+}
+"""
+
+
+def test_sums_that_read_the_weight() -> None:
+    rng = np.random.default_rng(8)
+    e = {n: a.astype(np.float64) for n, a in arrays(
+        irc.compile(STEPPED, target="reference"), {"S": 21, "D": 4, "N": 4}, rng).items()}  # fmt: skip
+    both(STEPPED, e, "f64", rng)
+    weight = np.tril(np.exp(e["q"] @ e["k"].T))
+    weight /= weight.sum(-1, keepdims=True)
+    weight = e["t"][np.clip(np.floor(weight * 8), 0, 3).astype(int)] * weight
+    weight = weight + e["u"].sum() * weight**2
+    np.testing.assert_allclose(irc.compile(STEPPED, dtype="f64")(**e), weight @ e["v"], rtol=1e-9, atol=1e-12)
+
+
 def test_sums_in_a_map_of_the_weight() -> None:
     rng = np.random.default_rng(6)
     inputs = arrays(irc.compile(GATED_WEIGHTS, target="reference"), {"S": 21, "D": 4, "E": 3}, rng)

@@ -6,7 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from irc.codegen.expr import TRUE, Axis, Const, Expr, Index, Kind, Load, Op, Size, flat, indices, integer, loads, op
+from irc.codegen.expr import (
+    TRUE,
+    Axis,
+    Const,
+    Expr,
+    Index,
+    Kind,
+    Load,
+    Op,
+    Size,
+    flat,
+    indices,
+    integer,
+    loads,
+    op,
+    walk,
+)
 from irc.codegen.expr import number as float_constant
 from irc.elaborate import typing as ty
 from irc.elaborate.bounds import Bounds
@@ -65,7 +81,8 @@ class Context:
         """A sum node of a temporary name, and its element. One of a query and a key is one of the whole pair, so that
         what is derived from it is summed over batch entries once, in the end."""
         used = indices(body) - set(over)
-        if {"row", "column"} <= {self.axes[n].role for n in used}:
+        of_weight = self.weight is not None and self.weight in walk(body)
+        if of_weight or {"row", "column"} <= {self.axes[n].role for n in used}:
             used |= self.pair
         axes = tuple(a for name, a in self.axes.items() if name in used and name not in over)
         node = Reduce(f"?{len(self.pending)}", axes, tuple(self.axes[n] for n in over), "sum", body, span=span)
@@ -133,7 +150,8 @@ class Context:
             return Load(name, (), tensor.kind)
         if name not in self.axes:
             known = [*self.axes, *self.scope.sizes, *self.scope.tensors, *self.lets]
-            self.report.fail("E101", f"there is no name `{name}`", e.span, help=similar(name, known))
+            meant = absent.NUMBERS.get(name) or similar(name, known)
+            self.report.fail("E101", f"there is no name `{name}`", e.span, help=meant)
         if name not in free:
             self.lone(name, e.span)
         return Index(name)
