@@ -69,6 +69,17 @@ def fold(name: str, args: tuple[Expr, ...]) -> Expr:
     return Op(name, args, kind)
 
 
+FAR = 62  # the power of two at which a power of integers is held
+
+
+def whole_power(base: int, exponent: int) -> int:
+    """A power of integers, as every target has it."""
+    if abs(base) > 1 and exponent > FAR:
+        exponent = FAR + (exponent - FAR) % 2
+    value: int = base ** max(exponent, 0)
+    return min(max(value, -(1 << FAR)), 1 << FAR)
+
+
 def _constant(name: str, v: tuple[bool | int | float, ...]) -> bool | int | float | None:
     """The value of an operation on constants, or None where it is left to run time (a division by zero, say)."""
     match name:
@@ -78,6 +89,8 @@ def _constant(name: str, v: tuple[bool | int | float, ...]) -> bool | int | floa
             return v[0] - v[1]
         case "mul":
             return v[0] * v[1]
+        case "pow" if all(isinstance(x, int) for x in v):
+            return whole_power(int(v[0]), int(v[1]))
         case "neg":
             return -v[0]
         case "min":

@@ -418,7 +418,9 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         raise ValueError("tiles: a dot after the softmax")
     logit = hoists.vector(powers.logit) if powers.logit is not None else ""
     made = (powers.logit, *(s.value for s in early if isinstance(s, Value | InnerSum)))
-    waits = any(isinstance(e, Op) and e.name in FLOATING for value in made if value is not None for e in walk(value))
+    waits = any(
+        isinstance(e, Op) and e.name in (*FLOATING, "pow") for value in made if value is not None for e in walk(value)
+    )
     for stage in stages:
         stage.unrolled = not any(_is_long(line) for line in stage.lines)
     if softmax is not None:

@@ -7,6 +7,9 @@ loop is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 RUNNING = frozenset({"cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "cumulative_sum", "prefix_sum", "scan"})
 ORDERED = frozenset(
     {"sort", "argsort", "topk", "top_k", "top_p", "kthvalue", "rank", "quantile", "percentile", "median"}
@@ -25,6 +28,46 @@ ORDERED_HELP = (
 SCORE_HELP = (
     "`relu j` in place of `softmax j` gives a negative score no weight; a choice by rank is made outside, as a table"
 )
+WRITTEN: Mapping[str, str] = MappingProxyType(
+    {
+        "mean": "sum(c: …) / D",
+        "norm": "sqrt(sum(c: x[c] ^ 2))",
+        "square": "x ^ 2",
+        "pow": "x ^ y",
+        "exp2": "2 ^ x",
+        "log2": "log(x) / log(2)",
+        "log1p": "log(1 + x)",
+        "tan": "sin(x) / cos(x)",
+        "ceil": "-floor(-x)",
+        "round": "floor(x + 0.5)",
+        "sign": "where(x > 0, 1, where(x < 0, -1, 0))",
+        "int": "floor(x)",
+        "clip": "clamp(x, low, high)",
+        "maximum": "max(x, y)",
+        "minimum": "min(x, y)",
+        "softplus": "max(x, 0) + log(1 + exp(-abs(x)))",
+        "silu": "x * sigmoid(x)",
+        "swish": "x * sigmoid(x)",
+        "gelu": "x * (1 + erf(x / sqrt(2))) / 2",
+        "elu": "where(x > 0, x, exp(min(x, 0)) - 1)",
+        "leaky_relu": "where(x > 0, x, 0.01 * x)",
+        "logsigmoid": "log(sigmoid(x))",
+        "logistic": "sigmoid(x)",
+    }
+)
+"""Functions of other languages, and what they are in this one."""
+
+NUMBERS: Mapping[str, str] = MappingProxyType(
+    {
+        "inf": "what must not count does not exist: `block p`",
+        "nan": "what must not count does not exist: `block p`",
+        "pi": "write `3.141592653589793`",
+    }
+)
+"""Numbers that other languages have names for."""
+
+PLACE = "a place in a table is told from the pair, its sizes and tables alone"
+PLACE_HELP = "read every entry, and choose: `sum(n: where(n == clamp(floor(score), 0, N - 1), table[n], 0))`"
 LENGTH_HELP = (
     "an index runs over the whole of an axis; what does not exist is left out by `allow j < len[b]`, "
     "or in a sum by `where(n < count[b], …, 0)`"

@@ -88,6 +88,8 @@ def _help(token: Token, previous: Token | None, accepted: set[str]) -> str | Non
             return "write `where(condition, a, b)`"
         case "NAME" | "NUMBER" | "LPAR" if after_operand:
             return "write `*` between factors"
+        case "RPAR" if accepted <= {"NAME", "NUMBER"}:
+            return "a product axis has two indices or more; one stands without parentheses"
         case "RPAR" | "COMMA" if "COLON" in accepted and not after_operand:
             return "arguments are separated by `,`"
         case "PLUS" if "MINUS" in accepted and not after_operand:
@@ -96,6 +98,10 @@ def _help(token: Token, previous: Token | None, accepted: set[str]) -> str | Non
             return "a comment begins with `#`"
         case kind if kind in OPERATORS and previous is None:
             return "a statement ends with its line; to go on, put the expression in ( )"
+        case "COLON" if "LSQB" not in accepted and not after_operand:
+            return "an index without bounds runs over the whole axis: write its name"
+        case "_END" if "SEED" in accepted:
+            return "what is dropped follows from a seed: `drop 0.1 seed s`, with `scalar s: int`"
         case "_END" if previous is not None and (previous.type in OPERATORS or previous.type == "COMMA"):
             return "a statement ends with its line; inside ( ) and [ ] it goes on"
         case _:

@@ -234,6 +234,8 @@ class _Layout:
             help = "names are made of the letters a to z, digits and `_`"
         elif token in "\"'":
             help = "there are no strings; a comment begins with `#`"
+        elif token == ".":
+            help = "every index is written, as in `q[b,h,i,c]`"
         elif token == "@":
             help = "a matrix product is written with its indices: `x[b,s,e] * W[e,f]`"
         self.report("E002", f"unexpected character {shown}", token, help=help)

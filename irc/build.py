@@ -11,6 +11,7 @@ from irc.elaborate.elsewhere import sizes_elsewhere
 from irc.elaborate.ensure import ensure
 from irc.elaborate.extent import overgrown
 from irc.elaborate.frame import stat_targets
+from irc.elaborate.joined import joined
 from irc.elaborate.report import Failed, similar
 from irc.elaborate.scope import LetBinding, Lets, Scope
 from irc.elaborate.segments import check_ordered
@@ -60,7 +61,7 @@ def build(program: Attention) -> Graph:
         raise SpecError(scope.report.errors)
     return Graph(
         program.name.id,
-        tuple(scope.nodes),
+        joined(scope.nodes, [e for core in scope.cores for e in (core.score, core.weight)]),
         outputs,
         tuple(scope.sizes.items()),
         (*scope.facts, *divisors),

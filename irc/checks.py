@@ -123,6 +123,8 @@ def _operate(name: str, v: list[tuple[Expr, Expr]]) -> Interval:
         case (("mul" | "floordiv"), [(a, b), (c, d)]):  # a divisor is at least 1: a fact says so where it is not plain
             corners = [op(name, x, y) for x in (a, b) for y in (c, d)]
             return _fold("min", corners), _fold("max", corners)
+        case "pow", [(Const(base, _), _), (c, d)] if base >= 1:
+            return op("pow", integer(int(base)), c), op("pow", integer(int(base)), d)
         case "mod", [(a, b), (c, d)]:
             plain = op("and", op("le", ZERO, a), op("lt", b, c))
             return op("where", plain, a, ZERO), op("where", plain, b, op("sub", d, integer(1)))

@@ -7,11 +7,13 @@ the actual sizes, scalars and the least and greatest entry of each integer table
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size, indices, loads, walk
+from irc.codegen.fold import whole_power
 from irc.error import InputError
 from irc.interpret import evaluate, grid
 from irc.ir import Fact, Graph, shape
@@ -140,6 +142,8 @@ def _operate(name: str, v: list[Interval]) -> Interval:
         case "mul", [(a, b), (c, d)]:
             corners = [0.0 if 0 in (x, y) else x * y for x in (a, b) for y in (c, d)]
             return min(corners), max(corners)
+        case "pow", [(a, b), (c, d)] if a >= 1 and max(b, d) < inf:
+            return float(whole_power(int(a), int(c))), float(whole_power(int(b), int(d)))
         case "floordiv", [(a, b), (c, d)] if c > 0:
             corners = [x // y for x in (a, b) for y in (c, d)]
             return min(corners), max(corners)

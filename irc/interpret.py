@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Local, Op, Size, integer, offset
+from irc.codegen.fold import FAR
 from irc.ir import Graph, Input, Map, Reduce, Scatter, Update, shape
 from irc.philox import uniform
 
@@ -179,12 +180,23 @@ def apply(name: str, x: list[Array]) -> Array:
             return np.maximum(x[0], 0.0)
         case "random":
             return uniform(x[0], x[1], x[2], x[3])
+        case "pow" if all(issubclass(a.dtype.type, np.integer) for a in x):
+            return _whole_power(*np.broadcast_arrays(*x))
         case "floor":
             return np.floor(x[0]).astype(np.int64)
         case "float":
             return x[0].astype(np.float64)
         case _:
             return np.asarray(_FUNCTIONS[name](*x))
+
+
+def _whole_power(base: Array, exponent: Array) -> Array:
+    """As `whole_power` has it, element by element."""
+    size, sign = np.ones_like(base), np.where((base < 0) & (exponent % 2 == 1), -1, 1)
+    for n in range(min(int(exponent.max(initial=0)), FAR)):
+        held = size > (1 << FAR) // np.maximum(np.abs(base), 1)
+        size = np.where(n < exponent, np.where(held, 1 << FAR, size * np.abs(base)), size)
+    return np.asarray(sign * size)
 
 
 _FUNCTIONS: dict[str, Any] = {

@@ -309,6 +309,9 @@ class Program:
                 raise InputError(f"{name}: missing; {self.graph.name} takes {', '.join(wanted)}")
         for name in given:
             if name not in wanted:
+                if name in dict(self.graph.sizes):
+                    how = f"irc.compile(…, sizes={{{name!r}: …}})"
+                    raise InputError(f"{name} is a size: it follows from the shapes, or is given as {how}")
                 raise InputError(f"{name}: unknown; {self.graph.name} takes {', '.join(wanted)}")
 
 

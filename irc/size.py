@@ -149,7 +149,8 @@ def equal(a: Expr, b: Expr, definitions: Definitions) -> bool:
 def nonnegative(p: Polynomial, least: int = 1) -> bool:
     """Whether p >= 0 is plain for all sizes >= `least`: each size written as least + x, no coefficient is negative.
 
-    Sufficient, not necessary. Quotients and remainders of sizes count as any natural number; other atoms are unknown.
+    Sufficient, not necessary. Quotients, remainders and powers of sizes count as any natural number; other atoms are
+    unknown.
     """
     shifted: list[tuple[Monomial, int]] = []
     for monomial, coefficient in p.terms:
@@ -163,8 +164,10 @@ def nonnegative(p: Polynomial, least: int = 1) -> bool:
 
 
 def _natural(atom: Expr) -> bool:
-    """Whether a quotient or a remainder is plainly 0 or more."""
+    """Whether a quotient, a remainder or a power is plainly 0 or more."""
     match atom:
+        case Op("pow", (a, _), _):
+            return nonnegative(polynomial(a, {}))
         case Op("floordiv", (a, b), _):
             return nonnegative(polynomial(a, {})) and nonnegative(polynomial(b, {}) - constant(1))
         case Op("mod", (_, b), _):
@@ -194,7 +197,14 @@ def evaluate(expr: Expr, values: Mapping[str, int], definitions: Definitions) ->
             raise TypeError(f"no size: {expr}")
 
 
-_INFIX = {"add": (" + ", 1), "sub": (" - ", 1), "mul": ("*", 2), "floordiv": (" // ", 2), "mod": (" % ", 2)}
+_INFIX = {
+    "add": (" + ", 1),
+    "sub": (" - ", 1),
+    "mul": ("*", 2),
+    "floordiv": (" // ", 2),
+    "mod": (" % ", 2),
+    "pow": (" ^ ", 3),
+}
 
 
 def text(expr: Expr, level: int = 0) -> str:

@@ -4,18 +4,20 @@ has the first sum already, as the gradient of queries that a learned vector was 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from irc.codegen.expr import Load, indices
-from irc.ir import Graph, Node, Reduce, Scatter, Update, is_tile, operands, own_element, position, shape
-from irc.simplify import as_product, factors
+from irc.codegen.expr import Expr, Load, indices, number, op
+from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, operands, own_element, position, shape
+from irc.simplify import as_product, drop_dead, factors, times_all
+from irc.tile import frame_of, is_product, tile_operands
 
 
 def split(graph: Graph, rounded: Collection[str] = (), host: bool = False) -> Graph:
     """Every Reduce that reads a tile value and sums tokens, sums the tokens of one side and nothing else. `rounded` are
     nodes that no further sum may read. `host`: kernels are the host's."""
-    graph = _kept(graph)
+    graph = _opened(_kept(graph), host)
     parts = {n.name: part for n in graph if isinstance(n, Reduce) and (part := _first(n, graph, host)) is not None}
     if not parts:
         return graph
@@ -26,11 +28,17 @@ def split(graph: Graph, rounded: Collection[str] = (), host: bool = False) -> Gr
         if part is None or not isinstance(node, Reduce):
             out.append(node)
             continue
+        rest = tuple(a for a in node.over if a not in part.over)
+        part, later = _freed(part, graph, host)
         found = known.setdefault(_meaning(part), part)
         if found is part:
             out.append(part)
-        rest = tuple(a for a in node.over if a not in part.over)
-        out.append(replace(node, over=rest, body=own_element(found), where=None, init=None))
+        body: Expr = own_element(found)
+        if later:
+            body = op("mul", body, times_all(later))
+            if part.where is not None:  # where no pair exists, what is multiplied may be anything
+                body = op("where", op("eq", own_element(found), number(0.0)), number(0.0), body)
+        out.append(replace(node, over=rest, body=body, where=None, init=None))
     return replace(graph, nodes=tuple(out))
 
 
@@ -40,17 +48,47 @@ def reads_tiles(node: Node, graph: Graph) -> bool:
 
 
 def _kept(graph: Graph) -> Graph:
-    """Sums over some tokens that keep a query and a key index of several, as gradients of biases of rows of pixels, are
-    no values of pairs: where they are more than added up, they are tensors."""
+    """Sums over some tokens that keep a query and a key index of several, as gradients of biases of rows of pixels, and
+    sums over batch entries of what is made of each pair, as gradients of a bias that they share, are no values of
+    pairs: where they are more than added up, they are tensors, and so is what is made of these alone. Of the second
+    kind are those alone beside which memory holds a tensor of that size, as the bias."""
     read = {name for n in graph if not isinstance(n, Scatter) for name in operands(n)}
+    known, tensors = dict(graph.by_name), set[str]()
+    for node in graph:
+        if isinstance(node, Reduce) and node.name in read and (sums_pairs(node) or _sums_values(node, known)):
+            at = position(node.axes, node.groups)
+            update = Update(node.axes + node.over, at, node.body, node.where)
+            known[node.name] = Scatter(node.name, shape(node), (update,), node.span)
+            tensors.add(node.name)
+        elif isinstance(node, Map | Reduce) and is_tile(node) and _of_tensors(node, tensors, known):
+            known[node.name] = _tensor(node)
+            tensors.add(node.name)
+    return replace(graph, nodes=tuple(known[n.name] for n in graph))
 
-    def tensor(node: Node) -> Node:
-        if not (isinstance(node, Reduce) and node.name in read and sums_pairs(node)):
-            return node
-        at = position(node.axes, node.groups)
-        return Scatter(node.name, shape(node), (Update(node.axes + node.over, at, node.body, node.where),), node.span)
 
-    return replace(graph, nodes=tuple(map(tensor, graph)))
+def _of_tensors(node: Node, tensors: Collection[str], known: Mapping[str, Node]) -> bool:
+    """Whether the node reads one of the tensors, and no value of pairs."""
+    read = operands(node)
+    return any(name in tensors for name in read) and not any(is_tile(known[name]) for name in read)
+
+
+def _tensor(node: Map | Reduce) -> Map | Reduce:
+    """The node as one of no pairs."""
+    axes = tuple(replace(a, role="") for a in node.axes)
+    if isinstance(node, Map):
+        return replace(node, axes=axes)
+    return replace(node, axes=axes, over=tuple(replace(a, role="") for a in node.over))
+
+
+def _sums_values(node: Reduce, known: Mapping[str, Node]) -> bool:
+    """Whether the node is one of pairs, sums over what has values of pairs at each of its points, and is no larger than
+    a tensor in memory."""
+    if not is_tile(node) or node.op != "sum":
+        return False
+    pairs = [n for name in operands(node) if isinstance(n := known[name], Map | Reduce) and is_tile(n)]
+    size = Counter(shape(node))
+    held = (Counter(shape(n)) for n in known.values() if not is_tile(n))
+    return any(set(node.over) & set(n.axes) for n in pairs) and any(size <= of for of in held)
 
 
 def sums_pairs(node: Reduce) -> bool:
@@ -77,6 +115,41 @@ def _computes_features(node: Reduce) -> bool:
     tokens = [{a.name for a in node.over if a.role == role} for role in ("row", "column")]
     parts = [indices(p) for p in factors(node.body) if not isinstance(p, Load)]
     return any(all(names & group for group in (result, *tokens)) for names in parts)
+
+
+def _opened(graph: Graph, host: bool) -> Graph:
+    """Sums over tokens of what is, for each pair, a sum over features at several further indices, as one sum, where it
+    begins with a matrix product: of sum(b i j: s[b,m,i,j] * sum(c: q[b,g,i,c] * k[b,g,j,c])), the one over keys."""
+
+    def whole(node: Node) -> Node:
+        if not isinstance(node, Reduce) or node.op != "sum" or not isinstance(node.body, Load):
+            return node
+        inner = graph[node.body.tensor]
+        if not isinstance(inner, Reduce) or inner.op != "sum" or not is_tile(inner) or node.body != own_element(inner):
+            return node
+        frame = frame_of(inner.axes + inner.over, inner.body, inner.where, graph)
+        if set(inner.axes) <= {*frame.batch, *frame.rows, *frame.columns} or inner.where not in (None, node.where):
+            return node
+        opened = replace(node, over=node.over + inner.over, body=inner.body)
+        part = _first(opened, graph, host)
+        return opened if part is not None and _freed(part, graph, host)[1] else node
+
+    return drop_dead(replace(graph, nodes=tuple(map(whole, graph))))
+
+
+def _freed(part: Reduce, graph: Graph, host: bool) -> tuple[Reduce, tuple[Expr, ...]]:
+    """The sum, and factors that it leaves to the sum behind it, where it is a matrix product without them: of
+    sum(b i c: q[b,g,i,c] * sum(j: s[b,m,i,j] * k[b,g,j,c])) the queries."""
+    frame = frame_of(part.axes + part.over, part.body, part.where, graph)
+    over = {a.name for a in part.over}
+    if part.op != "sum" or is_product(part, frame, host):
+        return part, ()
+    within = tuple(f for f in factors(part.body) if over & indices(f) or tile_operands((f,), graph))
+    later = tuple(f for f in factors(part.body) if f not in within)
+    read = frozenset().union(*map(indices, within))
+    freed = replace(part, axes=tuple(a for a in part.axes if a.name in read), body=times_all(within))
+    kept = part.where is None or indices(part.where) <= {a.name for a in freed.axes + freed.over}
+    return (freed, later) if later and kept and is_product(freed, frame, host) else (part, ())
 
 
 def _meaning(node: Reduce) -> object:

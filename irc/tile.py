@@ -168,7 +168,8 @@ class Builder:
             raise NotFusible(f"{node.name} is no sum over features")
         pairs = [self.graph[name] for name in tile_operands((node.body,), self.graph)]
         if any(set(node.over) & set(n.axes) for n in pairs if isinstance(n, Map | Reduce)):
-            raise NotFusible(f"{node.name} is a sum over values of pairs")
+            names = ", ".join(a.name for a in node.over)
+            raise NotFusible(f"{node.name} sums over {names} what is made of each pair: write it out, x[0] + x[1] + …")
         if self._of_the_pair(node, masked):
             return
         row, column, rest = self._sides(factors(node.body), node.over)

@@ -157,7 +157,10 @@ def _view(name: str, value: object) -> Array:
     elif hasattr(value, "__array__"):
         array = np.asarray(value)
     else:
-        raise InputError(f"{name}: expected an array, got {type(value).__name__}")
+        of_numbers = isinstance(value, list | tuple)
+        expected = "an array" if of_numbers else "an array or a number"
+        hint = " (`numpy.asarray` makes one of a list)" if of_numbers else ""
+        raise InputError(f"{name}: expected {expected}, got {type(value).__name__}{hint}")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from irc.codegen.expr import Const, Expr, Op, Size, walk
+from irc.codegen.fold import whole_power
 from irc.runtime.errors import InputError
 
 
@@ -39,6 +40,8 @@ def _apply(name: str, v: list[int]) -> int:
             return v[0] - v[1]
         case "mul":
             return v[0] * v[1]
+        case "pow":
+            return whole_power(v[0], v[1])
         case "neg":
             return -v[0]
         case "floordiv":
@@ -73,7 +76,7 @@ def _apply(name: str, v: list[int]) -> int:
     raise TypeError(f"{name} has no value over sizes")
 
 
-SIGNS = {"add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%"}
+SIGNS = {"add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%", "pow": "^"}
 
 
 def show(expr: Expr) -> str:
@@ -160,7 +163,8 @@ class _Inference:
         mentioned = [s.name for _, _, expr, _ in self.dims for s in walk(expr) if isinstance(s, Size)]
         for name in (*self.names, *mentioned):
             if name not in self.known:
-                raise InputError(f"size {name} does not follow from the shapes of the arguments: give it a value")
+                given = f"give it a value when compiling: sizes={{{name!r}: …}}, or --size {name}=…"
+                raise InputError(f"size {name} does not follow from the shapes of the arguments: {given}")
         return self.known
 
     def _bare(self) -> bool:

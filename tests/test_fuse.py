@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import irc
-from irc.codegen.kernel import Accumulate, TileKernel
-from irc.ir import Reduce
-from tests.test_kernels import both
+from irc.codegen.kernel import Accumulate, InnerSum, TileKernel
+from tests.test_kernels import arrays, both
 
 VARIANTS = Path(__file__).parent.parent / "examples" / "variants"
 MOVED_QUERIES = """
@@ -180,11 +179,157 @@ def test_gradients_of_a_projected_bias_that_entries_of_the_batch_share(target: s
 
 @pytest.mark.parametrize("target", ["cpu", "emulator"])
 def test_heads_mixed_in_the_score_are_one_longer_product(target: str) -> None:
-    """Whatever the order of its factors."""
     rng = np.random.default_rng(9)
     shapes = {n: (2, 3, 21, 8) for n in "qkv"} | {"mix": (3, 3)}
     given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     both(MIXED_HEADS, given, "f32", rng, target=target)
-    other = MIXED_HEADS.replace("q[b,h,i,c] * k[b,h,j,c] * mix[h,g]", "mix[h,g] * q[b,h,i,c] * k[b,h,j,c]")
-    score = next(n for n in irc.compile(other, target="reference").graph if n.name == "o.score")
-    assert isinstance(score, Reduce) and [axis.name for axis in score.over] == ["h", "c"]
+
+
+TRIANGLE = """
+attention triangle {
+  size B, N, H, D, C
+  input z[B,N,N,C], q[B,H,N,N,D], k[B,H,N,N,D], v[B,H,N,N,D]
+  param W[C,H]
+  project {
+    third[b,h,i,j] = z[b,i,j,c] * W[c,h]
+  }
+  core o[b,h,r,i,d] {
+    score q[b,h,r,i,c] * k[b,h,r,j,c]
+    bias third[b,h,i,j]
+    softmax j
+    matmul v[b,h,r,j,d]
+  }
+  return o
+}
+"""  # the gradient of a projected bias sums over r, and is multiplied further
+GATED_WEIGHTS = """
+attention gated_weights {
+  size S, D, E
+  input q[S,D], k[S,D], v[S,D], e[S,S,E]
+  param w[E]
+  core o[i,d] {
+    score q[i,c] * k[j,c]
+    softmax j
+    map weight * sigmoid(sum(f: e[i,j,f] * w[f]))
+    matmul v[j,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_projected_biases_that_batch_entries_share(dtype: str) -> None:
+    rng = np.random.default_rng(5)
+    program = irc.compile(TRIANGLE, target="reference")
+    both(TRIANGLE, arrays(program, {"B": 2, "N": 19, "H": 2, "D": 4, "C": 5}, rng, dtype), dtype, rng)
+
+
+STEPPED = """
+attention stepped {
+  size S, D, N = 4
+  input q[S,D], k[S,D], v[S,D]
+  param t[N], u[N]
+  core o[i,d] {
+    score q[i,c] * k[j,c]
+    allow j <= i
+    softmax j
+    map sum(n: where(n == clamp(floor(weight * 8), 0, N - 1), t[n] * weight, 0))
+    map weight + sum(n: u[n] * weight ^ 2)
+    matmul v[j,d]
+  }
+  return o
+}
+"""
+
+
+def test_sums_that_read_the_weight() -> None:
+    rng = np.random.default_rng(8)
+    e = {n: a.astype(np.float64) for n, a in arrays(
+        irc.compile(STEPPED, target="reference"), {"S": 21, "D": 4, "N": 4}, rng).items()}  # fmt: skip
+    both(STEPPED, e, "f64", rng)
+    weight = np.tril(np.exp(e["q"] @ e["k"].T))
+    weight /= weight.sum(-1, keepdims=True)
+    weight = e["t"][np.clip(np.floor(weight * 8), 0, 3).astype(int)] * weight
+    weight = weight + e["u"].sum() * weight**2
+    np.testing.assert_allclose(irc.compile(STEPPED, dtype="f64")(**e), weight @ e["v"], rtol=1e-9, atol=1e-12)
+
+
+def test_sums_in_a_map_of_the_weight() -> None:
+    rng = np.random.default_rng(6)
+    inputs = arrays(irc.compile(GATED_WEIGHTS, target="reference"), {"S": 21, "D": 4, "E": 3}, rng)
+    both(GATED_WEIGHTS, inputs, "f32", rng)
+    e = {n: a.astype(np.float64) for n, a in inputs.items()}
+    weight = np.exp(e["q"] @ e["k"].T)
+    gate = 1 / (1 + np.exp(-(e["e"] @ e["w"])))
+    expected = weight / weight.sum(-1, keepdims=True) * gate @ e["v"]
+    np.testing.assert_allclose(irc.compile(GATED_WEIGHTS)(**inputs), expected, rtol=1e-4, atol=1e-5)
+
+
+TALKING = """
+attention talking {{
+  size B, H, S, D, G = 3
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D]
+  param P[H,H], A[G,D]
+  core o[b,m,i,d] {{
+    score {}
+    scale 1 / sqrt(D)
+    allow j <= i
+    softmax j
+    matmul v[b,m,j,d]
+  }}
+  return o
+}}
+"""
+DOTS = "q[b,g,i,c] * k[b,g,j,c]"
+FAR = "q[b,g,i,c] * A[(i - j) % G,c]"
+MIXED = {
+    f"P[g,m] * {DOTS}": lambda P, dots, far: np.einsum("gm,bgij->bmij", P, dots),
+    f"sum(g: {DOTS} * P[g,m] / (1 + P[g,m] ^ 2))": lambda P, dots, far: np.einsum(
+        "gm,bgij->bmij", P / (1 + P**2), dots
+    ),
+    f"P[g,m] * ({DOTS} - {FAR}) + {DOTS.replace('g', 'm')}": lambda P, dots, far: (
+        np.einsum("gm,bgij->bmij", P, dots - far) + dots
+    ),
+    f"P[n,m] * P[g,n] * {DOTS}": lambda P, dots, far: np.einsum("nm,gn,bgij->bmij", P, P, dots),
+}
+
+
+@pytest.mark.parametrize("score", MIXED)
+def test_heads_mixed_before_the_softmax(score: str) -> None:
+    """A sum over heads of what is a sum for each pair is one longer dot product."""
+    spec, rng = TALKING.format(score), np.random.default_rng(4)
+    e = {n: rng.standard_normal((2, 3, 21, 4)) for n in "qkv"}
+    e |= {"P": rng.standard_normal((3, 3)), "A": rng.standard_normal((3, 4))}
+    i, j = np.ogrid[:21, :21]
+    far = np.einsum("bgic,ijc->bgij", e["q"], e["A"][(i - j) % 3])
+    mixed = MIXED[score](e["P"], np.einsum("bgic,bgjc->bgij", e["q"], e["k"]), far) / 2
+    weight = np.where(j <= i, np.exp(mixed), 0)
+    expected = np.einsum("bmij,bmjd->bmid", weight / weight.sum(-1, keepdims=True), e["v"])
+    np.testing.assert_allclose(irc.compile(spec, target="reference")(**e), expected, rtol=1e-9)
+    both(spec, {n: a.astype(np.float32) for n, a in e.items()}, "f32", rng)
+
+
+def test_what_is_made_of_each_pair_is_not_summed_over_heads() -> None:
+    with pytest.raises(irc.Error, match="sums over g what is made of each pair: write it out"):
+        irc.compile(TALKING.format(f"sum(g: P[g,m] * tanh(sum(c: {DOTS})))")).built({"H": 3, "D": 4})
+
+
+def test_gradients_of_what_mixes_heads_are_matrix_products() -> None:
+    """And what stands in a row without keys reaches none."""
+    spec = TALKING.format(f"P[g,m] * {DOTS}").replace("j <= i", "j < i")
+    program = irc.compile(spec, dtype="f64")
+    rng = np.random.default_rng(7)
+    e = {n: rng.standard_normal((1, 3, 21, 4)) for n in "qkv"}
+    e |= {"P": rng.standard_normal((3, 3)), "A": rng.standard_normal((3, 4))}
+    both(spec, e, "f64", rng)
+    backward = program.built({"H": 3, "D": 4}).compiled.backward
+    assert backward is not None
+    tiles = [k for k in backward.kernels if isinstance(k, TileKernel)]
+    assert len(tiles) == 1 and not any(isinstance(step, InnerSum | Accumulate) for step in tiles[0].body)
+    cotangent = rng.standard_normal((1, 3, 21, 4))
+    nothing = e | {"q": e["q"].copy()}
+    nothing["q"][:, :, 0] = np.nan
+    runs = [program.forward(**given).backward(o=cotangent) for given in (e, nothing)]
+    for name, gradient in runs[0].items():
+        np.testing.assert_array_equal(gradient, runs[1][name])

@@ -308,6 +308,8 @@ def test_wrong_arguments_are_named() -> None:
     program, inputs = causal(np.random.default_rng(5))
     with pytest.raises(irc.InputError, match="k: missing"):
         program(**{n: a for n, a in inputs.items() if n != "k"})
+    with pytest.raises(irc.InputError, match=r"S is a size: .* irc.compile\(…, sizes={'S': …}\)"):
+        program(**(inputs | {"S": 3}))
     with pytest.raises(irc.InputError, match="nonsense: unknown"):
         program(**inputs, nonsense=inputs["q"])
     with pytest.raises(irc.InputError, match="v: expected 4 axes"):

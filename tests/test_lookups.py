@@ -71,3 +71,31 @@ def test_a_vector_for_each_token_is_looked_up_as_it_is() -> None:
     program = irc.compile(VARIANTS / "transformer_xl.attn")
     assert program.features == ("D",)
     assert not first(program, {"B": 1, "H": 2, "S": 8, "D": 8})
+
+
+COUNTED = """
+attention counted {
+  size B, S, D, N = 7
+  input q[B,S,D], k[B,S,D], v[B,S,D], g[B,S]
+  param t[N], u[N]
+  project {
+    place[b,s] over s: S = u[clamp(floor(sum(n: where(n <= s, 2 * g[b,n], 0))), 0, N - 1)]
+  }
+  core o[b,i,d] {
+    score q[b,i,c] * k[b,j,c]
+    bias t[clamp(floor(sum(n: where(n <= j, 3 * g[b,n], 0))), 0, N - 1)] + place[b,i] * place[b,j]
+    softmax j
+    matmul v[b,j,d]
+  }
+  return o, place
+}
+"""
+
+
+def test_a_sum_tells_an_entry() -> None:
+    rng = np.random.default_rng(3)
+    inputs = {n: a.astype(np.float64) for n, a in arrays(
+        irc.compile(COUNTED, target="reference"), {"B": 2, "S": 37, "D": 6, "N": 7}, rng).items()}  # fmt: skip
+    both(COUNTED, inputs, "f64", rng)
+    place = inputs["u"][np.clip(np.floor(np.cumsum(2 * inputs["g"], axis=1)).astype(int), 0, 6)]
+    np.testing.assert_allclose(irc.compile(COUNTED, dtype="f64").forward(**inputs).outputs["place"], place)

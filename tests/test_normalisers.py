@@ -287,3 +287,36 @@ def test_compiled_bits_are_those_of_numpy() -> None:
             drawn = uniform(np.int64(seed), *place)
             assert np.array_equal(drawn, expected)
             assert np.array_equal(kept, drawn >= np.float32(rate))
+
+
+KINK = """
+attention kink {
+  size S, D
+  input s[S,S], v[S,D]
+  core o[i,d] {
+    score s[i,j]
+    allow j <= i
+    normalize j
+    matmul v[j,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("target", ["reference", "cpu"])
+def test_normalize_as_its_page_says(target: str) -> None:
+    """Rows whose sum is within one, at its kink on either side, beyond it, and 0."""
+    s = np.tril([[0.5, 0, 0, 0, 0], [0.25, 0.75, 0, 0, 0], [-2, 0.5, 0.5, 0, 0], [2, 2, 4, 8, 0], [1, -1, 3, -3, 0.0]])
+    v = np.arange(10.0).reshape(5, 2) / 8
+    run = irc.compile(KINK, dtype="f64", target=target).forward(s=s, v=v)
+    t, u = s.sum(1, keepdims=True), s @ v
+    np.testing.assert_array_equal(run.outputs["o"], u / np.maximum(abs(t), 1))
+    cotangent = np.asarray([[1.0, -2.0]] * 5)
+    found = run.backward(o=cotangent)["s"]
+    own = np.broadcast_to(v, (5, 5, 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        large = own / abs(t)[..., None] - (np.sign(t) / t**2 * u)[:, None]
+    at_one = own - (np.sign(t) * u / 2)[:, None]
+    slope = np.where(abs(t)[..., None] > 1, large, np.where(abs(t)[..., None] == 1, at_one, own))
+    np.testing.assert_allclose(found, np.tril((slope * cotangent[:, None]).sum(-1)), rtol=1e-14, atol=1e-15)

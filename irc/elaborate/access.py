@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Axis, Expr, Index, Load, indices, loads
+from irc.codegen.expr import Axis, Expr, Index, Load, Size, indices, loads
 from irc.elaborate.bounds import Bounds, Range, below
 from irc.elaborate.scope import Scope
 from irc.grammar.diagnostic import Note
@@ -77,13 +77,15 @@ def _proved(place: Place, bounds: Bounds, scope: Scope) -> bool:
     if how is None or place.span is None:
         return is_within(place.index, place.size, place.axes, place.graph)
     seen = out_of_axis(place.index, place.size, place.axes, place.graph)
+    of_size = isinstance(place.index, Size)
+    own = "an index has a name of its own, as `b` for the size `B`" if of_size else None
     which = f"index {place.dim + 1} of `{place.load.tensor}`"
     scope.report.error(
         "E212",
         f"table access out of range: {which} {how}, and the axis has size {text(place.size)}",
         scope.places.get(place.load, place.span),
         () if seen is None else (Note(seen),),
-        help=None if how.startswith("is") else "shift it (`i - j + N - 1`), or bound it with `clamp(x, low, high)`",
+        help=own if how.startswith("is") else "shift it (`i - j + N - 1`), or bound it with `clamp(x, low, high)`",
     )
     return False
 

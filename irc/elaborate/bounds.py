@@ -123,6 +123,8 @@ class Bounds:
                 return self._quotient(self.range(a, extents), polynomial(b, self.sizes))
             case Op("mod", (a, b), _):
                 return self._remainder(self.range(a, extents), polynomial(b, self.sizes))
+            case Op("pow", (a, b), _):
+                return self._power(self.range(a, extents), self.range(b, extents))
             case Op("min", (a, b), _):
                 x, y = self.range(a, extents), self.range(b, extents)
                 return Range(_lower(x.low, y.low), (x.high + y.high)[:MOST])
@@ -161,6 +163,14 @@ class Bounds:
                 if nonnegative(x):
                     high.append(x)
         return Range(low, tuple(high)[:MOST])
+
+    def _power(self, a: Range, b: Range) -> Range:
+        """The exponent is never negative, or the power would be none of integers."""
+        if not any(nonnegative(x) for x in a.low):
+            return UNKNOWN
+        positive = any(nonnegative(x - ONE) for x in a.low)
+        high = [polynomial(op("pow", expression(x), expression(y)), self.sizes) for x in a.high for y in b.high]
+        return Range((ONE if positive else constant(0),), tuple(high if positive else ())[:MOST])
 
     def _remainder(self, a: Range, b: Polynomial) -> Range:
         if not nonnegative(b - ONE):

@@ -25,6 +25,12 @@ from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Access, Align, Core, Drop, Let, Name, Normaliser, Stage, Stat
 
+OF_KEYS = {
+    "score": "a score is that of a query and a key, as in `score q[…, i, c] * k[…, {0}, c]`",
+    "matmul": "values are those of keys, as in `matmul v[…, {0}, d]`; "
+    "the sum of the weights is `matmul where({0} >= 0, 1.0, 0.0)`",
+}
+
 
 @dataclass
 class CoreBuilder:
@@ -207,6 +213,7 @@ class CoreBuilder:
                         f"{stage.kind} index `{name.id}` does not occur in `{kind}`",
                         name.span,
                         (Note(f"the {kind}", where),),
+                        help=OF_KEYS[kind].format(name.id),
                     )
         if stage.sink is not None:
             if stage.kind != "softmax":
@@ -227,7 +234,7 @@ class CoreBuilder:
 
     def _map_weight(self, stage: Stage) -> None:
         context = self.context
-        running, context.score, context.weight, context.hint = context.score, None, WEIGHT, "weight"
+        running, context.score, context.weight, context.hint = context.score, None, WEIGHT, "gain"
         try:
             value = context.lower(stage.value, self._free())
         finally:
@@ -267,7 +274,9 @@ class CoreBuilder:
         finally:
             context.score = running
         if value.kind is not Kind.FLOAT:
-            report.fail("E309", f"`matmul` takes floats, and this is {ty.article(value.kind)}", stage.value.span)
+            message = f"`matmul` takes floats, and this is {ty.article(value.kind)}"
+            help = "`float(…)` makes one of an integer" if value.kind is Kind.INT else "write `where(…, 1.0, 0.0)`"
+            report.fail("E309", message, stage.value.span, help=help)
         self.weighted = value
 
     def _emit(self, main: Access, statistics: tuple[Statistic, ...]) -> None:

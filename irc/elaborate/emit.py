@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Axis, Expr, op, substitute
+from irc.codegen.expr import Axis, Expr, loads, op, substitute, walk
 from irc.elaborate.weights import NORMALISERS, WEIGHT
 from irc.grammar.source import Span
 from irc.ir import Map, Reduce, own_element
@@ -43,7 +43,8 @@ class Parts:
 def core_nodes(parts: Parts, reductions: list[Reduce]) -> tuple[list[Map | Reduce], Expr]:
     """`reductions`, which the expressions read, then logit (unless the score is one of them), row statistics, weights,
     output and further statistics; and what the values are multiplied by."""
-    nodes: list[Map | Reduce] = list(reductions)
+    waiting = _of_weights(reductions)
+    nodes: list[Map | Reduce] = [r for r in reductions if r not in waiting]
     name, pair, allow, span = parts.name, parts.rows + parts.keys, parts.allow, parts.span
     rule, logit = NORMALISERS[parts.normaliser], parts.logit
     if logit not in [own_element(r) for r in reductions if r.axes == pair]:
@@ -65,12 +66,13 @@ def core_nodes(parts: Parts, reductions: list[Reduce]) -> tuple[list[Map | Reduc
     if rule.divisor is not None:
         nodes.append(row_sum("total", own_element(weight)))
         divisor = rule.divisor(own_element(nodes[-1]))
+    last: Expr = own_element(weight)
     for number, body in enumerate(parts.weights, 2):
-        read: Expr = own_element(nodes[-1] if isinstance(nodes[-1], Map) else weight)
         if divisor is not None:
-            read, divisor = op("div", read, divisor), None
-        nodes.append(Map(f"{name}.weight{number}", pair, substitute(body, {WEIGHT: read}), allow, span=span))
-    last = own_element(nodes[-1] if isinstance(nodes[-1], Map) else weight)
+            last, divisor = op("div", last, divisor), None
+        made = [replace(r, body=substitute(r.body, {WEIGHT: last}), where=allow) for r in _read(body, waiting)]
+        nodes += [*made, Map(f"{name}.weight{number}", pair, substitute(body, {WEIGHT: last}), allow, span=span)]
+        last = own_element(nodes[-1])
     body = op("mul", last, parts.weighted)
     if divisor is None:
         nodes.append(Reduce(name, parts.axes, parts.keys, "sum", body, allow, groups=parts.groups, span=span))
@@ -81,6 +83,24 @@ def core_nodes(parts: Parts, reductions: list[Reduce]) -> tuple[list[Map | Reduc
     further = [s for s in parts.statistics if s is not asked]
     nodes += [_statistic(s, parts, logit, lse, weight) for s in further]
     return nodes, last if divisor is None else op("div", last, divisor)
+
+
+def _of_weights(reductions: list[Reduce]) -> list[Reduce]:
+    """Those that a `map` of the weight sums, which read the weight or each other."""
+    found: list[Reduce] = []
+    for node in reductions:
+        if WEIGHT in walk(node.body) or {r.name for r in found} & {load.tensor for load in loads(node.body)}:
+            found.append(node)
+    return found
+
+
+def _read(body: Expr, waiting: list[Reduce]) -> list[Reduce]:
+    """Of these what the expression reads, directly and through each other, in their order."""
+    names = {load.tensor for load in loads(body)}
+    for node in reversed(waiting):
+        if node.name in names:
+            names |= {load.tensor for load in loads(node.body)}
+    return [node for node in waiting if node.name in names]
 
 
 def _statistic(s: Statistic, parts: Parts, logit: Expr, lse: Reduce | None, weight: Map) -> Map | Reduce:

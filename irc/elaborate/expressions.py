@@ -6,12 +6,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from irc.codegen.expr import TRUE, Axis, Const, Expr, Index, Kind, Load, Op, Size, flat, indices, integer, op
+from irc.codegen.expr import (
+    TRUE,
+    Axis,
+    Const,
+    Expr,
+    Index,
+    Kind,
+    Load,
+    Op,
+    Size,
+    flat,
+    indices,
+    integer,
+    loads,
+    op,
+    walk,
+)
 from irc.codegen.expr import number as float_constant
 from irc.elaborate import typing as ty
+from irc.elaborate.bounds import Bounds
 from irc.elaborate.contract import contract
 from irc.elaborate.names import index_names
-from irc.elaborate.report import Report, counted, similar
+from irc.elaborate.report import Report, similar
 from irc.elaborate.scope import Lets, Scope
 from irc.elaborate.segments import table
 from irc.grammar import absent
@@ -31,6 +48,7 @@ from irc.grammar.syntax import (
     Unary,
 )
 from irc.ir import Reduce
+from irc.size import nonnegative
 
 
 @dataclass
@@ -63,7 +81,8 @@ class Context:
         """A sum node of a temporary name, and its element. One of a query and a key is one of the whole pair, so that
         what is derived from it is summed over batch entries once, in the end."""
         used = indices(body) - set(over)
-        if {"row", "column"} <= {self.axes[n].role for n in used}:
+        of_weight = self.weight is not None and self.weight in walk(body)
+        if of_weight or {"row", "column"} <= {self.axes[n].role for n in used}:
             used |= self.pair
         axes = tuple(a for name, a in self.axes.items() if name in used and name not in over)
         node = Reduce(f"?{len(self.pending)}", axes, tuple(self.axes[n] for n in over), "sum", body, span=span)
@@ -127,17 +146,12 @@ class Context:
             return Size(name)
         if name in self.scope.tensors:
             tensor = self.scope.tensor(e)
-            if tensor.dims:
-                self.report.fail(
-                    "E204",
-                    f"`{name}` has {counted(len(tensor.dims), 'index', 'indices')}, and none is written",
-                    e.span,
-                    (Note(f"`{name}` is defined here", tensor.span),),
-                )
+            self.scope.check_bare(tensor, e.span)
             return Load(name, (), tensor.kind)
         if name not in self.axes:
             known = [*self.axes, *self.scope.sizes, *self.scope.tensors, *self.lets]
-            self.report.fail("E101", f"there is no name `{name}`", e.span, help=similar(name, known))
+            meant = absent.NUMBERS.get(name) or similar(name, known)
+            self.report.fail("E101", f"there is no name `{name}`", e.span, help=meant)
         if name not in free:
             self.lone(name, e.span)
         return Index(name)
@@ -154,7 +168,12 @@ class Context:
         tensor = self.scope.tensor(e.tensor)
         for index in e.indices:
             self._given(index, free)
-        load = Load(tensor.name, tuple(self.index(i) for i in e.indices), tensor.kind)
+        load = Load(tensor.name, tuple(self.index(i, free) for i in e.indices), tensor.kind)
+        of_pairs = {n.name for _, n in self.pending if {"row", "column"} <= {a.role for a in n.axes}}
+        for place, at in zip(load.indices, e.indices, strict=True):
+            if any(read.tensor in of_pairs for read in loads(place)):
+                message = f"a sum for each pair is no index of `{tensor.name}`: {absent.PLACE}"
+                self.report.fail("E412", message, at.span, help=absent.PLACE_HELP)
         self.scope.places.setdefault(load, e.span)
         return load
 
@@ -163,12 +182,12 @@ class Context:
         for name in sorted(self.names(index) - free):
             self.lone(name, index.span)
 
-    def index(self, e: Expression) -> Expr:
-        """An integer position along a dimension."""
+    def index(self, e: Expression, free: frozenset[str]) -> Expr:
+        """An integer position along a dimension, told by the indices that are given."""
         if isinstance(e, Group):
             items = [i.id for i in e.items if isinstance(i, Name)]
             return flat(tuple((Index(n), self.axes[n].size) for n in items))
-        return ty.whole(self.lower(e, frozenset(self.axes)), e.span, self.report, "an index")
+        return ty.whole(self.lower(e, free), e.span, self.report, "an index")
 
     def _binary(self, e: Binary, free: frozenset[str]) -> Expr:
         left, right = self.lower(e.left, free), self.lower(e.right, free)
@@ -188,7 +207,14 @@ class Context:
                 self.scope.divisors.setdefault(right, e.right.span)
                 return op("floordiv" if e.op == "//" else "mod", left, right)
             case _:
-                return ty.power(left, right)
+                return ty.power(left, right, self._natural(right))
+
+    def _natural(self, e: Expr) -> bool:
+        """Whether an integer is plainly never negative."""
+        if e.kind is not Kind.INT:
+            return False
+        bounds = Bounds(self.scope.sizes, tuple(self.scope.facts))
+        return any(nonnegative(x) for x in bounds.range(e, {n: a.size for n, a in self.axes.items()}).low)
 
     def _compare(self, e: Compare, free: frozenset[str]) -> Expr:
         values = [self.lower(o, free) for o in e.operands]
@@ -206,6 +232,9 @@ class Context:
             if (why := absent.why(name)) is not None:
                 message = f"there is no function `{name}`: {why}"
                 self.report.fail("E113", message, e.function.span, help=absent.instead(name))
+            if name in absent.WRITTEN:
+                written = f"write `{absent.WRITTEN[name]}`"
+                self.report.fail("E101", f"there is no function `{name}`", e.function.span, help=written)
             self.scope.unknown(e.function, "function", list(ty.FUNCTIONS))
         least, most = ty.FUNCTIONS[name]
         if not least <= len(e.args) <= most:
@@ -240,7 +269,7 @@ class Context:
         for index in row:
             self._given(index, free)
         position = ty.whole(self.lower(at, free), at.span, self.report, "a position")
-        first = Load(tensor.name, (*(self.index(i) for i in row), integer(0)), tensor.kind)
+        first = Load(tensor.name, (*(self.index(i, free) for i in row), integer(0)), tensor.kind)
         self.scope.places.setdefault(first, offsets.span)
         self.scope.segmented.setdefault(tensor.name, e.span)
         return op("segment", first, tensor.size(len(row)), position)
@@ -282,7 +311,8 @@ class Context:
             return op("div", float_constant(1.0), ty.to_float(value)) if factor.inverted else value
         if not factor.inverted:
             return op("mul", *ty.unify((so_far, value)))
-        if so_far.kind is Kind.INT and value.kind is Kind.INT and not (ty.static(so_far) and ty.static(value)):
+        plain = ty.static(so_far) and (ty.static(value) or (isinstance(value, Op) and value.name == "pow"))
+        if so_far.kind is Kind.INT and value.kind is Kind.INT and not plain:  # 1 / 2 ^ h is meant as it is written
             self.report.fail(
                 "E304",
                 "`/` divides floats, and both sides are integers",

@@ -14,7 +14,7 @@ from irc.elaborate.roles import rows, statements, with_lets
 from irc.elaborate.scope import Lets, Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
-from irc.grammar.syntax import Access, Align, Core, Drop, Expression, Normaliser, Stage, Stat
+from irc.grammar.syntax import Access, Align, Core, Drop, Expression, Name, Normaliser, Stage, Stat
 
 HELP = "say it in the header of the core: `core o[…] over INDEX: SIZE { … }`"
 
@@ -53,6 +53,7 @@ def frame(core: Core, scope: Scope, lets: Lets) -> Frame:
             message = f"{normaliser.kind} sums over `{name.id}`, so the output cannot have it"
             scope.report.fail("E406", message, name.span, (Note("here", core.outputs[0].span),))
     _feed(core, inference, lets)
+    _check_outputs(core, header, inference, scope, lets)
     sizes = inference.solve(HELP)
     columns = tuple(n.id for n in names(normaliser.over))
     order = tuple(n.id for n in header)
@@ -113,6 +114,16 @@ def _feed(core: Core, inference: Inference, lets: Lets) -> None:
             failed = True
     if failed:
         raise Failed
+
+
+def _check_outputs(core: Core, header: tuple[Name, ...], inference: Inference, scope: Scope, lets: Lets) -> None:
+    """Every index of the output stands in some stage, or has a size that is told elsewhere."""
+    used: set[str] = set().union(*(index_names(s.value, scope, seen) for s, seen in with_lets(core, lets)))
+    for name in header:
+        if name.id not in {*used, *inference.known, *scope.elsewhere}:
+            message = f"index `{name.id}` of the output stands in no stage, and nothing tells its size"
+            help = f"give it to the values, as in `matmul v[…, {name.id}]`, or leave it out"
+            scope.report.fail("E202", message, name.span, help=help)
 
 
 def _used_by_rows(core: Core, scope: Scope, lets: Lets) -> set[str]:

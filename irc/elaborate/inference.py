@@ -67,7 +67,12 @@ class Inference:
         match e:
             case Name() if e.id in lets:
                 self.feed(lets[e.id].value, lets[e.id].lets, within)
+            case Name() if (named := self.scope.tensors.get(e.id)) is not None:
+                self.scope.check_bare(named, e.span, within)
             case Name():
+                if within and e.id in RUNNING and not self.scope.is_declared(e.id):
+                    message = f"`{e.id}` is no index: {absent.PLACE}"
+                    self.scope.report.fail("E412", message, e.span, help=absent.PLACE_HELP)
                 if within and not self.scope.is_declared(e.id):
                     self.mention(e)
                     self.inside.setdefault(e.id, e.span)

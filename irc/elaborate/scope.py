@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from irc.codegen.expr import Expr, Kind, Load, Size
-from irc.elaborate.report import Failed, Report, similar
+from irc.elaborate.report import Failed, Report, counted, similar
 from irc.grammar import absent
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
@@ -114,6 +114,17 @@ class Scope:
         if tensor.broken:
             raise Failed
         return tensor
+
+    def check_bare(self, tensor: Tensor, span: Span, within: bool = False) -> None:
+        """A name without brackets is a number; one of a tensor with indices is an error."""
+        if tensor.dims and not tensor.broken:
+            self.report.fail(
+                "E204",
+                f"`{tensor.name}` has {counted(len(tensor.dims), 'index', 'indices')}, and none is written",
+                span,
+                (Note(f"`{tensor.name}` is {'defined' if tensor.role == 'value' else 'declared'} here", tensor.span),),
+                help="an index needs a name of its own" if within else None,
+            )
 
     def unknown(self, name: Name, what: str, known: object = ()) -> NoReturn:
         names = list(known) if isinstance(known, dict | list | tuple | set | frozenset) else []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from irc.codegen.expr import Const, Expr, Index, Kind, Load, op, walk
+from irc.codegen.expr import Const, Expr, Index, Kind, Load, Op, op, walk
+from irc.codegen.fold import FAR, whole_power
 from irc.elaborate.report import Report
 from irc.grammar.source import Span
 
@@ -29,7 +30,16 @@ FUNCTIONS = {  # name: number of arguments, least and most
 }
 
 
+POWER_HELP = (
+    "a power of integers is an integer where its exponent is never negative: assume that of the exponent, or write "
+    "`max(…, 0)`"
+)
+FLOOR_HELP = "`floor(…)` makes an integer of a float"
+
+
 def to_float(e: Expr) -> Expr:
+    if isinstance(e, Op) and e.name == "pow" and e.kind is Kind.INT:
+        return op("pow", *(op("float", a) for a in e.args))  # as far as floats reach
     return op("float", e) if e.kind is Kind.INT else e
 
 
@@ -53,7 +63,9 @@ def boolean(e: Expr, span: Span, report: Report, what: str = "a condition") -> E
 
 def whole(e: Expr, span: Span, report: Report, what: str) -> Expr:
     if e.kind is not Kind.INT:
-        report.fail("E303", f"{what} must be an integer, and this is {article(e.kind)}", span)
+        of_power = any(isinstance(part, Op) and part.name == "pow" and part.kind is Kind.FLOAT for part in walk(e))
+        help = POWER_HELP if of_power else FLOOR_HELP if e.kind is Kind.FLOAT else None
+        report.fail("E303", f"{what} must be an integer, and this is {article(e.kind)}", span, help=help)
     return e
 
 
@@ -71,14 +83,24 @@ def static(e: Expr) -> bool:
     return not any(isinstance(part, Index | Load) for part in walk(e))
 
 
-def power(base: Expr, exponent: Expr) -> Expr:
-    """base ^ exponent: a product for a small literal exponent, else `pow`."""
+def power(base: Expr, exponent: Expr, natural: bool) -> Expr:
+    """base ^ exponent: a product for a small literal exponent, else `pow`, of integers where both are and the exponent
+    is known to be `natural`."""
     if isinstance(exponent, Const) and exponent.kind is Kind.INT and 1 <= exponent.value <= 4:
         result = base
         for _ in range(int(exponent.value) - 1):
             result = op("mul", result, base)
         return result
+    if natural and base.kind is exponent.kind is Kind.INT and not _is_far(base, exponent):
+        return op("pow", base, exponent)
     return op("pow", to_float(base), to_float(exponent))
+
+
+def _is_far(base: Expr, exponent: Expr) -> bool:
+    """Whether it is a number that integers do not reach."""
+    if not isinstance(base, Const) or not isinstance(exponent, Const):
+        return False
+    return abs(whole_power(int(base.value), int(exponent.value))) == 1 << FAR
 
 
 def compare(sign: str, a: Expr, b: Expr) -> Expr:

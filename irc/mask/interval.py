@@ -271,6 +271,9 @@ class Rectangle:
                 return _divide(self.interval(x), y)
             case Op("mod", (x, y), _) if self.uniform(y):
                 return _modulo(self.interval(x), y)
+            case Op("pow", (x, y), Kind.INT) if plainly_positive(x) and self.uniform(x):
+                ends = self.interval(y)
+                return Interval(*(None if e is None else op("pow", x, e) for e in (ends.low, ends.high)))
             case Op("mul", (x, y), Kind.INT):
                 return _times(self.interval(x), self.interval(y))
             case Op("abs", (x,), Kind.INT):

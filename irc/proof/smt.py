@@ -16,11 +16,13 @@ from typing import Any, assert_never
 import z3
 
 from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, Size, integer, op, rebuild, substitute
+from irc.codegen.fold import whole_power
 from irc.mask.linear import horner
 from irc.size import expression, polynomial, split
 
 Term = Any  # a z3 expression; z3 has no types of its own
 ORDERED = 6  # quotients by one divisor with which another is compared
+POWERS = 16  # of a number, whose values a proof knows
 SPLITS = 20  # values of one symbol that are told apart to make a product linear
 
 
@@ -83,6 +85,8 @@ class Encoder:
             return self._quotient(expr.name, *expr.args)
         if expr.name == "segment":
             return self._segment(*expr.args)
+        if expr.name == "pow" and expr.kind is Kind.INT:
+            return self._power(*expr.args)
         x = [self(a) for a in expr.args]
         match expr.name, x:
             case "add", [a, b]:
@@ -148,6 +152,17 @@ class Encoder:
         at = [*row.indices[:-1], count, position]
         integers = [z3.IntSort(self.context)] * (len(at) + 1)
         return z3.Function(f"segment {row.tensor}", *integers)(*(self(e) for e in at))
+
+    def _power(self, base: Expr, exponent: Expr) -> Term:
+        """A function of two integers, with what is known of it: its first values, and that it is no less beyond."""
+        a, n = self(base), self(exponent)
+        power = self.function("pow", 2, Kind.INT)(a, n)
+        self.lemmas.append(z3.Implies(z3.And(a >= 1, n >= 0), power >= 1))
+        if isinstance(base, Const) and base.value > 1:
+            values = [whole_power(int(base.value), k) for k in range(POWERS + 1)]
+            self.lemmas += [z3.Implies(n == k, power == value) for k, value in enumerate(values)]
+            self.lemmas.append(z3.Implies(n > POWERS, z3.And(power >= values[-1], power > n)))
+        return power
 
     def _quotient(self, name: str, dividend: Expr, divisor: Expr) -> Term:
         a, b = self(dividend), self(divisor)

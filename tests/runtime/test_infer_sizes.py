@@ -110,14 +110,16 @@ def test_empty_axes_are_sizes_too():
             {"x": (9,)},
             [],
             {},
-            "size H does not follow from the shapes of the arguments: give it a value",
+            "size H does not follow from the shapes of the arguments: "
+            "give it a value when compiling: sizes={'H': …}, or --size H=…",
         ),
         (
             [("x", (B,))],
             {"x": (9,)},
             [("B", None), ("D", None)],
             {},
-            "size D does not follow from the shapes of the arguments: give it a value",
+            "size D does not follow from the shapes of the arguments: "
+            "give it a value when compiling: sizes={'D': …}, or --size D=…",
         ),
     ],
 )

@@ -116,6 +116,14 @@ template <class A, class B> inline if_integer<A, B> mod(A x, B y) {
   return rest + (rest != 0 && (a < 0) != (b < 0) ? b : 0);
 }
 
+// A power of integers, held within ±2^62; an exponent below 0 counts as 0.
+template <class A, class B> inline std::enable_if_t<sizeof(if_integer<A, B>) != 0, int64_t> pow(A x, B y) {
+  const int64_t most = int64_t(1) << 62, by = x < 0 ? -int64_t(x) : int64_t(x);
+  int64_t size = y > 0 && by == 0 ? 0 : 1;
+  for (B n = 0; n < y && by > 1 && size < most; n++) size = size > most / by ? most : size * by;
+  return x < 0 && y > 0 && y % 2 != 0 ? -size : size;
+}
+
 template <class A, class B> inline if_integer<A, B> min(A x, B y) { return y < x ? y : x; }
 template <class A, class B> inline if_integer<A, B> max(A x, B y) { return y > x ? y : x; }
 template <class A> inline if_integer<A> abs(A x) { return x < 0 ? -x : x; }

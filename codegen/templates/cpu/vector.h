@@ -209,4 +209,11 @@ template <class A, class B, class V = either<A, B>> IRC_INLINE V mod(A a, B b) {
   return select(y == V{}, V{}, x - irc::floordiv(x, y) * y);
 }
 
+template <class A, class B, class V = either<A, B>, class E = typename VectorTraits<V>::element>
+IRC_INLINE std::enable_if_t<std::is_integral<E>::value, V> pow(A a, B b) {
+  V x = splat<V>(a), y = splat<V>(b), result;
+  for (unsigned lane = 0; lane < sizeof(V) / sizeof(x[0]); lane++) result[lane] = E(irc::pow(x[lane], y[lane]));
+  return result;
+}
+
 }  // namespace irc
