@@ -107,6 +107,7 @@ class Hoists:
     row: dict[Expr, Hoisted] = field(default_factory=dict)
     column: dict[Expr, Hoisted] = field(default_factory=dict)
     gathers: dict[Load | Op, Gather] = field(default_factory=dict)
+    known: dict[Expr, str] = field(default_factory=dict)  # texts of what others make
 
     def __post_init__(self) -> None:
         self._rows = frozenset(a.name for a in self.kernel.rows)
@@ -207,6 +208,8 @@ class Hoists:
         """The text of a subexpression that is available as a whole, or None to go on below it."""
         if isinstance(part, Const):
             return None
+        if part in self.known:
+            return self.known[part]
         if isinstance(part, Local):
             return self.places.tile.format(identifier(part.name))
         if any(isinstance(e, Local) for e in walk(part)):

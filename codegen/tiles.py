@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from irc.codegen.cpu import prologue
 from irc.codegen.expr import FLOATING, Axis, Const, Expr, Kind, Load, Local, Op, indices, integer, substitute, walk
 from irc.codegen.hoist import TILE_PLACES, Hoists, Places, inner_name
+from irc.codegen.inner import Packing, is_cheap
 from irc.codegen.kernel import (
     DISTANCE,
     Accumulate,
@@ -22,6 +23,7 @@ from irc.codegen.kernel import (
     RowProduct,
     RowReduce,
     RowSums,
+    Side,
     Target,
     TileKernel,
     TileOp,
@@ -65,6 +67,7 @@ class PanelText:
     summed: bool
     guarded: bool
     numbers: bool
+    form: str = "Form"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,18 @@ class DotText:
 
 
 @dataclass(frozen=True, slots=True)
+class SumText:
+    """A sum over the axes `inner` of what panels and tile values hold, for a block of pairs; `made`: by their names,
+    what is computed before; `unrolled`: of little code."""
+
+    name: str
+    made: tuple[tuple[str, str], ...]
+    text: str
+    inner: tuple[AxisText, ...]
+    unrolled: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """tile_NAME[m][w] = text; with `inner`, the sum of it over those axes. `kept` values are read after their tile."""
 
@@ -103,16 +118,19 @@ class Line:
 
 @dataclass(slots=True)
 class Stage:
-    """Dots, then elementwise lines that need them. Without `unrolled` the lines run as a loop: they are long.
+    """Dots and other sums over features, then elementwise lines that need them. Without `unrolled` the lines run as a
+    loop: they are long.
 
     names: of the tile values that the lines mention. From these: `reads`, those that others made; `makes`, the lines'
     own; `leaves`, those of them that later stages read.
     """
 
     dots: list[DotText] = field(default_factory=list)
+    sums: list[SumText] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     unrolled: bool = True
     names: set[str] = field(default_factory=set)
+    summed: set[str] = field(default_factory=set)  # the values of others that its sums read
     reads: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
     leaves: tuple[str, ...] = ()
@@ -349,8 +367,12 @@ def _target(target: Target) -> str:
 def _line(step: Value | InnerSum, kept: bool, hoists: Hoists) -> Line:
     over = step.over if isinstance(step, InnerSum) else ()
     inner = tuple(Axis(inner_name(a.name), a.size) for a in over)
-    value = substitute(step.value, {a.index: b.index for a, b in zip(over, inner, strict=True)})
-    return Line(identifier(step.name), hoists.vector(value), step.masked, kept, axis_texts(inner))
+    return Line(identifier(step.name), hoists.vector(_renamed(step.value, over)), step.masked, kept, axis_texts(inner))
+
+
+def _renamed(value: Expr, over: tuple[Axis, ...]) -> Expr:
+    """The value with names of the templates' own for what it is summed over."""
+    return substitute(value, {a.index: Axis(inner_name(a.name), a.size).index for a in over})
 
 
 def _is_long(line: Line) -> bool:
@@ -394,6 +416,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     kept = _kept(products, far, late_reads | late_names | added, softmax.weight if softmax else None)
     weighted = weighted_values(body)
     panels = {p.name: p for p in kernel.panels}
+    packing = Packing(kernel)
 
     stages: list[Stage] = []
     distance_dots: list[DotText] = []
@@ -406,6 +429,19 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
                 (distance_dots if {row, column} & far else stages[-1].dots).append(dot)
                 if name in kept:
                     stages[-1].lines.append(Line(identifier(name), hoists.vector(Local(name)), False, True))
+                    stages[-1].names.add(identifier(name))
+            case InnerSum(name, over, value, masked) if (
+                places is TILE_PLACES and (inner := packing.packed(value, over)) is not None
+            ):
+                if not stages or stages[-1].lines:
+                    stages.append(Stage())
+                stages[-1].summed.update(_tile_names(_tiles_of(value)))
+                texts: dict[Expr, str] = {
+                    Local(tile): _in_block(identifier(tile), distance_dots) for tile in _tiles_of(value)
+                }
+                stages[-1].sums.append(_sum_text(step, inner, packing, texts, hoists))
+                if masked or name in kept:
+                    stages[-1].lines.append(Line(identifier(name), hoists.vector(Local(name)), masked, name in kept))
                     stages[-1].names.add(identifier(name))
             case Value() | InnerSum():
                 if not stages:
@@ -436,6 +472,14 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     dotted = {name for d in dots for name in (d.row, d.column)}
     summed = {s.panel for s in products if isinstance(s, RowProduct | ColumnProduct)}
     numbered = {s.panel for s in products if isinstance(s, DistanceProduct)}
+
+    def packed_text(panel: Panel) -> PanelText:
+        """Of single numbers, for sums in registers."""
+        side = kernel.rows if panel.side == "row" else kernel.columns
+        row = row_text(panel.value, panel.features, side) if isinstance(panel.value, Load) else None
+        value = hoists.scalar(panel.value, "place", "place")
+        shape = _panel_name(panel.name), width(panel), axis_texts(panel.features)
+        return PanelText(*shape, value, row, True, False, False, False, "irc::Single<T>")
 
     def panel_text(panel: Panel) -> PanelText:
         side = kernel.rows if panel.side == "row" else kernel.columns
@@ -485,29 +529,35 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         )
 
     def computed(step: RowSums, position: int) -> Computed:
-        line = _line(InnerSum("", step.features, step.value, True), False, hoists)
+        packed = packing.packed(step.value, step.features)
+        hoists.known = packing.texts
+        line = _line(InnerSum("", step.features, step.value if packed is None else packed, True), False, hoists)
+        hoists.known = {}
         read = sorted(identifier(name) for name in _tiles_of(step.value))
         size = math.prod(int(a.size.value) for a in step.features if isinstance(a.size, Const))
         stored = axis_texts(step.features), row_text(step.target, step.features, kernel.rows)
         return Computed(f"row_sums_{position}", size, line.text, line.inner, tuple(read), _target(step.target), *stored)
 
+    row_sums = tuple(computed(s, n) for n, s in enumerate(sums))
+    sides: tuple[Side, ...] = ("row", "column")
+    extra = {s: tuple(packed_text(p) for p in packing.panels.values() if p.side == s) for s in sides}
     results = [(s, result(s, n)) for n, s in enumerate(products)]
     return TileText(
         batch=axis_texts(kernel.batch),
         rows=axis_texts(kernel.rows),
         columns=axis_texts(kernel.columns),
-        row_panels=tuple(panel_text(p) for p in kernel.panels if p.side == "row"),
-        column_panels=tuple(panel_text(p) for p in kernel.panels if p.side == "column"),
+        row_panels=tuple(panel_text(p) for p in kernel.panels if p.side == "row") + extra["row"],
+        column_panels=tuple(panel_text(p) for p in kernel.panels if p.side == "column") + extra["column"],
         distance_panels=tuple(distance_text(p) for p in kernel.panels if p.side == "distance"),
         distance_dots=tuple(distance_dots),
         stages=tuple(stages),
-        waiting=tuple(name for stage in stages for name in (*(dot.name for dot in stage.dots), *stage.leaves)),
+        waiting=tuple(name for stage in stages for name in (*_summed(stage), *stage.leaves)),
         late=tuple(_line(s, True, hoists) for s in late_values),
         late_reads=_tile_names(late_reads),
         softmax=_softmax_text(softmax, logit, waits, hoists) if softmax is not None else None,
         kept=tuple(KeptText(identifier(name), uses) for name, uses in sorted(kept.items())),
         row_products=tuple(r for s, r in results if isinstance(s, RowProduct)),
-        row_sums=tuple(computed(s, n) for n, s in enumerate(sums)),
+        row_sums=row_sums,
         row_reduces=tuple(r for s, r in results if isinstance(s, RowReduce)),
         column_products=tuple(r for s, r in results if isinstance(s, ColumnProduct)),
         column_reduces=tuple(r for s, r in results if isinstance(s, ColumnReduce)),
@@ -521,12 +571,34 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
 def _pass_on(stages: list[Stage], before: set[str]) -> None:
     """Which values each stage takes from others, or from `before` them, and which it leaves to them."""
     for stage in stages:
-        dots = before | {dot.name for dot in stage.dots}
+        dots = before | set(_summed(stage))
         stage.makes = tuple(dict.fromkeys(line.name for line in stage.lines if line.name not in dots))
         stage.reads = tuple(sorted(stage.names - set(stage.makes)))
     for n, stage in enumerate(stages):
-        later = {name for after in stages[n + 1 :] for name in after.reads}
+        later = {name for after in stages[n + 1 :] for name in (*after.reads, *after.summed)}
         stage.leaves = tuple(name for name in stage.makes if name in later)
+
+
+def _summed(stage: Stage) -> tuple[str, ...]:
+    return *(dot.name for dot in stage.dots), *(each.name for each in stage.sums)
+
+
+def _in_block(tile: str, distance_dots: list[DotText]) -> str:
+    """A tile value of column n + m and vector w, where a block of them is made."""
+    if tile in (dot.name for dot in distance_dots):
+        return f"irc::load_vector<vec>(dots_{tile} + (n + m) * PANEL + w * LANES)"
+    return f"block_{tile}[m][w]"
+
+
+def _sum_text(step: InnerSum, packed: Expr, packing: Packing, texts: dict[Expr, str], hoists: Hoists) -> SumText:
+    value, apart = packing.apart(packed, step.over)
+    hoists.known = texts
+    made = {local: (f"made_{number}", hoists.vector(part)) for number, (local, part) in enumerate(apart.items())}
+    hoists.known = texts | packing.texts | {local: f"{name}[m][w]" for local, (name, _) in made.items()}
+    text = hoists.vector(_renamed(value, step.over))
+    hoists.known = {}
+    inner = axis_texts(tuple(Axis(inner_name(a.name), a.size) for a in step.over))
+    return SumText(identifier(step.name), tuple(made.values()), text, inner, is_cheap(value))
 
 
 def _softmax_text(step: OnlineSoftmax, logit: str, waits: bool, hoists: Hoists) -> SoftmaxText:

@@ -9,6 +9,8 @@ import pytest
 
 import irc
 from irc.codegen.kernel import ColumnSums, RowSums, TileKernel
+from irc.runtime import toolchain
+from tests.codegen.test_forms import WITHOUT
 from tests.test_kernels import arrays, both
 
 VARIANTS = Path(__file__).parent.parent / "examples" / "variants"
@@ -55,3 +57,57 @@ def test_blocked_pairs_are_not_computed_with() -> None:
     inputs = arrays(irc.compile(fire, target="reference"), sizes, rng)
     inputs["stretch"] = np.asarray(0.5, np.float32)
     both(str(fire), inputs, "f32", rng)
+
+
+# Sums over features of a query and a key that are no dot products: distances, additive attention (Bahdanau, Cho and
+# Bengio 2015), kernels of a distance, and one of what a distance and a product tell.
+SCORES = {
+    "l2": "score -sum(c: (q[b,h,i,c] - k[b,h,j,c]) ^ 2)",
+    "additive": "score sum(c: w[h,c] * tanh(q[b,h,i,c] + 2 * k[b,h,j,c]))",
+    "kernels": """let far = sqrt(sum(c: (q[b,h,i,c] - k[b,h,j,c]) ^ 2) + 0.01)
+    score q[b,h,i,c] * k[b,h,j,c]
+    bias sum(m: u[m] * exp(-(far - m) ^ 2))""",
+    "rotated": """score sum(e c: (q[b,h,i,c] * r[e,c] - k[b,h,j,c]) * cos((i - j) * u[e]))
+    bias q[b,h,i,c] * t[i - j + S,c]""",
+}
+FEATURES = """
+attention features {
+  size B, H, S, D, M
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D]
+  param w[H,D], u[M], r[M,D], t[2 * S,D]
+  core o[b,h,i,d], lse[b,h,i] {
+    SCORE
+    allow j <= i
+    softmax j
+    matmul v[b,h,j,d]
+  }
+  return o, lse
+}
+"""
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16"])
+def test_sums_over_features_that_are_no_dots(score: str, dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    text = FEATURES.replace("SCORE", SCORES[score])
+    inputs = arrays(irc.compile(text, target="reference"), {"B": 1, "H": 2, "S": 150, "D": 5, "M": 3}, rng, dtype)
+    both(text, inputs, dtype, rng)
+
+
+@pytest.mark.parametrize("without", WITHOUT[1:])
+def test_forms_of_less(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRC_CXX", f"{toolchain.find().command[0]} {without}")
+    rng = np.random.default_rng(4)
+    text = FEATURES.replace("SCORE", SCORES["rotated"])
+    inputs = arrays(irc.compile(text, target="reference"), {"B": 1, "H": 2, "S": 70, "D": 5, "M": 3}, rng)
+    both(text, inputs, "f32", rng)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_few_rows(rows: int) -> None:
+    rng = np.random.default_rng(5)
+    text = SPEC.replace("MASK", "").replace("far[B,S,M]", "far[B,R,M]").replace("q[B,H,S,D]", "q[B,H,R,D]")
+    text = text.replace("size B,", "size R, B,").replace("let t", "align last\n    let t").replace("(i -", "(pos(i) -")
+    sizes = {**SIZES, "R": rows}
+    both(text, arrays(irc.compile(text, target="reference"), sizes, rng), "f32", rng)

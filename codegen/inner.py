@@ -1,0 +1,95 @@
+"""Sums over features that are no dots, as `sum(c: (q[i,c] - k[j,c]) ^ 2)`. What they compute of one side and a feature
+is packed as operands of dots are, so that a block of pairs is summed in registers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from irc.codegen.expr import (
+    FLOATING,
+    Axis,
+    Const,
+    Expr,
+    Index,
+    Kind,
+    Local,
+    Op,
+    flat,
+    indices,
+    is_lookup,
+    rebuild,
+    walk,
+)
+from irc.codegen.hoist import inner_name
+from irc.codegen.kernel import Panel, Side, TileKernel
+from irc.codegen.printer import identifier, print_scalar
+
+MOST = 256  # features of a panel
+CHEAP = ("div", "sqrt", "rsqrt", "relu")
+
+
+@dataclass
+class Packing:
+    """Panels of single numbers that sums of a kernel read, each as a Local, with its text; lanes are rows."""
+
+    kernel: TileKernel
+    panels: dict[tuple[Side, tuple[Axis, ...], Expr], Panel] = field(default_factory=dict)
+    texts: dict[Expr, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._rows, self._columns = (
+            frozenset(a.name for a in side) for side in (self.kernel.rows, self.kernel.columns)
+        )
+
+    def packed(self, value: Expr, over: tuple[Axis, ...]) -> Expr | None:
+        """The value, of panels where it reads one side at the indices `over`; None where these are too many, or what it
+        reads is looked up by the pair."""
+        inner, sides = {a.name for a in over}, (self._rows, self._columns)
+        sizes = [int(a.size.value) for a in over if isinstance(a.size, Const)]
+        if len(sizes) < len(over) or math.prod(sizes) > MOST:
+            return None
+        if any(all(indices(e) & side for side in sides) for e in walk(value) if is_lookup(e)):
+            return None
+
+        def operand(part: Expr) -> Expr | None:
+            read = indices(part)
+            if part.kind is not Kind.FLOAT or not read & inner or any(isinstance(e, Local) for e in walk(part)):
+                return None
+            if bool(read & self._rows) == bool(read & self._columns):
+                return None
+            return self._local("row" if read & self._rows else "column", over, part)
+
+        found = rebuild(value, operand)
+        looked_up = (indices(e) for e in walk(found) if is_lookup(e))
+        return None if any(names & inner and names & (self._rows | self._columns) for names in looked_up) else found
+
+    def apart(self, value: Expr, over: tuple[Axis, ...]) -> tuple[Expr, dict[Expr, Expr]]:
+        """The value, and Locals in it for what takes long to compute of the pair, but reads none of the indices."""
+        inner, found = {a.name for a in over}, dict[Expr, Expr]()
+
+        def part_of_the_pair(part: Expr) -> Expr | None:
+            if not isinstance(part, Op) or part.kind is not Kind.FLOAT or is_cheap(part) or indices(part) & inner:
+                return None
+            if any(e in self.texts for e in walk(part)):
+                return None
+            return found.setdefault(part, Local(f"made {len(found)}"))
+
+        return rebuild(value, part_of_the_pair), {local: part for part, local in found.items()}
+
+    def _local(self, side: Side, over: tuple[Axis, ...], value: Expr) -> Local:
+        panel = Panel(f"inner{len(self.panels)}", side, over, value)
+        panel = self.panels.setdefault((side, over, value), panel)
+        local, name = Local(f"packed {panel.name}"), f"panel_{identifier(panel.name)}"
+        at = print_scalar(flat(tuple((Index(inner_name(a.name)), a.size) for a in over)))
+        if side == "row":
+            text = f"irc::load_vector<vec>({name}.dotted(lane_first) + ({at}) * PANEL + w * LANES)"
+        else:
+            text = f"{name}.dotted(n + m)[{at}]"
+        self.texts[local] = text
+        return local
+
+
+def is_cheap(value: Expr) -> bool:
+    """Whether a copy of the value for each register of a block is little code."""
+    return not any(isinstance(e, Op) and e.name in FLOATING and e.name not in CHEAP for e in walk(value))
