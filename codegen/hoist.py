@@ -204,6 +204,20 @@ class Hoists:
     def _of_batch(self, part: Expr) -> Hoisted:
         return self.batch.setdefault(part, self._hoisted(f"batch_{len(self.batch)}", part))
 
+    def _power(self, part: Expr) -> str | None:
+        """A power for each lane of a base that is one for the task, whose logarithm is taken once."""
+        if not isinstance(part, Op) or part.name != "pow" or self.kernel.arithmetic != "f32" or part.kind is Kind.INT:
+            return None
+        base, exponent = part.args
+        if self._side(base) != "none" or self._side(part) in (
+            "none",
+            "row" if self.places.lanes == "column" else "column",
+        ):
+            return None
+        key = Op("pow", (base, base), Kind.FLOAT)
+        kept = Hoisted(f"batch_{len(self.batch)}", "irc::Base", f"irc::Base({print_scalar(base)})")
+        return f"irc::pow({self.batch.setdefault(key, kept).name}, irc::splat<vec>({self.vector(exponent)}))"
+
     def _place(self, part: Expr) -> str | None:
         """The text of a subexpression that is available as a whole, or None to go on below it."""
         if isinstance(part, Const):
@@ -214,6 +228,8 @@ class Hoists:
             return self.places.tile.format(identifier(part.name))
         if any(isinstance(e, Local) for e in walk(part)):
             return None
+        if (power := self._power(part)) is not None:
+            return power
         match self._side(part):
             case "row" | "column" as side:
                 kept = self._of_side(part, side)

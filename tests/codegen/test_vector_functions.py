@@ -87,6 +87,29 @@ def test_tanh_is_one_where_a_float_of_it_is() -> None:
     assert np.isnan(_apply(op("tanh", X), np.array([np.nan], np.float32), "f32")).all()
 
 
+def test_erf_is_one_where_a_float_of_it_is() -> None:
+    x = np.concatenate([np.linspace(3.93, 6, 301), [1e30, np.inf]]).astype(np.float32)
+    assert np.all(_apply(op("erf", X), x, "f32") == 1) and np.all(_apply(op("erf", X), -x, "f32") == -1)
+    assert np.isnan(_apply(op("erf", X), np.array([np.nan], np.float32), "f32")).all()
+
+
+@pytest.mark.parametrize("storage", ["f32", "f64"])
+@pytest.mark.parametrize("base", [0.96875, 1.0009765625, 2.0, 0.5, 1.0, 0.0, -2.0, 1e-20, np.inf])
+def test_powers_of_one_base(base: float, storage: str) -> None:
+    """A decay to the power of a distance, however far."""
+    whole, between = np.arange(-2000, 2001), np.linspace(-9, 9, 101)
+    x = np.concatenate([whole, between, [np.inf, -np.inf, np.nan]]).astype(
+        np.float32 if storage == "f32" else np.float64
+    )
+    with np.errstate(all="ignore"):
+        expected = np.power(base, x.astype(np.float64)).astype(x.dtype)
+    least = np.finfo(x.dtype).tiny  # less is 0
+    expected = np.where(np.abs(expected) < least, 0, expected)
+    got = _apply(op("pow", number(base), X), x, storage)
+    got = np.where(np.abs(got) < least, 0, got)
+    np.testing.assert_allclose(got, expected, rtol=3e-7 if storage == "f32" else 1e-14)
+
+
 def test_special_values_of_exp() -> None:
     x = np.array([-np.inf, np.inf, np.nan, 0, -104, 89], np.float32)
     result = _apply(op("exp", X), x, "f32")
