@@ -111,6 +111,17 @@ def clamped(v: Values) -> Array:
     return np.minimum(np.maximum(i - j, -v.R), v.R) + v.R
 
 
+def additive(v: Values) -> Array:
+    hidden = np.tanh(v.q[..., :, None, :] + v.k[..., None, :, :])
+    return softmax(np.einsum("hc,bhijc->bhij", v.w, hidden), causal(v)) @ v.v
+
+
+def relative_values(v: Values) -> Array:
+    far = 2 * v.R - clamped(v)
+    weight = softmax((qk(v.q, v.k) + np.einsum("bhic,ijc->bhij", v.q, v.K[far])) / np.sqrt(v.D))
+    return weight @ v.v + np.einsum("bhij,ijd->bhid", weight, v.V[far])
+
+
 def relative_keys(v: Values) -> Array:
     keys = v.k[:, :, None] + v.A[2 * v.R - clamped(v)]
     return softmax(np.einsum("bhic,bhijc->bhij", v.q, keys) / np.sqrt(v.D)) @ v.v
@@ -389,6 +400,7 @@ def lengths(rng: Rng, high: int, count: int) -> dict[str, Any]:
 
 
 CASES: dict[str, Case] = {
+    "additive": Case(additive),
     "alibi_learned": Case(lambda v: plain(v, -heads(v.slope) * past(v), causal(v))),
     "axial": Case(axial, {"Y": 7, "X": 9}),
     "bias_batch": Case(lambda v: plain(v, -heads(v.strength) * v.distance[:, None])),
@@ -405,6 +417,9 @@ CASES: dict[str, Case] = {
     "differential_block": Case(differential, draw=lambda r, s: {"start": 0.2}),
     "disentangled": Case(disentangled, {"R": 5}, untold=("R",)),
     "dropout": Case(dropout, {"S": 13}, lambda r, s: {"p": 0.25, "seed": 2**30 + 7}),
+    "euclidean": Case(
+        lambda v: softmax(-((v.q[..., :, None, :] - v.k[..., None, :, :]) ** 2).sum(-1) / np.sqrt(v.D)) @ v.v
+    ),
     "evoformer_column": Case(evoformer_column, {"N": 11, "S": 9}),
     "evoformer_row": Case(lambda v: sigmoid(v.gate) * plain(v, v.pair[:, None]), {"N": 3}),
     "fire": Case(fire, {"M": 6}),
@@ -447,6 +462,7 @@ CASES: dict[str, Case] = {
     "relative_clamped": Case(lambda v: plain(v, v.T[:, clamped(v)]), {"R": 5}, untold=("R",)),
     "relative_decomposed": Case(relative_decomposed, {"Y": 5, "X": 7}, untold=("Y", "X")),
     "relative_keys": Case(relative_keys, {"R": 5}, untold=("R",)),
+    "relative_values": Case(relative_values, {"R": 5}),
     "relu": Case(lambda v: np.maximum(scaled(v), 0) / v.S @ v.v),
     "relu_squared": Case(lambda v: np.where(causal(v), np.maximum(scaled(v), 0), 0) ** 2 / v.S @ v.v),
     "retention": Case(retention, draw=lambda r, s: {"gamma": r.uniform(0.7, 0.98, s.H)}),

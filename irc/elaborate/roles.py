@@ -44,11 +44,11 @@ def rows(
 ) -> list[str]:
     """The query indices, in the order of the header.
 
-    Candidates are indices of the header that are no feature and that the operand of `matmul` does not mention: heads
-    and batch entries have their own values. Of several, one that is compared with a key stands before one of the same
-    size, and that before the last. What stands with it in a product axis is a query index too, unless the values
-    mention it: in q[b,h,(n i),c] with values v[b,h,(n j),d], a block n is an entry of a batch. Without a product axis,
-    as many likely ones as there are keys have a key each.
+    Candidates are indices of the header that are no feature and that the operand of `matmul` does not mention, but for
+    where a table is told how far a key is: heads and batch entries have their own values. Of several, one that is
+    compared with a key stands before one of the same size, and that before the last. What stands with it in a product
+    axis is a query index too, unless the values mention it: in q[b,h,(n i),c] with values v[b,h,(n j),d], a block n is
+    an entry of a batch. Without a product axis, as many likely ones as there are keys have a key each.
     """
     stages = with_lets(core, lets)
     given = {n for s, seen in stages if s.kind == "matmul" for n in index_names(s.value, scope, seen)}
@@ -56,6 +56,10 @@ def rows(
     members = [n for n in header if n in others]
     compared = _compared(stages, columns, scope)
     candidates = [n for n in members if n not in given] or [n for n in members if n in compared]
+    if not candidates:
+        own = set().union(*(_own_names(s.value, columns, scope, seen) for s, seen in stages if s.kind == "matmul"))
+        alike = {n for n in members if any(scope.same(sizes[n], sizes[c]) for c in columns)}
+        candidates = [n for n in members if n in alike - own]
     if not candidates:
         return []
     likely = [n for n in candidates if n in compared] or [
@@ -80,6 +84,24 @@ def _compared(stages: list[tuple[Stage, Lets]], columns: tuple[str, ...], scope:
                 if used & set(columns):
                     found |= used - set(columns)
     return found
+
+
+def _own_names(e: Expression, columns: tuple[str, ...], scope: Scope, lets: Lets) -> set[str]:
+    """Indices that an expression mentions, but beside a key in a place of a table, as in T[i - j + S]."""
+    match e:
+        case Access(indices=places):
+            found: set[str] = set()
+            for place in places:
+                read = set(index_names(place, scope, lets))
+                looks_up = any(isinstance(part, Access) for part in expanded(place, lets))
+                found |= read if looks_up or not read & set(columns) else read & set(columns)
+            return found
+        case Name(id=name) if name in lets:
+            return _own_names(lets[name].value, columns, scope, lets[name].lets)
+        case Name():
+            return set(index_names(e, scope, lets))
+        case _:
+            return set().union(*(_own_names(p, columns, scope, lets) for p in parts(e)))
 
 
 def bare_names(e: Expression, scope: Scope, lets: Lets) -> set[str]:
