@@ -15,6 +15,7 @@ import pytest
 import irc
 from irc.codegen import cuda
 from irc.codegen.kernel import Kernel, TileKernel
+from irc.pipeline import back
 from irc.runtime.cuda import nvcc
 from tests.test_examples import EXAMPLES, FOLDER, arguments, fixed
 
@@ -96,6 +97,13 @@ def test_every_example_compiles_without_local_memory(path: Path, tmp_path: Path)
         assert kernel.stack == 0 and kernel.spills == 0 and kernel.registers <= of[name].registers, name
 
 
+def tiled(name: str, dtype: str, sizes: dict[str, int]) -> list[TileKernel]:
+    """The kernels of tiles of a program as a device has them."""
+    program = irc.compile(FOLDER / f"{name}.attn", dtype=dtype, sizes=sizes)
+    made = back(program.graph, sizes, program.precision)
+    return [kernel for run in made.runs for kernel in run.kernels if isinstance(kernel, TileKernel)]
+
+
 BUDGETS = {
     ("causal", "bf16", 64): {"causal_lse_o_row": 168, "causal_backward_d_v_d_k_d_q_row": 168,
                              "causal_backward_d_v_d_k_d_q_column": 255},
@@ -115,8 +123,7 @@ BUDGETS = {
 
 @pytest.mark.parametrize("name, dtype, width", BUDGETS)
 def test_tensor_cores_without_local_memory(name: str, dtype: str, width: int, tmp_path: Path) -> None:
-    program = irc.compile(FOLDER / f"{name}.attn", dtype=dtype, sizes={"D": width})
-    kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
+    kernels = tiled(name, dtype, {"D": width})
     budgets = BUDGETS[name, dtype, width]
     assert {name: launch.registers for name, launch in launches(kernels).items()} == budgets
     source = cuda.render(kernels, name, "")
@@ -130,8 +137,7 @@ def test_tensor_cores_without_local_memory(name: str, dtype: str, width: int, tm
 
 
 def test_parts_of_a_cache_in_pages_without_local_memory(tmp_path: Path) -> None:
-    program = irc.compile(FOLDER / "paged_cache.attn", dtype="bf16", sizes={"D": 128, "R": 16})
-    kernel = next(kernel for kernel in program.kernels if isinstance(kernel, TileKernel))
+    kernel = tiled("paged_cache", "bf16", {"D": 128, "R": 16})[0]
     made = compiled(cuda.render([kernel], "paged_cache", ""), APART, tmp_path)
     parts = {name: found for name, found in made.items() if "_part" in name[1]}
     assert len(parts) == 2 * len(APART)
@@ -163,8 +169,7 @@ WARPGROUPS = {
 
 @pytest.mark.parametrize("name, dtype, width", WARPGROUPS)
 def test_warpgroups_without_local_memory(name: str, dtype: str, width: int, tmp_path: Path) -> None:
-    program = irc.compile(FOLDER / f"{name}.attn", dtype=dtype, sizes={"D": width})
-    kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
+    kernels = tiled(name, dtype, {"D": width})
     wide = {name: launch for name, launch in launches(kernels, "sm_90a").items() if launch.boxes}
     count, beside = WARPGROUPS[name, dtype, width]
     assert len(wide) == count
@@ -186,8 +191,7 @@ def test_warpgroups_without_local_memory(name: str, dtype: str, width: int, tmp_
 
 def test_random_numbers_for_pairs_spill_nothing(tmp_path: Path) -> None:
     """In either form of sm_90a."""
-    program = irc.compile(FOLDER / "variants" / "dropout.attn", dtype="bf16", sizes={"D": 128})
-    kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
+    kernels = tiled("variants/dropout", "bf16", {"D": 128})
     found = compiled(cuda.render(kernels, "dropout", "", "sm_90a"), APART[1:], tmp_path)
     assert sum(kernel.wide_products > 0 for kernel in found.values()) == len(found) / 2 == 6
     for (_, name), kernel in found.items():
@@ -233,9 +237,7 @@ def test_no_form_uses_local_memory(name: str, dtype: str, width: int, at: int, t
     """Of kernels for which registers are fewest: distances of 64 bits, products of any size in heads of 96, random
     numbers, sums for each pair, values of 256 numbers, three gradients, products of f16 as tf32, the gradient of a
     table, masks that keep much beside floats, one that gathers, and one tile of columns."""
-    sizes = {"D": width} | OTHERS.get(name, {})
-    program = irc.compile(FOLDER / f"{name}.attn", dtype=dtype, sizes=sizes)
-    kernel = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)][at]
+    kernel = tiled(name, dtype, {"D": width} | OTHERS.get(name, {}))[at]
     source = cuda.render([kernel], "program", "", target.rpartition("=")[2])
     for (_, launch), found in compiled(source, (target,), tmp_path).items():
         assert found.stack == 0 and found.spills == 0, launch
