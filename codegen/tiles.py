@@ -94,7 +94,7 @@ class DotText:
 
 
 @dataclass(frozen=True, slots=True)
-class SumText:
+class BlockSum:
     """A sum over the axes `inner` of what panels and tile values hold, for a block of pairs; `made`: by their names,
     what is computed before; `unrolled`: of little code."""
 
@@ -126,7 +126,7 @@ class Stage:
     """
 
     dots: list[DotText] = field(default_factory=list)
-    sums: list[SumText] = field(default_factory=list)
+    sums: list[BlockSum] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     unrolled: bool = True
     names: set[str] = field(default_factory=set)
@@ -439,7 +439,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
                 texts: dict[Expr, str] = {
                     Local(tile): _in_block(identifier(tile), distance_dots) for tile in _tiles_of(value)
                 }
-                stages[-1].sums.append(_sum_text(step, inner, packing, texts, hoists))
+                stages[-1].sums.append(_block_sum(step, inner, packing, texts, hoists))
                 if masked or name in kept:
                     stages[-1].lines.append(Line(identifier(name), hoists.vector(Local(name)), masked, name in kept))
                     stages[-1].names.add(identifier(name))
@@ -590,7 +590,7 @@ def _in_block(tile: str, distance_dots: list[DotText]) -> str:
     return f"block_{tile}[m][w]"
 
 
-def _sum_text(step: InnerSum, packed: Expr, packing: Packing, texts: dict[Expr, str], hoists: Hoists) -> SumText:
+def _block_sum(step: InnerSum, packed: Expr, packing: Packing, texts: dict[Expr, str], hoists: Hoists) -> BlockSum:
     value, apart = packing.apart(packed, step.over)
     hoists.known = texts
     made = {local: (f"made_{number}", hoists.vector(part)) for number, (local, part) in enumerate(apart.items())}
@@ -598,7 +598,7 @@ def _sum_text(step: InnerSum, packed: Expr, packing: Packing, texts: dict[Expr, 
     text = hoists.vector(_renamed(value, step.over))
     hoists.known = {}
     inner = axis_texts(tuple(Axis(inner_name(a.name), a.size) for a in step.over))
-    return SumText(identifier(step.name), tuple(made.values()), text, inner, is_cheap(value))
+    return BlockSum(identifier(step.name), tuple(made.values()), text, inner, is_cheap(value))
 
 
 def _softmax_text(step: OnlineSoftmax, logit: str, waits: bool, hoists: Hoists) -> SoftmaxText:

@@ -94,12 +94,8 @@ def _terms(node: Reduce) -> tuple[Node, ...]:
     for at, part in enumerate(parts):
         terms = _addends(part)
         if terms[1:] and any(is_told(term, node) for term in terms):
-            made = [
-                replace(
-                    node, name=f"{node.name}.term{n}", body=times_all((*parts[:at], term, *parts[at + 1 :])), groups=()
-                )
-                for n, term in enumerate(terms)
-            ]
+            bodies = [times_all((*parts[:at], term, *parts[at + 1 :])) for term in terms]
+            made = [replace(node, name=f"{node.name}.term{n}", body=b, groups=()) for n, b in enumerate(bodies)]
             total = reduce(lambda x, y: op("add", x, y), tuple[Expr, ...](map(own_element, made)))
             return *made, Map(node.name, node.axes, total, groups=node.groups, span=node.span)
     return (node,)
@@ -116,9 +112,8 @@ def _addends(expr: Expr) -> tuple[Expr, ...]:
 
 def exists(expr: Expr, graph: Graph) -> Expr | None:
     """Where tables have what the expression reads of them at a distance; None for everywhere."""
-    return all_of(
-        inside(e.indices, shape(graph[e.tensor]), DISTANCE) for e in reversed(loads(expr))
-    )  # inner ones first
+    inner_first = reversed(loads(expr))
+    return all_of(inside(e.indices, shape(graph[e.tensor]), DISTANCE) for e in inner_first)
 
 
 def inside(at: tuple[Expr, ...], dims: tuple[Expr, ...], distance: Index) -> Expr | None:

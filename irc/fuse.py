@@ -337,7 +337,7 @@ class _Fuser:
         for node in group:
             if node is not maximum and node.op != "logsumexp":
                 builder.sink(node)
-        for each in (each for node in beside for each in apart[node]):
+        for each in chain.from_iterable(apart[node] for node in beside):
             self.declare(each.by_distance.tensor, each.by_distance.shape, self.precision.arithmetic)
             builder.sum_of_distances(each.node, each.features, each.update.body, each.by_distance.target)
         for node in group:

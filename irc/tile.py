@@ -265,7 +265,7 @@ class Builder:
                 kind = RowReduce if by_row else ColumnReduce
                 self.body.append(kind("max" if node.op == "max" else "sum", tile, target))
             return
-        if self.host and not is_product(node, self.frame, self.host):
+        if not is_product(node, self.frame, self.host):
             self.need(node.body)
             self.body.append((RowSums if by_row else ColumnSums)(features, self.local(node.body), target))
             return
