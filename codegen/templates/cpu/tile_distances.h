@@ -222,22 +222,6 @@ IRC_ONCE void column_distances(T *sums, int columns, const T *tile, int64_t tile
   });
 }
 
-// M distances, N vectors of features: sums[d][f] += sum over k of pairs[m*step + k*pair_step] * near[k][f]
-template <int M, int N, class V, class T>
-IRC_INLINE void distance_block(T *sums, int64_t width, const T *pairs, int64_t step, int64_t pair_step, const T *near, int depth) {
-  constexpr int LANES = sizeof(V) / sizeof(T);
-  V block[M][N];
-#pragma GCC unroll 16
-  for (int m = 0; m < M; m++)
-#pragma GCC unroll 16
-    for (int n = 0; n < N; n++) block[m][n] = load_vector<V>(sums + m * width + n * LANES);
-  multiply<Single<T>, M, N>(block, pairs, step, pair_step, near, width, depth);
-#pragma GCC unroll 16
-  for (int m = 0; m < M; m++)
-#pragma GCC unroll 16
-    for (int n = 0; n < N; n++) store_vector(sums + m * width + n * LANES, block[m][n]);
-}
-
 // sums[d][f] += sum over the pairs with i - j = d of tile[j][i] * near[i or j][f], for rows below `rows` and columns from
 // `begin` up to `end`. A step along such pairs is tile_row + 1 numbers of the tile, and one token of `near`.
 template <int F, bool OF_ROWS, class V, class T>
@@ -251,7 +235,8 @@ IRC_ONCE void distance_product(T *sums, const T *tile, int64_t tile_row, int beg
     auto add = [&](auto count, int d, int low, int high) __attribute__((always_inline)) {
       if (low >= high) return;
       const T *at = tile + (OF_ROWS ? (low - d) * tile_row + low : low * tile_row + low + d);
-      distance_block<decltype(count)::value, N, V>(sums + d * F + first, F, at, OF_ROWS ? -tile_row : 1, tile_row + 1, near + low * F + first, high - low);
+      column_product_block<Single<T>, decltype(count)::value, N, V>(sums + d * F + first, F, at, OF_ROWS ? -tile_row : 1, tile_row + 1,
+                                                                    near + low * F + first, high - low);
     };
 #pragma GCC unroll 1
     for (int d = 1 - end; d < rows - begin; d += M) {

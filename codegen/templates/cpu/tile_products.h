@@ -187,16 +187,17 @@ IRC_ONCE void row_product(T *sums, bool first, const V *rescale, const T *panel,
     row_product_block<Form, REST, N>(sums + f * WIDTH, first, rescale, panel + f * feature, panel_step, tile, depth);
 }
 
-// M columns, N vectors of features: sums[j][f] += sum over i of tile[j][i] * panel[i][f]; `depth` units of rows.
+// M columns, N vectors of features: sums[j][f] += sum over i of tile[j][i] * panel[i][f]; `depth` units of rows, which lie
+// `tile_step` apart in the tile.
 template <class Form, int M, int N, class V, class T>
-IRC_INLINE void column_product_block(T *sums, int64_t width, const T *tile, int64_t tile_row, const T *panel, int depth) {
+IRC_INLINE void column_product_block(T *sums, int64_t width, const T *tile, int64_t tile_row, int64_t tile_step, const T *panel, int depth) {
   constexpr int LANES = sizeof(V) / sizeof(T);
   V block[M][N];
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 16
     for (int n = 0; n < N; n++) block[m][n] = load_vector<V>(sums + m * width + n * LANES);
-  multiply<Form, M, N>(block, tile, tile_row, 1, panel, width, depth);
+  multiply<Form, M, N>(block, tile, tile_row, tile_step, panel, width, depth);
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 16
@@ -210,7 +211,7 @@ IRC_INLINE void column_product_strip(T *sums, int columns, const T *tile, int64_
   constexpr int LANES = sizeof(V) / sizeof(T), WIDTH = VECTORS * LANES;
 #pragma GCC unroll 1
   for (int j = 0; j < columns; j += 4)
-    column_product_block<Form, 4, N, V>(sums + j * WIDTH + first * LANES, WIDTH, tile + j * tile_row, tile_row,
+    column_product_block<Form, 4, N, V>(sums + j * WIDTH + first * LANES, WIDTH, tile + j * tile_row, tile_row, 1,
                                         panel + first * LANES, depth);
 }
 
