@@ -8,8 +8,8 @@ from irc.codegen.cuda_kept import of_mask
 from irc.codegen.expr import Expr, Load, Op, indices, walk
 from irc.codegen.kernel import Dot, InnerSum, OnlineSoftmax, Panel, RowProduct, Storage, TileKernel, Value
 from irc.codegen.narrow import Narrow
+from irc.codegen.panels import width
 from irc.codegen.stream import by_bits
-from irc.codegen.tiles import width
 
 WARPS = 4
 ROWS = 16 * WARPS

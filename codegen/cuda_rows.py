@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from irc.codegen.expr import Axis, Const, Kind, Load
 from irc.codegen.kernel import Target
+from irc.codegen.panels import before_features
 from irc.codegen.positions import extent
 from irc.codegen.printer import element, scalar_leaf, stride_name
-from irc.codegen.tiles import before_features
 
 
 @dataclass(frozen=True, slots=True)

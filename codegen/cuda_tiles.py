@@ -26,9 +26,10 @@ from irc.codegen.kernel import (
 )
 from irc.codegen.masks import span_texts
 from irc.codegen.narrow import Narrow
+from irc.codegen.panels import width
 from irc.codegen.positions import extent, size, tiles_of, unflatten
 from irc.codegen.printer import identifier, print_scalar
-from irc.codegen.tiles import weighted_values, width
+from irc.codegen.tiles import weighted_values
 
 COLUMNS = 32  # of a tile: one a lane
 ROWS = (16, 8, 4)  # the most whose panels and results fit into shared memory

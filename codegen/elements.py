@@ -13,10 +13,12 @@ from irc.codegen.kernel import CHUNK, Accumulate, Dot, InnerSum, Target, TileKer
 from irc.codegen.loops import are_few, lvalue
 from irc.codegen.mirror import mirror
 from irc.codegen.outside import Constant, Outside
+from irc.codegen.panels import axis_texts
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.schedule import Schedule
 from irc.codegen.segments import Lookups
-from irc.codegen.tiles import AxisText, KeptText, axis_texts, tile_text, tiled_context
+from irc.codegen.tile_texts import AxisText, KeptText
+from irc.codegen.tiles import tile_text, tiled_context
 
 PLACES = Places(
     "row",

@@ -34,10 +34,12 @@ from irc.codegen.kernel import (
     pieces,
 )
 from irc.codegen.masks import mask_context
+from irc.codegen.panels import width
 from irc.codegen.positions import extent, size
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.sharing import Shared, read_by_mask, share
-from irc.codegen.tiles import PanelText, RowText, text_context, tile_text, width
+from irc.codegen.tile_texts import PanelText, RowText
+from irc.codegen.tiles import text_context, tile_text
 
 MOST_COLUMNS, LEAST_COLUMNS = 64, 16  # of a tile
 TILE_BYTES = 4096  # of an operand: those at hand and those to come, of keys and values, in the first cache

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import FLOATING, Axis, Const, Expr, Kind, Load, Local, Op, indices, integer, substitute, walk
+from irc.codegen.expr import FLOATING, Axis, Const, Expr, Load, Local, Op, integer, substitute, walk
 from irc.codegen.hoist import TILE_PLACES, Hoists, Places, inner_name
 from irc.codegen.inner import Packing, is_cheap
 from irc.codegen.kernel import (
@@ -32,193 +32,24 @@ from irc.codegen.kernel import (
 )
 from irc.codegen.masks import mask_context
 from irc.codegen.mirror import mirror
+from irc.codegen.panels import axis_texts, row_text, width
 from irc.codegen.positions import extent, unflatten
 from irc.codegen.powers import in_powers_of_two
-from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf, stride_name
+from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf
 from irc.codegen.schedule import Footprint, Schedule
-
-
-@dataclass(frozen=True, slots=True)
-class AxisText:
-    index: str
-    size: str
-
-
-@dataclass(frozen=True, slots=True)
-class RowText:
-    """A row of a panel or of a result that lies in memory: its first element, an lvalue, and where rows are evenly
-    spaced the step from row to row."""
-
-    element: str
-    step: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PanelText:
-    """`dotted`: read by dots; `summed`: by products that sum over its side; `guarded`: these must not let a blocked
-    element in that is not finite; `numbers`: read by products of distances."""
-
-    name: str
-    width: int
-    features: tuple[AxisText, ...]
-    value: str
-    row: RowText | None
-    dotted: bool
-    summed: bool
-    guarded: bool
-    numbers: bool
-    form: str = "Form"
-
-
-@dataclass(frozen=True, slots=True)
-class DistanceText:
-    """A panel of distances, 0 where `exists` fails; `dotted`: read by dots; and by sums over columns, or over rows."""
-
-    name: str
-    width: int
-    features: tuple[AxisText, ...]
-    value: str
-    exists: str | None
-    row: RowText | None
-    dotted: bool
-    over_columns: bool
-    over_rows: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DotText:
-    name: str
-    row: str
-    column: str
-    width: int
-
-
-@dataclass(frozen=True, slots=True)
-class BlockSum:
-    """A sum over the axes `inner` of what panels and tile values hold, for a block of pairs; `made`: by their names,
-    what is computed before; `unrolled`: of little code."""
-
-    name: str
-    made: tuple[tuple[str, str], ...]
-    text: str
-    inner: tuple[AxisText, ...]
-    unrolled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """tile_NAME[m][w] = text; with `inner`, the sum of it over those axes. `kept` values are read after their tile."""
-
-    name: str
-    text: str
-    masked: bool
-    kept: bool
-    inner: tuple[AxisText, ...] = ()
-
-
-@dataclass(slots=True)
-class Stage:
-    """Dots and other sums over features, then elementwise lines that need them. Without `unrolled` the lines run as a
-    loop: they are long.
-
-    names: of the tile values that the lines mention. From these: `reads`, those that others made; `makes`, the lines'
-    own; `leaves`, those of them that later stages read.
-    """
-
-    dots: list[DotText] = field(default_factory=list)
-    sums: list[BlockSum] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
-    unrolled: bool = True
-    names: set[str] = field(default_factory=set)
-    summed: set[str] = field(default_factory=set)  # the values of others that its sums read
-    reads: tuple[str, ...] = ()
-    makes: tuple[str, ...] = ()
-    leaves: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A result of rows, of columns, or of distances. `width` is 0 for a reduction, `features` the axes that its target
-    is indexed by, `side` its panel's."""
-
-    name: str
-    tile: str
-    panel: str
-    width: int
-    features: tuple[AxisText, ...]
-    reduce: str
-    weighted: bool
-    target: str
-    row: RowText | None
-    side: str
-
-
-@dataclass(frozen=True, slots=True)
-class Computed:
-    """A result of rows that is summed of what `text` computes of each pair, for each point of the axes `inner`, of
-    `width` points; of the tile values `reads`. The rest as of Result."""
-
-    name: str
-    width: int
-    text: str
-    inner: tuple[AxisText, ...]
-    reads: tuple[str, ...]
-    target: str
-    features: tuple[AxisText, ...]
-    row: RowText | None
-    weighted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class KeptText:
-    """A tile value that is read after its tile; `uses` as Kept wants them."""
-
-    name: str
-    uses: str
-
-
-@dataclass(frozen=True, slots=True)
-class SoftmaxText:
-    """`logit`: the score times log2(e). `score` is printed where the largest one is stored. `waits`: whether weights
-    are made when the next two columns' logits are, since these take long themselves: a processor looks so far ahead
-    only, and a shorter chain of operations leaves more of that to the dots."""
-
-    weight: str
-    logit: str
-    waits: bool
-    score: str | None
-    init: str | None
-    lse: str | None
-    max: str | None
-    remainder: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TileText:
-    """The context of the template tiles.cpp.j2."""
-
-    batch: tuple[AxisText, ...]
-    rows: tuple[AxisText, ...]
-    columns: tuple[AxisText, ...]
-    row_panels: tuple[PanelText, ...]
-    column_panels: tuple[PanelText, ...]
-    distance_panels: tuple[DistanceText, ...]
-    distance_dots: tuple[DotText, ...]  # with panels of distances, made of all columns at once
-    stages: tuple[Stage, ...]
-    waiting: tuple[str, ...]  # values of a block that a stage leaves to another
-    late: tuple[Line, ...]  # after the softmax: what is made of its weights
-    late_reads: tuple[str, ...]
-    softmax: SoftmaxText | None
-    kept: tuple[KeptText, ...]
-    row_products: tuple[Result, ...]
-    row_sums: tuple[Computed, ...]
-    row_reduces: tuple[Result, ...]
-    column_products: tuple[Result, ...]
-    column_reduces: tuple[Result, ...]
-    distance_products: tuple[Result, ...]
-    support: str | None
-    support_of_a_pair: str | None  # the same for scalars
-    hoists: Hoists
+from irc.codegen.tile_texts import (
+    BlockSum,
+    Computed,
+    DistanceText,
+    DotText,
+    KeptText,
+    Line,
+    PanelText,
+    Result,
+    SoftmaxText,
+    Stage,
+    TileText,
+)
 
 
 def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
@@ -282,41 +113,6 @@ def _footprint(text: TileText, kernel: TileKernel) -> Footprint:
         column=unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.column_panels),
         number=number,
         both=bool(text.column_products or text.column_reduces or text.distance_products),
-    )
-
-
-def axis_texts(axes: tuple[Axis, ...]) -> tuple[AxisText, ...]:
-    return tuple(AxisText(identifier(a.name), print_scalar(a.size)) for a in axes)
-
-
-def width(panel: Panel) -> int:
-    sizes = [a.size.value for a in panel.features if isinstance(a.size, Const)]
-    if len(sizes) != len(panel.features):
-        raise ValueError(f"tiles: the features of panel {panel.name} are not constant")
-    return math.prod(int(s) for s in sizes)
-
-
-def before_features(load: Load | Target, features: tuple[Axis, ...]) -> tuple[Expr, ...] | None:
-    """The other indices of a plain slice: its last dimensions are the features in their order, on which no other
-    depends. None where it is none."""
-    first, names = len(load.indices) - len(features), {axis.name for axis in features}
-    others = load.indices[:first]
-    if load.indices[first:] != tuple(a.index for a in features) or any(indices(e) & names for e in others):
-        return None
-    return others
-
-
-def row_text(load: Load | Target, features: tuple[Axis, ...], side: tuple[Axis, ...]) -> RowText | None:
-    """The rows of a plain slice of one feature."""
-    others, names = before_features(load, features), {axis.name for axis in side}
-    if others is None or len(features) != 1:
-        return None
-    at_start = (*others, Const(0, Kind.INT))
-    plain = len(side) == 1 and others.count(side[0].index) == 1
-    even = plain and not any(indices(e) & names for e in others if e != side[0].index)
-    return RowText(
-        element(load.tensor, at_start, scalar_leaf),
-        stride_name(load.tensor, others.index(side[0].index)) if even else None,
     )
 
 

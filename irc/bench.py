@@ -21,7 +21,7 @@ import numpy as np
 
 from irc.codegen.expr import indices, loads
 from irc.codegen.kernel import Dot, Kernel, TileKernel, TileProduct
-from irc.codegen.tiles import width
+from irc.codegen.panels import width
 from irc.compiled import Fused
 from irc.interpret import DTYPES, evaluate, grid
 from irc.measure import Timed, cotangents, threads_of_kernels, timed
