@@ -24,7 +24,7 @@ from irc.codegen.kernel import Dot, Kernel, TileKernel, TileProduct
 from irc.codegen.panels import width
 from irc.compiled import Fused
 from irc.interpret import DTYPES, evaluate, grid
-from irc.measure import Timed, cotangents, threads_of_kernels, timed
+from irc.measure import Timed, constants, cotangents, threads_of_kernels, timed
 from irc.program import Program, Run
 from irc.runtime import cpu, libraries
 from irc.runtime.arrays import Array
@@ -140,7 +140,7 @@ def bench(
 ) -> Report:
     """Measure a program on arguments: medians of rounds: the peak, a call, and one with clocks in its kernels."""
     clock = time.process_time if threads == 1 else time.perf_counter
-    known = program.kernel_sizes(sizes)
+    known = constants(program, sizes)
     schedule = program.schedule(sizes)
     plain = program.scheduled(schedule, known)
     library = timed(plain, sizes, clock)

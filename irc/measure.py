@@ -17,6 +17,7 @@ from irc.interpret import complete_sizes, size_value
 from irc.program import Program
 from irc.runtime.arrays import DTYPE, Array
 from irc.runtime.execute import Library
+from irc.runtime.sizes import untold
 
 
 class Timed:
@@ -47,6 +48,14 @@ class Timed:
         """Seconds by the kernel's name since the last time."""
         taken, self._seconds = self._seconds, {}
         return taken
+
+
+def constants(program: Program, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The sizes that a program has to fix to be measured: those of its kernels, and those that no shape tells."""
+    known = program.kernel_sizes(sizes)
+    declared = [(n.name, n.shape) for n in arguments(program.graph)]
+    shapes = {name: tuple(size_value(extent, sizes) for extent in dims) for name, dims in declared}
+    return known | {name: sizes[name] for name in untold(declared, shapes, program.graph.sizes, known)}
 
 
 def timed(program: Program, sizes: Mapping[str, int], clock: Callable[[], float]) -> Timed:

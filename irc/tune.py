@@ -19,7 +19,7 @@ from irc import stored, tuned
 from irc.codegen.kernel import TileKernel
 from irc.codegen.schedule import Schedule, Tiles
 from irc.error import InputError
-from irc.measure import Timed, cotangents, threads_of_kernels, timed
+from irc.measure import Timed, constants, cotangents, threads_of_kernels, timed
 from irc.program import Program
 from irc.runtime import machine
 
@@ -54,12 +54,12 @@ def tune(
     `sizes` are all sizes of the program, `arguments` those of a call. With one thread the clock is that of the thread's
     processor time, which other processes disturb least; with more it is the wall clock.
     """
-    known = program.kernel_sizes(sizes)
-    usual = program.scheduled(Schedule(machine.caches()), known)
+    fixed = constants(program, sizes)
+    usual = program.scheduled(Schedule(machine.caches()), fixed)
     names = [k.name for k in usual.built(sizes).kernels.values() if isinstance(k, TileKernel)]
     if not names:
         raise InputError(f"{program.graph.name} has no kernel of tiles to choose for")
-    file = tuned.path(program.text, known, program.precision)
+    file = tuned.path(program.text, program.kernel_sizes(sizes), program.precision)
     state = _resumed(file, program, sizes, threads)
     first = None
     for number, tiles in enumerate(candidates):
@@ -68,7 +68,7 @@ def tune(
             with threads_of_kernels(threads):
                 first = first or Candidate(usual, sizes, arguments, threads)
                 chosen = Schedule(machine.caches(), tuple((name, tiles) for name in names))
-                second = Candidate(program.scheduled(chosen, known), sizes, arguments, threads)
+                second = Candidate(program.scheduled(chosen, fixed), sizes, arguments, threads)
                 state["measured"][key] = _ratios(first, second, names, rounds)
             state["chosen"] = {
                 name: [best.panels, best.columns]

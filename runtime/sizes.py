@@ -127,6 +127,18 @@ def infer(
     return _Inference(declared, shapes, definitions, fixed).solve()
 
 
+def untold(
+    declared: Sequence[tuple[str, Sequence[Expr]]],
+    shapes: Mapping[str, tuple[int, ...]],
+    definitions: Sequence[tuple[str, Expr | None]],
+    fixed: Mapping[str, int],
+) -> tuple[str, ...]:
+    """The sizes that do not follow from a call's shapes; arguments as of `infer`."""
+    inference = _Inference(declared, shapes, definitions, fixed)
+    inference.settle()
+    return tuple(name for name in inference.names if name not in inference.known)
+
+
 class _Inference:
     def __init__(
         self,
@@ -149,10 +161,13 @@ class _Inference:
                 raise InputError(f"{tensor}: expected {len(shape)} axes [{wanted}], got {len(got)} {list(got)}")
             self.dims.extend((tensor, axis, e, n) for axis, (e, n) in enumerate(zip(shape, got, strict=True)))
 
-    def solve(self) -> dict[str, int]:
+    def settle(self) -> None:
         # Bare names first: they say most plainly where a value came from, which is what a conflict shows.
         while self._bare() or self._products() or self._definitions():
             pass
+
+    def solve(self) -> dict[str, int]:
+        self.settle()
         for tensor, axis, expr, got in self.dims:
             if not unknown(expr, self.known) and evaluate(expr, self.known) != got:
                 raise InputError(f"{tensor} axis {axis}: expected {self._expected(expr)}, got {got}")

@@ -138,6 +138,12 @@ def test_a_program_without_kernels_of_tiles() -> None:
         assert sum(measured["shares"].values()) == pytest.approx(1)
 
 
+def test_sizes_that_no_shape_tells_are_fixed() -> None:
+    spec = Path(__file__).parent.parent / "examples" / "variants" / "blocks.attn"
+    result = CliRunner().invoke(main, ["bench", str(spec), "--size", "B=1,H=1,N=2,M=9,D=4", "--rounds", "1"])
+    assert result.exit_code == 0, result.output
+
+
 def test_the_command_asks_for_what_is_missing(tmp_path: Path) -> None:
     spec = tmp_path / "documents.attn"
     spec.write_text(SPEC)
