@@ -137,13 +137,15 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]
         open_program = irc.compile(path, dtype=dtype)
         sizes = sizes_of(open_program, example_inputs(name, dtype))
         program = irc.compile(path, dtype=dtype, sizes={n: sizes[n] for n in open_program.features})
-        return Exported(program, tmp_path_factory.mktemp(name))
+        return Exported(program, tmp_path_factory.mktemp(path.stem))
 
     return export_example
 
 
-# Among them: products, views and saved tensors; integers; a table whose gradient is summed in chunks.
-@pytest.mark.parametrize("name", ["causal", "gpt2", "grouped_heads", "documents", "relative_bias"])
+# Among them: products, views and saved tensors; integers; a table whose gradient is summed in chunks; one of distances.
+@pytest.mark.parametrize(
+    "name", ["causal", "gpt2", "grouped_heads", "documents", "relative_bias", "variants/transformer_xl"]
+)
 def test_c_functions_give_the_program_s_results(name: str, example: Callable[..., Exported]) -> None:
     agree(example(name), example_inputs(name))
 
