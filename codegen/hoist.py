@@ -209,10 +209,7 @@ class Hoists:
         if not isinstance(part, Op) or part.name != "pow" or self.kernel.arithmetic != "f32" or part.kind is Kind.INT:
             return None
         base, exponent = part.args
-        if self._side(base) != "none" or self._side(part) in (
-            "none",
-            "row" if self.places.lanes == "column" else "column",
-        ):
+        if self._side(base) != "none" or self._side(part) not in ("both", self.places.lanes):
             return None
         key = Op("pow", (base, base), Kind.FLOAT)
         kept = Hoisted(f"batch_{len(self.batch)}", "irc::Base", f"irc::Base({print_scalar(base)})")

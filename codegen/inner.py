@@ -19,6 +19,7 @@ from irc.codegen.expr import (
     indices,
     is_lookup,
     rebuild,
+    substitute,
     walk,
 )
 from irc.codegen.hoist import inner_name
@@ -52,17 +53,21 @@ class Packing:
         if any(all(indices(e) & side for side in sides) for e in walk(value) if is_lookup(e)):
             return None
 
+        operands: dict[Expr, Expr] = {}
+
         def operand(part: Expr) -> Expr | None:
             read = indices(part)
             if part.kind is not Kind.FLOAT or not read & inner or any(isinstance(e, Local) for e in walk(part)):
                 return None
             if bool(read & self._rows) == bool(read & self._columns):
                 return None
-            return self._local("row" if read & self._rows else "column", over, part)
+            return operands.setdefault(part, Local(f"operand {len(operands)}"))
 
         found = rebuild(value, operand)
         looked_up = (indices(e) for e in walk(found) if is_lookup(e))
-        return None if any(names & inner and names & (self._rows | self._columns) for names in looked_up) else found
+        if any(names & inner and names & (self._rows | self._columns) for names in looked_up):
+            return None
+        return substitute(found, {name: self._panel_of(part, over) for part, name in operands.items()})
 
     def apart(self, value: Expr, over: tuple[Axis, ...]) -> tuple[Expr, dict[Expr, Expr]]:
         """The value, and Locals in it for what takes long to compute of the pair, but reads none of the indices."""
@@ -77,7 +82,8 @@ class Packing:
 
         return rebuild(value, part_of_the_pair), {local: part for part, local in found.items()}
 
-    def _local(self, side: Side, over: tuple[Axis, ...], value: Expr) -> Local:
+    def _panel_of(self, value: Expr, over: tuple[Axis, ...]) -> Local:
+        side: Side = "row" if indices(value) & self._rows else "column"
         panel = Panel(f"inner{len(self.panels)}", side, over, value)
         panel = self.panels.setdefault((side, over, value), panel)
         local, name = Local(f"packed {panel.name}"), f"panel_{identifier(panel.name)}"

@@ -141,13 +141,13 @@ def weighted_values(body: tuple[TileOp, ...]) -> set[str]:
 
 def _side_of(step: TileProduct | RowReduce | ColumnReduce) -> str:
     """Of what the step makes a result."""
-    return (
-        "distance"
-        if isinstance(step, DistanceProduct)
-        else "row"
-        if isinstance(step, RowProduct | RowReduce)
-        else "column"
-    )
+    match step:
+        case DistanceProduct():
+            return "distance"
+        case RowProduct() | RowReduce():
+            return "row"
+        case _:
+            return "column"
 
 
 def has_distances(kernel: TileKernel) -> bool:
