@@ -3,13 +3,11 @@ is packed as operands of dots are, so that a block of pairs is summed in registe
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from irc.codegen.expr import (
     FLOATING,
     Axis,
-    Const,
     Expr,
     Index,
     Kind,
@@ -24,6 +22,7 @@ from irc.codegen.expr import (
 )
 from irc.codegen.hoist import inner_name
 from irc.codegen.kernel import Panel, Side, TileKernel
+from irc.codegen.positions import points
 from irc.codegen.printer import identifier, print_scalar
 
 MOST = 256  # features of a panel
@@ -47,8 +46,8 @@ class Packing:
         """The value, of panels where it reads one side at the indices `over`; None where these are too many, or what it
         reads is looked up by the pair."""
         inner, sides = {a.name for a in over}, (self._rows, self._columns)
-        sizes = [int(a.size.value) for a in over if isinstance(a.size, Const)]
-        if len(sizes) < len(over) or math.prod(sizes) > MOST:
+        features = points(over)
+        if features is None or features > MOST:
             return None
         if any(all(indices(e) & side for side in sides) for e in walk(value) if is_lookup(e)):
             return None

@@ -17,9 +17,7 @@ Storage = Literal["f32", "f64", "bf16", "f16", "i32", "bool"]
 Arithmetic = Literal["f32", "f64"]
 Side = Literal["row", "column"]
 CHUNK = Index("chunk")  # of rows, in a kernel of order "elements"
-DISTANCE = Index(
-    "row.distance"
-)  # of a row from a column: its position less the column's, where each side has one index
+DISTANCE = Index("row.distance")  # a row's position less a column's, where each side has one index
 
 
 @dataclass(frozen=True, slots=True)

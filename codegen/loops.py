@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from irc.codegen.cpu import prologue
 from irc.codegen.expr import Axis, Const, Expr, Kind, Op, indices, loads
 from irc.codegen.kernel import Loop, LoopKernel, Target
 from irc.codegen.outside import Constant, Outside, calls
+from irc.codegen.positions import points
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf
 
 BLOCK = 256  # points of an axis of which threads share out blocks
@@ -67,8 +67,8 @@ def lvalue(target: Target) -> str:
 
 def are_few(axes: tuple[Axis, ...]) -> bool:
     """Whether the axes have a few points, a number that is known."""
-    sizes = [axis.size.value for axis in axes if isinstance(axis.size, Const)]
-    return len(sizes) == len(axes) and math.prod(sizes) <= UNROLLED
+    number = points(axes)
+    return number is not None and number <= UNROLLED
 
 
 def _vector(loop: Loop, order: tuple[Axis, ...], shared: int) -> int | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from irc.codegen.expr import Axis, Const, Expr, Kind, Load, indices
-from irc.codegen.kernel import Panel, Target
+from irc.codegen.kernel import Panel, Target, TileKernel
+from irc.codegen.positions import points
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf, stride_name
 from irc.codegen.tile_texts import AxisText, RowText
 
@@ -15,10 +14,15 @@ def axis_texts(axes: tuple[Axis, ...]) -> tuple[AxisText, ...]:
 
 
 def width(panel: Panel) -> int:
-    sizes = [a.size.value for a in panel.features if isinstance(a.size, Const)]
-    if len(sizes) != len(panel.features):
+    number = points(panel.features)
+    if number is None:
         raise ValueError(f"tiles: the features of panel {panel.name} are not constant")
-    return math.prod(int(s) for s in sizes)
+    return number
+
+
+def of_distances(kernel: TileKernel) -> set[str]:
+    """The names of the panels that are of distances."""
+    return {panel.name for panel in kernel.panels if panel.side == "distance"}
 
 
 def before_features(load: Load | Target, features: tuple[Axis, ...]) -> tuple[Expr, ...] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from irc.codegen.expr import Axis, Expr, Kind, Op, integer, op
+import math
+
+from irc.codegen.expr import Axis, Const, Expr, Kind, Op, integer, op
 from irc.codegen.printer import identifier, print_scalar
 
 
@@ -31,6 +33,12 @@ def size(axes: tuple[Axis, ...]) -> Expr:
     for axis in axes:
         number = op("mul", number, axis.size)
     return number
+
+
+def points(axes: tuple[Axis, ...]) -> int | None:
+    """The same as a number, where it is known when a kernel is made."""
+    known = [int(axis.size.value) for axis in axes if isinstance(axis.size, Const)]
+    return math.prod(known) if len(known) == len(axes) else None
 
 
 def extent(axes: tuple[Axis, ...]) -> str:

@@ -34,7 +34,7 @@ from irc.codegen.kernel import (
     pieces,
 )
 from irc.codegen.masks import mask_context
-from irc.codegen.panels import width
+from irc.codegen.panels import of_distances, width
 from irc.codegen.positions import extent, size
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.sharing import Shared, read_by_mask, share
@@ -60,18 +60,14 @@ def has_form(kernel: TileKernel) -> bool:
     others = ColumnProduct | ColumnReduce | DistanceProduct | TileSums | Accumulate
     if any(isinstance(step, others) for step in kernel.body):
         return False
-    if any(isinstance(step, RowProduct) and step.panel in _of_distances(kernel) for step in kernel.body):
+    if any(isinstance(step, RowProduct) and step.panel in of_distances(kernel) for step in kernel.body):
         return False
     return not by_bits(kernel)
 
 
-def _of_distances(kernel: TileKernel) -> set[str]:
-    return {panel.name for panel in kernel.panels if panel.side == "distance"}
-
-
 def _pair_by_pair(kernel: TileKernel) -> TileKernel:
     """The kernel in which dots look up by each pair what it chooses by its distance: few rows read it but once."""
-    panels, apart = {panel.name: panel for panel in kernel.panels}, _of_distances(kernel)
+    panels, apart = {panel.name: panel for panel in kernel.panels}, of_distances(kernel)
     if not apart:
         return kernel
     distance = op("sub", kernel.rows[0].index, kernel.columns[0].index)

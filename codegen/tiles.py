@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import FLOATING, Axis, Const, Expr, Load, Local, Op, integer, substitute, walk
+from irc.codegen.expr import FLOATING, Axis, Expr, Load, Local, Op, integer, substitute, walk
 from irc.codegen.hoist import TILE_PLACES, Hoists, Places, inner_name
 from irc.codegen.inner import Packing, is_cheap
 from irc.codegen.kernel import (
@@ -32,8 +31,8 @@ from irc.codegen.kernel import (
 )
 from irc.codegen.masks import mask_context
 from irc.codegen.mirror import mirror
-from irc.codegen.panels import axis_texts, row_text, width
-from irc.codegen.positions import extent, unflatten
+from irc.codegen.panels import axis_texts, of_distances, row_text, width
+from irc.codegen.positions import extent, points, unflatten
 from irc.codegen.powers import in_powers_of_two
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf
 from irc.codegen.schedule import Footprint, Schedule
@@ -152,8 +151,7 @@ def _side_of(step: TileProduct | RowReduce | ColumnReduce) -> str:
 
 def has_distances(kernel: TileKernel) -> bool:
     """Whether the kernel has products of distances."""
-    apart = any(isinstance(step, DistanceProduct) for step in kernel.body)
-    return apart or any(panel.side == "distance" for panel in kernel.panels)
+    return bool(of_distances(kernel)) or any(isinstance(step, DistanceProduct) for step in kernel.body)
 
 
 def _target(target: Target) -> str:
@@ -207,7 +205,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         raise ValueError("tiles: sums of columns of what is computed of pairs")
     products = [s for s in body if isinstance(s, TileProduct | RowReduce | ColumnReduce)]
     sums = [s for s in body if isinstance(s, RowSums)]
-    far = {p.name for p in kernel.panels if p.side == "distance"}
+    far = of_distances(kernel)
     added = set().union(*(_tiles_of(s.value) for s in body if isinstance(s, Accumulate | RowSums)))
     kept = _kept(products, far, late_reads | late_names | added, softmax.weight if softmax else None)
     weighted = weighted_values(body)
@@ -330,7 +328,9 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         line = _line(InnerSum("", step.features, step.value if packed is None else packed, True), False, hoists)
         hoists.known = {}
         read = sorted(identifier(name) for name in _tiles_of(step.value))
-        size = math.prod(int(a.size.value) for a in step.features if isinstance(a.size, Const))
+        size = points(step.features)
+        if size is None:
+            raise ValueError(f"tiles: the features of {step.target.tensor} are not constant")
         stored = axis_texts(step.features), row_text(step.target, step.features, kernel.rows)
         return Computed(f"row_sums_{position}", size, line.text, line.inner, tuple(read), _target(step.target), *stored)
 

@@ -86,6 +86,11 @@ def why(name: str) -> str | None:
     return "nothing puts the elements of an axis in order" if name in ORDERED else None
 
 
+def written(name: str) -> str | None:
+    """What to write for a function of other languages."""
+    return f"write `{WRITTEN[name]}`" if name in WRITTEN else None
+
+
 def instead(name: str) -> str | None:
     """What to write for a function or a statement of that name, where it is one that is left out."""
     if name in RUNNING:

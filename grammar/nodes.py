@@ -245,12 +245,8 @@ class _Builder:
         function, names, body = tree.children
         if function != "sum":
             of_row = "; the largest of a row is `stat top[b,h,i] = max`" if function == "max" else ""
-            written = absent.WRITTEN.get(str(function))
-            help = (
-                f"write `{written}`"
-                if written
-                else absent.instead(str(function)) or f"only `sum` runs over indices of its own{of_row}"
-            )
+            left_out = absent.written(str(function)) or absent.instead(str(function))
+            help = left_out or f"only `sum` runs over indices of its own{of_row}"
             self.report("E001", f"expected `sum(n: …)`, found `{function}(…: …)`", _token(function), help)
         over = tuple(self.name(token) for token in _tree(names).children)
         return s.Sum(over, self.expression(body), span=self.span(tree))

@@ -30,7 +30,7 @@ from irc.codegen.expr import (
 )
 from irc.codegen.kernel import DISTANCE
 from irc.ir import Graph, Map, Node, Reduce, own_element, shape
-from irc.simplify import factors, times_all
+from irc.simplify import add_all, factors, times_all
 from irc.size import expression, polynomial
 
 LINEAR = ("add", "sub", "mul", "neg")
@@ -96,7 +96,7 @@ def _terms(node: Reduce) -> tuple[Node, ...]:
         if terms[1:] and any(is_told(term, node) for term in terms):
             bodies = [times_all((*parts[:at], term, *parts[at + 1 :])) for term in terms]
             made = [replace(node, name=f"{node.name}.term{n}", body=b, groups=()) for n, b in enumerate(bodies)]
-            total = reduce(lambda x, y: op("add", x, y), tuple[Expr, ...](map(own_element, made)))
+            total = add_all(map(own_element, made))
             return *made, Map(node.name, node.axes, total, groups=node.groups, span=node.span)
     return (node,)
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, integer, op, substitute
+from irc.codegen.expr import Axis, Expr, Index, Load, Op, indices, integer, op, substitute
 from irc.codegen.kernel import DISTANCE, Target
+from irc.codegen.positions import points
 from irc.distances import inside, of_distance
 from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, position, shape
-from irc.simplify import factors
 from irc.split import sums_pairs
-from irc.tile import Frame, frame_of
+from irc.tile import Frame, by_features, frame_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,10 @@ class ElementSum:
         """Those of a matrix of one side that is summed, times a value of the pair, into elements that pairs choose by
         their distance; none where it is no such sum."""
         features, frame = self.over, self.frame
-        wanted = {axis.name for axis in features}
-        inside = [p for p in factors(self.update.body) if wanted & indices(p)]
+        inside, outside = by_features(self.update.body, features)
         read = frozenset().union(*map(indices, inside))
         sides = [bool(read & {a.name for a in side}) for side in (frame.rows, frame.columns)]
-        constant = all(isinstance(axis.size, Const) for axis in features)
-        if not inside or all(sides) or not constant or len(inside) == len(factors(self.update.body)):
+        if not inside or not outside or all(sides) or points(features) is None:
             return ()
         return features if self._chosen() is not None else ()
 

@@ -303,8 +303,10 @@ class _Fuser:
 
     def _of_distances(self, node: Scatter) -> tuple[ElementSum, ...]:
         """The node's updates, if all are sums over the pairs of a distance."""
+        if not self.host:
+            return ()
         sums = [element_sum(node, self._total(node), n, update, self.graph) for n, update in enumerate(node.updates)]
-        return tuple(sums) if self.host and all(each.features for each in sums) else ()
+        return tuple(sums) if all(each.features for each in sums) else ()
 
     def _tiles(
         self, sums: list[Reduce], apart: Mapping[Scatter, tuple[ElementSum, ...]], pending: list[Node]
@@ -338,8 +340,9 @@ class _Fuser:
             if node is not maximum and node.op != "logsumexp":
                 builder.sink(node)
         for each in chain.from_iterable(apart[node] for node in beside):
-            self.declare(each.by_distance.tensor, each.by_distance.shape, self.precision.arithmetic)
-            builder.sum_of_distances(each.node, each.features, each.update.body, each.by_distance.target)
+            made = each.by_distance
+            self.declare(made.tensor, made.shape, self.precision.arithmetic)
+            builder.sum_of_distances(each.node, each.features, each.update.body, made.target)
         for node in group:
             self.declare(node.name, shape(node), self.storage(node))
         order = "columns" if any(n.over[0].role == "row" for n in group) else "rows"

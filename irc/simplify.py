@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import reduce
 
 from irc.codegen.expr import Axis, Expr, Load, Op, indices, number, op, rebuild, substitute
 from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, operands, own_element, position, shape
@@ -80,6 +81,11 @@ def times_all(parts: tuple[Expr, ...]) -> Expr:
     for part in parts[1:]:
         result = op("mul", result, part)
     return result
+
+
+def add_all(parts: Iterable[Expr]) -> Expr:
+    first, *others = parts
+    return reduce(lambda x, y: op("add", x, y), others, first)
 
 
 def factor_sums(graph: Graph) -> Graph:

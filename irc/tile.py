@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import prod
 from typing import Literal
 
-from irc.codegen.expr import Axis, Const, Expr, Load, Local, Size, indices, loads, op, rebuild, walk
+from irc.codegen.expr import Axis, Expr, Load, Local, Size, indices, loads, op, rebuild, walk
 from irc.codegen.kernel import (
     Accumulate,
     Arithmetic,
@@ -30,6 +29,7 @@ from irc.codegen.kernel import (
     is_expression,
     pieces,
 )
+from irc.codegen.positions import points
 from irc.distances import exists, of_distance
 from irc.ir import Graph, Map, Node, Reduce, is_tile, own_element, position
 from irc.mask.analyse import analyse
@@ -75,9 +75,13 @@ def frame_of(axes: tuple[Axis, ...], body: Expr, where: Expr | None, graph: Grap
 def parted(node: Reduce, frame: Frame) -> tuple[tuple[Axis, ...], tuple[Expr, ...], tuple[Expr, ...]]:
     """The features of a sum over tokens, the factors that depend on them, and the others."""
     features = tuple(a for a in node.axes if not a.role and a not in frame.batch)
-    wanted = {a.name for a in features}
-    inside = tuple(p for p in factors(node.body) if wanted & indices(p))
-    return features, inside, tuple(p for p in factors(node.body) if not wanted & indices(p))
+    return features, *by_features(node.body, features)
+
+
+def by_features(body: Expr, features: tuple[Axis, ...]) -> tuple[tuple[Expr, ...], tuple[Expr, ...]]:
+    """The factors that read the features, and the others."""
+    wanted, parts = {a.name for a in features}, factors(body)
+    return tuple(p for p in parts if wanted & indices(p)), tuple(p for p in parts if not wanted & indices(p))
 
 
 def is_product(node: Reduce, frame: Frame, host: bool) -> bool:
@@ -92,7 +96,8 @@ def is_product(node: Reduce, frame: Frame, host: bool) -> bool:
     other = {a.name for a in (frame.rows if kept == "row" else frame.columns)}
     if not any(other & indices(p) for p in inside):
         return True
-    return host and are_constant(features) and of_distance(times_all(inside), frame.rows, frame.columns) is not None
+    constant = points(features) is not None
+    return host and constant and of_distance(times_all(inside), frame.rows, frame.columns) is not None
 
 
 def is_computed(node: Reduce, frame: Frame, graph: Graph) -> bool:
@@ -101,12 +106,9 @@ def is_computed(node: Reduce, frame: Frame, graph: Graph) -> bool:
     features = parted(node, frame)[0]
     sides = [{a.name for a in side} for side in (frame.rows, frame.columns)]
     read = [indices(load) for load in loads(node.body) if not is_tile(graph[load.tensor])]
-    few = are_constant(features) and prod(int(a.size.value) for a in features if isinstance(a.size, Const)) <= FEATURES
+    number = points(features)
+    few = number is not None and number <= FEATURES
     return node.op == "sum" and few and not any(all(names & side for side in sides) for names in read)
-
-
-def are_constant(axes: tuple[Axis, ...]) -> bool:
-    return all(isinstance(axis.size, Const) for axis in axes)
 
 
 @dataclass
@@ -206,7 +208,7 @@ class Builder:
         """The panels of a sum over features as a dot with what pairs choose by their distance, if it is one."""
         chosen = tuple(p for p in factors(node.body) if self._is_of_pairs(p))
         near = tuple(p for p in factors(node.body) if p not in chosen)
-        if not self.host or not chosen or not near or not are_constant(node.over):
+        if not self.host or not chosen or not near or points(node.over) is None:
             return None
         operand, value = times_all(near), self._of_distance(chosen)
         if value is None or self._is_of_pairs(operand):
@@ -280,9 +282,7 @@ class Builder:
 
     def sum_of_distances(self, node: Node, features: tuple[Axis, ...], body: Expr, target: Target) -> None:
         """Add sums over the pairs of each distance, of a value of the pair times a matrix of one side."""
-        wanted = {a.name for a in features}
-        inside = tuple(p for p in factors(body) if wanted & indices(p))
-        outside = tuple(p for p in factors(body) if not wanted & indices(p))
+        inside, outside = by_features(body, features)
         tile = self._tile(node, outside, whole=times_all(outside))
         side: Side = "column" if any(self.column_names & indices(p) for p in inside) else "row"
         self.body.append(DistanceProduct(tile, self.panel(side, features, times_all(inside)), target))

@@ -9,8 +9,7 @@ import pytest
 
 import irc
 from irc.codegen.kernel import ColumnSums, RowSums, TileKernel
-from irc.runtime import toolchain
-from tests.codegen.test_forms import WITHOUT
+from tests.codegen.test_forms import WITHOUT, compile_without
 from tests.test_kernels import arrays, both
 
 VARIANTS = Path(__file__).parent.parent / "examples" / "variants"
@@ -97,7 +96,7 @@ def test_sums_over_features_that_are_no_dots(score: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("without", WITHOUT[1:])
 def test_forms_of_less(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IRC_CXX", f"{toolchain.find().command[0]} {without}")
+    compile_without(without, monkeypatch)
     rng = np.random.default_rng(4)
     text = FEATURES.replace("SCORE", SCORES["rotated"])
     inputs = arrays(irc.compile(text, target="reference"), {"B": 1, "H": 2, "S": 70, "D": 5, "M": 3}, rng)

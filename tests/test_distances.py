@@ -3,8 +3,6 @@ looked up pair by pair."""
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -12,8 +10,7 @@ import irc
 from irc.codegen.expr import Axis, Expr, Index, Load, Size, integer, number, op
 from irc.codegen.kernel import DISTANCE, DistanceProduct, InnerSum, TileKernel
 from irc.distances import of_distance
-from irc.runtime import toolchain
-from tests.codegen.test_forms import WITHOUT
+from tests.codegen.test_forms import WITHOUT, compile_without
 from tests.test_kernels import Arrays, arrays, both
 
 # Queries, keys and values each with a vector of the distance, and its table.
@@ -63,9 +60,7 @@ def test_kernels_agree_with_the_interpreter(mask: str) -> None:
 @pytest.mark.parametrize("dtype", ["f32", "bf16", "f64", "f16"])
 @pytest.mark.parametrize("without", WITHOUT)
 def test_each_form(without: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler = toolchain.find().command[0]
-    assert shutil.which(compiler)
-    monkeypatch.setenv("IRC_CXX", f"{compiler} {without}")
+    compile_without(without, monkeypatch)
     rng = np.random.default_rng(2)
     sizes = {"B": 1, "H": 2, "Sq": 61, "Sk": 99, "D": 40, "E": 33}  # no whole vectors, nor pairs
     both(spec(), given(sizes, rng, dtype), dtype, rng)

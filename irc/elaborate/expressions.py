@@ -232,8 +232,7 @@ class Context:
             if (why := absent.why(name)) is not None:
                 message = f"there is no function `{name}`: {why}"
                 self.report.fail("E113", message, e.function.span, help=absent.instead(name))
-            if name in absent.WRITTEN:
-                written = f"write `{absent.WRITTEN[name]}`"
+            if (written := absent.written(name)) is not None:
                 self.report.fail("E101", f"there is no function `{name}`", e.function.span, help=written)
             self.scope.unknown(e.function, "function", list(ty.FUNCTIONS))
         least, most = ty.FUNCTIONS[name]

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from irc.codegen.expr import Axis, Expr, Load, Op, loads, number, op
 from irc.ir import Map, Node, Reduce, bodies, is_tile, own_element
-from irc.simplify import factors, times_all
+from irc.simplify import add_all, factors, times_all
 
 Inner = dict[Load, Reduce]
 Term = tuple[tuple[Axis, ...], tuple[Expr, ...]]
@@ -57,10 +57,7 @@ def _parts(node: Reduce, terms: list[Term]) -> list[Map | Reduce]:
         for name, (also, product) in zip(names, terms, strict=True)
     ]
     if len(parts) > 1:
-        total: Expr = own_element(parts[0])
-        for part in parts[1:]:
-            total = op("add", total, own_element(part))
-        parts.append(Map(node.name, node.axes, total, groups=node.groups, span=node.span))
+        parts.append(Map(node.name, node.axes, add_all(map(own_element, parts)), groups=node.groups, span=node.span))
     return parts
 
 

@@ -35,12 +35,17 @@ SIZES = {"B": 1, "H": 2, "Sq": 203, "Sk": 307, "D": 40, "E": 33}
 WITHOUT = ["", "-mno-avx512bf16", "-mno-avx512f", "-mno-avx512f -mno-avx2"] if platform.machine() == "x86_64" else [""]
 
 
-@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
-@pytest.mark.parametrize("without", WITHOUT)
-def test_each_form_agrees_with_the_interpreter(without: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def compile_without(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a machine of less, by flags of WITHOUT."""
     compiler = toolchain.find().command[0]
     assert shutil.which(compiler)
     monkeypatch.setenv("IRC_CXX", f"{compiler} {without}")
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
+@pytest.mark.parametrize("without", WITHOUT)
+def test_each_form_agrees_with_the_interpreter(without: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_without(without, monkeypatch)
     rng = np.random.default_rng(7)
     inputs = arrays(irc.compile(SPEC, target="reference"), SIZES, rng, dtype)
     inputs["cap"] = np.asarray(20.0, inputs["cap"].dtype)
