@@ -45,16 +45,18 @@ def interleaved(
     seconds: float = float("inf"),
     once: Mapping[str, float] | None = None,
     beside: str = "",
+    before: Mapping[str, Callable[[], None]] | None = None,
 ) -> dict[str, Sampled]:
     """Each candidate timed in up to `rounds` rounds, after one call of each to warm up.
 
     The rounds end early, but not before every candidate has been in a few, when `seconds` have passed, or when the
     medians of those still in are steady. A candidate far slower than the fastest two then sits out further rounds.
     The order is another one in every round, so that none always follows the same one. once: what the call to warm up
-    took, if it has been made. beside: a candidate that is compared with none, and stays in.
+    took, if it has been made. beside: a candidate that is compared with none, and stays in. before: what some do before
+    each call, and is not timed.
     """
-    order = random.Random(0)
-    once = once or {name: _timed(run, 1)[0] for name, run in candidates.items()}
+    order, untimed = random.Random(0), before or {}
+    once = once or {name: _timed(run, 1, untimed.get(name))[0] for name, run in candidates.items()}
     calls = {name: max(1, round(SAMPLE / t)) for name, t in once.items()}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
     start = time.perf_counter()
@@ -63,7 +65,7 @@ def interleaved(
         for name in order.sample(racing, len(racing)):
             rest()
             candidates[name]()
-            times[name].append(_timed(candidates[name], calls[name]))
+            times[name].append(_timed(candidates[name], calls[name], untimed.get(name)))
         if number + 1 < FEW:
             continue
         sampled = {name: _sampled(times[name]) for name in racing}
@@ -90,8 +92,15 @@ def _sampled(times: list[tuple[float, float]]) -> Sampled:
     return Sampled(seconds, processor)
 
 
-def _timed(run: Callable[[], object], calls: int) -> tuple[float, float]:
-    start, processor = time.perf_counter(), time.process_time()
+def _timed(run: Callable[[], object], calls: int, before: Callable[[], None] | None) -> tuple[float, float]:
+    """Seconds of a call, and of processors."""
+    if before is None:
+        start, processor = time.perf_counter(), time.process_time()
+        for _ in range(calls):
+            run()
+        return (time.perf_counter() - start) / calls, (time.process_time() - processor) / calls
+    each = []
     for _ in range(calls):
-        run()
-    return (time.perf_counter() - start) / calls, (time.process_time() - processor) / calls
+        before()
+        each.append(_timed(run, 1, None))
+    return statistics.fmean(seconds for seconds, _ in each), statistics.fmean(used for _, used in each)

@@ -122,7 +122,8 @@ class Worker:
         self.progress.show("timing " + ", ".join(ready))
         self.order.marker.unlink(missing_ok=True)
         candidates = {name: r.run for name, r in ready.items()} | {ceiling: call}
-        sampled = interleaved(candidates, self.order.rounds, self.order.seconds, once, beside=ceiling)
+        before = {name: r.before for name, r in ready.items() if r.before is not None}
+        sampled = interleaved(candidates, self.order.rounds, self.order.seconds, once, ceiling, before)
         for name in ready:
             times = sampled[name]
             timings[name] = dataclasses.replace(timings[name], seconds=times.seconds, processor=times.processor)

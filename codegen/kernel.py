@@ -164,6 +164,15 @@ class DistanceProduct:
 
 
 @dataclass(frozen=True, slots=True)
+class DistanceReduce:
+    """target[n] = sum over the supported pairs with i - j = n of tile[i, j]. The target's indices read DISTANCE. On the
+    CPU alone."""
+
+    tile: str
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
 class RowReduce:
     """target[i] = sum or max over supported j of tile[i, j]; or the first j of the largest, -1 where there is
     none (NaN counts as -inf there)."""
@@ -213,7 +222,8 @@ class Accumulate:
 
 TileProduct = RowProduct | ColumnProduct | DistanceProduct
 TileSums = RowSums | ColumnSums
-TileOp = Dot | Value | InnerSum | OnlineSoftmax | TileProduct | TileSums | RowReduce | ColumnReduce | Accumulate
+TileReduce = RowReduce | ColumnReduce | DistanceReduce
+TileOp = Dot | Value | InnerSum | OnlineSoftmax | TileProduct | TileSums | TileReduce | Accumulate
 
 
 @dataclass(frozen=True, slots=True)

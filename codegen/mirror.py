@@ -15,6 +15,7 @@ from irc.codegen.kernel import (
     ColumnReduce,
     ColumnSums,
     DistanceProduct,
+    DistanceReduce,
     Dot,
     OnlineSoftmax,
     Panel,
@@ -68,6 +69,10 @@ def _turned(expr: Expr) -> Expr:
     return substitute(expr, {DISTANCE: op("neg", DISTANCE)})
 
 
+def _turned_target(target: Target) -> Target:
+    return Target(target.tensor, tuple(map(_turned, target.indices)))
+
+
 def _corners(expr: Expr) -> Expr:
     return substitute(expr, _CORNERS)
 
@@ -89,7 +94,9 @@ def _operation(step: TileOp) -> TileOp:
         case ColumnProduct(tile, panel, target):
             return RowProduct(tile, panel, target)
         case DistanceProduct(tile, panel, target):
-            return DistanceProduct(tile, panel, Target(target.tensor, tuple(map(_turned, target.indices))))
+            return DistanceProduct(tile, panel, _turned_target(target))
+        case DistanceReduce(tile, target):
+            return DistanceReduce(tile, _turned_target(target))
         case RowSums(features, value, target):
             return ColumnSums(features, value, target)
         case ColumnSums(features, value, target):

@@ -12,17 +12,14 @@ from dataclasses import dataclass, replace
 from irc.codegen.expr import Const, Expr, Local, Op, indices, number, op, rebuild, walk
 from irc.codegen.kernel import (
     Accumulate,
-    ColumnProduct,
-    ColumnReduce,
     ColumnSums,
-    DistanceProduct,
     InnerSum,
     OnlineSoftmax,
-    RowProduct,
-    RowReduce,
     RowSums,
     TileKernel,
     TileOp,
+    TileProduct,
+    TileReduce,
     Value,
 )
 
@@ -116,10 +113,8 @@ def _reads(step: TileOp) -> tuple[str, ...]:
         case Value() | InnerSum() | RowSums() | ColumnSums() | Accumulate() | OnlineSoftmax():
             read = step.score if isinstance(step, OnlineSoftmax) else step.value
             return tuple(e.name for e in walk(read) if isinstance(e, Local))
-        case RowProduct() | ColumnProduct() | DistanceProduct() | RowReduce() | ColumnReduce():
-            return (step.tile,)
         case _:
-            return ()
+            return (step.tile,) if isinstance(step, TileProduct | TileReduce) else ()
 
 
 def _live(body: tuple[TileOp, ...], logit: Expr | None, softmax: OnlineSoftmax | None) -> tuple[TileOp, ...]:

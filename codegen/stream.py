@@ -20,6 +20,7 @@ from irc.codegen.kernel import (
     ColumnProduct,
     ColumnReduce,
     DistanceProduct,
+    DistanceReduce,
     Dot,
     InnerSum,
     OnlineSoftmax,
@@ -57,7 +58,7 @@ def has_form(kernel: TileKernel) -> bool:
         return False
     if isinstance(rows, Const) and rows.value > MOST_ROWS:
         return False
-    others = ColumnProduct | ColumnReduce | DistanceProduct | TileSums | Accumulate
+    others = ColumnProduct | ColumnReduce | DistanceProduct | DistanceReduce | TileSums | Accumulate
     if any(isinstance(step, others) for step in kernel.body):
         return False
     if any(isinstance(step, RowProduct) and step.panel in of_distances(kernel) for step in kernel.body):

@@ -185,6 +185,7 @@ class TileText:
     column_products: tuple[Result, ...]
     column_reduces: tuple[Result, ...]
     distance_products: tuple[Result, ...]
+    distance_reduces: tuple[Result, ...]
     support: str | None
     support_of_a_pair: str | None  # the same for scalars
     hoists: Hoists

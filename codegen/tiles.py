@@ -15,6 +15,7 @@ from irc.codegen.kernel import (
     ColumnReduce,
     ColumnSums,
     DistanceProduct,
+    DistanceReduce,
     Dot,
     InnerSum,
     OnlineSoftmax,
@@ -27,6 +28,7 @@ from irc.codegen.kernel import (
     TileKernel,
     TileOp,
     TileProduct,
+    TileReduce,
     Value,
 )
 from irc.codegen.masks import mask_context
@@ -111,7 +113,7 @@ def _footprint(text: TileText, kernel: TileKernel) -> Footprint:
         row=sums + unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.row_panels),
         column=unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.column_panels),
         number=number,
-        both=bool(text.column_products or text.column_reduces or text.distance_products),
+        both=bool(text.column_products or text.column_reduces or text.distance_products or text.distance_reduces),
     )
 
 
@@ -138,10 +140,10 @@ def weighted_values(body: tuple[TileOp, ...]) -> set[str]:
     return found
 
 
-def _side_of(step: TileProduct | RowReduce | ColumnReduce) -> str:
+def _side_of(step: TileProduct | TileReduce) -> str:
     """Of what the step makes a result."""
     match step:
-        case DistanceProduct():
+        case DistanceProduct() | DistanceReduce():
             return "distance"
         case RowProduct() | RowReduce():
             return "row"
@@ -150,8 +152,8 @@ def _side_of(step: TileProduct | RowReduce | ColumnReduce) -> str:
 
 
 def has_distances(kernel: TileKernel) -> bool:
-    """Whether the kernel has products of distances."""
-    return bool(of_distances(kernel)) or any(isinstance(step, DistanceProduct) for step in kernel.body)
+    """Whether the kernel has products or sums of distances."""
+    return bool(of_distances(kernel)) or any(isinstance(s, DistanceProduct | DistanceReduce) for s in kernel.body)
 
 
 def _target(target: Target) -> str:
@@ -174,7 +176,7 @@ def _is_long(line: Line) -> bool:
 
 
 def _kept(
-    products: list[TileProduct | RowReduce | ColumnReduce], far: set[str], plain: set[str], weight: str | None
+    products: list[TileProduct | TileReduce], far: set[str], plain: set[str], weight: str | None
 ) -> dict[str, str]:
     """What each tile value that is read after its tile is read for; `far` are panels of distances."""
     uses: dict[str, set[str]] = {name: {"PLAIN"} for name in plain}
@@ -193,7 +195,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     powers = in_powers_of_two(kernel)
     body = powers.body
     softmax = next((s for s in body if isinstance(s, OnlineSoftmax)), None)
-    if softmax is not None and any(isinstance(s, ColumnProduct | ColumnReduce | DistanceProduct) for s in body):
+    if softmax is not None and any(isinstance(s, TileProduct | TileReduce) and _side_of(s) != "row" for s in body):
         raise ValueError("tiles: a column result beside a running softmax")
     cut = body.index(softmax) if softmax is not None else len(body)
     early, after = body[:cut], body[cut + 1 :]
@@ -203,7 +205,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
 
     if any(isinstance(s, ColumnSums) for s in body):
         raise ValueError("tiles: sums of columns of what is computed of pairs")
-    products = [s for s in body if isinstance(s, TileProduct | RowReduce | ColumnReduce)]
+    products = [s for s in body if isinstance(s, TileProduct | TileReduce)]
     sums = [s for s in body if isinstance(s, RowSums)]
     far = of_distances(kernel)
     added = set().union(*(_tiles_of(s.value) for s in body if isinstance(s, Accumulate | RowSums)))
@@ -303,7 +305,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             any(isinstance(s, ColumnProduct) and s.panel == panel.name for s in products),
         )
 
-    def result(step: TileProduct | RowReduce | ColumnReduce, position: int) -> Result:
+    def result(step: TileProduct | TileReduce, position: int) -> Result:
         panel = panels[step.panel] if isinstance(step, TileProduct) else None
         reduce = step.reduce if isinstance(step, RowReduce | ColumnReduce) else ""
         if reduce in ("max", "argmax") and step.tile in weighted:
@@ -358,6 +360,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         column_products=tuple(r for s, r in results if isinstance(s, ColumnProduct)),
         column_reduces=tuple(r for s, r in results if isinstance(s, ColumnReduce)),
         distance_products=tuple(r for s, r in results if isinstance(s, DistanceProduct)),
+        distance_reduces=tuple(r for s, r in results if isinstance(s, DistanceReduce)),
         support=hoists.vector(kernel.support) if kernel.support is not None else None,
         support_of_a_pair=print_scalar(kernel.support) if kernel.support is not None else None,
         hoists=hoists,

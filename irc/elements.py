@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Axis, Expr, Index, Load, Op, indices, integer, op, substitute
+from irc.codegen.expr import Axis, Expr, Index, Load, Op, indices, op, substitute
 from irc.codegen.kernel import DISTANCE, Target
 from irc.codegen.positions import points
-from irc.distances import inside, of_distance
+from irc.distances import distance_axis, inside, of_distance
 from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, position, shape
 from irc.split import sums_pairs
 from irc.tile import Frame, by_features, frame_of
@@ -36,16 +36,15 @@ class ElementSum:
         return not {a.name for a in self.frame.rows} <= plain_names(self.update.indices)
 
     @property
-    def features(self) -> tuple[Axis, ...]:
-        """Those of a matrix of one side that is summed, times a value of the pair, into elements that pairs choose by
-        their distance; none where it is no such sum."""
-        features, frame = self.over, self.frame
-        inside, outside = by_features(self.update.body, features)
+    def is_of_distances(self) -> bool:
+        """Whether it sums values of pairs, or these times a matrix of one side, into elements that pairs choose by
+        their distance."""
+        inside, outside = by_features(self.update.body, self.over)
         read = frozenset().union(*map(indices, inside))
-        sides = [bool(read & {a.name for a in side}) for side in (frame.rows, frame.columns)]
-        if not inside or not outside or all(sides) or points(features) is None:
-            return ()
-        return features if self._chosen() is not None else ()
+        sides = [bool(read & {a.name for a in side}) for side in (self.frame.rows, self.frame.columns)]
+        if not outside or all(sides) or points(self.over) is None or bool(self.over) != bool(inside):
+            return False
+        return self._chosen() is not None
 
     def _chosen(self) -> tuple[Expr, ...] | None:
         """The element of a distance."""
@@ -55,12 +54,11 @@ class ElementSum:
 
     @property
     def by_distance(self) -> ByDistance:
-        """The sums of each distance, where there are `features`."""
+        """The sums of each distance, where it is of distances."""
         chosen, frame = self._chosen(), self.frame
         assert chosen is not None
-        name, last = f"{self.total}.distances{self.number}", op("sub", frame.columns[0].size, integer(1))
-        batch, distance = frame.batch, Axis("distance.", op("add", frame.rows[0].size, last))
-        axes = (*batch, distance, *self.features)
+        name, (distance, last) = f"{self.total}.distances{self.number}", distance_axis(frame.rows[0], frame.columns[0])
+        axes = (*frame.batch, distance, *self.over)
         dims = shape(self.node)
         at = tuple(substitute(e, {DISTANCE: op("sub", distance.index, last)}) for e in chosen)
         read = Load(name, tuple(a.index for a in axes))

@@ -306,7 +306,7 @@ class _Fuser:
         if not self.host:
             return ()
         sums = [element_sum(node, self._total(node), n, update, self.graph) for n, update in enumerate(node.updates)]
-        return tuple(sums) if all(each.features for each in sums) else ()
+        return tuple(sums) if all(each.is_of_distances for each in sums) else ()
 
     def _tiles(
         self, sums: list[Reduce], apart: Mapping[Scatter, tuple[ElementSum, ...]], pending: list[Node]
@@ -342,7 +342,7 @@ class _Fuser:
         for each in chain.from_iterable(apart[node] for node in beside):
             made = each.by_distance
             self.declare(made.tensor, made.shape, self.precision.arithmetic)
-            builder.sum_of_distances(each.node, each.features, each.update.body, made.target)
+            builder.sum_of_distances(each.node, each.over, each.update.body, made.target)
         for node in group:
             self.declare(node.name, shape(node), self.storage(node))
         order = "columns" if any(n.over[0].role == "row" for n in group) else "rows"

@@ -29,6 +29,7 @@ from irc.remainder import with_remainders
 from irc.runtime.plan import Plan
 from irc.simplify import simplify
 from irc.specialise import specialise
+from irc.tabulate import tabulated
 from irc.tangent import second, tangent, tangent_name
 from irc.tile import NotFusible
 from irc.unrounded import with_unrounded
@@ -75,6 +76,7 @@ def back(
 def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
     first = products_first(graph, sizes, host) if steps else graph
     first = distributed(first) if host else first
+    first = traced("tabulate", lambda: tabulated(first)) if steps else first
     return traced("specialise", lambda: simplify(specialise(first, sizes)))
 
 

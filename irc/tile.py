@@ -13,6 +13,7 @@ from irc.codegen.kernel import (
     ColumnReduce,
     ColumnSums,
     DistanceProduct,
+    DistanceReduce,
     Dot,
     InnerSum,
     OnlineSoftmax,
@@ -281,7 +282,10 @@ class Builder:
         self.body.append((RowProduct if by_row else ColumnProduct)(tile, panel, target))
 
     def sum_of_distances(self, node: Node, features: tuple[Axis, ...], body: Expr, target: Target) -> None:
-        """Add sums over the pairs of each distance, of a value of the pair times a matrix of one side."""
+        """Add sums over the pairs of each distance, of a value of the pair, or of one times a matrix of one side."""
+        if not features:
+            self.body.append(DistanceReduce(self._tile(node, factors(body), whole=body), target))
+            return
         inside, outside = by_features(body, features)
         tile = self._tile(node, outside, whole=times_all(outside))
         side: Side = "column" if any(self.column_names & indices(p) for p in inside) else "row"

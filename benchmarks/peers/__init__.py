@@ -25,11 +25,13 @@ class Ready:
 
     run: what is timed; its operands lie ready in the contestant's own layout. results: of what `run` returned, numpy
     arrays by name: `o` [B,H,S,D], and gradients under the names of what they belong to. notes: what setting up took.
+    before: what is done before each run and not timed.
     """
 
     run: Callable[[], Any]
     results: Callable[[Any], Mapping[str, Array]]
     notes: Mapping[str, float] = field(default_factory=dict)
+    before: Callable[[], None] | None = None
 
 
 class Contestant(Protocol):

@@ -65,8 +65,12 @@ class Irc:
             case "forward" | "decode":
                 return Ready(lambda: program(**operands), lambda o: {"o": o}, notes)
             case "backward":
-                run, g = program.forward(**operands), problem.operands["g"]
-                return Ready(lambda: run.backward(o=g), lambda gradients: gradients, notes)
+                runs, g = [program.forward(**operands)], problem.operands["g"]
+
+                def forward() -> None:  # a backward run uses up what it kept
+                    runs[0] = program.forward(**operands)
+
+                return Ready(lambda: runs[0].backward(o=g), lambda gradients: gradients, notes, forward)
             case "forward+backward":
                 g = problem.operands["g"]
 

@@ -309,17 +309,17 @@ enum Use { PLAIN = 1, OVER_COLUMNS = 2, OVER_ROWS = 4, LOGITS = 8 };
 template <class Form, int PANEL, int USES> class Kept {
   typedef typename Form::unit T;
   typedef typename Vectors<T>::vec V;
-  static constexpr int DEPTH = Form::DEPTH;
+  static constexpr int DEPTH = Form::DEPTH, LANES = sizeof(V) / sizeof(T);
   static constexpr bool ONE = DEPTH == 1, IS_PLAIN = ONE || (USES & PLAIN);
   Buffer<T> plain_, over_columns_, over_rows_;
 
  public:
   explicit Kept(int columns)
-      : plain_(IS_PLAIN || (USES & LOGITS) ? columns * PANEL : 0),
+      : plain_(IS_PLAIN || (USES & LOGITS) ? columns * PANEL + 2 * LANES : 0),
         over_columns_(!ONE && (USES & OVER_COLUMNS) ? columns / 2 * PANEL : 0),
         over_rows_(!ONE && (USES & OVER_ROWS) ? columns * PANEL / 2 : 0) {}
 
-  T *plain(int column) const { return plain_ + column * PANEL; }
+  T *plain(int column) const { return plain_ + LANES + column * PANEL; }  // a vector more at both ends, for what reads along diagonals
   const T *over_columns(int column) const { return ONE ? plain(column) : over_columns_ + column / 2 * PANEL; }
   const T *over_rows(int column) const { return ONE ? plain(column) : over_rows_ + column * (PANEL / 2); }
   static constexpr int ROW_UNITS = PANEL / DEPTH;  // from one column to the next, summed over rows

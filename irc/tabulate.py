@@ -1,0 +1,126 @@
+"""What pairs compute of how far apart they are, tabulated: once a distance, before the kernel, in place of once a pair.
+
+`T[h, bucket[j - i]]` (Raffel, Shazeer and others 2020) and `log(1 + c[h] * (i - j))` (Chi, Fan and others 2022) have no
+more values than there are distances, 2 S - 1 for each head. In a table of these a vector of pairs reads a run, and the
+gradients of what a value is computed with need what each distance has gathered from its pairs, no pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from irc.codegen.expr import FLOATING, Axis, Expr, Kind, Load, Op, indices, loads, op, rebuild, substitute, walk
+from irc.codegen.kernel import DISTANCE
+from irc.distances import all_of, difference, distance_axis, exists, of_distance, reduced
+from irc.ir import Graph, Input, Map, Node, Reduce, is_tile, operands
+
+LONG = {*FLOATING, "pow", "floordiv", "mod", "random"} - {"relu", "floor"}
+Supports = frozenset[Expr | None]
+
+
+def tabulated(graph: Graph) -> Graph:
+    """The graph in which tile values read tables of what a distance tells and a pair would take longer to make."""
+    seen, tables, nodes = _seen(graph), dict[Node, Node](), list[Node]()
+    for node in graph:
+        if isinstance(node, Map | Reduce) and is_tile(node):
+            values = _Values(graph, node, seen[node.name], tables)
+            node = values.read()
+            nodes += values.made
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _seen(graph: Graph) -> dict[str, Supports]:
+    """Of each tile value, where it is seen: the supports of the sums that read it, through others too."""
+    seen: dict[str, Supports] = {node.name: frozenset() for node in graph}
+    for _, name in graph.outputs:
+        seen[name] |= {None}
+    for node in reversed(graph.nodes):
+        where: Supports = seen[node.name] if is_tile(node) else frozenset({None})
+        if isinstance(node, Map | Reduce) and node.where is not None:
+            where = frozenset({node.where})
+        for name in operands(node):
+            seen[name] |= where
+    return seen
+
+
+class _Values:
+    """A node of tile values, seen where one of `seen` holds; `tables` are those that stand before it."""
+
+    def __init__(self, graph: Graph, node: Map | Reduce, seen: Supports, tables: dict[Node, Node]) -> None:
+        self.graph, self.node, self.tables = graph, node, tables
+        self.made: list[Node] = []
+        self.rows, self.columns = (tuple(a for a in node.axes if a.role == role) for role in ("row", "column"))
+        self.support = next(iter(seen)) if len(seen) == 1 else None
+        self.known = seen == {None} or (self.support is not None and self._told(self.support) is not None)
+
+    def read(self) -> Map | Reduce:
+        node = self.node
+        if isinstance(node, Map):
+            return replace(node, body=rebuild(node.body, self._place))
+        value = self._value(node.body) if node.op == "sum" and node.where is None else None
+        if value is None:
+            return node
+        return Map(node.name, node.axes, self._read(*value, node.over), groups=node.groups, span=node.span)
+
+    def _place(self, expr: Expr) -> Expr | None:
+        """What stands for an expression of a pair, if a table does."""
+        value = self._value(expr) if expr.kind is Kind.FLOAT else None
+        return self._read(*value, ()) if value is not None and _takes_long(value[0]) else None
+
+    def _told(self, expr: Expr) -> Expr | None:
+        of_both = all(indices(expr) & {a.name for a in side} for side in (self.rows, self.columns))
+        return of_distance(expr, self.rows, self.columns) if of_both else None
+
+    def _value(self, expr: Expr) -> tuple[Expr, Expr | None] | None:
+        """The value at a distance, and where there is one. A gradient of 0, of a distance that no pair has, is
+        multiplied by nothing: where these distances are not known, there is no value that would be."""
+        value = self._told(expr)
+        if value is None or not (self.known or self._passes(value)):
+            return None
+        needed = None if self.support is None or self._passes(value) else self._told(self.support)
+        return value, all_of((exists(value, self.graph), needed))
+
+    def _passes(self, value: Expr) -> bool:
+        """Whether gradients reach what is read unchanged, or not at all."""
+        match value:
+            case Load():
+                return True
+            case Op("add" | "sub" | "neg" | "where" as name, args):
+                return all(self._passes(arg) for arg in args if name != "where" or arg.kind is Kind.FLOAT)
+        return not any(load.kind is Kind.FLOAT and self._has_gradient(load) for load in loads(value))
+
+    def _has_gradient(self, load: Load) -> bool:
+        source = self.graph[load.tensor]
+        return not isinstance(source, Input) or source.role in ("input", "param")
+
+    def _read(self, value: Expr, where: Expr | None, over: tuple[Axis, ...]) -> Load:
+        """The element of a pair in the table of the value, summed."""
+        (row,), (column,) = self.rows, self.columns
+        axis, last = distance_axis(row, column)
+        at: dict[Expr, Expr] = {DISTANCE: op("sub", axis.index, last)}
+        body = reduced(substitute(value, at))
+        where = None if where is None else reduced(substitute(where, at))
+        read = indices(body) | (indices(where) if where is not None else frozenset())
+        others = tuple(a for a in self.node.axes if a.name in read)
+        axes = (*others, axis)
+        table: Map | Reduce = Reduce("", axes, over, "sum", body, where) if over else Map("", axes, body, where)
+        if table not in self.tables:
+            name = f"{self.node.name}.distances{len(self.tables) or ''}"
+            self.tables[table] = replace(table, name=name, span=self.node.span)
+            self.made.append(self.tables[table])
+        own = op("add", op("sub", row.index, column.index), last)
+        return Load(self.tables[table].name, (*(a.index for a in others), own))
+
+
+def _takes_long(value: Expr) -> bool:
+    """Whether a pair would take longer to make the value than to read it: it is no run of a table already."""
+    far = [e for e in walk(value) if DISTANCE.name in indices(e)]
+    return any(not _is_run(e) if isinstance(e, Load) else isinstance(e, Op) and e.name in LONG for e in far)
+
+
+def _is_run(load: Load) -> bool:
+    """Whether neighbours among distances are neighbours in memory."""
+    *others, last = load.indices
+    rest = difference(last, DISTANCE)
+    return not any(DISTANCE.name in indices(e) for e in (*others, rest))
