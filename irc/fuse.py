@@ -302,11 +302,12 @@ class _Fuser:
     # steps with tiles
 
     def _of_distances(self, node: Scatter) -> tuple[ElementSum, ...]:
-        """The node's updates, if all are sums over the pairs of a distance."""
+        """The node's updates that read values of pairs, if all of these are sums over the pairs of a distance."""
         if not self.host:
             return ()
         sums = [element_sum(node, self._total(node), n, update, self.graph) for n, update in enumerate(node.updates)]
-        return tuple(sums) if all(each.is_of_distances for each in sums) else ()
+        read = tuple(each for each in sums if tile_operands((each.update.body,), self.graph))
+        return read if all(each.is_of_distances for each in read) else ()
 
     def _tiles(
         self, sums: list[Reduce], apart: Mapping[Scatter, tuple[ElementSum, ...]], pending: list[Node]
@@ -351,7 +352,8 @@ class _Fuser:
         kinds = self.precision.arithmetic, self.precision.pairs
         self.call(finish(builder, name, order, self.arguments(), *kinds, self._lines(builder, done)))
         for scattered in beside:
-            self._added_up(scattered, [each.by_distance.update for each in apart[scattered]])
+            made = {each.number: each.by_distance.update for each in apart[scattered]}
+            self._added_up(scattered, [made.get(n, update) for n, update in enumerate(scattered.updates)])
         return done
 
     def _added_up(self, node: Node, updates: Iterable[Update]) -> None:
