@@ -61,6 +61,7 @@ class Places:
     gathered_lane: str
     gathered_other: str
     tile: str
+    pair: tuple[str, str] | None = None  # positions of the first lane and on the other side
 
 
 TILE_PLACES = Places(
@@ -71,6 +72,7 @@ TILE_PLACES = Places(
     "lane_first + vector * LANES + lane",
     "place",
     "tile_{}[m][w]",
+    ("(row_base + lane_first + w * LANES)", "(column_first + n + m)"),
 )
 STREAM_PLACES = Places("column", "key", "query", ("query", "key"), "key + lane", "query", "tile_{}")
 
@@ -329,11 +331,20 @@ class Hoists:
     def _looked_up(self, read: Load | Op) -> str:
         """What a table says pair by pair: a run of its elements, elements at vectors of indices, or code for a lane."""
         first, step = self._run(read)
+        if self.places.pair and isinstance(read, Load) and read.tensor in self.kernel.tables:
+            return self._of_distance(read, step, *self.places.pair)
         if step or not isinstance(read, Load) or read.kind is Kind.BOOL:
             return self._gather(read, first, step)
         if self._narrows and not self._fit(read.indices):
             return self._exact(read, partial(self._elements, read))
         return self._elements(read)
+
+    def _of_distance(self, read: Load, step: str, lanes: str, other: str) -> str:
+        """A run of a table of distances, which is there for every vector of a tile."""
+        row, column = (lanes, other) if self.places.lanes == "row" else (other, lanes)
+        names = {**dict.fromkeys(self._rows, row), **dict.fromkeys(self._columns, column)}
+        first = element(read.tensor, read.indices, lambda e: names.get(getattr(e, "name", "")) or scalar_leaf(e))
+        return f"irc::load_run<vec>(&{first}, {step})"
 
     def _elements(self, read: Load) -> str:
         """The elements at vectors of indices; where none of these depends on the lane, the one element."""

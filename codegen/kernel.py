@@ -18,6 +18,7 @@ Arithmetic = Literal["f32", "f64"]
 Side = Literal["row", "column"]
 CHUNK = Index("chunk")  # of rows, in a kernel of order "elements"
 DISTANCE = Index("row.distance")  # a row's position less a column's, where each side has one index
+MARGIN = 64  # entries at either end of a table of distances, more than tiles have rows or columns beyond the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +295,8 @@ class TileKernel:
     `across`: the same where the other side is walked, if it needs no more summaries; and its searches.
     `summaries`, `searches`: what verdict and spans read of tables. `cuts`: where stretches are cut for the verdict.
     `bounds`: least and greatest values that the program assumes of scalars and tables of integers, by name.
+    `tables`: tensors that tile values read at [..., i - j + n] alone, n such that there are entries for all pairs, and
+    MARGIN more at both ends. On the CPU alone.
     `pairs`: dots and products may multiply bf16 in pairs, where the machine can; sums are made in `arithmetic`.
     """
 
@@ -316,6 +319,7 @@ class TileKernel:
     searches: tuple[Search, ...] = ()
     cuts: tuple[Cut, ...] = ()
     bounds: tuple[tuple[str, int, int], ...] = ()
+    tables: frozenset[str] = frozenset()
     pairs: bool = False
     source: tuple[str, ...] = ()  # the spec's lines, for the comment above the code
 

@@ -34,6 +34,7 @@ from irc.simplify import add_all, factors, times_all
 from irc.size import expression, polynomial
 
 LINEAR = ("add", "sub", "mul", "neg")
+AXIS = "distance."
 
 
 def of_distance(expr: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> Expr | None:
@@ -78,10 +79,17 @@ def difference(x: Expr, y: Expr) -> Expr:
     return _sum(op("sub", x, y))
 
 
-def distance_axis(row: Axis, column: Axis) -> tuple[Axis, Expr]:
-    """An axis with a point for each distance that a pair may have, and the point of distance 0."""
+def distance_axis(row: Axis, column: Axis, margin: int = 0) -> tuple[Axis, Expr]:
+    """An axis with a point for each distance that a pair may have, and `margin` more at both ends; and the point of
+    distance 0."""
     last = op("sub", column.size, integer(1))
-    return Axis("distance.", op("max", op("add", row.size, last), integer(0))), last
+    distances = op("max", op("add", row.size, last), integer(0))
+    return Axis(AXIS, op("add", distances, integer(2 * margin))), op("add", last, integer(margin))
+
+
+def tables(graph: Graph) -> frozenset[str]:
+    """Tensors with an element for each distance."""
+    return frozenset(n.name for n in graph if isinstance(n, Map | Reduce) and n.axes and n.axes[-1].name == AXIS)
 
 
 def is_told(expr: Expr, node: Reduce) -> bool:

@@ -352,8 +352,8 @@ class _Fuser:
         kinds = self.precision.arithmetic, self.precision.pairs
         self.call(finish(builder, name, order, self.arguments(), *kinds, self._lines(builder, done)))
         for scattered in beside:
-            made = {each.number: each.by_distance.update for each in apart[scattered]}
-            self._added_up(scattered, [made.get(n, update) for n, update in enumerate(scattered.updates)])
+            summed = {each.number: each.by_distance.update for each in apart[scattered]}
+            self._added_up(scattered, [summed.get(n, update) for n, update in enumerate(scattered.updates)])
         return done
 
     def _added_up(self, node: Node, updates: Iterable[Update]) -> None:

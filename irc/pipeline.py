@@ -76,7 +76,7 @@ def back(
 def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
     first = products_first(graph, sizes, host) if steps else graph
     first = distributed(first) if host else first
-    first = traced("tabulate", lambda: tabulated(first)) if steps else first
+    first = traced("tabulate", lambda: tabulated(first, host)) if steps else first
     return traced("specialise", lambda: simplify(specialise(first, sizes)))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from irc.codegen.expr import FLOATING, Axis, Expr, Kind, Load, Op, indices, loads, op, rebuild, substitute, walk
-from irc.codegen.kernel import DISTANCE
+from irc.codegen.kernel import DISTANCE, MARGIN
 from irc.distances import all_of, difference, distance_axis, exists, of_distance, reduced
 from irc.ir import Graph, Input, Map, Node, Reduce, is_tile, operands
 
@@ -18,12 +18,14 @@ LONG = {*FLOATING, "pow", "floordiv", "mod", "random"} - {"relu", "floor"}
 Supports = frozenset[Expr | None]
 
 
-def tabulated(graph: Graph) -> Graph:
-    """The graph in which tile values read tables of what a distance tells and a pair would take longer to make."""
+def tabulated(graph: Graph, host: bool) -> Graph:
+    """The graph in which tile values read tables of what a distance tells and a pair would take longer to make; `host`:
+    kernels are the host's, whose vectors reach beyond the last row and column."""
     seen, tables, nodes = _seen(graph), dict[Node, Node](), list[Node]()
     for node in graph:
         if isinstance(node, Map | Reduce) and is_tile(node):
-            values = _Values(graph, node, seen[node.name], tables)
+            where = seen[node.name] if node.where is None else frozenset({node.where})
+            values = _Values(graph, node, where, tables, host)
             node = values.read()
             nodes += values.made
         nodes.append(node)
@@ -47,8 +49,8 @@ def _seen(graph: Graph) -> dict[str, Supports]:
 class _Values:
     """A node of tile values, seen where one of `seen` holds; `tables` are those that stand before it."""
 
-    def __init__(self, graph: Graph, node: Map | Reduce, seen: Supports, tables: dict[Node, Node]) -> None:
-        self.graph, self.node, self.tables = graph, node, tables
+    def __init__(self, graph: Graph, node: Map | Reduce, seen: Supports, tables: dict[Node, Node], host: bool) -> None:
+        self.graph, self.node, self.tables, self.host = graph, node, tables, host
         self.made: list[Node] = []
         self.rows, self.columns = (tuple(a for a in node.axes if a.role == role) for role in ("row", "column"))
         self.support = next(iter(seen)) if len(seen) == 1 else None
@@ -66,7 +68,7 @@ class _Values:
     def _place(self, expr: Expr) -> Expr | None:
         """What stands for an expression of a pair, if a table does."""
         value = self._value(expr) if expr.kind is Kind.FLOAT else None
-        return self._read(*value, ()) if value is not None and _takes_long(value[0]) else None
+        return self._read(*value, ()) if value is not None and self._takes_long(value[0]) else None
 
     def _told(self, expr: Expr) -> Expr | None:
         of_both = all(indices(expr) & {a.name for a in side} for side in (self.rows, self.columns))
@@ -79,7 +81,12 @@ class _Values:
         if value is None or not (self.known or self._passes(value)):
             return None
         needed = None if self.support is None or self._passes(value) else self._told(self.support)
-        return value, all_of((exists(value, self.graph), needed))
+        return value, all_of((self._between(), exists(value, self.graph), needed))
+
+    def _between(self) -> Expr | None:
+        """Whether a distance is one of pairs, where tables have others."""
+        (row,), (column,) = self.rows, self.columns
+        return all_of((op("lt", DISTANCE, row.size), op("lt", op("neg", column.size), DISTANCE))) if self.host else None
 
     def _passes(self, value: Expr) -> bool:
         """Whether gradients reach what is read unchanged, or not at all."""
@@ -97,7 +104,7 @@ class _Values:
     def _read(self, value: Expr, where: Expr | None, over: tuple[Axis, ...]) -> Load:
         """The element of a pair in the table of the value, summed."""
         (row,), (column,) = self.rows, self.columns
-        axis, last = distance_axis(row, column)
+        axis, last = distance_axis(row, column, MARGIN if self.host else 0)
         at: dict[Expr, Expr] = {DISTANCE: op("sub", axis.index, last)}
         body = reduced(substitute(value, at))
         where = None if where is None else reduced(substitute(where, at))
@@ -112,11 +119,11 @@ class _Values:
         own = op("add", op("sub", row.index, column.index), last)
         return Load(self.tables[table].name, (*(a.index for a in others), own))
 
-
-def _takes_long(value: Expr) -> bool:
-    """Whether a pair would take longer to make the value than to read it: it is no run of a table already."""
-    far = [e for e in walk(value) if DISTANCE.name in indices(e)]
-    return any(not _is_run(e) if isinstance(e, Load) else isinstance(e, Op) and e.name in LONG for e in far)
+    def _takes_long(self, value: Expr) -> bool:
+        """Whether a pair would take longer to make the value than to read it, as the host a run of another table."""
+        far = [e for e in walk(value) if DISTANCE.name in indices(e)]
+        read = [e for e in far if isinstance(e, Load) and (self.host or not _is_run(e))]
+        return bool(read) or any(isinstance(e, Op) and e.name in LONG for e in far)
 
 
 def _is_run(load: Load) -> bool:

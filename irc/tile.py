@@ -31,7 +31,7 @@ from irc.codegen.kernel import (
     pieces,
 )
 from irc.codegen.positions import points
-from irc.distances import exists, of_distance
+from irc.distances import exists, of_distance, tables
 from irc.ir import Graph, Map, Node, Reduce, is_tile, own_element, position
 from irc.mask.analyse import analyse
 from irc.mask.assumed import bounds
@@ -357,6 +357,7 @@ def finish(
         searches=mask.searches if mask else (),
         cuts=mask.cuts if mask else (),
         bounds=bounds(builder.graph.facts),
+        tables=tables(builder.graph) if builder.host else frozenset(),
         pairs=pairs,
         source=source,
     )

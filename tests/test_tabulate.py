@@ -1,5 +1,5 @@
-"""What a distance tells, tabulated before kernels: they do what the interpreter does with the program as it was written,
-and distances that no pair has change nothing."""
+"""What a distance tells, tabulated before kernels: they do what the interpreter does with the program as it was
+written, and distances that no pair has change nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def spec(mask: str = MASKS[1], decay: str = DECAY[0]) -> str:
 
 
 def given(sizes: dict[str, int], rng: np.random.Generator, dtype: str = "f32") -> Arrays:
-    b, h, sq, sk, d = (sizes[n] for n in "B H Sq Sk D".split())
+    b, h, sq, sk, d = (sizes[n] for n in ("B", "H", "Sq", "Sk", "D"))
     shapes = {"q": (b, h, sq, d), "k": (b, h, sk, d), "v": (b, h, sk, d), "T": (5, h), "decay": (h,), "near": (9,)}
     made = {n: rng.standard_normal(shape).astype(DTYPE[dtype]) for n, shape in shapes.items()}
     return made | {"bucket": rng.integers(0, 5, sq + sk).astype(np.int32)}
@@ -89,7 +89,7 @@ def test_few_rows_and_none(tokens: tuple[int, int]) -> None:
     both(spec(), given({**SIZES, "Sq": tokens[0], "Sk": tokens[1]}, rng), "f32", rng)
 
 
-def test_a_batch_entry_shared_out_over_several_tasks_gives_the_gradients_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_entry_shared_out_over_tasks_gives_the_gradients_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(4)
     inputs = given({"B": 1, "H": 1, "Sq": 700, "Sk": 900, "D": 8}, rng)
     gradients = []
