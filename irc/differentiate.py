@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, indices, loads, number, op, substitute, walk
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, indices, integer, loads, number, op, substitute, walk
 from irc.derivative import ZERO, mul_where, partial
 from irc.ir import (
     Graph,
@@ -55,6 +55,15 @@ def differentiable(graph: Graph) -> tuple[str, ...]:
     return tuple(n.name for n in graph.inputs if n.role in ("input", "param") and n.kind is Kind.FLOAT)
 
 
+def active(graph: Graph) -> frozenset[str]:
+    """Nodes through which some differentiable input is reached."""
+    found = set(differentiable(graph))
+    for node in graph:
+        if kind(node) is Kind.FLOAT and any(name in found for name in operands(node)):
+            found.add(node.name)
+    return frozenset(found)
+
+
 def differentiate(graph: Graph) -> Graph:
     """The graph that maps inputs, what the forward pass kept, and cotangents of the outputs (a missing one is zero) to
     gradients `(input, "d.input")`. Tile values of the forward graph are computed again, none is kept."""
@@ -69,15 +78,7 @@ class _Backward:
         self.support: dict[str, Expr | None] = {}
         self.taken = {n.name for n in graph}
         self.gradients: dict[str, str] = {}  # of each node, the name of its cotangent
-        self.active = self._active()
-
-    def _active(self) -> set[str]:
-        """Nodes through which some differentiable input is reached."""
-        active = set(differentiable(self.graph))
-        for node in self.graph:
-            if kind(node) is Kind.FLOAT and any(name in active for name in operands(node)):
-                active.add(node.name)
-        return active
+        self.active = active(graph)
 
     def run(self) -> Graph:
         graph = self.graph
@@ -135,15 +136,17 @@ class _Backward:
             self.nodes.append(only)
             self.support[node.name] = None
             return
-        aligned = [self._aligned(node, c) for c in parts]
-        if isinstance(node, Map | Reduce) and all(a is not None for a in aligned):
+        places = _places(node, parts)
+        aligned = [places and _aligned(*places, shape(node), c) for c in parts]
+        if places is not None and all(a is not None for a in aligned):
+            axes, groups = places
             bodies = [a for a in aligned if a is not None]
             where = bodies[0][1] if all(w == bodies[0][1] for _, w in bodies) else None
             total: Expr = ZERO
             for body, own in bodies:
                 guarded = body if own is None or own == where else op("where", own, body, ZERO)
                 total = op("add", total, guarded)
-            self.nodes.append(Map(name, node.axes, total, where, node.groups))
+            self.nodes.append(Map(name, axes, total, where, groups))
             self.support[node.name] = where
             return
         self.support[node.name] = None
@@ -160,21 +163,6 @@ class _Backward:
                 self.nodes.remove(node)
                 return replace(node, name=name, axes=axes, groups=groups)
         return Map(name, axes, c.body, c.where, groups)
-
-    def _aligned(self, node: Node, c: Contribution) -> tuple[Expr, Expr | None] | None:
-        """The contribution over the node's own axes, or None where it lands elsewhere."""
-        if not isinstance(node, Map | Reduce) or len(c.indices) != len(shape(node)):
-            return None
-        mapping: dict[Expr, Expr] = {}
-        for theirs, ours in zip(c.indices, position(node.axes, node.groups), strict=True):
-            pairs = _match(theirs, ours)
-            if pairs is None:
-                return None
-            mapping |= pairs
-        if len(mapping) != len(c.axes) or {a.index for a in c.axes} != set(mapping):
-            return None
-        where = None if c.where is None else substitute(c.where, mapping)
-        return substitute(c.body, mapping), where
 
     def _visit(self, node: Node) -> None:
         match node:
@@ -243,6 +231,33 @@ class _Backward:
         self.contributions[load.tensor].append(Contribution(kept, load.indices, value, where))
 
 
+def _places(node: Node, parts: list[Contribution]) -> tuple[tuple[Axis, ...], tuple[int, ...]] | None:
+    """Axes and groups of the node's elements: its own, or of an argument with several contributions those of the first,
+    if that fills it. A tensor of pairs has none, since no Map of both sides is one."""
+    if isinstance(node, Map | Reduce):
+        return node.axes, node.groups
+    found = enumerates(parts[0], shape(node)) if len(parts) > 1 else None
+    return None if found is None or {"row", "column"} <= {a.role for a in found[0]} else found
+
+
+def _aligned(
+    axes: tuple[Axis, ...], groups: tuple[int, ...], dims: tuple[Expr, ...], c: Contribution
+) -> tuple[Expr, Expr | None] | None:
+    """The contribution over these axes of a tensor, or None where it lands elsewhere."""
+    if len(c.indices) != len(dims):
+        return None
+    mapping: dict[Expr, Expr] = {}
+    for theirs, ours, size in zip(c.indices, position(axes, groups), dims, strict=True):
+        pairs = _match(theirs, ours, size)
+        if pairs is None:
+            return None
+        mapping |= pairs
+    if len(mapping) != len(c.axes) or {a.index for a in c.axes} != set(mapping):
+        return None
+    where = None if c.where is None else substitute(c.where, mapping)
+    return substitute(c.body, mapping), where
+
+
 def is_pairwise(load: Load, axes: tuple[Axis, ...]) -> bool:
     """Whether the load depends on both a query and a key index."""
     roles = {a.role for a in axes if a.name in indices(load)}
@@ -262,9 +277,11 @@ def conjunction(a: Expr | None, b: Expr | None) -> Expr | None:
     return op("and", a, b)
 
 
-def _match(theirs: Expr, ours: Expr) -> dict[Expr, Expr] | None:
-    """The renaming that makes one plain dimension (an index, or a product of indices) the other."""
+def _match(theirs: Expr, ours: Expr, size: Expr) -> dict[Expr, Expr] | None:
+    """What makes one plain dimension (an index, one from the end, or a product of indices) the other."""
     match theirs, ours:
+        case (Op("sub", (last, Index() as index), _), Index()) if equal(op("add", last, integer(1)), size, {}):
+            return {index: op("sub", last, ours)}
         case (Op("flat", a, _), Op("flat", b, _)) if len(a) == len(b) and a[1::2] == b[1::2]:
             pairs = dict(zip(a[::2], b[::2], strict=True))
             return pairs if all(not isinstance(k, Op | Load) for k in pairs) else None

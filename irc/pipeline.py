@@ -24,6 +24,7 @@ from irc.grammar.diagnostic import SyntaxErrors
 from irc.grammar.source import Source
 from irc.ir import Graph, cotangent_name
 from irc.lookups import products_first
+from irc.motion import moved
 from irc.prepared import keep_templates, parse
 from irc.remainder import with_remainders
 from irc.runtime.plan import Plan
@@ -74,10 +75,11 @@ def back(
 
 
 def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
-    first = products_first(graph, sizes, host) if steps else graph
-    first = distributed(first) if host else first
-    first = traced("tabulate", lambda: tabulated(first, host)) if steps else first
-    return traced("specialise", lambda: simplify(specialise(first, sizes)))
+    if steps:
+        first = products_first(graph, sizes, host)
+        first = distributed(first) if host else first
+        graph = traced("tabulate", lambda: moved(tabulated(first, host)))
+    return traced("specialise", lambda: simplify(specialise(graph, sizes)))
 
 
 NO_STEPS = Fused(Plan((), (), ()), ())

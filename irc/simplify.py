@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 from irc.codegen.expr import Axis, Expr, Load, Op, indices, number, op, rebuild, substitute
@@ -13,6 +13,21 @@ from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, operands, o
 from irc.size import equal
 
 Product = frozenset[tuple[Expr, int]]
+
+
+@dataclass
+class Growing:
+    """Nodes of a graph in the making, in which equal ones are made once."""
+
+    nodes: list[Node] = field(default_factory=list)
+    names: dict[Node, str] = field(default_factory=dict)
+
+    def named(self, node: Map | Reduce, base: str) -> str:
+        """The name of a node like this one, new or not."""
+        if node not in self.names:
+            self.names[node] = f"{base}{len(self.names) or ''}"
+            self.nodes.append(replace(node, name=self.names[node]))
+        return self.names[node]
 
 
 def simplify(graph: Graph) -> Graph:

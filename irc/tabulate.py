@@ -11,8 +11,10 @@ from dataclasses import replace
 
 from irc.codegen.expr import FLOATING, Axis, Expr, Kind, Load, Op, indices, loads, op, rebuild, substitute, walk
 from irc.codegen.kernel import DISTANCE, MARGIN
+from irc.differentiate import active
 from irc.distances import all_of, difference, distance_axis, exists, of_distance, reduced
-from irc.ir import Graph, Input, Map, Node, Reduce, is_tile, operands
+from irc.ir import Graph, Map, Reduce, is_tile, operands
+from irc.simplify import Growing
 
 LONG = {*FLOATING, "pow", "floordiv", "mod", "random"} - {"relu", "floor"}
 Supports = frozenset[Expr | None]
@@ -21,15 +23,13 @@ Supports = frozenset[Expr | None]
 def tabulated(graph: Graph, host: bool) -> Graph:
     """The graph in which tile values read tables of what a distance tells and a pair would take longer to make; `host`:
     kernels are the host's, whose vectors reach beyond the last row and column."""
-    seen, tables, nodes = _seen(graph), dict[Node, Node](), list[Node]()
+    seen, grown, differentiated = _seen(graph), Growing(), active(graph)
     for node in graph:
         if isinstance(node, Map | Reduce) and is_tile(node):
             where = seen[node.name] if node.where is None else frozenset({node.where})
-            values = _Values(graph, node, where, tables, host)
-            node = values.read()
-            nodes += values.made
-        nodes.append(node)
-    return replace(graph, nodes=tuple(nodes))
+            node = _Values(graph, node, where, host, differentiated, grown).read()
+        grown.nodes.append(node)
+    return replace(graph, nodes=tuple(grown.nodes))
 
 
 def _seen(graph: Graph) -> dict[str, Supports]:
@@ -47,11 +47,12 @@ def _seen(graph: Graph) -> dict[str, Supports]:
 
 
 class _Values:
-    """A node of tile values, seen where one of `seen` holds; `tables` are those that stand before it."""
+    """A node of tile values, seen where one of `seen` holds; `active` has a gradient."""
 
-    def __init__(self, graph: Graph, node: Map | Reduce, seen: Supports, tables: dict[Node, Node], host: bool) -> None:
-        self.graph, self.node, self.tables, self.host = graph, node, tables, host
-        self.made: list[Node] = []
+    def __init__(
+        self, graph: Graph, node: Map | Reduce, seen: Supports, host: bool, active: frozenset[str], grown: Growing
+    ) -> None:
+        self.graph, self.node, self.host, self.active, self.grown = graph, node, host, active, grown
         self.rows, self.columns = (tuple(a for a in node.axes if a.role == role) for role in ("row", "column"))
         self.support = next(iter(seen)) if len(seen) == 1 else None
         self.known = seen == {None} or (self.support is not None and self._told(self.support) is not None)
@@ -95,11 +96,7 @@ class _Values:
                 return True
             case Op("add" | "sub" | "neg" | "where" as name, args):
                 return all(self._passes(arg) for arg in args if name != "where" or arg.kind is Kind.FLOAT)
-        return not any(load.kind is Kind.FLOAT and self._has_gradient(load) for load in loads(value))
-
-    def _has_gradient(self, load: Load) -> bool:
-        source = self.graph[load.tensor]
-        return not isinstance(source, Input) or source.role in ("input", "param")
+        return not any(load.tensor in self.active for load in loads(value))
 
     def _read(self, value: Expr, where: Expr | None, over: tuple[Axis, ...]) -> Load:
         """The element of a pair in the table of the value, summed."""
@@ -110,14 +107,13 @@ class _Values:
         where = None if where is None else reduced(substitute(where, at))
         read = indices(body) | (indices(where) if where is not None else frozenset())
         others = tuple(a for a in self.node.axes if a.name in read)
-        axes = (*others, axis)
-        table: Map | Reduce = Reduce("", axes, over, "sum", body, where) if over else Map("", axes, body, where)
-        if table not in self.tables:
-            name = f"{self.node.name}.distances{len(self.tables) or ''}"
-            self.tables[table] = replace(table, name=name, span=self.node.span)
-            self.made.append(self.tables[table])
+        axes, span = (*others, axis), self.node.span
+        table: Map | Reduce = Map("", axes, body, where, span=span)
+        if over:
+            table = Reduce("", axes, over, "sum", body, where, span=span)
         own = op("add", op("sub", row.index, column.index), last)
-        return Load(self.tables[table].name, (*(a.index for a in others), own))
+        name = self.grown.named(table, f"{self.node.name}.distances")
+        return Load(name, (*(a.index for a in others), own))
 
     def _takes_long(self, value: Expr) -> bool:
         """Whether a pair would take longer to make the value than to read it, as the host a run of another table."""
