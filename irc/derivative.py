@@ -30,7 +30,8 @@ def _chain(name: str, args: tuple[Expr, ...], expr: Expr, variable: Load) -> Exp
     for position, arg in enumerate(args):
         inner = partial(arg, variable) if arg.kind is Kind.FLOAT else ZERO
         if inner != ZERO:
-            total = op("add", total, times(_slope(name, args, position, expr), inner))
+            slope = _slope(name, args, position, expr)
+            total = op("add", total, mul_where(inner, slope) if name == "where" else times(slope, inner))
     return total
 
 
