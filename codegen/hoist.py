@@ -25,6 +25,7 @@ from irc.codegen.expr import (
     Local,
     Op,
     children,
+    flat,
     indices,
     integer,
     is_lookup,
@@ -109,6 +110,7 @@ class Hoists:
     row: dict[Expr, Hoisted] = field(default_factory=dict)
     column: dict[Expr, Hoisted] = field(default_factory=dict)
     gathers: dict[Load | Op, Gather] = field(default_factory=dict)
+    draws: dict[Op, str] = field(default_factory=dict)  # random numbers, by what holds those of neighbours
     known: dict[Expr, str] = field(default_factory=dict)  # texts of what others make
 
     def __post_init__(self) -> None:
@@ -217,6 +219,23 @@ class Hoists:
         kept = Hoisted(f"batch_{len(self.batch)}", "irc::Base", f"irc::Base({print_scalar(base)})")
         return f"irc::pow({self.batch.setdefault(key, kept).name}, irc::splat<vec>({self.vector(exponent)}))"
 
+    def _drawn(self, part: Expr) -> str | None:
+        """Random numbers of a panel of rows, of which neighbours along the last place are made at once."""
+        if not isinstance(part, Op) or part.name != "random" or not self.places.pair or not self._fit(part.args):
+            return None
+        seed, i, j, k = part.args
+        rows = flat(tuple((a.index, a.size) for a in self.kernel.rows))
+        if {self._side(seed), self._side(i)} != {"none"} or "both" in (self._side(j), self._side(k)):
+            return None
+        by_row = self._side(k) != "row"
+        if not by_row and (k != rows or self._side(j) == "row"):
+            return None
+        name = self.draws.setdefault(part, f"draws_{len(self.draws)}")
+        first, second, third, last = map(self.vector, part.args)
+        if by_row:
+            return f"{name}.of_rows(w, {first}, {second}, irc::splat<ivec>({third}), {last})"
+        return f"{name}.of_columns(w, {first}, {second}, {third}, {self.places.pair[0]})"
+
     def _place(self, part: Expr) -> str | None:
         """The text of a subexpression that is available as a whole, or None to go on below it."""
         if isinstance(part, Const):
@@ -227,8 +246,8 @@ class Hoists:
             return self.places.tile.format(identifier(part.name))
         if any(isinstance(e, Local) for e in walk(part)):
             return None
-        if (power := self._power(part)) is not None:
-            return power
+        if (made := self._power(part) or self._drawn(part)) is not None:
+            return made
         match self._side(part):
             case "row" | "column" as side:
                 kept = self._of_side(part, side)

@@ -82,6 +82,7 @@ def text_context(text: TileText, kernel: TileKernel) -> dict[str, object]:
             "row": tuple(hoists.row.values()),
             "column": tuple(hoists.column.values()),
             "gathers": tuple(hoists.gathers.values()),
+            "draws": tuple(hoists.draws.values()),
         },
         "kernel": kernel,
         "prologue": prologue(kernel),

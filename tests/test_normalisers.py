@@ -11,7 +11,8 @@ import pytest
 
 import irc
 from irc.philox import philox, uniform
-from tests.test_kernels import TOLERANCE, relative
+from tests.codegen.test_forms import WITHOUT, compile_without
+from tests.test_kernels import DTYPE, TOLERANCE, both, relative
 
 Array = np.ndarray
 Inputs = dict[str, Array]
@@ -95,16 +96,18 @@ def drop(e: Inputs, w: Array, allowed: Array):
 
 
 def draw(seed: int, i: Array, j: Array, k: Array) -> Array:
-    """The definition, one multiplication after another: 24 bits of the first word."""
+    """The definition, one multiplication after another: 24 bits of the word that k chooses among four."""
     low, word = (1 << 32) - 1, np.uint64(2**32 - 1)
     key = [seed & low, seed >> 32 & low]
-    x = [np.broadcast_to(a, np.broadcast_shapes(i.shape, j.shape, k.shape)).copy() for a in (k, j, i, np.uint64([0]))]
-    for _ in range(10):
+    group, chosen = k // np.uint64(4), k % np.uint64(4)
+    x = [np.broadcast_to(a, np.broadcast_shapes(i.shape, j.shape, k.shape)) for a in (group, j, i, np.uint64([0]))]
+    for _ in range(7):
         one, two = x[0] * np.uint64(0xD2511F53), x[2] * np.uint64(0xCD9E8D57)
         k0, k1 = (np.uint64(part) for part in key)
         x = [two >> np.uint64(32) ^ x[1] ^ k0, two & word, one >> np.uint64(32) ^ x[3] ^ k1, one & word]
         key = [key[0] + 0x9E3779B9 & low, key[1] + 0xBB67AE85 & low]
-    return (x[0] >> np.uint64(8)).astype(np.float64) / 2**24
+    drawn = np.select([chosen == np.uint64(n) for n in range(4)], x)
+    return (drawn >> np.uint64(8)).astype(np.float64) / 2**24
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,7 @@ def test_dropout_keeps_its_rate_and_its_gradient_replays_it() -> None:
     assert abs(kept - 0.7) < 4 * np.sqrt(0.3 * 0.7 / (8 * 200 * 300))
 
 
-KNOWN = (  # counter, key, words: the test vectors of the authors' library
+KNOWN = (  # counter, key, words: the test vectors of the authors' library, of ten rounds
     ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
     ((2**32 - 1,) * 4, (2**32 - 1,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
 )
@@ -257,7 +260,7 @@ KNOWN = (  # counter, key, words: the test vectors of the authors' library
 
 @pytest.mark.parametrize("counter, key, words", KNOWN)
 def test_philox_gives_the_known_words(counter, key, words) -> None:
-    made = philox(tuple(np.array([c], np.uint64) for c in counter), tuple(np.array([k], np.uint64) for k in key))
+    made = philox(tuple(np.array([c], np.uint64) for c in counter), tuple(np.array([k], np.uint64) for k in key), 10)
     assert tuple(int(word[0]) for word in made) == words
 
 
@@ -320,3 +323,29 @@ def test_normalize_as_its_page_says(target: str) -> None:
     at_one = own - (np.sign(t) * u / 2)[:, None]
     slope = np.where(abs(t)[..., None] > 1, large, np.where(abs(t)[..., None] == 1, at_one, own))
     np.testing.assert_allclose(found, np.tril((slope * cotangent[:, None]).sum(-1)), rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("tokens", [(45, 70), (3, 70)])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16"])
+@pytest.mark.parametrize("without", WITHOUT)
+def test_each_form_drops_the_same(
+    without: str, dtype: str, tokens: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forward, with queries in the lanes, or of few with keys; and backward, with keys that share counters."""
+    compile_without(without, monkeypatch)
+    text = """
+    attention dropped {
+      size B, Sq, Sk, D
+      input q[B,Sq,D], k[B,Sk,D], v[B,Sk,D]
+      core o[b,i,d] {
+        score q[b,i,c] * k[b,j,c]
+        softmax j
+        drop 0.3 seed 5
+        matmul v[b,j,d]
+      }
+      return o
+    }
+    """
+    rng = np.random.default_rng(3)
+    shapes = {"q": (2, tokens[0], 8), "k": (2, tokens[1], 8), "v": (2, tokens[1], 8)}
+    both(text, {n: rng.standard_normal(s).astype(DTYPE[dtype]) for n, s in shapes.items()}, dtype, rng)

@@ -204,19 +204,20 @@ def power_scores(v: Values) -> Array:
     return weight / np.maximum(weight.sum(-1, keepdims=True), 1) @ v.v
 
 
-def philox(counter: list[int], key: list[int]) -> int:
-    """The first of the four words of Philox4x32-10, in the paper's own terms."""
+def philox(counter: list[int], key: list[int]) -> list[int]:
+    """The four words of Philox4x32-7, in the paper's own terms."""
     c, k, word = list(counter), list(key), 0xFFFFFFFF
-    for _ in range(10):
+    for _ in range(7):
         first, second = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
         c = [second >> 32 ^ c[1] ^ k[0], second & word, first >> 32 ^ c[3] ^ k[1], first & word]
         k = [k[0] + 0x9E3779B9 & word, k[1] + 0xBB67AE85 & word]
-    return c[0]
+    return c
 
 
 def dropout(v: Values) -> Array:
     seed, shape = int(v.seed), (v.B, v.H, v.S, v.S)
-    draws = [philox([j, i, b * v.H + h, 0], [seed & 0xFFFFFFFF, seed >> 32]) for b, h, i, j in np.ndindex(shape)]
+    key = [seed & 0xFFFFFFFF, seed >> 32]
+    draws = [philox([j // 4, i, b * v.H + h, 0], key)[j % 4] for b, h, i, j in np.ndindex(shape)]
     kept = (np.asarray(draws).reshape(shape) >> 8) * 2.0**-24 >= v.p
     return softmax(scaled(v), causal(v)) * kept / (1 - v.p) @ v.v
 

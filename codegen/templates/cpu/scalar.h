@@ -182,24 +182,26 @@ template <class F> inline std::enable_if_t<std::is_floating_point<F>::value, int
   return int64_t(std::floor(x));
 }
 
-// The first words of Philox4x32-10 (Salmon et al. 2011) for counters (c0, c1, c2, 0), in place of c0.
-template <int LANES> inline void philox(uint64_t seed, uint32_t *c0, uint32_t *c1, uint32_t *c2) {
-  uint32_t c3[LANES] = {}, k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
-  for (int round = 0; round < 10; round++, k0 += 0x9e3779b9u, k1 += 0xbb67ae85u) {
+// Philox4x32-7 (Salmon et al. 2011), in place: the four words of each of LANES counters.
+template <int LANES> inline void philox(uint64_t seed, uint32_t (&c)[4][LANES]) {
+  uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
+  for (int round = 0; round < 7; round++, k0 += 0x9e3779b9u, k1 += 0xbb67ae85u) {
     for (int lane = 0; lane < LANES; lane++) {
-      uint64_t first = uint64_t(0xd2511f53u) * c0[lane], second = uint64_t(0xcd9e8d57u) * c2[lane];
-      c0[lane] = uint32_t(second >> 32) ^ c1[lane] ^ k0, c1[lane] = uint32_t(second);
-      c2[lane] = uint32_t(first >> 32) ^ c3[lane] ^ k1, c3[lane] = uint32_t(first);
+      uint64_t first = uint64_t(0xd2511f53u) * c[0][lane], second = uint64_t(0xcd9e8d57u) * c[2][lane];
+      c[0][lane] = uint32_t(second >> 32) ^ c[1][lane] ^ k0, c[1][lane] = uint32_t(second);
+      c[2][lane] = uint32_t(first >> 32) ^ c[3][lane] ^ k1, c[3][lane] = uint32_t(first);
     }
   }
 }
 
-// 24 bits for (seed, i, j, k) as a number in [0, 1): the seed is the key and (k, j, i) the counter.
+// 24 bits for (seed, i, j, k) as a number in [0, 1): the seed is the key and (k / 4, j, i) the counter, of whose words the
+// four neighbours along k take one each.
 template <class T, class A, class B, class C, class D, class = if_integer<A, B>, class = if_integer<C, D>>
 inline T random(A seed, B i, C j, D k) {
-  uint32_t c0 = uint32_t(k), c1 = uint32_t(j), c2 = uint32_t(i);
-  philox<1>(uint64_t(int64_t(seed)), &c0, &c1, &c2);
-  return T(c0 >> 8) * T(0x1p-24);
+  uint32_t c[4][1] = {{uint32_t(uint64_t(int64_t(k)) >> 2)}, {uint32_t(j)}, {uint32_t(i)}, {0}};
+  philox<1>(uint64_t(int64_t(seed)), c);
+  const uint32_t even = k & 2 ? c[2][0] : c[0][0], odd = k & 2 ? c[3][0] : c[1][0];
+  return T((k & 1 ? odd : even) >> 8) * T(0x1p-24);
 }
 
 template <class A, class B>

@@ -235,17 +235,118 @@ IRC_INLINE VecD tanh(VecD x) {
   return select(size < splat<VecD>(0.5), x * above / below, select(x < 0, -far, far));
 }
 
+#if defined(__AVX512F__)
+// Of each lane times a factor, the words above and below. Instructions multiply every other lane.
+IRC_INLINE void multiply_words(VecI x, uint32_t by, VecI &high, VecI &low) {
+  const __m512i factor = _mm512_set1_epi32(int(by)), even = _mm512_mul_epu32((__m512i)x, factor), odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)x, 32), factor);
+  high = (VecI)_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+  low = (VecI)_mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+}
+#elif defined(__AVX2__)
+IRC_INLINE void multiply_words(VecI x, uint32_t by, VecI &high, VecI &low) {
+  const __m256i factor = _mm256_set1_epi32(int(by)), even = _mm256_mul_epu32((__m256i)x, factor), odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)x, 32), factor);
+  high = (VecI)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+  low = (VecI)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+}
+#else
+IRC_INLINE void multiply_words(VecI x, uint32_t by, VecI &high, VecI &low) {
+  for (unsigned lane = 0; lane < sizeof(VecI) / 4; lane++) {
+    const uint64_t product = uint64_t(uint32_t(x[lane])) * by;
+    high[lane] = int32_t(product >> 32), low[lane] = int32_t(product);
+  }
+}
+#endif
+
+// philox of a whole vector of floats' counters.
+IRC_INLINE void philox_lanes(uint64_t seed, VecI (&c)[4]) {
+  uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
+#pragma GCC unroll 1
+  for (int round = 0; round < 7; round++, k0 += 0x9e3779b9u, k1 += 0xbb67ae85u) {
+    VecI first, second, low, last;
+    multiply_words(c[0], 0xd2511f53u, first, last);
+    multiply_words(c[2], 0xcd9e8d57u, second, low);
+    c[0] = second ^ c[1] ^ int32_t(k0), c[2] = first ^ c[3] ^ int32_t(k1);
+    c[1] = low, c[3] = last;
+  }
+}
+// 24 bits each, as numbers in [0, 1).
+IRC_INLINE void philox_numbers(uint64_t seed, VecI (&c)[4], VecF (&to)[4]) {
+  philox_lanes(seed, c);
+  for (int word = 0; word < 4; word++) to[word] = __builtin_convertvector((c[word] >> 8) & 0xffffff, VecF) * 0x1p-24f;
+}
+IRC_INLINE void philox_numbers(uint64_t seed, VecL (&c)[4], VecD (&to)[4]) {
+  constexpr int LANES = sizeof(VecD) / 8;
+  uint32_t words[4][LANES];
+  for (int word = 0; word < 4; word++)
+    for (int lane = 0; lane < LANES; lane++) words[word][lane] = uint32_t(c[word][lane]);
+  philox<LANES>(seed, words);
+  for (int word = 0; word < 4; word++)
+    for (int lane = 0; lane < LANES; lane++) to[word][lane] = (words[word][lane] >> 8) * 0x1p-24;
+}
+
 template <class T, class I = typename Vectors<T>::ivec>
 IRC_APART typename Vectors<T>::vec random_lanes(uint64_t seed, I i, I j, I k) {
   constexpr int LANES = VECTOR_BYTES / sizeof(T);
-  uint32_t c0[LANES], c1[LANES], c2[LANES];
-  for (int lane = 0; lane < LANES; lane++)
-    c0[lane] = uint32_t(k[lane]), c1[lane] = uint32_t(j[lane]), c2[lane] = uint32_t(i[lane]);
-  irc::philox<LANES>(seed, c0, c1, c2);
-  typename Vectors<T>::vec result;
-  for (int lane = 0; lane < LANES; lane++) result[lane] = T(int32_t(c0[lane] >> 8)) * T(0x1p-24);
+  I c[4] = {k >> 2, j, i, I{}};
+  typename Vectors<T>::vec numbers[4], result;
+  philox_numbers(seed, c, numbers);
+  for (int lane = 0; lane < LANES; lane++) result[lane] = numbers[k[lane] & 3][lane];
   return result;
 }
+
+// Random numbers of a panel of rows, four vectors at a time: for those that follow each other along k, whichever side has it.
+template <class T, int VECTORS> class Draws {
+  typedef typename Vectors<T>::vec V;
+  typedef typename Vectors<T>::ivec I;
+  static constexpr int LANES = sizeof(V) / sizeof(T), GROUPS = LANES / 4;
+
+ public:
+  Draws() { std::fill_n(at_, VECTORS, -1); }
+
+  // Rows j in the lanes of vector w, at one k.
+  IRC_INLINE_MEMBER V of_rows(int w, int64_t seed, int64_t i, I j, int64_t k) {
+    if (at_[w] != k / 4) make_of_rows(w, seed, i, j, k / 4);
+    return made_[w][k % 4];
+  }
+
+  // Rows k, the first of vector w a multiple of 4, at one j.
+  IRC_INLINE_MEMBER V of_columns(int w, int64_t seed, int64_t i, int64_t j, int64_t k) {
+    if constexpr (GROUPS == 0) return irc::random_lanes<T>(uint64_t(seed), splat<I>(i), splat<I>(j), splat<I>(k) + numbered_lanes<I>());
+    if (at_[w] != j / 4) make_of_columns(w, seed, i, j / 4, k / 4);
+    return made_[w][j % 4];
+  }
+
+ private:
+  IRC_APART void make_of_rows(int w, int64_t seed, int64_t i, I j, int64_t group) {
+    I c[4] = {splat<I>(group), j, splat<I>(i), I{}};
+    philox_numbers(uint64_t(seed), c, made_[w]);
+    at_[w] = group;
+  }
+
+  // Of 4 columns and GROUPS groups of rows, the counters lie group by group.
+  IRC_APART void make_of_columns(int w, int64_t seed, int64_t i, int64_t columns, int64_t group) {
+    const I lane = numbered_lanes<I>(), column = lane / std::max(GROUPS, 1);
+    I c[4] = {splat<I>(group) + lane - column * GROUPS, splat<I>(4 * columns) + column, splat<I>(i), I{}};
+    V words[4];
+    philox_numbers(uint64_t(seed), c, words);
+    turn(made_[w], words, std::make_integer_sequence<int, 4>());
+    at_[w] = columns;
+  }
+
+  // Of the words of a column's counters, row 4 g + n takes word n of group g's.
+  template <int... COLUMN> static IRC_INLINE_MEMBER void turn(V *made, const V *words, std::integer_sequence<int, COLUMN...>) {
+    ((made[COLUMN] = of_column<COLUMN * GROUPS>(words, std::make_integer_sequence<int, LANES>())), ...);
+  }
+  template <int FIRST, int... LANE> static IRC_INLINE_MEMBER V of_column(const V *words, std::integer_sequence<int, LANE...>) {
+    const V left = chosen<FIRST + LANE / 4 + LANE % 2 * LANES...>(words[0], words[1]);
+    const V right = chosen<FIRST + LANE / 4 + LANE % 2 * LANES...>(words[2], words[3]);
+    return chosen<LANE + LANE / 2 % 2 * LANES...>(left, right);
+  }
+
+  V made_[VECTORS][4];
+  int64_t at_[VECTORS];
+};
+
 template <class T, class A, class B, class C, class D, class = std::enable_if_t<is_vector<B> || is_vector<C> || is_vector<D>>>
 IRC_INLINE typename Vectors<T>::vec random(A seed, B i, C j, D k) {
   typedef typename Vectors<T>::ivec ivec;

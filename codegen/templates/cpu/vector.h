@@ -97,6 +97,15 @@ template <int DISTANCE, class V, int... N> IRC_INLINE V exchanged(V x, std::inte
 #endif
 }
 
+// Lanes by their numbers, which go on from those of x to those of y.
+template <int... LANE, class V> IRC_INLINE V chosen(V x, V y) {
+#if defined(__clang__)
+  return __builtin_shufflevector(x, y, LANE...);
+#else
+  return __builtin_shuffle(x, y, typename VectorTraits<V>::mask{LANE...});
+#endif
+}
+
 // All lanes joined to one: their sum, or their maximum.
 template <class V, class Join, int DISTANCE = sizeof(V) / sizeof(typename VectorTraits<V>::element) / 2>
 IRC_INLINE auto joined(V x, Join join) {
