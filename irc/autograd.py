@@ -25,20 +25,20 @@ def traced() -> bool:
         return False
     if compiler.is_compiling():
         return True
-    torch: Any = sys.modules["torch"]
-    if torch._C._get_tracing_state() is not None:
+    native: Any = sys.modules["torch._C"]
+    if native._get_tracing_state() is not None:
         raise Error("torch.jit.trace takes no programs: torch.export and torch.compile do")
-    return bool(torch._C._len_torch_dispatch_stack()) and not transformed()
+    return native._len_torch_dispatch_stack() > 0 and not transformed()
 
 
 def transformed() -> bool:
     """Whether the call is inside `torch.func.grad` and the like."""
-    return bool(sys.modules["torch"]._C._are_functorch_transforms_active())
+    return bool(sys.modules["torch._C"]._are_functorch_transforms_active())
 
 
 def _moving() -> bool:
     """Whether the call is inside `torch.autograd.forward_ad.dual_level()`."""
-    return bool(sys.modules["torch"].autograd.forward_ad._current_level >= 0)
+    return bool(sys.modules["torch.autograd.forward_ad"]._current_level >= 0)
 
 
 def followed(arrays: Mapping[str, Any]) -> tuple[str, ...]:
@@ -70,12 +70,13 @@ def outputs(program: Program, arrays: Mapping[str, Any], names: tuple[str, ...],
     if transformed():
         from irc import transforms  # needs PyTorch
 
-        return transforms.called(program, arrays)
+        found: tuple[Any, ...] = transforms.called(program, arrays)
+        return found
     if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
         from irc import operators  # of which all that is kept for the backward run is tensors, as checkpoints want it
 
         return operators.called(program, arrays)
-    found: tuple[Any, ...] = _function().apply(program, arrays, names, *(arrays[name] for name in names))
+    found = _function().apply(program, arrays, names, *(arrays[name] for name in names))
     return found
 
 

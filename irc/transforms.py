@@ -82,6 +82,8 @@ def _moving(program: str) -> list[str]:
 
 
 class Function(torch.autograd.Function):  # type: ignore[misc]
+    """Where `torch.compile` has given up a graph, it looks into no part of one."""
+
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         pass
@@ -103,6 +105,8 @@ class Function(torch.autograd.Function):  # type: ignore[misc]
             return tuple(torch.stack(tensors) for tensors in zip(*made, strict=True)), 0
 
         cls.vmap = staticmethod(vmap)
+        for name in ("forward", "setup_context", "backward", "jvp", "vmap"):
+            setattr(cls, name, staticmethod(torch.compiler.disable(getattr(cls, name))))
 
 
 class Forward(Function):

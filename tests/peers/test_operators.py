@@ -330,6 +330,7 @@ def test_transforms_of_torch_func() -> None:
     for transform in (torch.func.grad(loss), lambda q: torch.func.jvp(loss, (q,), (q,))):
         with pytest.raises(Exception, match=r"torch\.func's transforms do not pass through a program that is compiled"):
             compiled(transform)(q)
+        assert torch.equal(torch.compile(transform, backend="eager")(q)[0], transform(q)[0])
 
 
 def test_what_the_operators_leave_to_calls() -> None:
