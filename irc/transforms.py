@@ -129,8 +129,8 @@ class Forward(Function):
     def jvp(ctx: Any, *moved: Any) -> Any:
         arrays = given(ctx.names, ctx.saved_tensors, ctx.numbers)
         made = tangents(ctx.program, arrays, _present(ctx.names, moved[3:]))
-        found_ = [made.get(name) for name in found(ctx.program).returned]
-        return *found_, *[None] * (ctx.results - len(found_))
+        of_outputs = [made.get(name) for name in found(ctx.program).returned]
+        return *of_outputs, *[None] * (ctx.results - len(of_outputs))
 
 
 class Backward(Function):
