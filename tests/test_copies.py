@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,16 @@ def test_what_is_read_is_what_was_written(target: str) -> None:
     assert again.handle == program.handle
     assert again.fixed == program.fixed and again.precision == program.precision and again.target == target
     assert {n: str(v) for n, v in again.verdicts.items()} == {n: str(v) for n, v in program.verdicts.items()}
+
+
+def test_a_warning_names_the_line_that_compiles_and_is_not_repeated() -> None:
+    text = TRANSPOSED.replace("i <= j", "j <= i").replace("softmax j", "bias where(i >= 5, 0, -1e5)\n    softmax j")
+    with pytest.warns(irc.SpecWarning) as seen:
+        program = irc.compile(text)
+    assert {warning.filename for warning in seen} == {__file__}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pickle.loads(pickle.dumps(program))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
