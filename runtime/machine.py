@@ -45,8 +45,8 @@ def threads() -> int:
     found = _getenv(b"IRC_THREADS")
     chosen = os.fsdecode(found).strip() if found else ""
     if not chosen:
-        torch: Any = sys.modules.get("torch")
-        return PROCESSORS if torch is None else int(torch.get_num_threads())
+        theirs: Any = getattr(sys.modules.get("torch"), "get_num_threads", None)  # None while it is being imported too
+        return PROCESSORS if theirs is None else int(theirs())
     if not chosen.isdecimal() or not 1 <= int(chosen) <= MOST_THREADS:
         raise InputError(f"IRC_THREADS: expected a number of threads from 1 to {MOST_THREADS}, got {chosen!r}")
     return int(chosen)
