@@ -11,29 +11,48 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from irc.compiled import arguments
-from irc.error import InputError
+from irc.error import Error, InputError
 
 if TYPE_CHECKING:
     from irc.program import Program
 
 
-def compiling() -> bool:
-    """Whether `torch.compile` or `torch.export` is tracing the call."""
+def traced() -> bool:
+    """Whether PyTorch wants the call as one operator: `torch.compile` or `torch.export` puts it into a graph, or a mode
+    looks at each operator. Raises Error under `torch.jit.trace`, which would keep the results of this call alone."""
     compiler = sys.modules.get("torch.compiler")
-    return compiler is not None and compiler.is_compiling()
+    if compiler is None:
+        return False
+    if compiler.is_compiling():
+        return True
+    native: Any = sys.modules["torch._C"]
+    if native._get_tracing_state() is not None:
+        raise Error("torch.jit.trace takes no programs: torch.export and torch.compile do")
+    return native._len_torch_dispatch_stack() > 0 and not transformed()
 
 
 def transformed() -> bool:
     """Whether the call is inside `torch.func.grad` and the like."""
-    return bool(sys.modules["torch"]._C._are_functorch_transforms_active())
+    return bool(sys.modules["torch._C"]._are_functorch_transforms_active())
+
+
+def _moving() -> bool:
+    """Whether the call is inside `torch.autograd.forward_ad.dual_level()`."""
+    return bool(sys.modules["torch.autograd.forward_ad"]._current_level >= 0)
 
 
 def followed(arrays: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which arguments autograd follows, outside of `torch.no_grad()`."""
-    found = [name for name, array in arrays.items() if getattr(array, "requires_grad", False)]
-    torch = sys.modules.get("torch") if found else None
-    if torch is None or not torch.is_grad_enabled():
+    """Which arguments PyTorch differentiates: those that require gradients, outside of `torch.no_grad()`, and what
+    may move in forward mode or be of a transform."""
+    if "torch.compiler" not in sys.modules:
         return ()
+    torch: Any = sys.modules["torch"]
+    if transformed() or _moving():
+        found = [*arrays]
+    else:
+        found = [name for name, array in arrays.items() if getattr(array, "requires_grad", False)]
+        if not (found and torch.is_grad_enabled()):
+            return ()
     return tuple(name for name in found if isinstance(arrays[name], torch.Tensor))
 
 
@@ -43,15 +62,21 @@ def outputs(program: Program, arrays: Mapping[str, Any], names: tuple[str, ...],
     Raises InputError where that is no tensor, and for a scalar among the names.
     """
     torch: Any = sys.modules["torch"]
+    names = tuple(name for name in names if arrays[name].requires_grad or name in program.differentiated)
     check_gradients(program, names)
-    if not isinstance(like, torch.Tensor):
+    if names and not isinstance(like, torch.Tensor):
         kind = type(like).__name__
         raise InputError(f"{names[0]}: requires a gradient, but results are {kind}, as the first floating argument is")
     if transformed():
         from irc import transforms  # needs PyTorch
 
-        return transforms.called(program, arrays)
-    found: tuple[Any, ...] = _function().apply(program, arrays, names, *(arrays[name] for name in names))
+        found: tuple[Any, ...] = transforms.called(program, arrays)
+        return found
+    if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+        from irc import operators  # of which all that is kept for the backward run is tensors, as checkpoints want it
+
+        return operators.called(program, arrays)
+    found = _function().apply(program, arrays, names, *(arrays[name] for name in names))
     return found
 
 
@@ -62,11 +87,13 @@ def check_gradients(program: Program, names: Collection[str]) -> None:
             raise InputError(f"{node.name}: requires a gradient, which a `scalar` has not; a `param` has one")
 
 
-def _forward(ctx: Any, program: Program, arrays: Mapping[str, Any], names: tuple[str, ...], *tensors: Any) -> Any:
+def _forward(ctx: Any, program: Program, arrays: Mapping[str, Any], names: tuple[str, ...], *_: Any) -> Any:
+    torch: Any = sys.modules["torch"]
     run = program.forward(**arrays)
     given = tuple(o.detach() for o in run.outputs.values())  # not those of the run: ctx, which they hold, holds the run
-    ctx.run, ctx.names = run, names
-    ctx.save_for_backward(*tensors, *given)  # read again: torch notices where one has been changed meanwhile
+    ctx.program, ctx.arrays, ctx.run, ctx.names = program, arrays, run, names
+    read = [array for array in arrays.values() if isinstance(array, torch.Tensor)]
+    ctx.save_for_backward(*read, *given)  # read again: torch notices where one has been changed meanwhile
     ctx.mark_non_differentiable(*(o for o in given if not o.is_floating_point()))
     ctx.set_materialize_grads(False)
     return given
@@ -74,14 +101,25 @@ def _forward(ctx: Any, program: Program, arrays: Mapping[str, Any], names: tuple
 
 def _backward(ctx: Any, *cotangents: Any) -> Any:
     _ = ctx.saved_tensors
+    if sys.modules["torch"].is_grad_enabled() or transformed() or _moving():
+        from irc import transforms  # whose gradients have derivatives
+
+        return None, None, None, *transforms.followed_gradients(ctx.program, ctx.arrays, ctx.names, cotangents)
     given = {name: c for name, c in zip(ctx.run.outputs, cotangents, strict=True) if c is not None}
     gradients = ctx.run.backward(**given)
     return None, None, None, *(gradients.get(name) for name in ctx.names)
 
 
+def _jvp(ctx: Any, *moved: Any) -> Any:
+    from irc import transforms
+
+    along = {name: tangent for name, tangent in zip(ctx.names, moved[3:], strict=True) if tangent is not None}
+    made = transforms.tangents(ctx.program.handle, ctx.arrays, along)
+    return tuple(made.get(name) for name in ctx.program.returned)
+
+
 @cache
 def _function() -> Any:
     torch: Any = sys.modules["torch"]
-    once = torch.autograd.function.once_differentiable
-    made = {"forward": staticmethod(_forward), "backward": staticmethod(once(_backward))}
-    return type("Attention", (torch.autograd.Function,), made)
+    made = {"forward": _forward, "backward": _backward, "jvp": _jvp}
+    return type("Attention", (torch.autograd.Function,), {name: staticmethod(call) for name, call in made.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from os import PathLike
@@ -12,7 +13,7 @@ from typing import Literal
 from irc import cuda, stored
 from irc.codegen.schedule import Schedule
 from irc.compiled import Precision
-from irc.error import DeviceError, Error, InputError
+from irc.error import DeviceError, Error, InputError, SpecWarning
 from irc.grammar.source import Source
 from irc.program import Program
 from irc.proof import proofs
@@ -55,8 +56,23 @@ def compile(
         raise InputError(f"dtype: expected one of {', '.join(PRECISIONS)}, got {dtype!r}")
     if target not in TARGETS and not (isinstance(target, str) and cuda.is_target(target)):
         raise DeviceError(f"target: expected one of {', '.join(TARGETS)} or cuda:sm_80 and the like, got {target!r}")
-    known = _natural(sizes or {})
-    source = read(program)
+    return _compiled(read(program), _natural(sizes or {}), dtype, target, accept, schedule)
+
+
+def again(
+    name: str, text: str, sizes: Mapping[str, int], dtype: str, target: str, accept: tuple[str, ...],
+    schedule: Schedule | None,
+) -> Program:  # fmt: skip
+    """A program from what it was compiled from: how it is unpickled, in any process and by any version."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SpecWarning)  # they have been shown
+        return _compiled(Source(name, text), sizes, dtype, target, accept, schedule)
+
+
+def _compiled(
+    source: Source, known: Mapping[str, int], dtype: str, target: str, accept: str | Iterable[str],
+    schedule: Schedule | None,
+) -> Program:  # fmt: skip
     precision = Precision("f64", "f64") if target == "reference" else PRECISIONS[dtype]
 
     def front() -> stored.Proved:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+
 from irc.autograd import check_gradients, transformed
 from irc.carried import carried, outputs
 from irc.codegen.kernel import Storage
@@ -55,14 +57,17 @@ def split(arrays: Mapping[str, Any]) -> tuple[list[str], list[Any], list[Any] | 
     for name, value in arrays.items():
         if isinstance(value, torch.Tensor):
             tensors[name] = value
-        elif isinstance(value, bool | int | float):
-            numbers[name] = value
+        elif isinstance(value, np.ndarray):
+            tensors[name] = torch.as_tensor(value)
+        elif isinstance(value, bool | int | float | np.generic):
+            numbers[name] = value.item() if isinstance(value, np.generic) else value
         else:
             raise InputError(f"{name}: expected a tensor or a number in compiled code, got {type(value).__name__}")
     return [*tensors, *numbers], [*tensors.values()], [*numbers.values()] or None
 
 
-def _given(names: Sequence[str], tensors: Sequence[Any], numbers: Sequence[Any] | None) -> dict[str, Any]:
+def given(names: Sequence[str], tensors: Sequence[Any], numbers: Sequence[Any] | None) -> dict[str, Any]:
+    """The arguments of a call, by name."""
     return dict(zip(names, (*tensors, *(numbers or ())), strict=True))
 
 
@@ -70,16 +75,17 @@ def _given(names: Sequence[str], tensors: Sequence[Any], numbers: Sequence[Any] 
 
 
 def _forward(program: str, names: Any, tensors: Any, keep: bool, numbers: Any) -> list[Any]:
-    return _apart(found(program).carried(_given(names, tensors, numbers), keep), tensors)
+    return _apart(found(program).carried(given(names, tensors, numbers), keep), tensors)
 
 
 def _backward(
     program: str, names: Any, tensors: Any, made: Any, cotangents: Any, wanted: Any, numbers: Any
 ) -> list[Any]:
-    run = found(program).resumed(_given(names, tensors, numbers), made)
-    given = {name: c for name, c in zip(run.outputs, cotangents, strict=True) if c is not None}
-    gradients = run.backward(**given)
-    return _apart([gradients[name] for name in wanted], (*tensors, *made, *given.values()))
+    called = found(program)
+    run = called.resumed(given(names, tensors, numbers), made)
+    taken = {name: c for name, c in zip(called.returned, cotangents, strict=True) if c is not None}
+    gradients = run.backward(**taken)
+    return _apart([gradients[name] for name in wanted], (*tensors, *made, *taken.values()))
 
 
 def _apart(made: Sequence[Any], given: Sequence[Any]) -> list[Any]:
@@ -106,17 +112,17 @@ def _memory(tensor: Any) -> tuple[int, int]:
 
 def _traced_forward(program: str, names: Any, tensors: Any, keep: bool, numbers: Any) -> list[Any]:
     """Raises InputError as a call does, but for what depends on entries. Compiles where feature sizes are new."""
-    called, given = found(program), _given(names, tensors, numbers)
-    called.check_names(given)
+    called, arrays = found(program), given(names, tensors, numbers)
+    called.check_names(arrays)
     for name, storage in called.storages.items():
-        _check(name, given[name], storage)
-    sizes = called.sizes_of({name: tuple(getattr(value, "shape", ())) for name, value in given.items()})
+        _check(name, arrays[name], storage)
+    sizes = called.sizes_of({name: tuple(getattr(value, "shape", ())) for name, value in arrays.items()})
     sizes |= {name: int(sizes[name]) for name in called.features}  # kernels hold these as constants
     built = called.built(sizes)
     made = [(tensor.shape, tensor.dtype) for tensor in outputs(called.graph, built, sizes)]
     if keep:
         made += [((prod(tensor.shape),), tensor.dtype) for tensor in carried(called.graph, built, sizes)]
-    like = called.like(given)
+    like = called.like(arrays)
     if like is None:
         raise InputError(f"{called.graph.name}: no argument is a floating tensor, so that results are numpy's arrays")
     return [like.new_empty(shape, dtype=ELEMENT_TYPES[name_of(dtype)]) for shape, dtype in made]
@@ -132,8 +138,8 @@ def _check(name: str, value: Any, storage: Storage) -> None:
 def _traced_backward(
     program: str, names: Any, tensors: Any, made: Any, cotangents: Any, wanted: Any, numbers: Any
 ) -> list[Any]:
-    given = _given(names, tensors, numbers)
-    return [torch.empty_like(given[name], memory_format=torch.contiguous_format) for name in wanted]
+    arrays = given(names, tensors, numbers)
+    return [torch.empty_like(arrays[name], memory_format=torch.contiguous_format) for name in wanted]
 
 
 # autograd
@@ -154,21 +160,24 @@ def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
 def gradients(ctx: Any, cotangents: Sequence[Any], backward: Callable[..., Any]) -> list[Any]:
     """Of each tensor of the call; None where none is wanted. backward: takes and gives what `irc::backward` does."""
     saved, count = list(ctx.saved_tensors), ctx.count
-    given = saved[:count], saved[count:], [*cotangents[: ctx.outputs]], ctx.wanted, ctx.numbers
-    made = dict(zip(ctx.wanted, backward(ctx.program, ctx.names, *given), strict=True))
+    run = saved[:count], saved[count:], [*cotangents[: ctx.outputs]], ctx.wanted, ctx.numbers
+    made = dict(zip(ctx.wanted, backward(ctx.program, ctx.names, *run), strict=True))
     return [made.get(name) for name in ctx.names[:count]]
 
 
 def _gradients(ctx: Any, cotangents: Any) -> Any:
-    return None, None, gradients(ctx, cotangents, torch.ops.irc.backward), None, None
+    backward = torch.ops.irc.backward
+    if torch.is_grad_enabled():
+        from irc.transforms import backward  # whose results have gradients; it imports this file
+    return None, None, gradients(ctx, cotangents, backward), None, None
 
 
 def no_gradients(*_: Any) -> NoReturn:
-    raise Error("gradients of gradients do not pass through a program: program.hvp gives them")
+    raise Error("gradients of gradients do not pass through the operator irc::backward: they do through program(...)")
 
 
 def no_batch(*_: Any) -> NoReturn:
-    raise Error("torch.func.vmap does not pass through a program: give it the batch as an axis of its tensors")
+    raise Error("torch.func.vmap does not pass through an operator of irc: it does through program(...)")
 
 
 def _register() -> Any:

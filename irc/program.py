@@ -63,7 +63,7 @@ class Program:
             if value < 0:
                 raise InputError(f"sizes: {name} must be a natural number, got {value}")
         for finding in graph.warnings:
-            warnings.warn(finding.render(), SpecWarning, stacklevel=3)  # at the caller of `compile`
+            warnings.warn(finding.render(), SpecWarning, stacklevel=4)  # at the caller of `compile`
         self.host = target == "cpu"  # whether kernels are the host's
         self.features = feature_sizes(specialise(graph, sizes), self.host)
         self._built: dict[tuple[int, ...], Built[Compiled]] = {}
@@ -79,6 +79,21 @@ class Program:
         self.results_like = next((n.name for n in arguments(graph) if n.kind is Kind.FLOAT and n.shape), None)
         if not self.features:
             self.built({})
+
+    # copies: nothing of a program changes, so a model's copies share it, and a process that reads it compiles it anew
+
+    def __copy__(self) -> Program:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Program:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from irc.compiler import again  # it imports this file
+
+        accepted = tuple(name for name, verdict in self.verdicts.items() if verdict.accepted)
+        text, dtype = self.text, self.precision.storage
+        return again, (text.name, text.text, self.fixed, dtype, self.target, accepted, self._schedule)
 
     # what was compiled
 
@@ -159,7 +174,7 @@ class Program:
         if unnamed:
             raise _unnamed(self.graph.name, "arguments", unnamed, self.storages)
         like = arrays.get(self.results_like or "")
-        if autograd.compiling():
+        if autograd.traced():
             from irc import operators  # needs PyTorch
 
             outputs = operators.called(self, arrays)
@@ -193,11 +208,11 @@ class Program:
             return [*outputs, *(self.device.give(array, like) for array in packed)]
 
     def resumed(self, arrays: Mapping[str, Any], carried: Sequence[Any]) -> Run:
-        """The forward run that gave what was `carried`, for arguments as they were."""
+        """The forward run that gave what was `carried`, or with none of that a new one, for arguments as they were."""
         with self.device.running(arrays.values()):
             call, tensors, like = self._call(arrays)
             outputs, packed = dict(zip(self.returned, carried, strict=False)), carried[len(self.returned) :]
-            if not call.carrying.unpack(tensors, outputs, packed):
+            if not (carried and call.carrying.unpack(tensors, outputs, packed)):
                 call.forward(tensors, keep=True)
             return Run(self, call, tensors, like, outputs)
 

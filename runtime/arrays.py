@@ -177,8 +177,7 @@ def _torch_view(name: str, tensor: Any, torch: Any) -> Array:
     try:
         return np.asarray(plain.numpy())
     except (TypeError, RuntimeError) as error:
-        hint = "inside torch.func, vmap's batch has to be an axis of the program, and program.jvp is forward mode"
-        raise InputError(f"{name}: expected a tensor with memory that kernels can read: {error} ({hint})") from error
+        raise InputError(f"{name}: expected a tensor with memory that kernels can read: {error}") from error
 
 
 def _dlpack_view(name: str, value: Any) -> Array:

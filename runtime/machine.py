@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from irc.codegen.schedule import SPILL, Caches
 from irc.runtime.errors import InputError
@@ -19,16 +21,32 @@ MOST_THREADS = 4096  # beyond, no process can start them all
 
 PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+_forked = False  # whether this process is the copy of one that ran Python
+
+
+def _in_copy() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_copy)
+
 # os.environ, which sets what this gets, takes five times as long to say that a variable is not there.
 _getenv = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.c_char_p)(("getenv", ctypes.pythonapi))
 
 
 def threads() -> int:
-    """How many threads kernels use: IRC_THREADS, else the processors that this process might run on when it began."""
+    """How many threads kernels use: IRC_THREADS, else as many as PyTorch, with which they share OpenMP's threads, else
+    the processors that this process might run on when it began. In a process made by fork one: OpenMP's threads are
+    not copied, and it would wait for them for ever."""
+    if _forked:
+        return 1
     found = _getenv(b"IRC_THREADS")
     chosen = os.fsdecode(found).strip() if found else ""
     if not chosen:
-        return PROCESSORS
+        theirs: Any = getattr(sys.modules.get("torch"), "get_num_threads", None)  # None while it is being imported too
+        return PROCESSORS if theirs is None else int(theirs())
     if not chosen.isdecimal() or not 1 <= int(chosen) <= MOST_THREADS:
         raise InputError(f"IRC_THREADS: expected a number of threads from 1 to {MOST_THREADS}, got {chosen!r}")
     return int(chosen)

@@ -84,12 +84,13 @@ def test_only_what_requires_gradients_has_one_and_only_where_they_are_wanted():
     assert not program.forward(q=q, k=k, v=v).outputs["o"].requires_grad
 
 
-@pytest.mark.parametrize("changed", ["argument", "result"])
+@pytest.mark.parametrize("changed", ["argument", "constant", "result"])
 def test_what_is_read_again_may_not_have_changed(changed):
     q, k, v = three()
-    o, lse = irc.compile(CAUSAL, dtype="f64")(q=q, k=k, v=v)
+    constant = v.detach().clone()
+    o, lse = irc.compile(CAUSAL, dtype="f64")(q=q, k=k, v=constant)
     with torch.no_grad():
-        (k if changed == "argument" else lse).add_(1)
+        {"argument": k, "constant": constant, "result": lse}[changed].add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         o.sum().backward()
 

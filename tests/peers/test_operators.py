@@ -326,24 +326,24 @@ def test_transforms_of_torch_func() -> None:
     q = q.detach()
     assert torch.equal(torch.func.grad(loss)(q), wanted)
     assert torch.equal(torch.func.vjp(loss, q)[1](torch.tensor(1.0))[0], wanted)
-    with pytest.raises(Error, match=r"gradients of gradients .* program\.hvp"):
-        torch.func.grad(lambda q: torch.func.grad(loss)(q).sum())(q)
-    with pytest.raises(Error, match="vmap does not pass through a program: give it the batch as an axis"):
-        torch.vmap(torch.func.grad(loss))(q[None])
-    with pytest.raises(InputError, match=r"q: .*vmap's batch has to be an axis.*program\.jvp"):
-        torch.vmap(loss)(q[None])
+    assert torch.equal(torch.vmap(torch.func.grad(loss))(q[None])[0], wanted)
     for transform in (torch.func.grad(loss), lambda q: torch.func.jvp(loss, (q,), (q,))):
         with pytest.raises(Exception, match=r"torch\.func's transforms do not pass through a program that is compiled"):
             compiled(transform)(q)
+        assert torch.equal(torch.compile(transform, backend="eager")(q)[0], transform(q)[0])
 
 
-def test_gradients_of_gradients_name_hvp() -> None:
+def test_what_the_operators_leave_to_calls() -> None:
     program = irc.compile(CAUSAL)
     q, k, v = three()
-    made = torch.export.export(Attention(program), (q, k, v)).module()(q, k, v)
-    (gradient,) = torch.autograd.grad(made.square().sum(), q, create_graph=True)
-    with pytest.raises(Error, match=r"program\.hvp"):
+    given = program.handle, ["q", "k", "v"], [q, k, v]
+    made = torch.ops.irc.forward(*given, True, None)
+    cotangents = [torch.ones_like(made[0]), None]
+    (gradient,) = torch.ops.irc.backward(*given, [m.detach() for m in made], cotangents, ["q"], None)
+    with pytest.raises(Error, match=r"gradients of gradients .* do through program"):
         gradient.sum().backward()
+    with pytest.raises(Error, match="vmap does not pass through an operator of irc: it does through program"):
+        torch.vmap(lambda q: torch.ops.irc.forward(program.handle, ["q", "k", "v"], [q, k, v], False, None)[0])(q[None])
 
 
 class Attention(torch.nn.Module):
