@@ -27,6 +27,7 @@ CASES: dict[str, dict[str, str]] = {
     "empty rows": {"stage": "allow j > pos(i) + 1"},
     "bias": {"declare": "param t[H,Sq,Sk]", "stage": "bias t[h,i,j]"},
     "table": {"declare": "param t[H, (Sq + Sk)]", "stage": "bias t[h, i - j + Sk]\n allow j <= pos(i)"},
+    "sums": {"declare": "param t[H, (Sq + Sk)]", "stage": "bias t[h, i + j]\n allow j <= pos(i)"},
     "soft cap": {"declare": "param cap", "stage": "map cap * tanh(score / cap)"},
     "slopes": {"declare": "param slope[H]", "stage": "bias slope[h] * (j - pos(i))"},
     "sink": {"declare": "param s[H]", "sink": "with s[h]", "stage": "allow j <= pos(i)"},

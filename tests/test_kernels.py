@@ -201,7 +201,7 @@ def test_the_future_changes_no_bit_of_the_past() -> None:
 STATISTICS = CASES["max"] | {"stat": "stat m[b,h,i] = max\n stat e[b,h,i] = entropy", "returned": ", m, e"}
 
 
-@pytest.mark.parametrize("name", ["causal", "table"])
+@pytest.mark.parametrize("name", ["causal", "table", "sums"])
 def test_the_same_call_gives_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(4)
     monkeypatch.setenv("IRC_THREADS", "4")
@@ -268,23 +268,24 @@ def test_every_output_and_statistic_carries_a_cotangent(output: str) -> None:
     assert change == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["table", "sums"])
 @pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
-def test_long_sums_are_made_in_fp32(dtype: str) -> None:
+def test_long_sums_are_made_in_fp32(dtype: str, name: str) -> None:
     """Positive terms, so that a short accumulator would stall; the bound of outputs is one rounding as stored."""
     rng = np.random.default_rng(13)
-    program = irc.compile(text("table"), dtype=dtype)
+    program = irc.compile(text(name), dtype=dtype)
     sizes = {"B": 2, "H": 1, "G": 1, "Sq": 700, "Sk": 700, "D": 8, "V": 8}
     inputs = {n: np.abs(a) for n, a in arrays(program, sizes, rng, dtype).items()}
     run = program.forward(**inputs)
-    expected = irc.compile(text("table"), target="reference").forward(**widened(inputs))
+    expected = irc.compile(text(name), target="reference").forward(**widened(inputs))
     bound = {"f32": 2e-6, "bf16": 2**-9, "f16": 2**-12}[dtype]
     assert relative(run.outputs["lse"], expected.outputs["lse"]) < 2e-6
     assert relative(run.outputs["o"], expected.outputs["o"]) < bound
     cotangent = np.abs(rng.standard_normal((2, 1, 700, 8))).astype(DTYPE[dtype])
     weights = np.ones((2, 1, 700), np.float32)
     wanted = expected.backward(o=cotangent.astype(np.float64), lse=weights.astype(np.float64))
-    for name, gradient in run.backward(o=cotangent, lse=weights).items():
-        assert relative(gradient, wanted[name]) < bound * 3, name  # they read outputs that are rounded
+    for argument, gradient in run.backward(o=cotangent, lse=weights).items():
+        assert relative(gradient, wanted[argument]) < bound * 3, argument  # they read outputs that are rounded
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])

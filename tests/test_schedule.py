@@ -46,7 +46,7 @@ attention relative {
   param t[2 * S - 1]
   core o[b,i,d] {
     score q[b,i,c] * k[b,j,c]
-    bias t[i - j + S - 1]
+    bias t[i + j]
     softmax j
     matmul v[b,j,d]
   }
@@ -63,7 +63,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kernel_names(program: irc.Program) -> list[str]:
-    made = back(program.graph, program.kernel_sizes(SIZES), program.precision)
+    made = back(program.graph, program.kernel_sizes(SIZES), program.precision, host=program.host)
     assert made.backward is not None
     return [kernel.name for kernel in (*made.forward.kernels, *made.backward.kernels)]
 

@@ -106,8 +106,8 @@ def biased() -> None:
     test_kernels.test_a_large_negative_bias_is_no_mask("f16")
 
 
-def long_sums() -> None:
-    test_kernels.test_long_sums_are_made_in_fp32("bf16")
+def long_sums(name: str = "sums") -> Callable[[], None]:
+    return lambda: test_kernels.test_long_sums_are_made_in_fp32("bf16", name)
 
 
 def same_bits(name: str) -> Callable[[], None]:
@@ -165,6 +165,10 @@ ROWS_BY_THREAD = (
 )
 UNGUARDED = (r"const bool guarded = masked && .*;", "const bool guarded = false;")
 PARTS_BY_THREADS = (r"(const int64_t parts = )(.*column_extent / PART\);)", r"\1threads; // \2")
+SHORT_DISTANCES = (
+    r"store_vector\(at, load_vector<V>\(at\) \+ block\[n\]\);",
+    "store_vector(at, (V)(((VecI)(load_vector<V>(at) + block[n]) + 0x8000) & ~0xffff));",
+)
 COPIES_IN_TURN = (r"\[chunk\*", "[([] { static uint32_t turn; return turn++ / 7; }() % chunks)*")
 NOT_CLEARED = (r"std::fill_n\(begun, PANELS, false\);", "")
 COLUMNS_NOT_CLEARED = (r"std::fill_n\(column_result_\d+, .*;", "")
@@ -201,12 +205,13 @@ SEEDS = [
         )
     ),
     Seed("7", "f64 accumulates in f32", in_source(*SINGLE_PRODUCTS), lse("f64")),
-    Seed("7", "products accumulate in bf16", in_source(*SHORT_PRODUCTS), long_sums),
-    Seed("7", "the denominator accumulates in bf16", in_source(*SHORT_DENOMINATOR), long_sums),
-    Seed("7", "a table's gradient accumulates in bf16", in_source(*SHORT_TABLE), long_sums),
+    Seed("7", "products accumulate in bf16", in_source(*SHORT_PRODUCTS), long_sums()),
+    Seed("7", "the denominator accumulates in bf16", in_source(*SHORT_DENOMINATOR), long_sums()),
+    Seed("7", "a table's gradient accumulates in bf16", in_source(*SHORT_TABLE), long_sums()),
+    Seed("7", "sums of distances accumulate in bf16", in_source(*SHORT_DISTANCES), long_sums("table")),
     Seed("8", "forward sums begin by thread", in_source(*COLUMNS_BY_THREAD), same_bits("causal")),
     Seed("8", "backward sums begin by thread", in_source(*ROWS_BY_THREAD), same_bits("causal")),
-    Seed("8", "a table's copies are taken in turn, not by task", in_source(*COPIES_IN_TURN), same_bits("table")),
+    Seed("8", "a table's copies are taken in turn, not by task", in_source(*COPIES_IN_TURN), same_bits("sums")),
     Seed("8", "few rows: as many sums as threads", in_source(*PARTS_BY_THREADS), same_bits_of_few_rows),
     Seed("8", "a sum reads the next batch entry", in_graph("specialise", loads_of("v", neighbour)), batch),
     Seed("8", "sums are not cleared for the next batch entry", in_source(*NOT_CLEARED), batch),

@@ -255,21 +255,27 @@ IRC_ONCE void distance_product(T *sums, const T *tile, int64_t tile_row, int beg
 
 // sums[d] += sum over the pairs with i - j = d of tile[j][i], for rows below `rows` and columns from `begin` up to `end`.
 // Neighbours along a diagonal are as many columns as rows apart: of LANES columns, each adds its rows to the same vectors.
-template <int N, class V, class T> IRC_ONCE void distance_sums(T *sums, const T *tile, int begin, int end, int rows) {
+template <int N, bool WHOLE, class V, class T> IRC_ONCE void distance_sums(T *sums, const T *tile, int begin, int end, int rows) {
   constexpr int LANES = sizeof(V) / sizeof(T);
   typedef typename Vectors<T>::ivec I;
 #pragma GCC unroll 1
   for (int j = begin; j < end; j += LANES) {
     V block[N + 1]{};
 #pragma GCC unroll 1
-    for (int m = 0; m < std::min(LANES, end - j); m++)
+    for (int m = 0; m < std::min(LANES, end - j); m++) {
+      const I low = first_lanes<I>(LANES - m);
 #pragma GCC unroll 16
       for (int n = 0; n <= N; n++) {
         const int first = (n - 1) * LANES + m;  // the row of the vector's first lane
-        I wanted = first_lanes<I>(rows - first);
-        if (n == 0) wanted &= ~first_lanes<I>(-first);
-        block[n] += select(wanted, load_vector<V>(tile + (j + m) * N * LANES + first), V{});
+        const V value = load_vector<V>(tile + (j + m) * N * LANES + first);
+        if (WHOLE && n > 0 && n < N) {
+          block[n] += value;
+        } else {
+          const I real = WHOLE ? I{} - 1 : first_lanes<I>(rows - first);
+          block[n] += select(real & (n == 0 ? ~low : n == N ? low : I{} - 1), value, V{});
+        }
       }
+    }
 #pragma GCC unroll 16
     for (int n = 0; n <= N; n++) {
       T *const at = sums + (n - 1) * LANES - j;
