@@ -37,7 +37,8 @@ class AddText:
     """target += value. With loops `over` axes the value is scalar code, `reads` names the tile values in it, and points
     are `apart` if they are many, each with an element of its own. Without loops it is the name of a tile value; `step`:
     how far apart the elements of following rows are, or else `moving`: vectors of indices, each with its dimension's
-    step, from `first` on, and `beyond`: where they may not hold the indices."""
+    step, from `first` on, and `beyond`: where they may not hold the indices. `stored`: at which points of the serial
+    axes nothing is there yet, and values are stored; empty where all are added."""
 
     over: tuple[AxisText, ...]
     value: str
@@ -48,6 +49,7 @@ class AddText:
     first: str
     moving: tuple[str, ...]
     beyond: str | None
+    stored: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,12 @@ def _named(kernel: TileKernel) -> Iterable[tuple[TileOp, ...]]:
         match step:
             case Accumulate((), Local(), _) | Dot() | Value() | InnerSum():
                 yield (step,)
-            case Accumulate(over, value, target):
+            case Accumulate(over, value, target, stored):
                 if over:
                     yield (step,)
                     continue
                 name = f"added{number}"
-                yield Value(name, value, kernel.support is not None), Accumulate((), Local(name), target)
+                yield Value(name, value, kernel.support is not None), Accumulate((), Local(name), target, stored)
             case _:
                 raise ValueError(f"elements: {type(step).__name__} in kernel {kernel.name} belongs to another order")
 
@@ -133,7 +135,13 @@ class _Pairs:
             first=first,
             moving=moving,
             beyond=self.hoists.beyond(step.target.indices) if moving else None,
+            stored=self._stored(step),
         )
+
+    def _stored(self, step: Accumulate) -> str:
+        summed = (a for a in self.kernel.serial if a.index not in step.target.indices)
+        at_first = " && ".join(f"{identifier(a.name)} == 0" for a in summed) or "true"
+        return at_first if step.stored else ""
 
     def named(self, expr: Expr, over: tuple[Axis, ...]) -> Expr:
         names = {axis.name for axis in over}

@@ -204,11 +204,13 @@ class ColumnSums:
 @dataclass(frozen=True, slots=True)
 class Accumulate:
     """target[indices] += value for every supported (i, j) and every point of `over`; the target starts at 0. In a
-    kernel of order "elements" alone; see there for who owns the target."""
+    kernel of order "elements" alone; see there for who owns the target. With `stored` the target starts undefined:
+    every pair exists and has an element of its own, and the first value for it is stored. On the CPU alone."""
 
     over: tuple[Axis, ...]
     value: Expr
     target: Target
+    stored: bool = False
 
 
 TileProduct = RowProduct | ColumnProduct | DistanceProduct

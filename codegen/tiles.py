@@ -80,6 +80,7 @@ def text_context(text: TileText, kernel: TileKernel) -> dict[str, object]:
             "row": tuple(hoists.row.values()),
             "column": tuple(hoists.column.values()),
             "gathers": tuple(hoists.gathers.values()),
+            "tables": tuple(hoists.tables.values()),
         },
         "kernel": kernel,
         "prologue": prologue(kernel),
@@ -358,7 +359,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         column_products=tuple(r for s, r in results if isinstance(s, ColumnProduct)),
         column_reduces=tuple(r for s, r in results if isinstance(s, ColumnReduce)),
         distance_products=tuple(r for s, r in results if isinstance(s, DistanceProduct)),
-        support=hoists.vector(kernel.support) if kernel.support is not None else None,
+        support=hoists.condition(kernel.support) if kernel.support is not None else None,
         support_of_a_pair=print_scalar(kernel.support) if kernel.support is not None else None,
         hoists=hoists,
     )

@@ -311,10 +311,12 @@ class Builder:
         most = Target(maximum.name, position(maximum.axes, maximum.groups)) if maximum else None
         self.body.append(OnlineSoftmax(self.local(node.body), self.name(weight), node.init, lse, most, rest))
 
-    def accumulate(self, name: str, over: tuple[Axis, ...], at: tuple[Expr, ...], body: Expr) -> None:
+    def accumulate(
+        self, name: str, over: tuple[Axis, ...], at: tuple[Expr, ...], body: Expr, stored: bool = False
+    ) -> None:
         """Add a sum into elements that depend on both sides."""
         self.need(body)
-        self.body.append(Accumulate(over, self.local(body), Target(name, at)))
+        self.body.append(Accumulate(over, self.local(body), Target(name, at), stored))
 
 
 def finish(

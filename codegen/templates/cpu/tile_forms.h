@@ -199,7 +199,7 @@ template <class Form, class E> IRC_INLINE auto load_units(const E *row, int firs
 // A square of registers, rows and columns exchanged.
 template <class V, int N> IRC_INLINE void transpose(V (&square)[N]) {
 #if defined(__AVX512F__)
-  if constexpr (std::is_same<V, VecF>::value) {
+  if constexpr (N == 16) {
     __m512 step[16], *rows = (__m512 *)square;
 #pragma GCC unroll 8
     for (int n = 0; n < 16; n += 2) {
@@ -228,6 +228,30 @@ template <class V, int N> IRC_INLINE void transpose(V (&square)[N]) {
       rows[n + 4] = _mm512_shuffle_f32x4(step[n + 4], step[n + 12], 0x88);
       rows[n + 12] = _mm512_shuffle_f32x4(step[n + 4], step[n + 12], 0xdd);
     }
+    return;
+  }
+#elif defined(__AVX2__)
+  if constexpr (N == 8) {
+    __m256 step[8], *rows = (__m256 *)square;
+#pragma GCC unroll 4
+    for (int n = 0; n < 8; n += 2) {
+      step[n] = _mm256_unpacklo_ps(rows[n], rows[n + 1]);
+      step[n + 1] = _mm256_unpackhi_ps(rows[n], rows[n + 1]);
+    }
+#pragma GCC unroll 2
+    for (int n = 0; n < 8; n += 4)
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; half++) {
+        const __m256d low = (__m256d)step[n + half], high = (__m256d)step[n + 2 + half];
+        rows[n + 2 * half] = (__m256)_mm256_unpacklo_pd(low, high);
+        rows[n + 2 * half + 1] = (__m256)_mm256_unpackhi_pd(low, high);
+      }
+#pragma GCC unroll 4
+    for (int n = 0; n < 4; n++) {
+      step[n] = _mm256_permute2f128_ps(rows[n], rows[n + 4], 0x20);
+      step[n + 4] = _mm256_permute2f128_ps(rows[n], rows[n + 4], 0x31);
+    }
+    std::memcpy(square, step, sizeof step);
     return;
   }
 #endif
