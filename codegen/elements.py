@@ -38,7 +38,7 @@ class AddText:
     are `apart` if they are many, each with an element of its own. Without loops it is the name of a tile value; `step`:
     how far apart the elements of following rows are, or else `moving`: vectors of indices, each with its dimension's
     step, from `first` on, and `beyond`: where they may not hold the indices. `stored`: at which points of the serial
-    axes nothing is there yet, and values are stored; empty where all are added."""
+    axes nothing is there yet, and values are stored, empty where all are added; `nothing`: where there are no points, and `own`: the other serial axes."""
 
     over: tuple[AxisText, ...]
     value: str
@@ -50,6 +50,8 @@ class AddText:
     moving: tuple[str, ...]
     beyond: str | None
     stored: str
+    nothing: str
+    own: tuple[AxisText, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ class _Pairs:
         spaced = _step(self.kernel.rows, step.target)
         first, moving = ("", ()) if step.over or spaced else self.hoists.places_of(target.tensor, step.target.indices)
         reads = dict.fromkeys(identifier(e.name) for e in walk(step.value) if isinstance(e, Local))
+        summed = [a for a in self.kernel.serial if a.index not in step.target.indices]
         return AddText(
             over=axis_texts(step.over),
             value=self.printed(step.value, step.over),
@@ -135,13 +138,10 @@ class _Pairs:
             first=first,
             moving=moving,
             beyond=self.hoists.beyond(step.target.indices) if moving else None,
-            stored=self._stored(step),
+            stored=" && ".join(f"{identifier(a.name)} == 0" for a in summed) or "true" if step.stored else "",
+            nothing=" || ".join(f"{print_scalar(a.size)} == 0" for a in summed) if step.stored else "",
+            own=axis_texts(tuple(a for a in self.kernel.serial if a not in summed)),
         )
-
-    def _stored(self, step: Accumulate) -> str:
-        summed = (a for a in self.kernel.serial if a.index not in step.target.indices)
-        at_first = " && ".join(f"{identifier(a.name)} == 0" for a in summed) or "true"
-        return at_first if step.stored else ""
 
     def named(self, expr: Expr, over: tuple[Axis, ...]) -> Expr:
         names = {axis.name for axis in over}
