@@ -38,7 +38,8 @@ class AddText:
     are `apart` if they are many, each with an element of its own. Without loops it is the name of a tile value; `step`:
     how far apart the elements of following rows are, or else `moving`: vectors of indices, each with its dimension's
     step, from `first` on, and `beyond`: where they may not hold the indices. `stored`: at which points of the serial
-    axes nothing is there yet, and values are stored, empty where all are added; `nothing`: where there are no points, and `own`: the other serial axes."""
+    axes nothing is there yet, and values are stored, empty where all are added; `nothing`: where there are no points,
+    and `own`: the other serial axes."""
 
     over: tuple[AxisText, ...]
     value: str

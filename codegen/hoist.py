@@ -363,7 +363,7 @@ class Hoists:
         return self._elements(read)
 
     def _table(self, read: Load) -> Table | None:
-        """Where it has an element for every pair, and those of following rows or of following columns are neighbours."""
+        """Where it has an element for every pair, and those of following rows, or columns, are neighbours."""
         rows, columns = self.kernel.rows, self.kernel.columns
         inside = indices(read) <= self._rows | self._columns | self._outside
         if not self._ahead or not inside or read.kind is Kind.BOOL or len(rows) != 1 or len(columns) != 1:
@@ -372,9 +372,9 @@ class Hoists:
             along = [slope(read.indices[-1], side[0].name) for side in (near, far)]
             step = even_step(read, far[0].name)
             if along == [1, 0] and are_neighbours(read.indices, near) and step is not None:
-                kind, first = "vec" if read.kind is Kind.FLOAT else "ivec", element(read.tensor, read.indices, scalar_leaf)
-                made = Table(f"pairs_{len(self.tables)}", kind, first, step, near is rows)
-                return self.tables.setdefault(read, made)
+                name, kind = f"pairs_{len(self.tables)}", "vec" if read.kind is Kind.FLOAT else "ivec"
+                first = element(read.tensor, read.indices, scalar_leaf)
+                return self.tables.setdefault(read, Table(name, kind, first, step, near is rows))
         return None
 
     def _elements(self, read: Load) -> str:

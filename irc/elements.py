@@ -38,7 +38,8 @@ class ElementSum:
     @property
     def of_pairs(self) -> bool:
         """Whether each pair has an element of its own at every point of the batch, of a tensor that has no others."""
-        pairs, names = (*self.frame.rows, *self.frame.columns), {e.name for e in self.update.indices if isinstance(e, Index)}
+        pairs = (*self.frame.rows, *self.frame.columns)
+        names = {e.name for e in self.update.indices if isinstance(e, Index)}
         plain = isinstance(self.node, Map | Reduce) and len(names) == len(self.update.indices)
         return plain and not self.over and len(pairs) == 2 and {a.name for a in pairs} <= names
 

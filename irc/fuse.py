@@ -401,11 +401,11 @@ class _Fuser:
         totals: dict[Node, str] = {}
         for node in nodes:
             made = [element_sum(node, self._total(node), n, u, self.graph) for n, u in enumerate(updates_of(node))]
-            if self.host and all(each.met_once for each in made):  # nothing is summed, and it is rounded as it is stored
+            if self.host and all(each.met_once for each in made):  # no sum: rounded as it is stored
                 made = [replace(each, total=node.name) for each in made]
             total = totals[node] = made[0].total
-            kind = self.storage(node) if total == node.name else self.precision.arithmetic
-            self.declare(total, shape(node), kind, zero=not all(map(self._is_stored, made)))
+            storage = self.storage(node) if total == node.name else self.precision.arithmetic
+            self.declare(total, shape(node), storage, zero=not all(map(self._is_stored, made)))
             for each in made:
                 if tile_operands((each.update.body,), self.graph):
                     sums.append(each)
@@ -418,7 +418,8 @@ class _Fuser:
 
     def _is_stored(self, each: ElementSum) -> bool:
         """Whether a kernel stores all elements of the sum, and so none need be cleared."""
-        return self.host and each.of_pairs and each.frame.support is None and bool(tile_operands((each.update.body,), self.graph))
+        tiled = bool(tile_operands((each.update.body,), self.graph))
+        return self.host and tiled and each.of_pairs and each.frame.support is None
 
     def _element_kernel(self, group: tuple[ElementSum, ...]) -> None:
         builder = Builder(self.graph, group[0].frame, host=False)

@@ -1,4 +1,4 @@
-"""Tables with an entry for every pair: read by lines of memory whichever side lies in the lanes, and their gradients."""
+"""Tables with an entry for every pair, read by lines of memory whichever side lies in the lanes; their gradients."""
 
 from __future__ import annotations
 
@@ -167,7 +167,10 @@ def test_a_gradient_of_which_nothing_is_summed_is_stored_in_its_own_type(mask: s
 
 def test_a_gradient_is_zero_where_there_is_nothing_to_sum() -> None:
     program = irc.compile(SPEC.replace("MASK", ""))
-    inputs = {n: a[:0] if a.shape[0] == 2 and n in "qkv near kind" else a for n, a in arrays(40, 50, "f32", np.random.default_rng(7)).items()}
+    inputs = {
+        n: a[:0] if a.shape[0] == 2 and n in "qkv near kind" else a
+        for n, a in arrays(40, 50, "f32", np.random.default_rng(7)).items()
+    }
     for _ in range(3):
         run = program.forward(**inputs)
         gradients = run.backward(o=np.ones_like(run.outputs["o"]))

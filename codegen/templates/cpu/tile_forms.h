@@ -149,12 +149,21 @@ IRC_ONCE V gather_elements(I wanted, const E *first, I index, int64_t step, More
 #if defined(__AVX512F__)
   if constexpr (sizeof(E) == 4 && sizeof(T) == 4) {
     const __mmask16 lanes = _mm512_test_epi32_mask((__m512i)wanted, (__m512i)wanted);
+    if (sizeof...(more) == 0 && step == 1)
+      return (V)_mm512_mask_i32gather_epi32(_mm512_setzero_si512(), lanes, (__m512i)index, first, 4);
     const __m512i low = (__m512i)places_of<0>(index, step, more...), high = (__m512i)places_of<1>(index, step, more...);
     const __m256i none = _mm256_setzero_si256();
     const __m256i left = _mm512_mask_i64gather_epi32(none, __mmask8(lanes), low, first, 4);
     const __m256i right = _mm512_mask_i64gather_epi32(none, __mmask8(lanes >> 8), high, first, 4);
     return (V)_mm512_inserti64x4(_mm512_castsi256_si512(left), right, 1);
   }
+  if constexpr (std::is_same<E, bf16>::value && sizeof...(more) == 0)
+    if (step == 1) {  // each with the one before it, but for the first of all
+      const __mmask16 lanes = _mm512_test_epi32_mask((__m512i)wanted, (__m512i)wanted), later = _mm512_test_epi32_mask((__m512i)index, (__m512i)index);
+      const __m512i pairs = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), lanes & later, (__m512i)index, first - 1, 2);
+      const V elements = (V)_mm512_and_si512(pairs, _mm512_set1_epi32(-65536));
+      return lanes & ~later ? select(wanted & (index == I{}), splat<V>(load<T>(first[0])), elements) : elements;
+    }
 #endif
   V elements{};
   for (int lane = 0; lane < LANES; ++lane)
