@@ -25,6 +25,7 @@ TILE_HEADERS = (
     "tile_vector_math.h",
     "tile_panels.h",
     "tile_products.h",
+    "tile_pairs.h",
 )
 DISTANCE_HEADERS = ("tile_distances.h",)
 ADD_HEADERS = ("tile_adds.h",)

@@ -37,7 +37,9 @@ class AddText:
     """target += value. With loops `over` axes the value is scalar code, `reads` names the tile values in it, and points
     are `apart` if they are many, each with an element of its own. Without loops it is the name of a tile value; `step`:
     how far apart the elements of following rows are, or else `moving`: vectors of indices, each with its dimension's
-    step, from `first` on, and `beyond`: where they may not hold the indices."""
+    step, from `first` on, and `beyond`: where they may not hold the indices. `stored`: at which points of the serial
+    axes nothing is there yet, and values are stored, empty where all are added; `nothing`: where there are no points,
+    and `own`: the other serial axes."""
 
     over: tuple[AxisText, ...]
     value: str
@@ -48,6 +50,9 @@ class AddText:
     first: str
     moving: tuple[str, ...]
     beyond: str | None
+    stored: str
+    nothing: str
+    own: tuple[AxisText, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +96,12 @@ def _named(kernel: TileKernel) -> Iterable[tuple[TileOp, ...]]:
         match step:
             case Accumulate((), Local(), _) | Dot() | Value() | InnerSum():
                 yield (step,)
-            case Accumulate(over, value, target):
+            case Accumulate(over, value, target, stored):
                 if over:
                     yield (step,)
                     continue
                 name = f"added{number}"
-                yield Value(name, value, kernel.support is not None), Accumulate((), Local(name), target)
+                yield Value(name, value, kernel.support is not None), Accumulate((), Local(name), target, stored)
             case _:
                 raise ValueError(f"elements: {type(step).__name__} in kernel {kernel.name} belongs to another order")
 
@@ -123,6 +128,7 @@ class _Pairs:
         spaced = _step(self.kernel.rows, step.target)
         first, moving = ("", ()) if step.over or spaced else self.hoists.places_of(target.tensor, step.target.indices)
         reads = dict.fromkeys(identifier(e.name) for e in walk(step.value) if isinstance(e, Local))
+        summed = [a for a in self.kernel.serial if a.index not in step.target.indices]
         return AddText(
             over=axis_texts(step.over),
             value=self.printed(step.value, step.over),
@@ -133,6 +139,9 @@ class _Pairs:
             first=first,
             moving=moving,
             beyond=self.hoists.beyond(step.target.indices) if moving else None,
+            stored=" && ".join(f"{identifier(a.name)} == 0" for a in summed) or "true" if step.stored else "",
+            nothing=" || ".join(f"{print_scalar(a.size)} == 0" for a in summed) if step.stored else "",
+            own=axis_texts(tuple(a for a in self.kernel.serial if a not in summed)),
         )
 
     def named(self, expr: Expr, over: tuple[Axis, ...]) -> Expr:

@@ -3,7 +3,8 @@
 Lanes are positions of one side: rows in the tile form, columns in the stream form. A subexpression of batch indices
 becomes a scalar of the task, one of the lanes' side a vector that is filled once a stretch of it, one of the other side
 a scalar. What a table says of both sides together is a run of its elements where following lanes read neighbours, else
-elements gathered at vectors of indices.
+elements gathered at vectors of indices. Of a table with an entry for every pair a tile reads whole lines, before they
+are wanted.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ WRAPPING = ("add", "sub", "mul", "neg")  # right in the end, where the end is he
 @dataclass(frozen=True, slots=True)
 class Places:
     """How a template names where it stands: which side its lanes are; the place of a vector's first lane, and of one
-    lane of it; the place on the other side; both as arguments of a gather and inside it; and a tile value."""
+    lane of it; the place on the other side; both as arguments of a gather and inside it; and a tile value. `pair`:
+    in tiles, positions of the first lane and on the other side, which are less than a margin beyond the last ones.
+    `ahead`: whether what tables hold of pairs is read before it is wanted."""
 
     lanes: Side
     vector: str
@@ -62,7 +65,8 @@ class Places:
     gathered_lane: str
     gathered_other: str
     tile: str
-    pair: tuple[str, str] | None = None  # positions of the first lane and on the other side
+    pair: tuple[str, str] | None = None
+    ahead: bool = True
 
 
 TILE_PLACES = Places(
@@ -75,7 +79,7 @@ TILE_PLACES = Places(
     "tile_{}[m][w]",
     ("(row_base + lane_first + w * LANES)", "(column_first + n + m)"),
 )
-STREAM_PLACES = Places("column", "key", "query", ("query", "key"), "key + lane", "query", "tile_{}")
+STREAM_PLACES = Places("column", "key", "query", ("query", "key"), "key + lane", "query", "tile_{}", ahead=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,18 @@ class Gather:
     step: str
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A tensor with an element for every pair: `first` is that of a row and a column, as it is stored. Columns are
+    neighbours and rows `step` apart, or the other way round where `lanes` are neighbours."""
+
+    name: str
+    kind: str  # "vec" or "ivec"
+    first: str
+    step: str
+    lanes: bool
+
+
 @dataclass
 class Hoists:
     """Collects what the vector code of one kernel needs from outside."""
@@ -111,6 +127,7 @@ class Hoists:
     column: dict[Expr, Hoisted] = field(default_factory=dict)
     gathers: dict[Load | Op, Gather] = field(default_factory=dict)
     draws: dict[Op, str] = field(default_factory=dict)  # random numbers, by what holds those of neighbours
+    tables: dict[Load, Table] = field(default_factory=dict)
     known: dict[Expr, str] = field(default_factory=dict)  # texts of what others make
 
     def __post_init__(self) -> None:
@@ -129,6 +146,7 @@ class Hoists:
         self._places = frozenset(chain(*read, *added))
         self._narrows = self.kernel.arithmetic != "f64"
         self._held: frozenset[Expr] = frozenset()  # integers that a condition around the text makes sure of
+        self._ahead = self.places.ahead
 
     def vector(self, expr: Expr) -> str:
         """The expression for one register of a tile: tile values are read as `places.tile` has it."""
@@ -143,6 +161,13 @@ class Hoists:
             return local
 
         return print_expr(rebuild(expr, place), texts.get)
+
+    def condition(self, expr: Expr) -> str:
+        """The same of what is asked of any pair of a tile, at any time."""
+        self._ahead = False
+        text = self.vector(expr)
+        self._ahead = self.places.ahead
+        return text
 
     def scalar(self, expr: Expr, lane: str, place: str) -> str:
         """Scalar code for one pair, `lane` of the lanes' side and `place` of the other: integers of one side that take
@@ -348,9 +373,12 @@ class Hoists:
         return f"irc::all(irc::splat_mask<ivec>({self.vector(reduce(partial(op, 'and'), ends))}))"
 
     def _looked_up(self, read: Load | Op) -> str:
-        """What a table says pair by pair: a run of its elements, elements at vectors of indices, or code for a lane."""
+        """What a table says pair by pair: what a tile has read of it, a run of its elements, elements at vectors of
+        indices, or code for a lane."""
+        if isinstance(read, Load) and (table := self._table(read)) is not None:
+            return f"irc::load_vector<{table.kind}>({table.name}.column({self.places.other}) + w * LANES)"
         first, step = self._run(read)
-        if self.places.pair and isinstance(read, Load) and read.tensor in self.kernel.tables:
+        if self.places.pair and isinstance(read, Load) and read.tensor in self.kernel.distance_tables:
             return self._of_distance(read, step, *self.places.pair)
         if step or not isinstance(read, Load) or read.kind is Kind.BOOL:
             return self._gather(read, first, step)
@@ -364,6 +392,21 @@ class Hoists:
         names = {**dict.fromkeys(self._rows, row), **dict.fromkeys(self._columns, column)}
         first = element(read.tensor, read.indices, lambda e: names.get(getattr(e, "name", "")) or scalar_leaf(e))
         return f"irc::load_run<vec>(&{first}, {step})"
+
+    def _table(self, read: Load) -> Table | None:
+        """Where it has an element for every pair, and those of following rows, or columns, are neighbours."""
+        rows, columns = self.kernel.rows, self.kernel.columns
+        inside = indices(read) <= self._rows | self._columns | self._outside
+        if not self._ahead or not inside or read.kind is Kind.BOOL or len(rows) != 1 or len(columns) != 1:
+            return None
+        for near, far in ((rows, columns), (columns, rows)):
+            along = [slope(read.indices[-1], side[0].name) for side in (near, far)]
+            step = even_step(read, far[0].name)
+            if along == [1, 0] and are_neighbours(read.indices, near) and step is not None:
+                name, kind = f"pairs_{len(self.tables)}", "vec" if read.kind is Kind.FLOAT else "ivec"
+                first = element(read.tensor, read.indices, scalar_leaf)
+                return self.tables.setdefault(read, Table(name, kind, first, step, near is rows))
+        return None
 
     def _elements(self, read: Load) -> str:
         """The elements at vectors of indices; where none of these depends on the lane, the one element."""

@@ -214,11 +214,13 @@ class ColumnSums:
 @dataclass(frozen=True, slots=True)
 class Accumulate:
     """target[indices] += value for every supported (i, j) and every point of `over`; the target starts at 0. In a
-    kernel of order "elements" alone; see there for who owns the target."""
+    kernel of order "elements" alone; see there for who owns the target. With `stored` the target starts undefined:
+    every pair exists and has an element of its own, and the first value for it is stored. On the CPU alone."""
 
     over: tuple[Axis, ...]
     value: Expr
     target: Target
+    stored: bool = False
 
 
 TileProduct = RowProduct | ColumnProduct | DistanceProduct
@@ -295,8 +297,8 @@ class TileKernel:
     `across`: the same where the other side is walked, if it needs no more summaries; and its searches.
     `summaries`, `searches`: what verdict and spans read of tables. `cuts`: where stretches are cut for the verdict.
     `bounds`: least and greatest values that the program assumes of scalars and tables of integers, by name.
-    `tables`: tensors that tile values read at [..., i - j + n] alone, n such that there are entries for all pairs, and
-    MARGIN more at both ends. On the CPU alone.
+    `distance_tables`: tensors that tile values read at [..., i - j + n] alone, n such that there are entries for all
+    pairs, and MARGIN more at both ends. On the CPU alone.
     `pairs`: dots and products may multiply bf16 in pairs, where the machine can; sums are made in `arithmetic`.
     """
 
@@ -319,7 +321,7 @@ class TileKernel:
     searches: tuple[Search, ...] = ()
     cuts: tuple[Cut, ...] = ()
     bounds: tuple[tuple[str, int, int], ...] = ()
-    tables: frozenset[str] = frozenset()
+    distance_tables: frozenset[str] = frozenset()
     pairs: bool = False
     source: tuple[str, ...] = ()  # the spec's lines, for the comment above the code
 

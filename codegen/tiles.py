@@ -83,6 +83,7 @@ def text_context(text: TileText, kernel: TileKernel) -> dict[str, object]:
             "column": tuple(hoists.column.values()),
             "gathers": tuple(hoists.gathers.values()),
             "draws": tuple(hoists.draws.values()),
+            "tables": tuple(hoists.tables.values()),
         },
         "kernel": kernel,
         "prologue": prologue(kernel),
@@ -362,7 +363,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         column_reduces=tuple(r for s, r in results if isinstance(s, ColumnReduce)),
         distance_products=tuple(r for s, r in results if isinstance(s, DistanceProduct)),
         distance_reduces=tuple(r for s, r in results if isinstance(s, DistanceReduce)),
-        support=hoists.vector(kernel.support) if kernel.support is not None else None,
+        support=hoists.condition(kernel.support) if kernel.support is not None else None,
         support_of_a_pair=print_scalar(kernel.support) if kernel.support is not None else None,
         hoists=hoists,
     )

@@ -87,7 +87,7 @@ def distance_axis(row: Axis, column: Axis, margin: int = 0) -> tuple[Axis, Expr]
     return Axis(AXIS, op("add", distances, integer(2 * margin))), op("add", last, integer(margin))
 
 
-def tables(graph: Graph) -> frozenset[str]:
+def distance_tables(graph: Graph) -> frozenset[str]:
     """Tensors with an element for each distance."""
     return frozenset(n.name for n in graph if isinstance(n, Map | Reduce) and n.axes and n.axes[-1].name == AXIS)
 

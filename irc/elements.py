@@ -36,6 +36,19 @@ class ElementSum:
         return not {a.name for a in self.frame.rows} <= plain_names(self.update.indices)
 
     @property
+    def of_pairs(self) -> bool:
+        """Whether each pair has an element of its own at every point of the batch, of a tensor that has no others."""
+        pairs = (*self.frame.rows, *self.frame.columns)
+        names = {e.name for e in self.update.indices if isinstance(e, Index)}
+        plain = isinstance(self.node, Map | Reduce) and len(names) == len(self.update.indices)
+        return plain and not self.over and len(pairs) == 2 and {a.name for a in pairs} <= names
+
+    @property
+    def met_once(self) -> bool:
+        """Whether, moreover, no two points of the batch meet in one."""
+        return self.of_pairs and {a.name for a in self.frame.batch} <= plain_names(self.update.indices)
+
+    @property
     def is_of_distances(self) -> bool:
         """Whether it sums values of pairs, or these times a matrix of one side, into elements that pairs choose by
         their distance."""

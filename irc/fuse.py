@@ -362,14 +362,14 @@ class _Fuser:
         self.declare(total, shape(node), self.precision.arithmetic, zero=True)
         for update in updates:
             self._loop_kernel(node, total, (self._update(total, update),), zero=False)
-        self._rounded(node)
+        self._rounded(node, total)
 
     def _total(self, node: Node) -> str:
         """What the node's sums are made in: the arithmetic's type."""
         return f"{node.name}.sum" if self.storage(node) != self.precision.arithmetic else node.name
 
-    def _rounded(self, node: Node) -> None:
-        if (total := self._total(node)) != node.name:
+    def _rounded(self, node: Node, total: str) -> None:
+        if total != node.name:
             self._round(node.name, total, shape(node), self.storage(node))
 
     def _lines(self, builder: Builder, group: Iterable[Node]) -> tuple[str, ...]:
@@ -399,21 +399,29 @@ class _Fuser:
 
     def _elements(self, nodes: list[Node]) -> None:
         """Sums into elements that depend on both sides, those over the same pairs in one kernel."""
-        totals = {n: self._total(n) for n in nodes}
-        for node, total in totals.items():
-            self.declare(total, shape(node), self.precision.arithmetic, zero=True)
         sums: list[ElementSum] = []
-        for node, total in totals.items():
-            for number, update in enumerate(updates_of(node)):
-                each = element_sum(node, total, number, update, self.graph)
+        totals: dict[Node, str] = {}
+        for node in nodes:
+            made = [element_sum(node, self._total(node), n, u, self.graph) for n, u in enumerate(updates_of(node))]
+            if self.host and all(each.met_once for each in made):  # no sum: rounded as it is stored
+                made = [replace(each, total=node.name) for each in made]
+            total = totals[node] = made[0].total
+            storage = self.storage(node) if total == node.name else self.precision.arithmetic
+            self.declare(total, shape(node), storage, zero=not all(map(self._is_stored, made)))
+            for each in made:
                 if tile_operands((each.update.body,), self.graph):
                     sums.append(each)
                 else:
                     self._loop_kernel(node, total, (self._update(total, each.update),), zero=False)
         for group in by_pairs(sums):
             self._element_kernel(group)
-        for node in nodes:
-            self._rounded(node)
+        for node, total in totals.items():
+            self._rounded(node, total)
+
+    def _is_stored(self, each: ElementSum) -> bool:
+        """Whether a kernel stores all elements of the sum, and so none need be cleared."""
+        tiled = bool(tile_operands((each.update.body,), self.graph))
+        return self.host and tiled and each.of_pairs and each.frame.support is None
 
     def _element_kernel(self, group: tuple[ElementSum, ...]) -> None:
         builder = Builder(self.graph, group[0].frame, host=False)
@@ -422,7 +430,7 @@ class _Fuser:
             if each.private:
                 target, at = each.copies, (CHUNK, *at)
                 self.declare(target, (Size("chunks"), *shape(each.node)), self.precision.arithmetic, zero=True)
-            builder.accumulate(target, each.over, at, each.update.body)
+            builder.accumulate(target, each.over, at, each.update.body, self._is_stored(each))
         name = self.named("_".join(dict.fromkeys(each.total for each in group)))
         lines = self._lines(builder, [each.node for each in group])
         kinds = self.precision.arithmetic, self.precision.pairs

@@ -31,7 +31,7 @@ from irc.codegen.kernel import (
     pieces,
 )
 from irc.codegen.positions import points
-from irc.distances import exists, of_distance, tables
+from irc.distances import distance_tables, exists, of_distance
 from irc.ir import Graph, Map, Node, Reduce, is_tile, own_element, position
 from irc.mask.analyse import analyse
 from irc.mask.assumed import bounds
@@ -315,10 +315,12 @@ class Builder:
         most = Target(maximum.name, position(maximum.axes, maximum.groups)) if maximum else None
         self.body.append(OnlineSoftmax(self.local(node.body), self.name(weight), node.init, lse, most, rest))
 
-    def accumulate(self, name: str, over: tuple[Axis, ...], at: tuple[Expr, ...], body: Expr) -> None:
+    def accumulate(
+        self, name: str, over: tuple[Axis, ...], at: tuple[Expr, ...], body: Expr, stored: bool = False
+    ) -> None:
         """Add a sum into elements that depend on both sides."""
         self.need(body)
-        self.body.append(Accumulate(over, self.local(body), Target(name, at)))
+        self.body.append(Accumulate(over, self.local(body), Target(name, at), stored))
 
 
 def finish(
@@ -357,7 +359,7 @@ def finish(
         searches=mask.searches if mask else (),
         cuts=mask.cuts if mask else (),
         bounds=bounds(builder.graph.facts),
-        tables=tables(builder.graph) if builder.host else frozenset(),
+        distance_tables=distance_tables(builder.graph) if builder.host else frozenset(),
         pairs=pairs,
         source=source,
     )

@@ -17,6 +17,13 @@ template <class V, class E> IRC_INLINE void add_run(E *to, int64_t step, V value
   }
 }
 
+// The same, or where they are the `first` they are stored.
+template <class V, class E> IRC_INLINE void put_run(bool first, E *to, int64_t step, V values) {
+  if (first && step == 1) return store_as(to, values);
+  for (int lane = 0; first && lane < int(sizeof(V) / sizeof(values[0])); lane++) store(to[lane * step], 0);
+  add_run(to, step, values);
+}
+
 // Whether following lanes' indices are the same distance apart, in every dimension.
 IRC_INLINE bool are_even() { return true; }
 template <class I, class... More> IRC_INLINE bool are_even(I index, int64_t, More... more) {

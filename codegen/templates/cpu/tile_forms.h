@@ -149,12 +149,21 @@ IRC_ONCE V gather_elements(I wanted, const E *first, I index, int64_t step, More
 #if defined(__AVX512F__)
   if constexpr (sizeof(E) == 4 && sizeof(T) == 4) {
     const __mmask16 lanes = _mm512_test_epi32_mask((__m512i)wanted, (__m512i)wanted);
+    if (sizeof...(more) == 0 && step == 1)
+      return (V)_mm512_mask_i32gather_epi32(_mm512_setzero_si512(), lanes, (__m512i)index, first, 4);
     const __m512i low = (__m512i)places_of<0>(index, step, more...), high = (__m512i)places_of<1>(index, step, more...);
     const __m256i none = _mm256_setzero_si256();
     const __m256i left = _mm512_mask_i64gather_epi32(none, __mmask8(lanes), low, first, 4);
     const __m256i right = _mm512_mask_i64gather_epi32(none, __mmask8(lanes >> 8), high, first, 4);
     return (V)_mm512_inserti64x4(_mm512_castsi256_si512(left), right, 1);
   }
+  if constexpr (std::is_same<E, bf16>::value && sizeof...(more) == 0)
+    if (step == 1) {  // each with the one before it, but for the first of all
+      const __mmask16 lanes = _mm512_test_epi32_mask((__m512i)wanted, (__m512i)wanted), later = _mm512_test_epi32_mask((__m512i)index, (__m512i)index);
+      const __m512i pairs = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), lanes & later, (__m512i)index, first - 1, 2);
+      const V elements = (V)_mm512_and_si512(pairs, _mm512_set1_epi32(-65536));
+      return lanes & ~later ? select(wanted & (index == I{}), splat<V>(load<T>(first[0])), elements) : elements;
+    }
 #endif
   V elements{};
   for (int lane = 0; lane < LANES; ++lane)
@@ -199,7 +208,7 @@ template <class Form, class E> IRC_INLINE auto load_units(const E *row, int firs
 // A square of registers, rows and columns exchanged.
 template <class V, int N> IRC_INLINE void transpose(V (&square)[N]) {
 #if defined(__AVX512F__)
-  if constexpr (std::is_same<V, VecF>::value) {
+  if constexpr (N == 16) {
     __m512 step[16], *rows = (__m512 *)square;
 #pragma GCC unroll 8
     for (int n = 0; n < 16; n += 2) {
@@ -228,6 +237,30 @@ template <class V, int N> IRC_INLINE void transpose(V (&square)[N]) {
       rows[n + 4] = _mm512_shuffle_f32x4(step[n + 4], step[n + 12], 0x88);
       rows[n + 12] = _mm512_shuffle_f32x4(step[n + 4], step[n + 12], 0xdd);
     }
+    return;
+  }
+#elif defined(__AVX2__)
+  if constexpr (N == 8) {
+    __m256 step[8], *rows = (__m256 *)square;
+#pragma GCC unroll 4
+    for (int n = 0; n < 8; n += 2) {
+      step[n] = _mm256_unpacklo_ps(rows[n], rows[n + 1]);
+      step[n + 1] = _mm256_unpackhi_ps(rows[n], rows[n + 1]);
+    }
+#pragma GCC unroll 2
+    for (int n = 0; n < 8; n += 4)
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; half++) {
+        const __m256d low = (__m256d)step[n + half], high = (__m256d)step[n + 2 + half];
+        rows[n + 2 * half] = (__m256)_mm256_unpacklo_pd(low, high);
+        rows[n + 2 * half + 1] = (__m256)_mm256_unpackhi_pd(low, high);
+      }
+#pragma GCC unroll 4
+    for (int n = 0; n < 4; n++) {
+      step[n] = _mm256_permute2f128_ps(rows[n], rows[n + 4], 0x20);
+      step[n + 4] = _mm256_permute2f128_ps(rows[n], rows[n + 4], 0x31);
+    }
+    std::memcpy(square, step, sizeof step);
     return;
   }
 #endif
