@@ -41,22 +41,22 @@ def of_distance(expr: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -
     if len(rows) != 1 or len(columns) != 1:
         return None
     row, column = rows[0].index, columns[0].index
-    moved = _reduced(substitute(expr, {row: op("add", column, DISTANCE)}))
+    moved = reduced(substitute(expr, {row: op("add", column, DISTANCE)}))
     return None if indices(moved) & {row.name, column.name} else moved
 
 
-def _reduced(expr: Expr) -> Expr:
+def reduced(expr: Expr) -> Expr:
     """The expression with its sums of integers in canonical form, in which a column that is added and subtracted again
     does not stand."""
     match expr:
         case Load(tensor, at, kind):
-            return Load(tensor, tuple(map(_reduced, at)), kind)
+            return Load(tensor, tuple(map(reduced, at)), kind)
         case Op(name, (x, y)) if name in COMPARISON and x.kind is Kind.INT:
             return op(name, _sum(op("sub", x, y)), integer(0))
         case Op(name) if name in LINEAR and expr.kind is Kind.INT:
             return _sum(expr)
         case Op(name, args):
-            return op(name, *map(_reduced, args))
+            return op(name, *map(reduced, args))
     return expr
 
 
@@ -66,7 +66,7 @@ def _sum(expr: Expr) -> Expr:
 
     def atom(part: Expr) -> Expr | None:
         if isinstance(part, Load) or (isinstance(part, Op) and part.name not in LINEAR):
-            return atoms.setdefault(_reduced(part), Local(f"atom {len(atoms)}", Kind.INT))
+            return atoms.setdefault(reduced(part), Local(f"atom {len(atoms)}", Kind.INT))
         return None
 
     made = expression(polynomial(rebuild(expr, atom), {}))

@@ -58,7 +58,7 @@ def back(
 ) -> Compiled:
     """A graph to the steps of its runs and their kernels, forward and backward; without `steps`, to the graphs that the
     interpreter runs. `host`: the kernels are the host's. Raises Error where some step does not fuse."""
-    forward_graph = _specialised(graph, sizes, steps, host)
+    forward_graph = _specialised(graph, sizes, steps)
     verify(forward_graph)
     backward_graph = None
     if differentiable(forward_graph):
@@ -72,9 +72,8 @@ def back(
         raise _unfused(graph, "kernels", reason) from reason
 
 
-def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
-    first = products_first(graph, sizes, host) if steps else graph
-    first = distributed(first) if host else first
+def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool) -> Graph:
+    first = distributed(products_first(graph, sizes)) if steps else graph
     return traced("specialise", lambda: simplify(specialise(first, sizes)))
 
 
@@ -117,7 +116,7 @@ def tangents(
 ) -> Derived:  # fmt: skip
     """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` and `host` as
     for `back`. Raises Error where some step does not fuse."""
-    forward = _specialised(graph, sizes, steps, host)
+    forward = _specialised(graph, sizes, steps)
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)
     if not steps:
