@@ -16,7 +16,7 @@ from irc.codegen.render import TEMPLATES, environment
 
 __all__ = ["FLAGS", "LEAST", "MOST_POSITIONS", "REGISTERS", "Launch", "launches", "made", "render"]
 
-HEADERS = ("sines.cuh", "fragments.cuh", "fragments_float.cuh")
+HEADERS = ("sines.cuh", "fragments.cuh", "fragments_float.cuh", "distances.cuh")
 WARPGROUPS = ("warpgroups.cuh",)
 LOOP_THREADS = 128
 
@@ -32,7 +32,7 @@ def launches(kernel: Kernel, architecture: str = LEAST) -> tuple[Launch, ...]:
 
 def made(kernel: Kernel, architecture: str = LEAST) -> Rendered:
     """All that a run of the kernel needs to know of it."""
-    return Rendered(launches(kernel, architecture), copied(kernel))
+    return Rendered(launches(kernel, architecture), copied(kernel, architecture))
 
 
 def render(kernels: Sequence[Kernel], name: str, spec: str, architecture: str = LEAST) -> str:

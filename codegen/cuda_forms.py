@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 from irc.codegen.cuda_kept import of_mask
-from irc.codegen.expr import Expr, Load, Op, indices, walk
+from irc.codegen.cuda_launch import most_shared
+from irc.codegen.expr import Const, Expr, Load, Op, indices, walk
 from irc.codegen.kernel import Dot, InnerSum, OnlineSoftmax, Panel, RowProduct, Storage, TileKernel, Value
 from irc.codegen.narrow import Narrow
-from irc.codegen.panels import width
+from irc.codegen.panels import sums_distances, width
 from irc.codegen.stream import by_bits
 
 WARPS = 4
 ROWS = 16 * WARPS
 STAGES = 2  # of a column panel: one is worked on, the other filled
-SHARED = 96 << 10  # bytes that a block may take
+SHARED, OTHER = 96 << 10, 3 << 10  # bytes that panels of a block may take, and of all that there are what others may
+BESIDE = 16  # slots of distances that a warp reads beside as many as columns, as distances.cuh has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,9 @@ FLOAT = Form("Float", "float", 4, 4, "f32", (32, 16))
 REGISTERS = ((128, 56), (168, 96), (255, 176))
 """Of a thread, and how many of them may hold fragments and what is evaluated of pairs: the others are for operands and
 addresses. These numbers and the next are such that ptxas spills nothing (tests/cuda/test_cubins.py)."""
-GATHERS, FUNCTIONS, SPLITS, DISTANCES, RESULTS = 40, 16, 25, 8, 6
-"""For reads of pairs, long functions, parts of floats, distances in 64 bits, each product of floats beyond two."""
+GATHERS, FUNCTIONS, SPLITS, DISTANCES, RESULTS, AS_TF32 = 40, 16, 25, 8, 6, 9
+"""For reads of pairs, long functions, parts of floats, distances in 64 bits, each product of floats beyond two, and
+products of f16 as tf32 beside dots of columns with vectors of distances."""
 LONG = ("tanh", "erf", "log", "pow", "random")
 
 
@@ -53,39 +57,71 @@ def form(kernel: TileKernel) -> Form | None:
     if kernel.pairs:
         return BF16
     storage = {t.name: t.storage for t in kernel.tensors}
-    plain = all(isinstance(p.value, Load) and storage[p.value.tensor] == "f16" for p in read_panels(kernel))
+    loads = (_selected(p.value) for p in read_panels(kernel))
+    plain = all(isinstance(load, Load) and storage[load.tensor] == "f16" for load in loads)
     return F16 if plain else FLOAT
 
 
-def tile_columns(kernel: TileKernel, hoisted: TileKernel, form: Form) -> tuple[int, int] | None:
-    """The most columns of a tile whose fragments fit into registers and its panels into shared memory, and how many
-    registers a thread has; None where sums alone are too many, or panels too wide. `hoisted`: with values of tokens
-    kept apart."""
+def _selected(value: Expr) -> Expr:
+    """What stands under a condition, else 0."""
+    match value:
+        case Op("where", (_, chosen, Const(0.0, _))):
+            return chosen
+    return value
+
+
+def tile_columns(kernel: TileKernel, hoisted: TileKernel, form: Form, architecture: str) -> tuple[int, int, int] | None:
+    """The most columns of a tile whose fragments fit into registers and its panels into shared memory, how many
+    registers a thread has, and for how many tiles panels of distances lie there that products read; None where sums
+    alone are too many, or panels too wide. `hoisted`: with values of tokens kept apart. Where those of distances do not
+    fit, a block has all memory of a processor."""
     panels = {p.name: p for p in kernel.panels}
     products = [s for s in kernel.body if isinstance(s, RowProduct)]
     sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
     summed = {s.tile for s in products}
     tiles = max(sum(isinstance(s, Dot) for s in kernel.body), len(summed))
+    read = read_panels(kernel)
+    distances = {p.name for p in read if p.side == "distance"}
+    of_columns = sum(isinstance(s, Dot) and s.row in distances for s in kernel.body)
     beside = 0  # products
     others = scalars(kernel) + (DISTANCES if takes_distances(kernel) else 0)
     if form is FLOAT:  # both parts of a tile, and of an operand
         tiles, others = tiles + 1, others + SPLITS + 3 * of_mask(hoisted) + RESULTS * max(len(products) - 2, 0)
     elif form is F16 and summed - {s.weight for s in kernel.body if isinstance(s, OnlineSoftmax)}:  # as tf32
-        beside = of_mask(hoisted)
-    for columns in widths(kernel, form.columns):
-        tokens = {"row": ROWS, "column": STAGES * columns}
-        shared = form.bytes * sum(tokens[p.side] * (padded(width(p)) + form.pad) for p in read_panels(kernel))
+        beside, others = of_mask(hoisted), others + AS_TF32 * bool(of_columns)
+    bands = 0 if not sums_distances(kernel) else 2 if form is FLOAT else 1
+    whole = max(most_shared(architecture) - OTHER, SHARED)
+    choices = [(SHARED, columns) for columns in widths(kernel, form.columns)]
+    choices += [(whole, form.columns[-1])] if distances else []
+    for (limit, columns), late in product(choices, (STAGES, 1)):
+        near = BESIDE // 2 * (bool(distances) + bands) + columns // 2 * of_columns
+        summing = len(summed) * columns // 2 + beside + bands * (columns + BESIDE) // 2
+        held = [stages_of(p, kernel, late) * tokens(p, columns) * (padded(width(p)) + form.pad) for p in read]
         for registers, fits in REGISTERS:
-            most = sums + max(tiles * columns // 2 + others, len(summed) * columns // 2 + beside)
-            if shared <= SHARED and most <= fits:
-                return columns, registers
+            most = sums + max(tiles * columns // 2 + others + near, summing)
+            if form.bytes * sum(held) <= limit and most <= fits:
+                return columns, registers, late
     return None
+
+
+def tokens(panel: Panel, columns: int) -> int:
+    """Of a panel beside a tile of so many columns."""
+    return {"row": ROWS, "column": columns, "distance": ROWS + columns}[panel.side]
+
+
+def stages_of(panel: Panel, kernel: TileKernel, late: int) -> int:
+    """For how many tiles the tokens of a panel lie in shared memory: those of distances for one where dots alone read
+    them, and are filled again beside what takes longest; of so many `late`, where products do."""
+    if panel.side == "distance":
+        return late if any(isinstance(s, RowProduct) and s.panel == panel.name for s in kernel.body) else 1
+    return 1 if panel.side == "row" else STAGES
 
 
 def widths(kernel: TileKernel, columns: tuple[int, ...]) -> tuple[int, ...]:
     """Of numbers of columns that a tile may have, the most first, those for this kernel. Random numbers take so long
-    that the widest wins nothing, and ptxas makes too many at once there."""
-    return columns[1:] if draws(kernel) else columns
+    that the widest wins nothing, and ptxas makes too many at once there; slots of distances have a bit each."""
+    fit = tuple(n for n in columns if n + BESIDE <= 64) if sums_distances(kernel) else columns
+    return fit[1:] if draws(kernel) else fit
 
 
 def draws(kernel: TileKernel) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from irc.codegen import cuda_split
 from irc.codegen.cuda_forms import (
+    BESIDE,
     F16,
     FLOAT,
     LONG,
@@ -18,7 +19,9 @@ from irc.codegen.cuda_forms import (
     form,
     padded,
     read_panels,
+    stages_of,
     tile_columns,
+    tokens,
 )
 from irc.codegen.cuda_hoist import Hoists
 from irc.codegen.cuda_launch import Arrays, Launch, rendered
@@ -61,14 +64,19 @@ FEATURES_BESIDE = 128  # of floats, at most, for whose sums there are registers 
 @dataclass(frozen=True, slots=True)
 class PanelText:
     """A panel in shared memory: of each token `width` numbers and zeros up to `padded`, `step` from one to the next;
-    `row` where it may lie in memory as it does here."""
+    `row` where it may lie in memory as it does here. It has so many `tokens`, of which a warp's products read `read`;
+    `exists` says where a distance has one."""
 
     name: str
+    side: str
+    tokens: int
+    read: int
     width: int
     padded: int
     step: int
     features: tuple[tuple[str, str], ...]
     value: str
+    exists: str
     row: RowText | None
 
 
@@ -84,32 +92,30 @@ class Stage:
     selected: tuple[str, ...]
 
 
-def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple[Launch, ...]:
+def launches(kernel: TileKernel, name: str, architecture: str, split: Split | None = None) -> tuple[Launch, ...]:
     """A kernel of row results alone as a launch, that of a split as two; none where plain CUDA is the form for it."""
     kernel = live(kernel)
     kept_as = form(kernel)
     if kept_as is None:
         return ()
     hoisted, hoists, values = values_of(kernel, kept_as, factored=False)
-    chosen = tile_columns(kernel, hoisted, kept_as)
+    chosen = tile_columns(kernel, hoisted, kept_as, architecture)
     if chosen is None:
         return ()
-    columns, registers = chosen
+    columns, registers, late = chosen
     if split:  # where columns lie, of a cache in pages say, takes registers; and copies, not warps, fill a processor
         registers = REGISTERS[-1][0]
     kernel = hoisted
     shared, recorded = Arrays(), recorded_of(kernel, split) if split else None
-    panels: dict[str, list[PanelText]] = {"row": [], "column": []}
+    row_panels, column_panels, filled_again = list[PanelText](), list[PanelText](), list[PanelText]()
     for panel in read_panels(kernel):
-        text = _panel(panel, kernel, kept_as)
-        panels[panel.side].append(text)
-        tokens = ROWS if panel.side == "row" else STAGES * columns
-        shared.add(kept_as.type, text.name, tokens * text.step, kept_as.bytes)
-    guarded = (
-        panels["column"]
-        if kept_as is FLOAT
-        else [p for p in panels["column"] if p.name in values.summed and kernel.support]
-    )
+        text = _panel(panel, kernel, kept_as, columns)
+        (row_panels if panel.side == "row" else column_panels).append(text)
+        stages = stages_of(panel, kernel, late)
+        filled_again += [text] if panel.side == "distance" and stages == 1 else []
+        shared.add(kept_as.type, text.name, stages * text.tokens * text.step, kept_as.bytes)
+    summed = [p for p in column_panels if p.name in values.summed]
+    guarded = column_panels if kept_as is FLOAT else [p for p in summed if kernel.support or p.side == "distance"]
     if guarded:
         shared.add("int32_t", "odd_of_warp", WARPS, 4)
     hoists.reserve(shared, ROWS, STAGES * columns)
@@ -123,9 +129,13 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
         COLUMNS=columns,
         WARPS=WARPS,
         registers=registers,
-        row_panels=panels["row"],
-        column_panels=panels["column"],
+        BESIDE=BESIDE,
+        row_panels=row_panels,
+        column_panels=column_panels,
+        filled_again=filled_again,
+        filled_last=any(p.name in values.summed for p in filled_again),
         guarded=guarded,
+        always_guarded=kept_as is FLOAT or any(p.side == "distance" for p in guarded),
         one_tile=isinstance(extent := size(kernel.columns), Const) and extent.value <= columns,
         **values.context,
         split=recorded,
@@ -135,6 +145,16 @@ def launches(kernel: TileKernel, name: str, split: Split | None = None) -> tuple
     if recorded is None:
         return (made,)
     return cuda_split.launches(made, recorded, merged_context(kernel, values.context["softmax"], kept_as.name))
+
+
+def fits(kernel: TileKernel, architecture: str) -> bool:
+    """Whether a kernel of row results alone has this form."""
+    kernel = live(kernel)
+    kept_as = form(kernel)
+    if kept_as is None:
+        return False
+    hoisted = values_of(kernel, kept_as, factored=False)[0]
+    return tile_columns(kernel, hoisted, kept_as, architecture) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,17 +252,21 @@ def _locals(expr: Expr | None) -> set[str]:
     return {e.name for e in walk(expr) if isinstance(e, Local)} if expr is not None else set()
 
 
-def _panel(panel: Panel, kernel: TileKernel, form: Form) -> PanelText:
+def _panel(panel: Panel, kernel: TileKernel, form: Form, columns: int) -> PanelText:
     storage = {t.name: t.storage for t in kernel.tensors}
     as_kept = isinstance(panel.value, Load) and storage[panel.value.tensor] == form.storage
     numbers = width(panel)
     return PanelText(
         f"panel_{identifier(panel.name)}",
+        panel.side,
+        tokens(panel, columns),
+        columns + (BESIDE if panel.side == "distance" else 0),
         numbers,
         padded(numbers),
         padded(numbers) + form.pad,
         unflatten(panel.features, "feature_at"),
         print_scalar(panel.value),
+        printed(panel.exists),
         row_text(panel.value, panel.features) if isinstance(panel.value, Load) and as_kept else None,
     )
 

@@ -1,8 +1,10 @@
-"""Tile kernels in CUDA: one launch a side, each a block for a tile of rows."""
+"""Tile kernels in CUDA: one launch a side, or several where tensor cores do not hold all its results at once, each a
+block for a tile of rows."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 from irc.codegen import cuda_fragments, cuda_split, cuda_tiles, cuda_warpgroups
 from irc.codegen.cuda_launch import Launch, before
@@ -25,7 +27,7 @@ def tile_launches(kernel: TileKernel, architecture: str) -> tuple[Launch, ...]:
     """Those of one kernel, to be run one after another."""
     if kernel.order == "elements":
         return cuda_tiles.launches(kernel, kernel.name, architecture)
-    sides = _by_side(_from_copies(kernel))
+    sides = _by_side(_from_copies(kernel, architecture))
     return tuple(
         launch for side, own in sides for launch in _launches(own, f"{kernel.name}_{side}", side, architecture)
     )
@@ -33,31 +35,57 @@ def tile_launches(kernel: TileKernel, architecture: str) -> tuple[Launch, ...]:
 
 def _launches(kernel: TileKernel, name: str, side: Side, architecture: str) -> tuple[Launch, ...]:
     """Those of one side. What finishes columns is not split: of these there are few where keys are."""
-    whole = cuda_fragments.launches(kernel, name) or cuda_tiles.launches(kernel, name, architecture)
+    apart = _parts(kernel, architecture)
+    if len(apart) > 1:
+        each = (_launches(part, f"{name}_{n}", side, architecture) for n, part in enumerate(apart))
+        return tuple(launch for launches in each for launch in launches)
+    whole = cuda_fragments.launches(kernel, name, architecture) or cuda_tiles.launches(kernel, name, architecture)
     if architecture == cuda_warpgroups.ARCHITECTURE:
         found = cuda_warpgroups.launch(kernel, f"{name}_warpgroups", side, whole[0])
         whole = (found,) if found else whole
     split = cuda_split.split(kernel) if side == "row" else None
     if split is None:
         return whole
-    parts, name = split.kernel, f"{name}_part"
+    given = split.kernel, f"{name}_part", architecture, split
     return (
         *(cuda_split.unsplit(launch, split) for launch in whole),
-        *(cuda_fragments.launches(parts, name, split) or cuda_tiles.launches(parts, name, architecture, split)),
+        *(cuda_fragments.launches(*given) or cuda_tiles.launches(*given)),
     )
 
 
-def copied(kernel: Kernel) -> tuple[str, ...]:
+def copied(kernel: Kernel, architecture: str) -> tuple[str, ...]:
     """Results of a kernel that it also reads, in panels, and that one launch writes before another reads them."""
-    if isinstance(kernel, LoopKernel) or kernel.order == "elements" or len(_by_side(kernel)) == 1:
+    if isinstance(kernel, LoopKernel) or kernel.order == "elements" or len(_apart(kernel, architecture)) == 1:
         return ()
     read = {load.tensor for panel in kernel.panels for load in loads(panel.value)}
     return tuple(t.name for t in kernel.tensors if t.written and t.name in read)
 
 
-def _from_copies(kernel: TileKernel) -> TileKernel:
+def _apart(kernel: TileKernel, architecture: str) -> tuple[TileKernel, ...]:
+    """One for each launch, but for those of few rows."""
+    return tuple(part for _, own in _by_side(kernel) for part in _parts(own, architecture))
+
+
+@lru_cache(maxsize=256)
+def _parts(kernel: TileKernel, architecture: str) -> tuple[TileKernel, ...]:
+    """A kernel of row results alone; or where these are too many for tensor cores at once, kernels of some of them
+    each, which compute tile values once more."""
+    results = [step for step in kernel.body if isinstance(step, RowProduct | RowReduce)]
+    softmax = any(isinstance(step, OnlineSoftmax) for step in kernel.body)
+    if len(results) < 2 or softmax or cuda_fragments.fits(kernel, architecture):
+        return (kernel,)
+    half = len(results) // 2
+    each = (
+        replace(kernel, body=tuple(step for step in kernel.body if step not in others))
+        for others in (results[half:], results[:half])
+    )
+    parts = tuple(part for own in each for part in _parts(own, architecture))
+    return parts if all(cuda_fragments.fits(part, architecture) for part in parts) else (kernel,)
+
+
+def _from_copies(kernel: TileKernel, architecture: str) -> TileKernel:
     """The kernel with panels read from such copies."""
-    names = copied(kernel)
+    names = copied(kernel, architecture)
 
     def fn(part: Expr) -> Expr | None:
         return replace(part, tensor=before(part.tensor)) if isinstance(part, Load) and part.tensor in names else None

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from irc.codegen.cuda_launch import NUMBER, Arrays, Launch, Memory, rendered
-from irc.codegen.expr import Const, Expr, Kind, Local, integer, op, substitute
+from irc.codegen.expr import Const, Expr, Kind, Local, Op, integer, op, substitute
 from irc.codegen.kernel import Span, TileKernel, Verdict
+from irc.codegen.panels import pair_by_pair, sums_distances
 from irc.codegen.positions import extent, size
 from irc.codegen.printer import print_scalar
 from irc.codegen.sharing import share
@@ -50,12 +51,14 @@ class Recorded:
 
 
 def split(kernel: TileKernel) -> Split | None:
-    """The form for few rows of a kernel with row results alone; None where rows are as many as columns, or known to be
-    many, or columns few, and where bits matter."""
+    """The form for few rows of a kernel with row results alone; None where rows are as many as columns or more, or
+    known to be many, or columns few, and where bits matter, or vectors of distances are summed."""
+    kernel = pair_by_pair(kernel)
     rows, columns = size(kernel.rows), size(kernel.columns)
     shared = share(kernel)
     few = op("and", are_few(rows), op("and", op("le", integer(2 * PART), columns), shared.condition))
-    if rows == columns or by_bits(kernel) or (isinstance(few, Const) and not few.value):
+    at_least = (rows, *(rows.args if isinstance(rows, Op) and rows.name == "add" else ()))
+    if columns in at_least or by_bits(kernel) or sums_distances(kernel) or (isinstance(few, Const) and not few.value):
         return None
     parts = op("min", op("floordiv", columns, integer(PART)), integer(MOST_PARTS))
     return Split(_all_rows_at_once(shared.kernel, rows), few, parts)

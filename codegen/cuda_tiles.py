@@ -26,13 +26,13 @@ from irc.codegen.kernel import (
 )
 from irc.codegen.masks import span_texts
 from irc.codegen.narrow import Narrow
-from irc.codegen.panels import width
+from irc.codegen.panels import of_distances, width
 from irc.codegen.positions import extent, size, tiles_of, unflatten
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.tiles import weighted_values
 
 COLUMNS = 32  # of a tile: one a lane
-ROWS = (16, 8, 4)  # the most whose panels and results fit into shared memory
+ROWS = (16, 8, 4)  # the most whose panels and results fit into shared memory; else without panels of distances
 WARPS = 4
 GATHERING = 168  # registers of a thread that reads memory for pairs
 TYPE = {Kind.FLOAT: "T", Kind.INT: "int64_t", Kind.BOOL: "bool"}
@@ -42,19 +42,23 @@ Indices = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class PanelText:
-    """A panel as it lies in shared memory: a padded row of `width` numbers for each token."""
+    """A panel as it lies in shared memory: a padded row of `width` numbers for each token; `exists` says where a
+    distance has one."""
 
     name: str
+    side: str
     width: int
     features: Indices
     value: str
+    exists: str
 
 
 @dataclass(frozen=True, slots=True)
 class StepText:
     """One line of what is done with a pair; `tile` where a product reads it: shared memory, one number a pair.
 
-    kind: "dot" (row, column panels), "value", "sum" (over loops), "softmax", "accumulate" (into an lvalue)."""
+    kind: "dot" (row, column panels; `apart`: which of them is of distances), "value", "sum" (over loops), "softmax",
+    "accumulate" (into an lvalue)."""
 
     kind: str
     name: str
@@ -65,12 +69,13 @@ class StepText:
     column: str = ""
     width: int = 0
     target: str = ""
+    apart: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultText:
     """What is made of a tile value along a row: a product with a column panel, or where `reduce` is set one number.
-    `row` where that of a product may be stored 16 bytes at a time."""
+    `row` where that of a product may be stored 16 bytes at a time; `apart`: the panel is of distances."""
 
     name: str
     tile: str
@@ -81,6 +86,7 @@ class ResultText:
     weighted: bool
     target: str
     row: RowText | None
+    apart: bool
 
 
 def _summary(summary: Summary, kernel: TileKernel, narrow: Narrow | None) -> dict[str, object]:
@@ -132,13 +138,18 @@ def printed(expr: Expr | None) -> str:
 
 
 def steps_of(kernel: TileKernel) -> tuple[StepText, ...]:
-    panels = {panel.name: panel for panel in kernel.panels}
+    panels, distances = {panel.name: panel for panel in kernel.panels}, of_distances(kernel)
     found = []
     for step in kernel.body:
         match step:
             case Dot(name, row, column):
                 names = f"panel_{identifier(row)}", f"panel_{identifier(column)}"
-                found.append(StepText("dot", identifier(name), row=names[0], column=names[1], width=width(panels[row])))
+                apart = "row" if row in distances else "column" if column in distances else ""
+                found.append(
+                    StepText(
+                        "dot", identifier(name), row=names[0], column=names[1], width=width(panels[row]), apart=apart
+                    )
+                )
             case Value(name, value, _):
                 found.append(StepText("value", identifier(name), TYPE[value.kind], print_scalar(value)))
             case InnerSum(name, over, value, _):
@@ -174,6 +185,7 @@ def results_of(kernel: TileKernel) -> tuple[ResultText, ...]:
                 weighted=step.tile in weighted,
                 target=loops.lvalue(step.target),
                 row=_stored_row(kernel, step.target, panel) if panel else None,
+                apart=panel is not None and panel.side == "distance",
             )
         )
     return tuple(found)
@@ -219,22 +231,22 @@ def launches(kernel: TileKernel, name: str, architecture: str, split: Split | No
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
     recorded = recorded_of(kernel, split) if split else None
     used = {x for s in steps for x in (s.row, s.column)} | {r.panel for r in results}
-    panels: dict[str, list[PanelText]] = {"row": [], "column": []}
-    for panel in kernel.panels:
-        packed = PanelText(
-            f"panel_{identifier(panel.name)}", width(panel), unflatten(panel.features, "feature_at"),
-            print_scalar(panel.value),
-        )  # fmt: skip
-        if packed.name in used:
-            panels[panel.side].append(packed)
+    panels = [
+        PanelText(
+            f"panel_{identifier(panel.name)}", panel.side, width(panel), unflatten(panel.features, "feature_at"),
+            print_scalar(panel.value), printed(panel.exists),
+        )
+        for panel in kernel.panels
+        if f"panel_{identifier(panel.name)}" in used
+    ]  # fmt: skip
     kept = sorted({r.tile for r in results if not r.reduce})
     number = NUMBER[kernel.arithmetic]
 
-    def shared_of(rows: int) -> Arrays:
+    def shared_of(rows: int, held: list[PanelText]) -> Arrays:
         shared = Arrays()
-        for panels_of, tokens in ((panels["row"], rows), (panels["column"], COLUMNS)):
-            for panel in panels_of:
-                shared.add("T", panel.name, tokens * (panel.width + 1), number)
+        tokens = {"row": rows, "column": COLUMNS, "distance": rows + COLUMNS}
+        for panel in held:
+            shared.add("T", panel.name, tokens[panel.side] * (panel.width + 1), number)
         for tile in kept:
             shared.add("T", f"tile_{tile}", warps * COLUMNS, number)
         for result in results:
@@ -247,9 +259,10 @@ def launches(kernel: TileKernel, name: str, architecture: str, split: Split | No
             shared.add("int32_t", "row_has_key", rows, 4)
         return shared
 
-    most = most_shared(architecture)
-    rows = next((rows for rows in ROWS if shared_of(rows).bytes <= most), ROWS[-1])
-    shared = shared_of(rows)
+    most, alone = most_shared(architecture), [panel for panel in panels if panel.side != "distance"]
+    choices = [(rows, held) for held in (panels, alone) for rows in ROWS]
+    rows, held = next((choice for choice in choices if shared_of(*choice).bytes <= most), choices[-1])
+    shared = shared_of(rows, held)
     chunks = Size("chunks") if "chunks" in kernel.sizes else tiles_of(kernel.rows, rows)
     summed = softmax and {
         **softmax_targets(softmax), "init": printed(softmax.init), "exp": "irc::exp", "to_natural": "",
@@ -269,8 +282,9 @@ def launches(kernel: TileKernel, name: str, architecture: str, split: Split | No
         chunks=print_scalar(chunks) if "chunks" in kernel.sizes else "row_tiles",
         **walk_context(kernel),
         serial=loops.counters(kernel.serial),
-        row_panels=panels["row"],
-        column_panels=panels["column"],
+        row_panels=[panel for panel in held if panel.side == "row"],
+        column_panels=[panel for panel in held if panel.side != "row"],
+        looked_up={panel.name: panel for panel in panels if panel not in held},
         steps=steps,
         results=results,
         kept=kept,

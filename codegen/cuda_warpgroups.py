@@ -45,7 +45,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     copies take; None where `otherwise`, for all layouts, is the form for it."""
     kernel = live(kernel)
     kept_as = form(kernel)
-    if kept_as is None or kept_as is FLOAT:
+    if kept_as is None or kept_as is FLOAT or any(p.side == "distance" for p in read_panels(kernel)):
         return None
     hoisted, hoists, values = values_of(kernel, kept_as, factored=True)
     chosen = _tile(kernel, hoisted)

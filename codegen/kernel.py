@@ -80,7 +80,7 @@ class LoopKernel:
 class Panel:
     """A matrix operand of one side: value[token, feature]. The features' sizes are constants; several are flattened,
     the last fastest. `value` reads batch axes, the side's axes and the features. It is evaluated while packing. A panel
-    of distances, on the CPU alone, is value[DISTANCE, feature] for all pairs so far apart, 0 where `exists` fails."""
+    of distances is value[DISTANCE, feature] for all pairs so far apart, 0 where `exists` fails."""
 
     name: str
     side: Literal["row", "column", "distance"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from irc.codegen.expr import Axis, Const, Expr, Kind, Load, indices
-from irc.codegen.kernel import Panel, Target, TileKernel
+from dataclasses import replace
+
+from irc.codegen.expr import Axis, Const, Expr, Kind, Load, indices, op, substitute
+from irc.codegen.kernel import DISTANCE, Dot, InnerSum, Panel, RowProduct, Target, TileKernel, TileOp
 from irc.codegen.positions import points
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf, stride_name
 from irc.codegen.tile_texts import AxisText, RowText
@@ -23,6 +25,30 @@ def width(panel: Panel) -> int:
 def of_distances(kernel: TileKernel) -> set[str]:
     """The names of the panels that are of distances."""
     return {panel.name for panel in kernel.panels if panel.side == "distance"}
+
+
+def sums_distances(kernel: TileKernel) -> bool:
+    """Whether products of the rows are with a panel of distances."""
+    return any(isinstance(step, RowProduct) and step.panel in of_distances(kernel) for step in kernel.body)
+
+
+def pair_by_pair(kernel: TileKernel) -> TileKernel:
+    """The kernel in which dots look up by each pair what it chooses by its distance: few rows read it but once."""
+    panels, apart = {panel.name: panel for panel in kernel.panels}, of_distances(kernel)
+    if not apart:
+        return kernel
+    distance = op("sub", kernel.rows[0].index, kernel.columns[0].index)
+
+    def looked_up(step: TileOp) -> TileOp:
+        if not isinstance(step, Dot) or not {step.row, step.column} & apart:
+            return step
+        row, column = (substitute(panels[name].value, {DISTANCE: distance}) for name in (step.row, step.column))
+        return InnerSum(step.name, panels[step.row].features, op("mul", row, column), masked=False)
+
+    body = tuple(map(looked_up, kernel.body))
+    dotted = {name for step in body if isinstance(step, Dot) for name in (step.row, step.column)}
+    read = dotted | {step.panel for step in body if isinstance(step, RowProduct)}
+    return replace(kernel, body=body, panels=tuple(panel for panel in kernel.panels if panel.name in read))
 
 
 def before_features(load: Load | Target, features: tuple[Axis, ...]) -> tuple[Expr, ...] | None:

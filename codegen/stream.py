@@ -12,30 +12,25 @@ from dataclasses import dataclass, replace
 
 from irc.codegen.cpu import STORAGE
 from irc.codegen.entries import WIDTH as BYTES
-from irc.codegen.expr import Const, Expr, Load, Local, Op, integer, op, substitute, walk
+from irc.codegen.expr import Const, Expr, Load, Local, Op, integer, op, walk
 from irc.codegen.hoist import STREAM_PLACES, even_step
 from irc.codegen.kernel import (
-    DISTANCE,
     Accumulate,
     ColumnProduct,
     ColumnReduce,
     DistanceProduct,
     DistanceReduce,
-    Dot,
-    InnerSum,
     OnlineSoftmax,
     Panel,
-    RowProduct,
     RowReduce,
     Storage,
     TileKernel,
-    TileOp,
     TileSums,
     is_expression,
     pieces,
 )
 from irc.codegen.masks import mask_context
-from irc.codegen.panels import of_distances, width
+from irc.codegen.panels import pair_by_pair, sums_distances, width
 from irc.codegen.positions import extent, size
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.sharing import Shared, read_by_mask, share
@@ -61,33 +56,12 @@ def has_form(kernel: TileKernel) -> bool:
     others = ColumnProduct | ColumnReduce | DistanceProduct | DistanceReduce | TileSums | Accumulate
     if any(isinstance(step, others) for step in kernel.body):
         return False
-    if any(isinstance(step, RowProduct) and step.panel in of_distances(kernel) for step in kernel.body):
-        return False
-    return not by_bits(kernel)
-
-
-def _pair_by_pair(kernel: TileKernel) -> TileKernel:
-    """The kernel in which dots look up by each pair what it chooses by its distance: few rows read it but once."""
-    panels, apart = {panel.name: panel for panel in kernel.panels}, of_distances(kernel)
-    if not apart:
-        return kernel
-    distance = op("sub", kernel.rows[0].index, kernel.columns[0].index)
-
-    def looked_up(step: TileOp) -> TileOp:
-        if not isinstance(step, Dot) or not {step.row, step.column} & apart:
-            return step
-        row, column = (substitute(panels[name].value, {DISTANCE: distance}) for name in (step.row, step.column))
-        return InnerSum(step.name, panels[step.row].features, op("mul", row, column), masked=False)
-
-    body = tuple(map(looked_up, kernel.body))
-    dotted = {name for step in body if isinstance(step, Dot) for name in (step.row, step.column)}
-    read = dotted | {step.panel for step in body if isinstance(step, RowProduct)}
-    return replace(kernel, body=body, panels=tuple(panel for panel in kernel.panels if panel.name in read))
+    return not sums_distances(kernel) and not by_bits(kernel)
 
 
 def context(kernel: TileKernel) -> dict[str, object]:
     """The names that the template reads. The kernel has this form."""
-    kernel = _pair_by_pair(kernel)
+    kernel = pair_by_pair(kernel)
     rows, shared = size(kernel.rows), share(kernel)
     text = tile_text(shared.kernel, STREAM_PLACES)
     return {

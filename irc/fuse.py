@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Size, indices, integer, op
-from irc.codegen.kernel import CHUNK, Kernel, Loop, LoopKernel, Storage, Target, Tensor
+from irc.codegen.kernel import CHUNK, Kernel, Loop, LoopKernel, Storage, Target, Tensor, TileKernel
 from irc.compiled import Fused, Precision
+from irc.distances import distance_tables
 from irc.elements import ElementSum, by_pairs, element_sum, plain_names, serial, updates_of
 from irc.ir import (
     Graph,
@@ -37,6 +38,7 @@ from irc.runtime.plan import Allocate, Call, Plan, PlanTensor, Step, SumChunks, 
 from irc.simplify import factors, times_all
 from irc.split import reads_tiles, split
 from irc.tile import Builder, Frame, NotFusible, finish, frame_of, is_computed, is_product, mentioned, tile_operands
+from irc.turned import turned
 
 
 def fuse(
@@ -48,10 +50,11 @@ def fuse(
 ) -> Fused:
     """The steps that compute the graph's outputs and the tensors named in `saved`, in an order that a later pass
     improves. `known` gives element types that are settled: of what an earlier program of steps made, for example.
-    `host`: kernels are the host's, which may have panels of distances and sums of features."""
+    `host`: kernels are the host's, which may have sums of distances and of features."""
     narrow = precision.storage != precision.arithmetic
     rounded = [name for _, name in graph.outputs] if narrow else []
-    return _Fuser(unconditional(split(graph, rounded, host)), precision, saved, known or {}, host).run()
+    parts = split(graph, rounded, host)
+    return _Fuser(unconditional(parts if host else turned(parts)), precision, saved, known or {}, host).run()
 
 
 @dataclass
@@ -110,7 +113,7 @@ class _Fuser:
         if not self._reads(node) or is_tile(node):
             return False
         frame = self._frame(node)
-        return is_product(node, frame, self.host) or (self.host and is_computed(node, frame, self.graph))
+        return is_product(node, frame) or (self.host and is_computed(node, frame, self.graph))
 
     def _needs(self, node: Node) -> set[str]:
         """The tensors in memory that the node waits for, through the tile values that it reads."""
@@ -213,6 +216,8 @@ class _Fuser:
         return next(n for n in chain((base,), (f"{base}_{k}" for k in count(2))) if n not in taken)
 
     def call(self, kernel: Kernel) -> None:
+        if self.host and isinstance(kernel, TileKernel):
+            kernel = replace(kernel, distance_tables=distance_tables(self.graph))
         self.kernels.append(kernel)
         self.steps.append(Call(kernel.name))
 
@@ -317,7 +322,7 @@ class _Fuser:
         frame = self._frame(first) if first else next(iter(apart.values()))[0].frame
         group = [n for n in sums if self._frame(n) == frame and (n.op == "logsumexp") <= (n is first)]
         if any(n.op == "logsumexp" or n.over[0].role == "row" for n in group):
-            group = [n for n in group if n.over[0].role == "row" or is_product(n, frame, self.host)]
+            group = [n for n in group if n.over[0].role == "row" or is_product(n, frame)]
         beside = [n for n, updates in apart.items() if all(each.frame == frame for each in updates)]
         online = None
         if first and first.op == "logsumexp":
@@ -325,11 +330,11 @@ class _Fuser:
             scores = self._tile_sums(first)  # those of another core have no place after this one's softmax
             same = [n for n in group if n.over[0].role == "column" and self._tile_sums(n) <= scores]
             waiting = [n for n in pending if isinstance(n, Reduce) and n is not first and self._fusible(n)]
-            waiting = [n for n in waiting if is_product(n, self._frame(n), self.host)]
+            waiting = [n for n in waiting if is_product(n, self._frame(n))]
             later = {n.name for n in pending}
             joining = [n for n in waiting if online is not None and self._joins(n, first, online, later)]
             group = [n for n in dict.fromkeys([*same, *joining]) if self._frame(n) == frame]
-        builder = Builder(self.graph, frame, self.host)
+        builder = Builder(self.graph, frame)
         maximum = None
         if first and first.op == "logsumexp":
             maximum = next((n for n in group if n.op == "max" and n.body == first.body), None)
@@ -424,7 +429,7 @@ class _Fuser:
         return self.host and tiled and each.of_pairs and each.frame.support is None
 
     def _element_kernel(self, group: tuple[ElementSum, ...]) -> None:
-        builder = Builder(self.graph, group[0].frame, host=False)
+        builder = Builder(self.graph, group[0].frame, apart=False)
         for each in group:
             target, at = each.total, each.update.indices
             if each.private:

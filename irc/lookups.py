@@ -36,9 +36,9 @@ class Lookup:
     in_part: bool
 
 
-def lookups(graph: Graph, host: bool) -> Iterator[Lookup]:
-    """Those whose tables are not as long as there are tokens; none that a distance tells, where kernels are the
-    `host`'s, which have panels of distances."""
+def lookups(graph: Graph) -> Iterator[Lookup]:
+    """Those whose tables are not as long as there are tokens; none that a distance tells: kernels have panels of
+    distances."""
     tiles = [n for n in graph if isinstance(n, Map | Reduce) and is_tile(n)]
     tokens = size_names(a.size for node in tiles for a in node.axes if a.role)
     for node in tiles:
@@ -46,7 +46,7 @@ def lookups(graph: Graph, host: bool) -> Iterator[Lookup]:
             parts = factors(node.body)
             for near, table in (parts, parts[::-1]) if len(parts) == 2 else ():
                 found = _lookup(node, near, table, graph)
-                if found and host and is_told(table, node):
+                if found and is_told(table, node):
                     break
                 if found and (found.in_part or not set(tokens) & set(size_names(found.sizes))):
                     yield found
@@ -71,15 +71,14 @@ def _lookup(node: Reduce, near: Expr, table: Expr, graph: Graph) -> Lookup | Non
     return Lookup(node, near, table, chosen, tuple(shape(graph[table.tensor])[d] for d in chosen), bool(in_part))
 
 
-def products_first(graph: Graph, sizes: Mapping[str, int], host: bool) -> Graph:
-    """The graph in which such products are matrix products, as far as their tables' sizes are known and short;
-    `host` as there."""
+def products_first(graph: Graph, sizes: Mapping[str, int]) -> Graph:
+    """The graph in which such products are matrix products, as far as their tables' sizes are known and short."""
     known = dict(sizes)
     for name, definition in graph.sizes:
         if definition is not None and set(size_names((definition,))) <= known.keys():
             known[name] = evaluate(definition, known)
     made: dict[str, tuple[Node, ...]] = {}
-    for found in lookups(graph, host):
+    for found in lookups(graph):
         if found.in_part or _is_short(found, known):
             made[found.node.name] = _first(found)
     return replace(graph, nodes=tuple(n for node in graph for n in made.get(node.name, (node,))))

@@ -76,8 +76,7 @@ def back(
 
 def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
     if steps:
-        first = products_first(graph, sizes, host)
-        first = distributed(first) if host else first
+        first = distributed(products_first(graph, sizes))
         graph = traced("tabulate", lambda: moved(tabulated(first, host)))
     return traced("specialise", lambda: simplify(specialise(graph, sizes)))
 

@@ -67,11 +67,11 @@ def specialise(graph: Graph, fixed: Mapping[str, int]) -> Graph:
     )
 
 
-def feature_sizes(graph: Graph, host: bool) -> tuple[str, ...]:
+def feature_sizes(graph: Graph) -> tuple[str, ...]:
     """Names of the open sizes that kernels need as constants: those of the features of their matrices, and of tables
-    whose products are made first where they are short. `host`: the kernels are the host's."""
+    whose products are made first where they are short."""
     names: dict[str, None] = {}
-    for found in lookups(graph, host):
+    for found in lookups(graph):
         if not found.in_part:
             names.update(dict.fromkeys(size_names(found.sizes)))
     for node in graph:

@@ -29,7 +29,7 @@ def split(graph: Graph, rounded: Collection[str] = (), host: bool = False) -> Gr
             out.append(node)
             continue
         rest = tuple(a for a in node.over if a not in part.over)
-        part, later = _freed(part, graph, host)
+        part, later = _freed(part, graph)
         found = known.setdefault(_meaning(part), part)
         if found is part:
             out.append(part)
@@ -132,24 +132,24 @@ def _opened(graph: Graph, host: bool) -> Graph:
             return node
         opened = replace(node, over=node.over + inner.over, body=inner.body)
         part = _first(opened, graph, host)
-        return opened if part is not None and _freed(part, graph, host)[1] else node
+        return opened if part is not None and _freed(part, graph)[1] else node
 
     return drop_dead(replace(graph, nodes=tuple(map(whole, graph))))
 
 
-def _freed(part: Reduce, graph: Graph, host: bool) -> tuple[Reduce, tuple[Expr, ...]]:
+def _freed(part: Reduce, graph: Graph) -> tuple[Reduce, tuple[Expr, ...]]:
     """The sum, and factors that it leaves to the sum behind it, where it is a matrix product without them: of
     sum(b i c: q[b,g,i,c] * sum(j: s[b,m,i,j] * k[b,g,j,c])) the queries."""
     frame = frame_of(part.axes + part.over, part.body, part.where, graph)
     over = {a.name for a in part.over}
-    if part.op != "sum" or is_product(part, frame, host):
+    if part.op != "sum" or is_product(part, frame):
         return part, ()
     within = tuple(f for f in factors(part.body) if over & indices(f) or tile_operands((f,), graph))
     later = tuple(f for f in factors(part.body) if f not in within)
     read = frozenset().union(*map(indices, within))
     freed = replace(part, axes=tuple(a for a in part.axes if a.name in read), body=times_all(within))
     kept = part.where is None or indices(part.where) <= {a.name for a in freed.axes + freed.over}
-    return (freed, later) if later and kept and is_product(freed, frame, host) else (part, ())
+    return (freed, later) if later and kept and is_product(freed, frame) else (part, ())
 
 
 def _meaning(node: Reduce) -> object:

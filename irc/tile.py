@@ -31,7 +31,7 @@ from irc.codegen.kernel import (
     pieces,
 )
 from irc.codegen.positions import points
-from irc.distances import distance_tables, exists, of_distance
+from irc.distances import exists, of_distance
 from irc.ir import Graph, Map, Node, Reduce, is_tile, own_element, position
 from irc.mask.analyse import analyse
 from irc.mask.assumed import bounds
@@ -85,9 +85,9 @@ def by_features(body: Expr, features: tuple[Axis, ...]) -> tuple[tuple[Expr, ...
     return tuple(p for p in parts if wanted & indices(p)), tuple(p for p in parts if not wanted & indices(p))
 
 
-def is_product(node: Reduce, frame: Frame, host: bool) -> bool:
-    """Whether a sum over tokens is one number a token, or a tile value times a matrix of the side that is summed, or on
-    the `host` of distances."""
+def is_product(node: Reduce, frame: Frame) -> bool:
+    """Whether a sum over tokens is one number a token, or a tile value times a matrix of the side that is summed, or of
+    distances."""
     features, inside, outside = parted(node, frame)
     if not features:
         return True
@@ -98,7 +98,7 @@ def is_product(node: Reduce, frame: Frame, host: bool) -> bool:
     if not any(other & indices(p) for p in inside):
         return True
     constant = points(features) is not None
-    return host and constant and of_distance(times_all(inside), frame.rows, frame.columns) is not None
+    return constant and of_distance(times_all(inside), frame.rows, frame.columns) is not None
 
 
 def is_computed(node: Reduce, frame: Frame, graph: Graph) -> bool:
@@ -114,11 +114,11 @@ def is_computed(node: Reduce, frame: Frame, graph: Graph) -> bool:
 
 @dataclass
 class Builder:
-    """Collects panels and operations of one kernel; `host`: of one of the host's."""
+    """Collects panels and operations of one kernel; `apart`: of one that may have panels of distances."""
 
     graph: Graph
     frame: Frame
-    host: bool
+    apart: bool = True
     panels: dict[str, Panel] = field(default_factory=dict)
     body: list[TileOp] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
@@ -209,7 +209,7 @@ class Builder:
         """The panels of a sum over features as a dot with what pairs choose by their distance, if it is one."""
         chosen = tuple(p for p in factors(node.body) if self._is_of_pairs(p))
         near = tuple(p for p in factors(node.body) if p not in chosen)
-        if not self.host or not chosen or not near or points(node.over) is None:
+        if not self.apart or not chosen or not near or points(node.over) is None:
             return None
         operand, value = times_all(near), self._of_distance(chosen)
         if value is None or self._is_of_pairs(operand):
@@ -268,7 +268,7 @@ class Builder:
                 kind = RowReduce if by_row else ColumnReduce
                 self.body.append(kind("max" if node.op == "max" else "sum", tile, target))
             return
-        if not is_product(node, self.frame, self.host):
+        if not is_product(node, self.frame):
             self.need(node.body)
             self.body.append((RowSums if by_row else ColumnSums)(features, self.local(node.body), target))
             return
@@ -359,7 +359,6 @@ def finish(
         searches=mask.searches if mask else (),
         cuts=mask.cuts if mask else (),
         bounds=bounds(builder.graph.facts),
-        distance_tables=distance_tables(builder.graph) if builder.host else frozenset(),
         pairs=pairs,
         source=source,
     )

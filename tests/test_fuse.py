@@ -120,11 +120,19 @@ def tiled(program: irc.Program) -> list[TileKernel]:
     ("name", "sizes", "sums"),
     [("disentangled", {"R": 40}, 4), ("disentangled", {"R": 4}, 2), ("transformer_xl", {}, 2)],
 )
-def test_sums_into_elements_over_the_same_pairs_are_one_kernel(name: str, sizes: dict[str, int], sums: int) -> None:
-    """Where kernels have no panels of distances."""
-    program = irc.compile(VARIANTS / f"{name}.attn", sizes={"D": 8, **sizes}, target="emulator")
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_sums_into_elements_over_the_same_pairs_are_one_kernel(
+    name: str, sizes: dict[str, int], sums: int, target: str
+) -> None:
+    """Of what a pair looks up that no distance tells: what one tells is in panels of distances."""
+    written = (VARIANTS / f"{name}.attn").read_text().replace("ensure causal,", "ensure")
+    told, count = ("clamp(i - j, -R, R) + R", "(2 * R + 1)") if sizes else ("max(i - j, 0)", "S")
+    assert told in written
+    program = irc.compile(written.replace(told, f"(i + j) % {count}"), sizes={"D": 8, **sizes}, target=target)
     (kernel,) = (kernel for kernel in tiled(program) if kernel.order == "elements")
     assert sum(isinstance(step, Accumulate) for step in kernel.body) == sums
+    program = irc.compile(written, sizes={"D": 8, **sizes}, target=target)
+    assert not any(kernel.order == "elements" for kernel in tiled(program))
 
 
 @pytest.mark.parametrize("target", ["cpu", "emulator"])

@@ -204,6 +204,7 @@ OTHERS = {
     "variants/latent_expanded": {"P": 16, "R": 16, "V": 16},
     "variants/disentangled": {"R": 300},  # more than whose products come first
     "variants/relative_keys": {"R": 64},
+    "variants/relative_values": {"R": 300},
 }
 
 
@@ -231,12 +232,16 @@ OTHERS = {
         ("masks/sliding_tiles", "f32", 64, 0, APART[1]),
         ("masks/sliding_tiles_video", "f32", 64, 0, APART[0]),
         ("masks/topk_blocks", "f32", 64, 2, APART[0]),
+        *(("variants/transformer_xl", dtype, width, 0, APART[0]) for dtype in ("bf16", "f32") for width in (64, 128)),
+        *(("variants/relative_values", dtype, width, 0, APART[0]) for dtype in ("bf16", "f32") for width in (64, 128)),
+        ("variants/disentangled", "bf16", 128, 0, APART[0]),
+        ("variants/relative_values", "f16", 64, 0, APART[0]),
     ],
 )
 def test_no_form_uses_local_memory(name: str, dtype: str, width: int, at: int, target: str, tmp_path: Path) -> None:
     """Of kernels for which registers are fewest: distances of 64 bits, products of any size in heads of 96, random
     numbers, sums for each pair, values of 256 numbers, three gradients, products of f16 as tf32, the gradient of a
-    table, masks that keep much beside floats, one that gathers, and one tile of columns."""
+    table, masks that keep much beside floats, one that gathers, one tile of columns, and panels of distances."""
     kernel = tiled(name, dtype, {"D": width} | OTHERS.get(name, {}))[at]
     source = cuda.render([kernel], "program", "", target.rpartition("=")[2])
     for (_, launch), found in compiled(source, (target,), tmp_path).items():
