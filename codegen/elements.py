@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from irc.codegen.expr import Axis, Expr, Kind, Load, Local, indices, rebuild, walk
-from irc.codegen.hoist import Hoists, Places, are_neighbours, even_step
+from irc.codegen.hoist import Hoists
 from irc.codegen.kernel import CHUNK, Accumulate, Dot, InnerSum, Target, TileKernel, TileOp, Value
 from irc.codegen.loops import are_few, lvalue
 from irc.codegen.mirror import mirror
 from irc.codegen.outside import Constant, Outside
 from irc.codegen.panels import axis_texts
+from irc.codegen.places import Places
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.schedule import Schedule
 from irc.codegen.segments import Lookups
+from irc.codegen.slopes import are_neighbours, even_step
 from irc.codegen.tile_texts import AxisText, KeptText
 from irc.codegen.tiles import tile_text, tiled_context
 

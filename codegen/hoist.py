@@ -17,7 +17,6 @@ from typing import Literal
 
 from irc.codegen.expr import (
     COMPARISON,
-    Axis,
     Const,
     Expr,
     Index,
@@ -37,6 +36,7 @@ from irc.codegen.expr import (
 )
 from irc.codegen.kernel import InnerSum, RowSums, Side, Target, TileKernel, is_expression, pieces
 from irc.codegen.narrow import BELOW, FITS, INSIDE, NEAR, Narrow
+from irc.codegen.places import TILE_PLACES, Gather, Hoisted, Places, Table
 from irc.codegen.printer import (
     address,
     element,
@@ -47,73 +47,9 @@ from irc.codegen.printer import (
     scalar_leaf,
     stride_name,
 )
+from irc.codegen.slopes import are_neighbours, even_step, slope
 
 WRAPPING = ("add", "sub", "mul", "neg")  # right in the end, where the end is held
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """How a template names where it stands: which side its lanes are; the place of a vector's first lane, and of one
-    lane of it; the place on the other side; both as arguments of a gather and inside it; and a tile value. `pair`:
-    in tiles, positions of the first lane and on the other side, which are less than a margin beyond the last ones.
-    `ahead`: whether what tables hold of pairs is read before it is wanted."""
-
-    lanes: Side
-    vector: str
-    other: str
-    gather: tuple[str, str]
-    gathered_lane: str
-    gathered_other: str
-    tile: str
-    pair: tuple[str, str] | None = None
-    ahead: bool = True
-
-
-TILE_PLACES = Places(
-    "row",
-    "lane_first + w * LANES",
-    "n + m",
-    ("n + m", "w"),
-    "lane_first + vector * LANES + lane",
-    "place",
-    "tile_{}[m][w]",
-    ("(row_base + lane_first + w * LANES)", "(column_first + n + m)"),
-)
-STREAM_PLACES = Places("column", "key", "query", ("query", "key"), "key + lane", "query", "tile_{}", ahead=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Hoisted:
-    """A value computed outside the tile: `text` is scalar code, `type` what it is kept as; truth is kept as a mask."""
-
-    name: str
-    type: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Gather:
-    """A tensor element, or a segment, that depends on both sides, as code for a lane. `inner` names the further indices
-    that it reads. Where following lanes read neighbours, `first` is one as it is stored and `step` the distance."""
-
-    name: str
-    kind: str  # "vec" or "ivec"
-    text: str
-    inner: tuple[str, ...]
-    first: str
-    step: str
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A tensor with an element for every pair: `first` is that of a row and a column, as it is stored. Columns are
-    neighbours and rows `step` apart, or the other way round where `lanes` are neighbours."""
-
-    name: str
-    kind: str  # "vec" or "ivec"
-    first: str
-    step: str
-    lanes: bool
 
 
 @dataclass
@@ -460,40 +396,3 @@ def _beyond(name: str, far: Expr, turned: bool) -> Expr:
 def inner_name(name: str) -> str:
     """The index of a sum inside a tile value: no name of the templates' own."""
     return f"inner_{name}"
-
-
-def are_neighbours(place: tuple[Expr, ...], side: tuple[Axis, ...]) -> bool:
-    """Whether elements for following positions of the side are one apart, where a tensor lies as its shape says."""
-    if len(side) != 1:
-        return False
-    slopes = [slope(index, side[0].name) for index in place]
-    return slopes[-1:] in ([1], [-1]) and not any(slopes[:-1])
-
-
-def even_step(read: Load, index: str) -> str | None:
-    """How far the element lies from that of the index's value before, if that is the same everywhere."""
-    slopes = [slope(place, index) for place in read.indices]
-    terms = [f"{by} * {stride_name(read.tensor, n)}" for n, by in enumerate(slopes) if by]
-    return None if None in slopes else " + ".join(terms) or "0"
-
-
-def slope(expr: Expr, index: str) -> int | None:
-    """What the expression grows by when the index does by one, if that is one constant whatever the index is."""
-    if index not in indices(expr):
-        return 0
-    match expr:
-        case Index():
-            return 1
-        case Op("neg", (x,)):
-            by = slope(x, index)
-            return None if by is None else -by
-        case Op("add" | "sub" as name, (x, y)):
-            left, right = slope(x, index), slope(y, index)
-            if left is None or right is None:
-                return None
-            return left + right if name == "add" else left - right
-        case Op("mul", (Const(factor), x)) | Op("mul", (x, Const(factor))):
-            by = slope(x, index)
-            return None if by is None else by * int(factor)
-        case _:
-            return None

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from irc.codegen.cpu import STORAGE
 from irc.codegen.entries import WIDTH as BYTES
 from irc.codegen.expr import Const, Expr, Load, Local, Op, integer, op, walk
-from irc.codegen.hoist import STREAM_PLACES, even_step
 from irc.codegen.kernel import (
     Accumulate,
     ColumnProduct,
@@ -31,9 +30,11 @@ from irc.codegen.kernel import (
 )
 from irc.codegen.masks import mask_context
 from irc.codegen.panels import pair_by_pair, sums_distances, width
+from irc.codegen.places import STREAM_PLACES
 from irc.codegen.positions import extent, size
 from irc.codegen.printer import identifier, print_scalar
 from irc.codegen.sharing import Shared, read_by_mask, share
+from irc.codegen.slopes import even_step
 from irc.codegen.tile_texts import PanelText, RowText
 from irc.codegen.tiles import text_context, tile_text
 

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from irc.codegen.cpu import prologue
 from irc.codegen.expr import FLOATING, Axis, Expr, Load, Local, Op, integer, substitute, walk
-from irc.codegen.hoist import TILE_PLACES, Hoists, Places, inner_name
+from irc.codegen.hoist import Hoists, inner_name
 from irc.codegen.inner import Packing, is_cheap
 from irc.codegen.kernel import (
     DISTANCE,
@@ -34,6 +34,7 @@ from irc.codegen.kernel import (
 from irc.codegen.masks import mask_context
 from irc.codegen.mirror import mirror
 from irc.codegen.panels import axis_texts, of_distances, row_text, width
+from irc.codegen.places import TILE_PLACES, Places
 from irc.codegen.positions import extent, points, unflatten
 from irc.codegen.powers import in_powers_of_two
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf

@@ -6,7 +6,7 @@ import pytest
 
 import irc
 from irc.codegen.expr import Index, Kind, Load, Size, integer, op
-from irc.codegen.hoist import slope
+from irc.codegen.slopes import slope
 
 i, j = Index("i"), Index("j")
 seen = Load("seen", (i,), Kind.INT)
