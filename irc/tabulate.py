@@ -116,10 +116,12 @@ class _Values:
         return Load(name, (*(a.index for a in others), own))
 
     def _takes_long(self, value: Expr) -> bool:
-        """Whether a pair would take longer to make the value than to read it, as the host a run of another table."""
+        """Whether a pair would take longer to make the value than to read it: on the host any that is looked up or
+        long, on a device what is looked up and no run, since registers are what it has too few of."""
         far = [e for e in walk(value) if DISTANCE.name in indices(e)]
-        read = [e for e in far if isinstance(e, Load) and (self.host or not _is_run(e))]
-        return bool(read) or any(isinstance(e, Op) and e.name in LONG for e in far)
+        if self.host:
+            return any(isinstance(e, Load) or (isinstance(e, Op) and e.name in LONG) for e in far)
+        return any(isinstance(e, Load) and not _is_run(e) for e in far)
 
 
 def _is_run(load: Load) -> bool:
