@@ -60,26 +60,36 @@ class _Values:
     def read(self) -> Map | Reduce:
         node = self.node
         if isinstance(node, Map):
-            return replace(node, body=rebuild(node.body, self._place))
-        value = self._value(node.body) if node.op == "sum" and node.where is None else None
+            return replace(node, body=self._rebuilt(node.body, self.known))
+        value = self._value(node.body, self.known) if node.op == "sum" and node.where is None else None
         if value is None:
             return node
         return Map(node.name, node.axes, self._read(*value, node.over), groups=node.groups, span=node.span)
 
-    def _place(self, expr: Expr) -> Expr | None:
-        """What stands for an expression of a pair, if a table does."""
-        value = self._value(expr) if expr.kind is Kind.FLOAT else None
-        return self._read(*value, ()) if value is not None and self._takes_long(value[0]) else None
+    def _rebuilt(self, expr: Expr, known: bool) -> Expr:
+        """The expression with tables for what is told. `known`: the distances that it is evaluated at are, which those
+        of a branch are not, if its condition is of each pair."""
+
+        def place(part: Expr) -> Expr | None:
+            value = self._value(part, known) if part.kind is Kind.FLOAT else None
+            if value is not None and self._takes_long(value[0]):
+                return self._read(*value, ())
+            if isinstance(part, Op) and part.name == "where":
+                condition, *branches = part.args
+                return op("where", self._rebuilt(condition, known), *(self._rebuilt(e, False) for e in branches))
+            return None
+
+        return rebuild(expr, place)
 
     def _told(self, expr: Expr) -> Expr | None:
         of_both = all(indices(expr) & {a.name for a in side} for side in (self.rows, self.columns))
         return of_distance(expr, self.rows, self.columns) if of_both else None
 
-    def _value(self, expr: Expr) -> tuple[Expr, Expr | None] | None:
+    def _value(self, expr: Expr, known: bool) -> tuple[Expr, Expr | None] | None:
         """The value at a distance, and where there is one. A gradient of 0, of a distance that no pair has, is
         multiplied by nothing: where these distances are not known, there is no value that would be."""
         value = self._told(expr)
-        if value is None or not (self.known or self._passes(value)):
+        if value is None or not (known or self._passes(value)):
             return None
         needed = None if self.support is None or self._passes(value) else self._told(self.support)
         return value, all_of((self._between(), exists(value, self.graph), needed))

@@ -108,3 +108,26 @@ def test_a_value_that_is_nan_at_a_distance_that_no_pair_has_changes_no_gradient(
     inputs = given(SIZES, rng)
     inputs["decay"][:] = 1
     both(spec(mask, DECAY[1]), inputs, "f32", rng)
+
+
+def test_a_value_that_a_branch_shields_from_every_pair_of_a_distance_changes_no_gradient() -> None:
+    """c / (i - j) of pairs of two documents: a token is in one with itself."""
+    text = """
+    attention shielded {
+      size B, S, D
+      input q[B,S,D], k[B,S,D], v[B,S,D], doc[S]: int
+      param c
+      core o[b,i,d] {
+        score q[b,i,e] * k[b,j,e]
+        bias  where(doc[i] != doc[j], c / (i - j), 0)
+        allow j <= i
+        softmax j
+        matmul v[b,j,d]
+      }
+      return o
+    }
+    """
+    rng = np.random.default_rng(6)
+    inputs = {n: rng.standard_normal((2, 50, 8)).astype(np.float32) for n in "qkv"}
+    inputs |= {"doc": (np.arange(50) // 7).astype(np.int32), "c": np.float32(0.3)}
+    both(text, inputs, "f32", rng)
