@@ -12,7 +12,7 @@ from irc.codegen.positions import points
 from irc.distances import distance_axis, inside, of_distance
 from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, position, shape
 from irc.split import sums_pairs
-from irc.tile import Frame, by_features, frame_of
+from irc.tile import Frame, by_features, frame_of, tile_operands
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,19 @@ def element_sum(node: Node, total: str, number: int, update: Update, graph: Grap
         body, over, where = read.body, over + read.over, where or read.where
     frame = replace(frame_of(over, body, where, graph), support=where)
     return ElementSum(node, total, number, Update(over, update.indices, body, where), frame)
+
+
+def of_distances(node: Scatter, total: str, graph: Graph) -> tuple[ElementSum, ...]:
+    """The node's updates that read values of pairs, if all of these are sums over the pairs of a distance."""
+    sums = [element_sum(node, total, number, update, graph) for number, update in enumerate(node.updates)]
+    read = tuple(each for each in sums if tile_operands((each.update.body,), graph))
+    return read if all(each.is_of_distances for each in read) else ()
+
+
+def by_distances(node: Scatter, sums: Iterable[ElementSum]) -> tuple[Update, ...]:
+    """The node's updates, the sums among them as they read what each distance has."""
+    made = {each.number: each.by_distance.update for each in sums}
+    return tuple(made.get(number, update) for number, update in enumerate(node.updates))
 
 
 def by_pairs(sums: Iterable[ElementSum]) -> tuple[tuple[ElementSum, ...], ...]:

@@ -16,7 +16,16 @@ from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Size, indices
 from irc.codegen.kernel import CHUNK, Kernel, Loop, LoopKernel, Storage, Target, Tensor, TileKernel
 from irc.compiled import Fused, Precision
 from irc.distances import distance_tables
-from irc.elements import ElementSum, by_pairs, element_sum, plain_names, serial, updates_of
+from irc.elements import (
+    ElementSum,
+    by_distances,
+    by_pairs,
+    element_sum,
+    of_distances,
+    plain_names,
+    serial,
+    updates_of,
+)
 from irc.ir import (
     Graph,
     Input,
@@ -79,7 +88,8 @@ class _Fuser:
             ready = [n for n in pending if self._ready(n, pending)]
             plain = [n for n in ready if not self._reads(n)]
             sums = [n for n in ready if isinstance(n, Reduce) and self._fusible(n)]
-            apart = {n: found for n in ready if isinstance(n, Scatter) and (found := self._of_distances(n))}
+            scattered = [n for n in ready if isinstance(n, Scatter) and self.host]
+            apart = {n: found for n in scattered if (found := of_distances(n, self._total(n), self.graph))}
             if plain:
                 done: list[Node] = plain
                 for node in plain:
@@ -306,14 +316,6 @@ class _Fuser:
 
     # steps with tiles
 
-    def _of_distances(self, node: Scatter) -> tuple[ElementSum, ...]:
-        """The node's updates that read values of pairs, if all of these are sums over the pairs of a distance."""
-        if not self.host:
-            return ()
-        sums = [element_sum(node, self._total(node), n, update, self.graph) for n, update in enumerate(node.updates)]
-        read = tuple(each for each in sums if tile_operands((each.update.body,), self.graph))
-        return read if all(each.is_of_distances for each in read) else ()
-
     def _tiles(
         self, sums: list[Reduce], apart: Mapping[Scatter, tuple[ElementSum, ...]], pending: list[Node]
     ) -> list[Node]:
@@ -357,8 +359,7 @@ class _Fuser:
         kinds = self.precision.arithmetic, self.precision.pairs
         self.call(finish(builder, name, order, self.arguments(), *kinds, self._lines(builder, done)))
         for scattered in beside:
-            summed = {each.number: each.by_distance.update for each in apart[scattered]}
-            self._added_up(scattered, [summed.get(n, update) for n, update in enumerate(scattered.updates)])
+            self._added_up(scattered, by_distances(scattered, apart[scattered]))
         return done
 
     def _added_up(self, node: Node, updates: Iterable[Update]) -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from irc.codegen.expr import Axis, Expr, Kind, Load, Op, indices, loads, rebuild, walk
+from irc.codegen.expr import Axis, Expr, Kind, Load, Op, children, indices, loads, rebuild, walk
+from irc.codegen.outside import LONG
 from irc.codegen.printer import in_double
 from irc.differentiate import active
 from irc.ir import Graph, Map, Node, Reduce, is_tile
 from irc.simplify import Growing
 from irc.split import reads_tiles
 
-LONG = {"exp", "log", "pow", "sin", "cos", "tanh", "sigmoid", "erf"}
+MOVED = LONG - {"div", "sqrt", "rsqrt", "segment"}  # which are worth a tensor
 
 
 def moved(graph: Graph) -> Graph:
@@ -45,8 +46,8 @@ class _Moving:
 
         def place(part: Expr) -> Expr | None:
             if self._moves(part, axes, is_tile(node)):
-                inner = any(_holds(part, arg) for arg in part.args) if isinstance(part, Op) else False
-                return None if inner else self._read(part, axes, node)
+                inside = any(_holds(part, arg) for arg in children(part))
+                return None if inside else self._read(part, axes, node)
             if isinstance(part, Op) and part.name == "where":
                 return replace(part, args=(rebuild(part.args[0], place), *part.args[1:]))
             return part if isinstance(part, Op) and in_double(part) else None
@@ -71,7 +72,7 @@ class _Moving:
 
 
 def _long(expr: Expr) -> tuple[Expr, ...]:
-    return tuple(e for e in walk(expr) if isinstance(e, Op) and e.name in LONG and indices(e))
+    return tuple(e for e in walk(expr) if isinstance(e, Op) and e.name in MOVED and indices(e))
 
 
 def _holds(whole: Expr, part: Expr) -> bool:

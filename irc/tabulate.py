@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irc.codegen.expr import FLOATING, Axis, Expr, Kind, Load, Op, indices, loads, op, rebuild, substitute, walk
+from irc.codegen.expr import Axis, Expr, Kind, Load, Op, indices, loads, op, rebuild, substitute, walk
 from irc.codegen.kernel import DISTANCE, MARGIN
+from irc.codegen.outside import DIVIDING, LONG
 from irc.differentiate import active
 from irc.distances import all_of, difference, distance_axis, exists, of_distance, reduced
 from irc.ir import Graph, Map, Reduce, is_tile, operands
 from irc.simplify import Growing
 
-LONG = {*FLOATING, "pow", "floordiv", "mod", "random"} - {"relu", "floor"}
 Supports = frozenset[Expr | None]
 
 
@@ -130,7 +130,7 @@ class _Values:
         long, on a device what is looked up and no run, since registers are what it has too few of."""
         far = [e for e in walk(value) if DISTANCE.name in indices(e)]
         if self.host:
-            return any(isinstance(e, Load) or (isinstance(e, Op) and e.name in LONG) for e in far)
+            return any(isinstance(e, Load) or (isinstance(e, Op) and e.name in LONG | DIVIDING) for e in far)
         return any(isinstance(e, Load) and not _is_run(e) for e in far)
 
 

@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from irc.codegen.expr import FALSE, Expr, Kind, Load, Op, indices, integer, number, op, rebuild, substitute
 from irc.distances import distance_axis, inside, reduced
-from irc.elements import ElementSum, element_sum
+from irc.elements import ElementSum, by_distances, of_distances
 from irc.ir import Graph, Map, Node, Reduce, Scatter, own_element, shape
-from irc.split import reads_tiles, sums_pairs
+from irc.split import sums_pairs
 from irc.tile import tile_operands
 
 ZERO = {Kind.FLOAT: number(0.0), Kind.INT: integer(0), Kind.BOOL: FALSE}
@@ -29,21 +29,15 @@ def turned(graph: Graph) -> Graph:
         for each in sums:
             nodes |= {made.name: made for made in _turned(each, graph)}
         if isinstance(node, Scatter) and sums:
-            summed = {each.number: each.by_distance.update for each in sums}
-            node = replace(node, updates=tuple(summed.get(n, update) for n, update in enumerate(node.updates)))
+            node = replace(node, updates=by_distances(node, sums))
         nodes[node.name] = node
     return replace(graph, nodes=tuple(nodes.values()))
 
 
 def _sums(node: Scatter, graph: Graph) -> tuple[ElementSum, ...]:
-    """The node's updates that read values of pairs, if all are sums over the pairs of a distance, of no sums over
-    tokens."""
-    if not reads_tiles(node, graph):
-        return ()
-    sums = [element_sum(node, node.name, n, update, graph) for n, update in enumerate(node.updates)]
-    read = tuple(each for each in sums if tile_operands((each.update.body,), graph))
-    fit = all(each.is_of_distances and not _sums_tokens(each.update.body, graph) for each in read)
-    return read if fit else ()
+    """The node's sums over the pairs of a distance, if none is of sums over tokens."""
+    sums = of_distances(node, node.name, graph)
+    return sums if not any(_sums_tokens(each.update.body, graph) for each in sums) else ()
 
 
 def _sums_tokens(body: Expr, graph: Graph) -> bool:
