@@ -103,18 +103,15 @@ def test_distances_that_meet_at_the_ends_of_tables_or_lie_beyond(length: int) ->
     both(CLIPPED, inputs, "f32", rng)
 
 
-@pytest.mark.parametrize("poison", [np.nan, np.inf])
-@pytest.mark.parametrize("dtype", ["f32", "bf16"])
-def test_what_only_blocked_pairs_read_changes_no_bit(poison: float, dtype: str) -> None:
-    """Vectors of the future, a key and a value that nobody sees, a query that sees none."""
-    rng = np.random.default_rng(5)
-    mask = "allow j <= pos(i) and j > 0 and i > 0"
-    inputs = given({**SIZES, "Sq": 300, "Sk": 300}, rng, dtype)
-    program = irc.compile(spec(mask), dtype=dtype)
+MASKED = "allow j <= pos(i) and j > 0 and i > 0"
+
+
+def assert_poison_changes_no_bit(program: irc.Program, inputs: Arrays, tokens: int, poison: float) -> None:
+    """Of MASKED: vectors of the future, a key and a value that nobody sees, a query that sees none."""
     runs = []
     for poisoned in (False, True):
         if poisoned:
-            inputs["left"][:, :300], inputs["right"][301:], inputs["late"][:300] = poison, poison, poison
+            inputs["left"][:, :tokens], inputs["right"][tokens + 1 :], inputs["late"][:tokens] = poison, poison, poison
             inputs["k"][:, :, 0], inputs["v"][:, :, 0], inputs["q"][:, :, 0] = poison, poison, poison
         run = program.forward(**inputs)
         ones = np.ones_like(run.outputs["o"])
@@ -122,6 +119,13 @@ def test_what_only_blocked_pairs_read_changes_no_bit(poison: float, dtype: str) 
         runs.append({**run.outputs, **{f"d.{n}": g for n, g in run.backward(o=ones).items()}})
     for name, value in runs[0].items():
         assert value.tobytes() == runs[1][name].tobytes(), name
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_what_only_blocked_pairs_read_changes_no_bit(poison: float, dtype: str) -> None:
+    inputs = given({**SIZES, "Sq": 300, "Sk": 300}, np.random.default_rng(5), dtype)
+    assert_poison_changes_no_bit(irc.compile(spec(MASKED), dtype=dtype), inputs, 300, poison)
 
 
 def test_what_is_not_finite_reaches_the_pairs_that_read_it() -> None:
