@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from irc.codegen.expr import Axis, Expr, Index, Load, Op, indices, op, substitute
 from irc.codegen.kernel import DISTANCE, Target
 from irc.codegen.positions import points
-from irc.distances import distance_axis, inside, of_distance
+from irc.distances import distance_axis, inside, of_distance, reduced
 from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, position, shape
 from irc.split import sums_pairs
 from irc.tile import Frame, by_features, frame_of, tile_operands
@@ -73,7 +73,7 @@ class ElementSum:
         name, (distance, last) = f"{self.total}.distances{self.number}", distance_axis(frame.rows[0], frame.columns[0])
         axes = (*frame.batch, distance, *self.over)
         dims = shape(self.node)
-        at = tuple(substitute(e, {DISTANCE: op("sub", distance.index, last)}) for e in chosen)
+        at = tuple(reduced(substitute(e, {DISTANCE: op("sub", distance.index, last)})) for e in chosen)
         read = Load(name, tuple(a.index for a in axes))
         stored = tuple(op("add", DISTANCE, last) if a is distance else a.index for a in axes)
         update = Update(axes, at, read, inside(at, dims, distance.index))
