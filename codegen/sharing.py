@@ -77,9 +77,8 @@ def _with_rows(kernel: TileKernel, axis: Axis, members: Expr) -> Shared:
     group = Axis(f"{axis.name}.group", op("floordiv", axis.size, members))
     one = members == axis.size
     at = member.index if one else op("add", op("mul", group.index, members), member.index)
-    changed: dict[Expr, Expr] = {axis.index: at}
-    if not one:
-        changed[Op("floordiv", (axis.index, members), axis.index.kind)] = group.index
+    divided = Op("floordiv", (axis.index, members), axis.index.kind)
+    changed: dict[Expr, Expr] = {axis.index: at, divided: integer(0) if one else group.index}
     batch = tuple(b for a in kernel.batch for b in ((a,) if a != axis else () if one else (group,)))
     exact = (
         TRUE if one else op("and", op("lt", integer(0), members), op("eq", op("mod", axis.size, members), integer(0)))

@@ -249,7 +249,7 @@ def _aligned(
     mapping: dict[Expr, Expr] = {}
     for theirs, ours, size in zip(c.indices, position(axes, groups), dims, strict=True):
         pairs = _match(theirs, ours, size)
-        if pairs is None:
+        if pairs is None or pairs.keys() & mapping.keys():  # an index of two dimensions enumerates neither
             return None
         mapping |= pairs
     if len(mapping) != len(c.axes) or {a.index for a in c.axes} != set(mapping):

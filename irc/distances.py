@@ -15,6 +15,7 @@ from functools import partial, reduce
 from irc.codegen.expr import (
     COMPARISON,
     Axis,
+    Const,
     Expr,
     Index,
     Kind,
@@ -142,6 +143,11 @@ def inside(at: tuple[Expr, ...], dims: tuple[Expr, ...], distance: Index) -> Exp
         for index, size in zip(at, dims, strict=True)
         if distance.name in indices(index)
     )
+
+
+def there_are(axes: Iterable[Axis]) -> Expr | None:
+    """Whether the axes have points; None where they always do."""
+    return all_of(op("lt", integer(0), a.size) for a in axes if not isinstance(a.size, Const))
 
 
 def all_of(conditions: Iterable[Expr | None]) -> Expr | None:

@@ -12,6 +12,7 @@ from irc.codegen.expr import Axis, Expr, Kind, Load, Op, children, indices, load
 from irc.codegen.outside import LONG
 from irc.codegen.printer import in_double
 from irc.differentiate import active
+from irc.distances import there_are
 from irc.ir import Graph, Map, Node, Reduce, is_tile
 from irc.simplify import Growing
 from irc.split import reads_tiles
@@ -67,7 +68,9 @@ class _Moving:
 
     def _read(self, part: Expr, axes: tuple[Axis, ...], node: Node) -> Load:
         own = tuple(replace(a, role="") for a in axes if a.name in indices(part))
-        name = self.grown.named(Map("", own, part, span=node.span), f"{node.name}.once")
+        others = [a for a in axes if a.name not in indices(part)]
+        where = there_are(others) if any(load.tensor in self.active for load in loads(part)) else None
+        name = self.grown.named(Map("", own, part, where, span=node.span), f"{node.name}.once")
         return Load(name, tuple(a.index for a in own))
 
 

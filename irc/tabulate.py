@@ -13,7 +13,7 @@ from irc.codegen.expr import Axis, Expr, Kind, Load, Op, indices, loads, op, reb
 from irc.codegen.kernel import DISTANCE, MARGIN
 from irc.codegen.outside import DIVIDING, LONG
 from irc.differentiate import active
-from irc.distances import all_of, difference, distance_axis, exists, of_distance, reduced
+from irc.distances import all_of, difference, distance_axis, exists, of_distance, reduced, there_are
 from irc.ir import Graph, Map, Reduce, is_tile, operands
 from irc.simplify import Growing
 
@@ -91,8 +91,10 @@ class _Values:
         value = self._told(expr)
         if value is None or not (known or self._passes(value)):
             return None
-        needed = None if self.support is None or self._passes(value) else self._told(self.support)
-        return value, all_of((self._between(), exists(value, self.graph), needed))
+        where = [self._between(), exists(value, self.graph)]
+        if not self._passes(value):
+            where += [there_are(self.node.axes), None if self.support is None else self._told(self.support)]
+        return value, all_of(where)
 
     def _between(self) -> Expr | None:
         """Whether a distance is one of pairs, where tables have others."""

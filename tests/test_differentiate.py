@@ -79,3 +79,42 @@ def test_forward_and_backward_are_adjoint(name: str) -> None:
             ahead += sign * weight * sum(float(np.sum(finite(out[n]) * u[p])) for p, n in graph.outputs)
     back = sum(float(np.sum(g * v[n])) for n, g in gradients(graph, values, u).items())
     assert ahead / (60 * step) == pytest.approx(back, rel=1e-10, abs=1e-10)
+
+
+# A tensor that is read whole and where an index stands in two of its dimensions, as an argument and as a tensor of the
+# program, in both orders; and from its ends.
+DIAGONALS = {
+    "diagonal": "w[s] = X[s,s]^2\n u[s] = sum(t: X[s,t]^2)",
+    "diagonal after": "u[s] = sum(t: X[s,t]^2)\n w[s] = X[s,s]^2",
+    "diagonal of a tensor": "W[s,t] = X[s,t]^2\n u[s] = sum(t: W[s,t])\n w[s] = W[s,s]^2",
+    "from the end": "W[s,t] = X[s,t]^2\n w[s] = W[s,S-1-s]\n u[s] = sum(t: W[t,s]*W[s,S-1-t])",
+    "reversed": "w[s] = X[S-1-s,2]\n u[s] = sum(t: X[s,t]*X[S-1-t,s])",
+}
+
+
+@pytest.mark.parametrize("name", DIAGONALS)
+def test_what_is_read_along_a_diagonal_and_whole(name: str) -> None:
+    source = f"""
+    attention diagonal {{
+      size S, D
+      input q[S,D], X[S,S]
+      project {{
+        {DIAGONALS[name]}
+        y[s,c] = q[s,c] * (u[s] + w[s])
+      }}
+      core o[i,d] {{
+        score y[i,c] * q[j,c]
+        softmax j
+        matmul q[j,d]
+      }}
+      return o
+    }}
+    """
+    sizes = {"S": 7, "D": 3}
+    graph, rng = specialise(front(Source(name, source)), sizes), np.random.default_rng(1)
+    values = {"q": rng.standard_normal((7, 3)), "X": 0.3 * rng.standard_normal((7, 7))}
+    cotangent = {"o": rng.standard_normal((7, 3))}
+    direction, step = rng.standard_normal((7, 7)), 1e-5
+    ends = [interpret(graph, {**values, "X": values["X"] + s * direction}, sizes)["o"] for s in (step, -step)]
+    change = float(np.sum((ends[0] - ends[1]) * cotangent["o"])) / (2 * step)
+    assert change == pytest.approx(float(np.sum(gradients(graph, values, cotangent)["X"] * direction)), rel=1e-6)

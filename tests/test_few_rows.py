@@ -235,3 +235,24 @@ def test_where_rows_are_a_multiple_of_the_columns_few_rows_are_fewer_columns() -
     """
     assert not forms(irc.compile(blocks, sizes={"D": 16}))
     assert forms(irc.compile(blocks.replace("S = N * 4", "S"), sizes={"D": 16}))
+
+
+def test_all_heads_in_one_group_of_sizes_that_are_known() -> None:
+    text = """
+    attention grouped {
+      size H, G, Sq, Sk, D
+      input q[H,Sq,D], k[G,Sk,D], v[G,Sk,D]
+      assume H % G == 0
+      core o[h,i,d] {
+        score q[h,i,c] * k[h // (H // G),j,c]
+        softmax j
+        matmul v[h // (H // G),j,d]
+      }
+      return o
+    }
+    """
+    rng = np.random.default_rng(10)
+    inputs = {
+        n: rng.standard_normal((h, s, 8)).astype(np.float32) for n, h, s in (("q", 2, 3), ("k", 1, 40), ("v", 1, 40))
+    }
+    both(text, inputs, "f32", rng, {"H": 2, "G": 1, "D": 8})

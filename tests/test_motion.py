@@ -104,3 +104,21 @@ def test_what_a_condition_shields_stays_inside() -> None:
     rng = np.random.default_rng(1)
     inputs = {n: rng.standard_normal((2, 9, 4)).astype(np.float32) for n in "qkv"}
     both(text, inputs | {"x": np.array([1, 0, -1, 2, 0.5, -3, 3, 0, 1], np.float32)}, "f32", rng)
+
+
+def test_an_empty_batch_has_no_gradient_of_what_is_made_once() -> None:
+    text = """
+    attention empty {
+      size B, S, D
+      input q[B,S,D], k[B,S,D], v[B,S,D], x[S]
+      project { y[b,s,d] = q[b,s,d] * log(x[s]) }
+      core o[b,i,d] {
+        score y[b,i,c] * k[b,j,c]
+        softmax j
+        matmul v[b,j,d]
+      }
+      return o
+    }
+    """
+    inputs = {n: np.zeros((0, 9, 4), np.float32) for n in "qkv"}
+    both(text, inputs | {"x": np.arange(9, dtype=np.float32)}, "f32", np.random.default_rng(2))

@@ -131,3 +131,12 @@ def test_a_value_that_a_branch_shields_from_every_pair_of_a_distance_changes_no_
     inputs = {n: rng.standard_normal((2, 50, 8)).astype(np.float32) for n in "qkv"}
     inputs |= {"doc": (np.arange(50) // 7).astype(np.int32), "c": np.float32(0.3)}
     both(text, inputs, "f32", rng)
+
+
+@pytest.mark.parametrize("tokens", [(5, 7), (0, 7), (5, 0)])
+def test_without_a_pair_a_value_that_is_infinite_has_no_gradient(tokens: tuple[int, int]) -> None:
+    rng = np.random.default_rng(7)
+    batch = 2 if 0 in tokens else 0
+    inputs = given({**SIZES, "B": batch, "Sq": tokens[0], "Sk": tokens[1]}, rng)
+    inputs["decay"][0] = 0
+    both(spec("", "log(decay[h] * (1 + abs(pos(i) - j)))"), inputs, "f32", rng)
