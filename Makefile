@@ -23,7 +23,7 @@ endif
 help:
 	@echo "make demo        train a small language model with irc's forward and backward (under two minutes)"
 	@echo "make test        the tests; downloads no framework"
-	@echo "make test-peers  the tests against PyTorch and transformers"
+	@echo "make test-peers  the tests against PyTorch, transformers and JAX"
 	@echo "make lint        ruff, mypy --strict, import directions, the wheel in an empty environment"
 	@echo "make gallery     docs/examples.md, masks.md, variants.md, pictures, bugzoo.md, from examples"
 	@echo "make gpu         on a machine with a CUDA device: its tests there, and speed beside PyTorch's fused attention"

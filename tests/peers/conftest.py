@@ -1,4 +1,4 @@
-"""Tests against PyTorch and transformers; `make test-peers` installs both. Without them nothing here is collected."""
+"""Tests against PyTorch, transformers and JAX; `make test-peers` installs them. Without PyTorch nothing here is collected."""
 
 from __future__ import annotations
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-jax = pytest.importorskip("jax")
 ROOT = Path(__file__).parents[2]
 
 
