@@ -1,4 +1,4 @@
-"""Tests against PyTorch, transformers and JAX; `make test-peers` installs them. Without PyTorch nothing here is collected."""
+"""Tests against PyTorch, transformers and JAX, which `make test-peers` installs. Without PyTorch none is collected."""
 
 from __future__ import annotations
 
