@@ -54,8 +54,9 @@ class _Values:
     ) -> None:
         self.graph, self.node, self.host, self.active, self.grown = graph, node, host, active, grown
         self.rows, self.columns = (tuple(a for a in node.axes if a.role == role) for role in ("row", "column"))
-        self.support = next(iter(seen)) if len(seen) == 1 else None
-        self.known = seen == {None} or (self.support is not None and self._told(self.support) is not None)
+        support = next(iter(seen)) if len(seen) == 1 else None
+        self.support = None if support is None else self._told(support)
+        self.known = seen == {None} or self.support is not None
 
     def read(self) -> Map | Reduce:
         node = self.node
@@ -89,11 +90,13 @@ class _Values:
         """The value at a distance, and where there is one. A gradient of 0, of a distance that no pair has, is
         multiplied by nothing: where these distances are not known, there is no value that would be."""
         value = self._told(expr)
-        if value is None or not (known or self._passes(value)):
+        if value is None:
             return None
         where = [self._between(), exists(value, self.graph)]
         if not self._passes(value):
-            where += [there_are(self.node.axes), None if self.support is None else self._told(self.support)]
+            if not known:
+                return None
+            where += [there_are(self.node.axes), self.support]
         return value, all_of(where)
 
     def _between(self) -> Expr | None:
