@@ -6,6 +6,7 @@ at all. It becomes an axis of groups and, outermost, one of rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TypeVar
 
@@ -43,9 +44,9 @@ def share(kernel: TileKernel) -> Shared:
     """The kernel with the last batch axis that its columns share, if there is one, and if the mask does not read it."""
     masked = read_by_mask(kernel)
     for axis in reversed(kernel.batch):
-        members = _members(axis, [p.value for p in kernel.panels if p.side == "column"])
-        if members is not None and axis.name not in masked:
-            return _with_rows(kernel, axis, members)
+        count = members(axis, [p.value for p in kernel.panels if p.side == "column"])
+        if count is not None and axis.name not in masked:
+            return _with_rows(kernel, axis, count)
     return Shared(kernel, integer(1), TRUE)
 
 
@@ -55,7 +56,7 @@ def read_by_mask(kernel: TileKernel) -> frozenset[str]:
     return frozenset().union(*(indices(p) for p in pieces(masked) if is_expression(p)))
 
 
-def _members(axis: Axis, operands: list[Expr]) -> Expr | None:
+def members(axis: Axis, operands: Iterable[Expr]) -> Expr | None:
     """How many points of the axis in a row read the same of all operands; None for one, or where it is not plain."""
     found: set[Expr] = set()
 
