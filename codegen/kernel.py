@@ -137,21 +137,24 @@ class OnlineSoftmax:
 @dataclass(frozen=True, slots=True)
 class RowProduct:
     """target[i, f] = sum over j of tile[i, j] * panel[j, f] (column panel), or panel[i - j, f] of distances. Pairs
-    outside the support do not exist."""
+    outside the support do not exist. `added` as of a ColumnProduct, which it is the mirror of."""
 
     tile: str
     panel: str
     target: Target
+    added: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnProduct:
     """target[j, f] = sum over i of tile[i, j] * panel[i, f] (row panel), or panel[i - j, f] of distances. Pairs outside
-    the support do not exist."""
+    the support do not exist. With `added` the target starts at 0 and columns may share its elements, and points of the
+    kernel's `serial` axes; its first index is CHUNK. On the CPU alone."""
 
     tile: str
     panel: str
     target: Target
+    added: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +287,8 @@ class TileKernel:
     order "rows":     a task is one point of `batch` and one tile of rows; it walks the columns once.
     order "columns":  a task is one point of `batch`; it walks column tiles outside, row tiles inside. Column results
                       are finished tile by tile; row results are accumulated over the whole length in a buffer of the
-                      task, stored at its end. It is made as its mirror of order "rows" (mirror.py).
+                      task, stored at its end. It is made as its mirror of order "rows" (mirror.py). With results
+                      that are added a task walks one chunk (Size "chunks" in all) of the `serial` axes' points.
     order "elements": a task is one point of `batch` and one chunk (Size "chunks" in all) of the row tiles; it walks
                       `serial` axes, its rows and all columns. Its only results are Accumulates. Where a target's
                       first index is CHUNK, each chunk has its own copy, summed by a later step;

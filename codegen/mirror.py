@@ -91,8 +91,8 @@ def _operation(step: TileOp) -> TileOp:
             return Dot(name, column, row)
         case RowProduct(tile, panel, target):
             return ColumnProduct(tile, panel, target)
-        case ColumnProduct(tile, panel, target):
-            return RowProduct(tile, panel, target)
+        case ColumnProduct(tile, panel, target, added):
+            return RowProduct(tile, panel, target, added)
         case DistanceProduct(tile, panel, target):
             return DistanceProduct(tile, panel, _turned_target(target))
         case DistanceReduce(tile, target):

@@ -108,7 +108,7 @@ class Stage:
 @dataclass(frozen=True, slots=True)
 class Result:
     """A result of rows, of columns, or of distances. `width` is 0 for a reduction, `features` the axes that its target
-    is indexed by, `side` its panel's."""
+    is indexed by, `side` its panel's; `added` to what is there."""
 
     name: str
     tile: str
@@ -120,6 +120,7 @@ class Result:
     target: str
     row: RowText | None
     side: str
+    added: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from irc.codegen.cpu import prologue
 from irc.codegen.expr import FLOATING, Axis, Expr, Load, Local, Op, integer, substitute, walk
@@ -55,10 +55,14 @@ from irc.codegen.tile_texts import (
 
 
 def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
-    """The names that the template reads."""
+    """The names that the template reads. `owners`: how many points of the batch have elements of their own, where
+    results are added."""
     if kernel.order == "columns":
         kernel = mirror(kernel)
-    return tiled_context(tile_text(kernel), kernel, schedule)
+    adds = any(isinstance(step, RowProduct) and step.added for step in kernel.body)
+    owners = extent(kernel.batch) if kernel.batch else "1"
+    kernel = replace(kernel, batch=(*kernel.batch, *kernel.serial), serial=())
+    return {**tiled_context(tile_text(kernel), kernel, schedule), "owners": owners if adds else None}
 
 
 def tiled_context(text: TileText, kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
@@ -325,6 +329,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             _target(step.target),
             row_text(step.target, panel.features, side) if panel else None,
             panel.side if panel else "",
+            isinstance(step, RowProduct) and step.added,
         )
 
     def computed(step: RowSums, position: int) -> Computed:

@@ -141,9 +141,9 @@ def by_pairs(sums: Iterable[ElementSum]) -> tuple[tuple[ElementSum, ...], ...]:
     return tuple(map(tuple, groups.values()))
 
 
-def serial(sums: Iterable[ElementSum], frame: Frame) -> tuple[Axis, ...]:
-    """Axes of the batch at whose points some of the sums meet."""
-    plain = [plain_names(each.update.indices) for each in sums]
+def meeting(targets: Iterable[tuple[Expr, ...]], frame: Frame) -> tuple[Axis, ...]:
+    """Axes of the batch at whose points some of the sums meet, by the elements that each is added to."""
+    plain = [plain_names(indices) for indices in targets]
     return tuple(a for a in frame.batch if any(a.name not in names for names in plain))
 
 

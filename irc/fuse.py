@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
+from irc.adding import added_up, apart
 from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Size, indices, integer, op
 from irc.codegen.kernel import CHUNK, Kernel, Loop, LoopKernel, Storage, Target, Tensor, TileKernel
 from irc.compiled import Fused, Precision
@@ -21,9 +22,9 @@ from irc.elements import (
     by_distances,
     by_pairs,
     element_sum,
+    meeting,
     of_distances,
     plain_names,
-    serial,
     updates_of,
 )
 from irc.ir import (
@@ -63,7 +64,7 @@ def fuse(
     narrow = precision.storage != precision.arithmetic
     rounded = [name for _, name in graph.outputs] if narrow else []
     parts = split(graph, rounded, host)
-    return _Fuser(unconditional(parts if host else turned(parts)), precision, saved, known or {}, host).run()
+    return _Fuser(unconditional(apart(parts) if host else turned(parts)), precision, saved, known or {}, host).run()
 
 
 @dataclass
@@ -77,11 +78,13 @@ class _Fuser:
     steps: list[Step] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
     places: dict[str, View] = field(default_factory=dict)  # tensors that are made inside of another
+    added: dict[str, Scatter] = field(default_factory=dict)  # sums over rows, by their names, that kernels add up there
 
     def run(self) -> Fused:
         graph = self.graph
         for given in graph.inputs:
             self.tensors[given.name] = PlanTensor(given.name, given.role, self.storage(given), given.shape)
+        self.added = added_up(graph) if self.host else {}
         self.places = {view.result: view for n in graph if isinstance(n, Scatter) for view in self._parts(n)}
         pending: list[Node] = [n for n in graph if not isinstance(n, Input) and not self._virtual(n)]
         while pending:
@@ -344,23 +347,38 @@ class _Fuser:
             if remainder:
                 self.declare(remainder, shape(first), self.precision.arithmetic)
             builder.softmax(first, online or f"{first.name}.unused", maximum, remainder)
+        added = [self.added[n.name] for n in group if n.name in self.added]
         for node in group:
             if node is not maximum and node.op != "logsumexp":
-                builder.sink(node)
+                builder.sink(node, self._copies(node))
         for each in chain.from_iterable(apart[node] for node in beside):
             made = each.by_distance
             self.declare(made.tensor, made.shape, self.precision.arithmetic)
             builder.sum_of_distances(each.node, each.over, each.update.body, made.target)
         for node in group:
-            self.declare(node.name, shape(node), self.storage(node))
+            if node.name not in self.added:
+                self.declare(node.name, shape(node), self.storage(node))
         order = "columns" if any(n.over[0].role == "row" for n in group) else "rows"
-        done: list[Node] = [*group, *beside]
+        done: list[Node] = [*group, *beside, *added]
         name = self.named("_".join(n.name for n in done))
         kinds = self.precision.arithmetic, self.precision.pairs
-        self.call(finish(builder, name, order, self.arguments(), *kinds, self._lines(builder, done)))
+        serial = meeting((total.updates[0].indices for total in added), frame)
+        self.call(finish(builder, name, order, self.arguments(), *kinds, self._lines(builder, done), serial))
+        for total in added:
+            self.tensors[total.name] = PlanTensor(total.name, "temporary", self.storage(total), shape(total))
+            self.steps.append(SumChunks(total.name, f"{total.name}.chunks"))
         for scattered in beside:
             self._added_up(scattered, by_distances(scattered, apart[scattered]))
         return done
+
+    def _copies(self, node: Reduce) -> Target | None:
+        """Where the sum is added up, by chunks, if it is."""
+        total = self.added.get(node.name)
+        if total is None:
+            return None
+        name = f"{total.name}.chunks"
+        self.declare(name, (Size("chunks"), *shape(total)), self.precision.arithmetic, zero=True)
+        return Target(name, (CHUNK, *total.updates[0].indices))
 
     def _added_up(self, node: Node, updates: Iterable[Update]) -> None:
         """A tensor of zeros and the updates, which read no tile."""
@@ -438,9 +456,10 @@ class _Fuser:
                 self.declare(target, (Size("chunks"), *shape(each.node)), self.precision.arithmetic, zero=True)
             builder.accumulate(target, each.over, at, each.update.body, self._is_stored(each))
         name = self.named("_".join(dict.fromkeys(each.total for each in group)))
+        serial = meeting((each.update.indices for each in group), builder.frame)
         lines = self._lines(builder, [each.node for each in group])
         kinds = self.precision.arithmetic, self.precision.pairs
-        self.call(finish(builder, name, "elements", self.arguments(), *kinds, lines, serial(group, builder.frame)))
+        self.call(finish(builder, name, "elements", self.arguments(), *kinds, lines, serial))
         for each in group:
             if each.private:
                 self._add_chunks(each)

@@ -255,8 +255,8 @@ class Builder:
         )
         return name
 
-    def sink(self, node: Reduce) -> None:
-        """Add a sum (or maximum) over the tokens of one side."""
+    def sink(self, node: Reduce, into: Target | None = None) -> None:
+        """Add a sum (or maximum) over the tokens of one side; `into`: a sum over rows, added there."""
         by_row = node.over[0].role == "column"
         target = Target(node.name, position(node.axes, node.groups))
         features, inside, outside = parted(node, self.frame)
@@ -279,7 +279,10 @@ class Builder:
             panel = self.panel("distance", features, apart)
         else:
             panel = self.panel("column" if by_row else "row", features, times_all(inside))
-        self.body.append((RowProduct if by_row else ColumnProduct)(tile, panel, target))
+        if into is not None:
+            self.body.append(ColumnProduct(tile, panel, into, added=True))
+        else:
+            self.body.append((RowProduct if by_row else ColumnProduct)(tile, panel, target))
 
     def sum_of_distances(self, node: Node, features: tuple[Axis, ...], body: Expr, target: Target) -> None:
         """Add sums over the pairs of each distance, of a value of the pair, or of one times a matrix of one side."""
@@ -363,7 +366,7 @@ def finish(
         source=source,
     )
     read, written, sizes = mentioned(kernel)
-    if order == "elements":
+    if order == "elements" or any(isinstance(step, ColumnProduct) and step.added for step in kernel.body):
         sizes = sorted({*sizes, "chunks"})
     declared = tuple(replace(tensors[n], written=n in written) for n in sorted(read | written))
     return replace(kernel, tensors=declared, sizes=tuple(sizes))

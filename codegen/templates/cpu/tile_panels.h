@@ -415,6 +415,11 @@ template <class E, class T> IRC_ONCE void unpack_row(E *to, const T *from, int w
   for (; f < width; f++) store(to[f], from[f]);
 }
 
+// A row of sums, added to another.
+template <class T> IRC_INLINE void add_row(T *to, const T *from, int width) {
+  for (int f = 0; f < width; f++) to[f] += from[f];
+}
+
 // Sums of another task, from number `first` up to `last`; or maxima.
 template <class T> IRC_ONCE void add_sums(T *to, const T *from, int64_t first, int64_t last) {
   for (int64_t n = first; n < last; n++) to[n] += from[n];

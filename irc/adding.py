@@ -1,0 +1,64 @@
+"""Sums over queries that are added up where a table says of their keys, as gradients of keys that it picked are.
+
+`d.k[b, top[b,i,r] * L + l, c] += part[b,i,r,l,c]`, of a part that sums over the rows of a core, would take a tensor of
+all that queries picked. A kernel adds each row of it where it goes instead.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from irc.codegen.expr import Axis, Load, indices, loads
+from irc.ir import Graph, Node, Reduce, Scatter, Update, operands, own_element
+from irc.split import reads_tiles
+from irc.tile import frame_of, is_product
+
+
+def apart(graph: Graph) -> Graph:
+    """The graph in which each update that adds such a sum up is a tensor, and no other is with it."""
+    readers = Counter(name for node in graph for name in operands(node))
+    nodes: list[Node] = []
+    for node in graph:
+        if isinstance(node, Scatter) and len(node.updates) > 1:
+            updates = []
+            for number, update in enumerate(node.updates):
+                if _added(update, graph) and readers[_part(update)] == 1:
+                    total = Scatter(f"{node.name}.added{number}", node.shape, (update,), node.span)
+                    nodes.append(total)
+                    update = _whole(total)
+                updates.append(update)
+            node = replace(node, updates=tuple(updates))
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def added_up(graph: Graph) -> dict[str, Scatter]:
+    """By the names of such sums, the tensors that are what they come to."""
+    readers = Counter(name for node in graph for name in operands(node))
+    alone = [n for n in graph if isinstance(n, Scatter) and len(n.updates) == 1 and _added(n.updates[0], graph)]
+    return {part: node for node in alone if readers[part := _part(node.updates[0])] == 1}
+
+
+def _part(update: Update) -> str:
+    assert isinstance(update.body, Load)
+    return update.body.tensor
+
+
+def _added(update: Update, graph: Graph) -> bool:
+    """Whether the update adds up a matrix of columns, which a kernel makes as sums over rows, where a table says."""
+    part = graph[update.body.tensor] if isinstance(update.body, Load) else None
+    if not isinstance(part, Reduce) or part.op != "sum" or update.body != own_element(part):
+        return False
+    if {a.role for a in part.over} != {"row"} or not reads_tiles(part, graph) or set(update.over) != set(part.axes):
+        return False
+    columns = {a.name for a in part.axes if a.role == "column"}
+    told = any(columns & indices(load) for e in update.indices for load in loads(e))
+    return told and is_product(part, frame_of(part.axes + part.over, part.body, part.where, graph))
+
+
+def _whole(node: Scatter) -> Update:
+    """The tensor, added to another."""
+    axes = tuple(Axis(f"i{k}", size) for k, size in enumerate(node.shape))
+    at = tuple(a.index for a in axes)
+    return Update(axes, at, Load(node.name, at))
