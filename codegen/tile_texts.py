@@ -137,6 +137,7 @@ class Computed:
     features: tuple[AxisText, ...]
     row: RowText | None
     weighted: bool = False
+    added: bool = False
 
 
 @dataclass(frozen=True, slots=True)

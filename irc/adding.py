@@ -1,4 +1,5 @@
-"""Sums over queries that are added up where a table says of their keys, as gradients of keys that it picked are.
+"""Sums over queries that are added up elsewhere than at their keys' own positions, as gradients of keys that a table
+picked are.
 
 `d.k[b, top[b,i,r] * L + l, c] += part[b,i,r,l,c]`, of a part that sums over the rows of a core, would take a tensor of
 all that queries picked. A kernel adds each row of it where it goes instead.
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from irc.codegen.expr import Axis, Load, indices, loads
+from irc.codegen.expr import Axis, Load
+from irc.elements import plain_names
 from irc.ir import Graph, Node, Reduce, Scatter, Update, operands, own_element
 from irc.split import reads_tiles
 from irc.tile import frame_of, is_product
@@ -46,15 +48,16 @@ def _part(update: Update) -> str:
 
 
 def _added(update: Update, graph: Graph) -> bool:
-    """Whether the update adds up a matrix of columns, which a kernel makes as sums over rows, where a table says."""
+    """Whether the update adds up a matrix of columns, which a kernel makes as sums over rows, where some may meet."""
     part = graph[update.body.tensor] if isinstance(update.body, Load) else None
     if not isinstance(part, Reduce) or part.op != "sum" or update.body != own_element(part):
         return False
     if {a.role for a in part.over} != {"row"} or not reads_tiles(part, graph) or set(update.over) != set(part.axes):
         return False
     columns = {a.name for a in part.axes if a.role == "column"}
-    told = any(columns & indices(load) for e in update.indices for load in loads(e))
-    return told and is_product(part, frame_of(part.axes + part.over, part.body, part.where, graph))
+    return not columns <= plain_names(update.indices) and is_product(
+        part, frame_of(part.axes + part.over, part.body, part.where, graph)
+    )
 
 
 def _whole(node: Scatter) -> Update:

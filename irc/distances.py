@@ -112,7 +112,7 @@ def distributed(graph: Graph) -> Graph:
 def _terms(node: Reduce) -> tuple[Node, ...]:
     parts = factors(node.body)
     for at, part in enumerate(parts):
-        terms = _addends(part)
+        terms = addends(part)
         if terms[1:] and any(is_told(term, node) for term in terms):
             bodies = [times_all((*parts[:at], term, *parts[at + 1 :])) for term in terms]
             made = [replace(node, name=f"{node.name}.term{n}", body=b, groups=()) for n, b in enumerate(bodies)]
@@ -121,12 +121,12 @@ def _terms(node: Reduce) -> tuple[Node, ...]:
     return (node,)
 
 
-def _addends(expr: Expr) -> tuple[Expr, ...]:
+def addends(expr: Expr) -> tuple[Expr, ...]:
     match expr:
         case Op("add", (x, y)):
-            return *_addends(x), *_addends(y)
+            return *addends(x), *addends(y)
         case Op("sub", (x, y)):
-            return *_addends(x), *(op("neg", term) for term in _addends(y))
+            return *addends(x), *(op("neg", term) for term in addends(y))
     return (expr,)
 
 

@@ -25,9 +25,9 @@ from irc.grammar.source import Source
 from irc.ir import Graph, cotangent_name
 from irc.lookups import products_first
 from irc.motion import moved
-from irc.picked import picked
 from irc.prepared import keep_templates, parse
 from irc.remainder import with_remainders
+from irc.rows import with_rows
 from irc.runtime.plan import Plan
 from irc.simplify import simplify
 from irc.specialise import specialise
@@ -77,7 +77,7 @@ def back(
 
 def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
     if steps:
-        first = distributed(products_first(picked(graph, host), sizes))
+        first = distributed(products_first(with_rows(graph, host), sizes))
         graph = traced("tabulate", lambda: moved(tabulated(first, host)))
     return traced("specialise", lambda: simplify(specialise(graph, sizes)))
 

@@ -1,25 +1,27 @@
-"""Keys that a table picks for queries: rows of such a core are what reads the same keys.
+"""Rows of cores whose queries share no keys, or that have no query index: what shares its keys.
 
 Where `key = top[b, h // (H // G), i, r] * L + l` (native sparse attention, Yuan et al. 2025), no two queries i share
 their keys, and a pair would look its own up. But the heads of a group do, and so do the queries of a block where
-`top[b, h, i // M, r]` picks (video sparse attention, Zhang et al. 2025). These are the rows then, and what else keys
-are picked by, i or its block, is of the batch. Keys are gathered as those of a paged cache are.
+`top[b, h, i // M, r]` picks (video sparse attention, Zhang et al. 2025), or the heads of one token's q[b,h,c]. These
+are the rows then, or a single one where nothing shares keys; what else keys are told by, i or its block, is of the
+batch. Keys are gathered as those of a paged cache are.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Axis, Expr, Load, Op, flat, indices, integer, loads, op, substitute, walk
+from irc.codegen.expr import Axis, Expr, Kind, Load, Op, flat, indices, integer, loads, op, rebuild
 from irc.codegen.sharing import members
+from irc.distances import addends, of_distance
 from irc.ir import Core, Graph, Map, Reduce, bodies, grouped, operands, own_element
 from irc.simplify import factors, rewrite
 from irc.size import divide, expression, polynomial
 
 
-def picked(graph: Graph, host: bool) -> Graph:
-    """The graph whose cores of picked keys have such rows. `host`: its kernels are the host's; a device's add gradients
-    up pair by pair where each query picks its own."""
+def with_rows(graph: Graph, host: bool) -> Graph:
+    """The graph whose cores have such rows. `host`: its kernels are the host's; a device's add gradients up pair by
+    pair where each query has keys of its own."""
     for core in graph.cores:
         nodes = _nodes(core, graph)
         split = _split(core, nodes, graph)
@@ -32,41 +34,61 @@ def picked(graph: Graph, host: bool) -> Graph:
 @dataclass(frozen=True, slots=True)
 class _Split:
     """What becomes of a core's indices but its `columns`: `batch` and `rows` stay, but for their role; others have
-    groups, of the batch, with members, which are rows."""
+    groups, of the batch, with members, which are rows. `alone`, of the batch, has one member, of a size of 1."""
 
     columns: tuple[Axis, ...]
     batch: frozenset[Axis]
     rows: frozenset[Axis]
     parts: dict[Axis, tuple[Axis, Axis]]
+    alone: Axis | None
 
     def of(self, nodes: list[Map | Reduce]) -> dict[str, Map | Reduce]:
         """The nodes with these indices, by name."""
         made = {node.name: self._with_axes(node) for node in nodes}
-        changed: dict[Expr, Expr] = {own_element(n): own_element(made[n.name]) for n in nodes if self.is_of_pairs(n)}
+        changed: dict[Expr, Expr] = {own_element(n): own_element(made[n.name]) for n in nodes}
         for axis, (group, member) in self.parts.items():
             changed[Op("floordiv", (axis.index, member.size), axis.index.kind)] = group.index
             changed[Op("mod", (axis.index, member.size), axis.index.kind)] = member.index
-            changed[axis.index] = flat(((group.index, group.size), (member.index, member.size)))
+            changed[axis.index] = _flat(group, member)
+
+        def place(part: Expr) -> Expr | None:
+            return changed.get(part) or self._of_row(part)
+
         for name, node in made.items():
-            read = rewrite(node, lambda e: substitute(e, changed))
+            read = rewrite(node, lambda e: rebuild(e, place))
             assert isinstance(read, Map | Reduce)
             made[name] = read
         return made
 
-    def is_of_pairs(self, node: Map | Reduce) -> bool:
-        return set(self.columns) <= set(node.axes)
+    def _of_row(self, part: Expr) -> Expr | None:
+        """What is read of a row that is alone, as an operand is: by its member too."""
+        if self.alone is None or not isinstance(part, Load) or part.kind is not Kind.FLOAT:
+            return None
+        if self.alone.index not in part.indices or {a.name for a in self.columns} & indices(part):
+            return None
+        whole = _flat(self.alone, _one(self.alone))
+        return replace(part, indices=tuple(whole if e == self.alone.index else e for e in part.indices))
 
     def _with_axes(self, node: Map | Reduce) -> Map | Reduce:
         """Values of pairs have a dimension for each part of an index; in memory it is one still."""
         dims = tuple(tuple(part for a in dim for part in self._parts(a)) for dim in grouped(node.axes, node.groups))
         axes = tuple(a for dim in dims for a in dim)
-        groups = () if self.is_of_pairs(node) or len(axes) == len(dims) else tuple(map(len, dims))
-        return replace(node, axes=axes, groups=groups)
+        of_pairs = set(self.columns) <= set(node.axes)
+        return replace(node, axes=axes, groups=() if of_pairs or len(axes) == len(dims) else tuple(map(len, dims)))
 
     def _parts(self, axis: Axis) -> tuple[Axis, ...]:
-        if axis in self.batch or axis in self.rows:
-            return (replace(axis, role="row" if axis in self.rows else ""),)
-        return self.parts.get(axis, (axis,))
+        if axis in self.parts:
+            return self.parts[axis]
+        role = "row" if axis in self.rows else "" if axis in self.batch else axis.role
+        return (replace(axis, role=role), *([_one(axis)] if axis == self.alone else []))
+
+
+def _flat(group: Axis, member: Axis) -> Expr:
+    return flat(((group.index, group.size), (member.index, member.size)))
+
+
+def _one(axis: Axis) -> Axis:
+    return Axis(f"{axis.name}.member", integer(1), "row")
 
 
 def _nodes(core: Core, graph: Graph) -> list[Map | Reduce]:
@@ -88,16 +110,17 @@ def _axes(node: Map | Reduce) -> tuple[Axis, ...]:
 
 
 def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None:
-    """None where keys are not picked, or some are the same for all queries, or heads are mixed."""
-    columns = {a.name for a in core.columns}
+    """None where queries share some keys, where keys are told by distances, or where heads are mixed."""
     pairs = {n.name: n for n in nodes if set(core.columns) <= set(n.axes)}
     axes = tuple(dict.fromkeys(a for n in pairs.values() for a in n.axes if a not in core.columns))
-    keys = [key for node in nodes for key in _keys(node, axes, columns)]
-    rows = {a.name for a in axes if a.role == "row"}
-    if not keys or not all(_looks_up(key, columns) and (not rows or rows & indices(key)) for key in keys):
-        return None
+    keys = [key for node in nodes for key in _keys(node, axes, core.columns)]
+    rows = tuple(a for a in axes if a.role == "row")
     read = [load for node in nodes for e in bodies(node) for load in loads(e) if load.tensor in pairs]
-    if any(load != own_element(pairs[load.tensor]) for load in read):
+    if not keys or any(load != own_element(pairs[load.tensor]) for load in read):
+        return None
+    if rows and not all({a.name for a in rows} & indices(key) for key in keys):
+        return None
+    if rows and any(of_distance(key, rows, core.columns) is not None for key in keys):
         return None
     batch, whole, parts = set[Axis](), set[Axis](), dict[Axis, tuple[Axis, Axis]]()
     for axis in axes:
@@ -105,30 +128,18 @@ def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None
         if count == axis.size:
             whole.add(axis)
         elif count is not None and (number := _quotient(axis.size, count, graph)) is not None:
-            parts[axis] = _parts(axis, number, count)
+            parts[axis] = Axis(f"{axis.name}.group", number), Axis(f"{axis.name}.member", count, "row")
         else:
             batch.add(axis)
-    if axes and not whole and not parts:  # none share their keys: one row
-        last = axes[-1]
-        batch.discard(last)
-        parts[last] = _parts(last, last.size, integer(1))
-    return _Split(core.columns, frozenset(batch), frozenset(whole), parts)
+    alone = axes[-1] if axes and not whole and not parts else None
+    return _Split(core.columns, frozenset(batch), frozenset(whole), parts, alone)
 
 
-def _keys(node: Map | Reduce, axes: tuple[Axis, ...], columns: set[str]) -> list[Expr]:
-    """The factors that are of columns and features, in a dot or in a sum over columns."""
-    features = {a.name for a in _axes(node) if a not in axes} - columns
-    return [f for f in factors(node.body) if features & indices(f) and columns & indices(f)]
-
-
-def _looks_up(key: Expr, columns: set[str]) -> bool:
-    """Whether a table says where the element lies, by a column."""
-    inner = [load for e in walk(key) if isinstance(e, Load) for at in e.indices for load in loads(at)]
-    return any(columns & indices(load) for load in inner)
-
-
-def _parts(axis: Axis, number: Expr, count: Expr) -> tuple[Axis, Axis]:
-    return Axis(f"{axis.name}.group", number), Axis(f"{axis.name}.member", count, "row")
+def _keys(node: Map | Reduce, axes: tuple[Axis, ...], columns: tuple[Axis, ...]) -> list[Expr]:
+    """The factors that are of columns and features, in a dot or in a sum over columns, and what they add."""
+    features = {a.name for a in _axes(node) if a not in (*axes, *columns)}
+    added = [part for f in factors(node.body) if features & indices(f) for part in addends(f)]
+    return [part for part in added if {a.name for a in columns} & indices(part)]
 
 
 def _quotient(size: Expr, count: Expr, graph: Graph) -> Expr | None:
