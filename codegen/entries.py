@@ -224,10 +224,10 @@ def _statement(statement: Statement) -> str:
             given = [f"irc::tensor({_at(place)})" for place in (result, left, right)]
             given += [_axes(part) for part in (batch, rows_, columns, inner)]
             return f"irc::product({_list([*given, str(pairs_).lower()])}, threads);"
-        case AddChunks(result, source, shape):
-            count = print_scalar(elements(shape))
+        case AddChunks(result, source, chunks, shape):
+            counts = f"{print_scalar(chunks)}, {print_scalar(elements(shape))}"
             kind = "double" if result.storage == "f64" else "float"
-            return f"irc::sum_chunks<{kind}>({_at(result)}, {_at(source)}, size_chunks, {count}, threads);"
+            return f"irc::sum_chunks<{kind}>({_at(result)}, {_at(source)}, {counts}, threads);"
         case Copy(target, source, shape):
             pairs = zip(shape, target.strides, source.strides, strict=True)
             axes = _list([_list([print_scalar(e) for e in axis]) for axis in pairs])

@@ -88,10 +88,11 @@ class Multiply:
 
 @dataclass(frozen=True, slots=True)
 class AddChunks:
-    """result = the sum of the source over its first axis, of Size("chunks") entries; `shape` is the result's."""
+    """result = the sum of the source over its first axis, of so many chunks; `shape` is the result's."""
 
     result: Place
     source: Place
+    chunks: Expr
     shape: tuple[Expr, ...]
 
 

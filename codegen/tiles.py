@@ -35,7 +35,7 @@ from irc.codegen.masks import mask_context
 from irc.codegen.mirror import mirror
 from irc.codegen.panels import axis_texts, of_distances, row_text, width
 from irc.codegen.places import TILE_PLACES, Places
-from irc.codegen.positions import extent, points, unflatten
+from irc.codegen.positions import chunks_of, extent, points, size, unflatten
 from irc.codegen.powers import in_powers_of_two
 from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf
 from irc.codegen.schedule import Footprint, Schedule
@@ -60,9 +60,9 @@ def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
     if kernel.order == "columns":
         kernel = mirror(kernel)
     adds = any(isinstance(step, RowProduct) and step.added for step in kernel.body)
-    owners = extent(kernel.batch) if kernel.batch else "1"
+    owners, chunks = extent(kernel.batch) if kernel.batch else "1", print_scalar(chunks_of(size(kernel.batch)))
     kernel = replace(kernel, batch=(*kernel.batch, *kernel.serial), serial=())
-    return {**tiled_context(tile_text(kernel), kernel, schedule), "owners": owners if adds else None}
+    return {**tiled_context(tile_text(kernel), kernel, schedule), "owners": owners if adds else None, "chunks": chunks}
 
 
 def tiled_context(text: TileText, kernel: TileKernel, schedule: Schedule) -> dict[str, object]:

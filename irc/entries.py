@@ -165,8 +165,8 @@ class _Entry:
                     self.places[result] = replace(place, strides=tuple(by_axis[a.name] for a in axes))
                 case SumChunks(result, source):
                     self._make(result, number)
-                    shape = self.tensors[result].shape
-                    self.statements.append(AddChunks(self.places[result], self.places[source], shape))
+                    shape, chunks = self.tensors[result].shape, self.tensors[source].shape[0]
+                    self.statements.append(AddChunks(self.places[result], self.places[source], chunks, shape))
                 case Release(tensor):
                     if tensor in self.buffers:
                         self.buffers[tensor] = replace(self.buffers[tensor], last=number)
@@ -248,7 +248,7 @@ def _places(statement: Statement) -> tuple[Place, ...]:
             return tensors
         case Multiply(result, left, right):
             return result, left, right
-        case AddChunks(result, source, _):
+        case AddChunks(result, source):
             return result, source
         case Copy(target, source, _):
             return target, source

@@ -15,6 +15,7 @@ from itertools import chain, count
 from irc.adding import added_up, apart
 from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Size, indices, integer, op
 from irc.codegen.kernel import CHUNK, Kernel, Loop, LoopKernel, Storage, Target, Tensor, TileKernel
+from irc.codegen.positions import chunks_of, size
 from irc.compiled import Fused, Precision
 from irc.distances import distance_tables
 from irc.elements import (
@@ -348,9 +349,11 @@ class _Fuser:
                 self.declare(remainder, shape(first), self.precision.arithmetic)
             builder.softmax(first, online or f"{first.name}.unused", maximum, remainder)
         added = [self.added[n.name] for n in group if n.name in self.added]
+        serial = meeting((total.updates[0].indices for total in added), frame)
+        owners = tuple(a for a in frame.batch if a not in serial)
         for node in group:
             if node is not maximum and node.op != "logsumexp":
-                builder.sink(node, self._copies(node))
+                builder.sink(node, self._copies(node, owners))
         for each in chain.from_iterable(apart[node] for node in beside):
             made = each.by_distance
             self.declare(made.tensor, made.shape, self.precision.arithmetic)
@@ -362,7 +365,6 @@ class _Fuser:
         done: list[Node] = [*group, *beside, *added]
         name = self.named("_".join(n.name for n in done))
         kinds = self.precision.arithmetic, self.precision.pairs
-        serial = meeting((total.updates[0].indices for total in added), frame)
         self.call(finish(builder, name, order, self.arguments(), *kinds, self._lines(builder, done), serial))
         for total in added:
             self.tensors[total.name] = PlanTensor(total.name, "temporary", self.storage(total), shape(total))
@@ -371,13 +373,13 @@ class _Fuser:
             self._added_up(scattered, by_distances(scattered, apart[scattered]))
         return done
 
-    def _copies(self, node: Reduce) -> Target | None:
-        """Where the sum is added up, by chunks, if it is."""
+    def _copies(self, node: Reduce, owners: tuple[Axis, ...]) -> Target | None:
+        """Where the sum is added up, by chunks of what each point of the owners has, if it is."""
         total = self.added.get(node.name)
         if total is None:
             return None
         name = f"{total.name}.chunks"
-        self.declare(name, (Size("chunks"), *shape(total)), self.precision.arithmetic, zero=True)
+        self.declare(name, (chunks_of(size(owners)), *shape(total)), self.precision.arithmetic, zero=True)
         return Target(name, (CHUNK, *total.updates[0].indices))
 
     def _added_up(self, node: Node, updates: Iterable[Update]) -> None:
