@@ -179,20 +179,22 @@ class DistanceReduce:
 @dataclass(frozen=True, slots=True)
 class RowReduce:
     """target[i] = sum or max over supported j of tile[i, j]; or the first j of the largest, -1 where there is
-    none (NaN counts as -inf there)."""
+    none (NaN counts as -inf there). `added` as of a ColumnReduce, which it is the mirror of."""
 
     reduce: Literal["sum", "max", "argmax"]
     tile: str
     target: Target
+    added: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnReduce:
-    """target[j] = sum or max over supported i of tile[i, j]."""
+    """target[j] = sum or max over supported i of tile[i, j]. `added` as of a ColumnProduct."""
 
     reduce: Literal["sum", "max"]
     tile: str
     target: Target
+    added: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,12 +101,12 @@ def _operation(step: TileOp) -> TileOp:
             return ColumnSums(features, value, target)
         case ColumnSums(features, value, target):
             return RowSums(features, value, target)
-        case RowReduce(reduce, tile, target):
+        case RowReduce(reduce, tile, target, _):
             if reduce == "argmax":
                 raise ValueError("mirror: the place of a maximum needs the order of rows")
             return ColumnReduce(reduce, tile, target)
-        case ColumnReduce(of_columns, tile, target):
-            return RowReduce(of_columns, tile, target)
+        case ColumnReduce(of_columns, tile, target, added):
+            return RowReduce(of_columns, tile, target, added)
         case OnlineSoftmax():
             raise ValueError("mirror: a running softmax needs the order of rows")
         case _:

@@ -59,7 +59,7 @@ def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
     results are added."""
     if kernel.order == "columns":
         kernel = mirror(kernel)
-    adds = any(isinstance(step, RowProduct) and step.added for step in kernel.body)
+    adds = any(isinstance(step, RowProduct | RowReduce) and step.added for step in kernel.body)
     owners, chunks = extent(kernel.batch) if kernel.batch else "1", print_scalar(chunks_of(size(kernel.batch)))
     kernel = replace(kernel, batch=(*kernel.batch, *kernel.serial), serial=())
     return {**tiled_context(tile_text(kernel), kernel, schedule), "owners": owners if adds else None, "chunks": chunks}
@@ -329,7 +329,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             _target(step.target),
             row_text(step.target, panel.features, side) if panel else None,
             panel.side if panel else "",
-            isinstance(step, RowProduct) and step.added,
+            isinstance(step, RowProduct | RowReduce) and step.added,
         )
 
     def computed(step: RowSums, position: int) -> Computed:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from irc.codegen.expr import Axis, Load
 from irc.elements import plain_names
-from irc.ir import Graph, Node, Reduce, Scatter, Update, operands, own_element
+from irc.ir import Graph, Node, Reduce, Scatter, Update, operands, own_element, position, shape
 from irc.split import reads_tiles
 from irc.tile import frame_of, is_product
 
@@ -21,7 +21,7 @@ def apart(graph: Graph) -> Graph:
     """The graph in which each update that adds such a sum up is a tensor, and no other is with it."""
     readers = Counter(name for node in graph for name in operands(node))
     nodes: list[Node] = []
-    for node in graph:
+    for node in (_opened(n, graph) for n in graph):
         if isinstance(node, Scatter) and len(node.updates) > 1:
             updates = []
             for number, update in enumerate(node.updates):
@@ -33,6 +33,16 @@ def apart(graph: Graph) -> Graph:
             node = replace(node, updates=tuple(updates))
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
+
+
+def _opened(node: Node, graph: Graph) -> Node:
+    """A sum over some keys of such a sum as one that is added up where the others say, as gradients of what a bias
+    reads of the block that a key is of."""
+    if not isinstance(node, Reduce) or node.op != "sum" or node.where is not None or not node.over:
+        return node
+    update = Update(node.axes + node.over, position(node.axes, node.groups), node.body)
+    columns = all(a.role == "column" for a in node.over)
+    return Scatter(node.name, shape(node), (update,), node.span) if columns and _added(update, graph) else node
 
 
 def added_up(graph: Graph) -> dict[str, Scatter]:
@@ -48,7 +58,8 @@ def _part(update: Update) -> str:
 
 
 def _added(update: Update, graph: Graph) -> bool:
-    """Whether the update adds up a matrix of columns, which a kernel makes as sums over rows, where some may meet."""
+    """Whether the update adds up numbers or rows of columns, which a kernel makes as sums over rows, where some may
+    meet."""
     part = graph[update.body.tensor] if isinstance(update.body, Load) else None
     if not isinstance(part, Reduce) or part.op != "sum" or update.body != own_element(part):
         return False

@@ -264,6 +264,8 @@ class Builder:
             tile = self._tile(node, factors(node.body), whole=node.body)
             if node.op == "argmax":
                 self.body.append(RowReduce("argmax", tile, target))
+            elif into is not None:
+                self.body.append(ColumnReduce("sum", tile, into, added=True))
             else:
                 kind = RowReduce if by_row else ColumnReduce
                 self.body.append(kind("max" if node.op == "max" else "sum", tile, target))
@@ -366,7 +368,9 @@ def finish(
         source=source,
     )
     read, written, sizes = mentioned(kernel)
-    if order == "elements" or any(isinstance(step, ColumnProduct) and step.added for step in kernel.body):
+    if order == "elements" or any(
+        isinstance(step, ColumnProduct | ColumnReduce) and step.added for step in kernel.body
+    ):
         sizes = sorted({*sizes, "chunks"})
     declared = tuple(replace(tensors[n], written=n in written) for n in sorted(read | written))
     return replace(kernel, tensors=declared, sizes=tuple(sizes))

@@ -142,9 +142,11 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]
     return export_example
 
 
-# Among them: products, views and saved tensors; integers; a table whose gradient is summed in chunks; one of distances.
+# Among them: products, views and saved tensors; integers; a table whose gradient is summed in chunks; one of distances;
+# keys that a table picks.
 @pytest.mark.parametrize(
-    "name", ["causal", "gpt2", "grouped_heads", "documents", "relative_bias", "variants/transformer_xl"]
+    "name",
+    ["causal", "gpt2", "grouped_heads", "documents", "relative_bias", "variants/transformer_xl", "masks/topk_blocks"],
 )
 def test_c_functions_give_the_program_s_results(name: str, example: Callable[..., Exported]) -> None:
     agree(example(name), example_inputs(name))

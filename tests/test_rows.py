@@ -1,0 +1,211 @@
+"""Cores that have no query index, or whose queries share no keys: the rows that kernels give them, and gradients of
+keys that are added up where tables say."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import pytest
+
+import irc
+from irc.codegen.expr import Kind, Size, integer
+from irc.codegen.kernel import TileKernel
+from irc.codegen.positions import chunks_of
+from irc.interpret import size_value
+from irc.runtime.sizes import evaluate
+from tests.test_kernels import DTYPE, Arrays, both
+
+B, H, G, S, N, M, D = 2, 6, 2, 40, 5, 8, 16
+SIZES = {"B": B, "H": H, "G": G, "S": S, "N": N, "M": M, "D": D}
+
+
+def spec(
+    declared: str, key: str, header: str = "o[b,h,i,d], lse[b,h,i] over r: K", q: str = "q[b,h,i,c]", more: str = "",
+    columns: str = "r", of_keys: str = "b, h // (H // G)",
+) -> str:  # fmt: skip
+    """A program of keys k[of_keys, key, c], of sizes that are fixed but for B."""
+    return f"""
+attention some {{
+  size   B, K, H = {H}, G = {G}, S = {S}, N = {N}, M = {M}, D = {D}
+  {declared}
+  core {header} {{
+    align  first
+    let    key = {key}
+    score  {q} * k[{of_keys}, key, c]
+    scale  1 / sqrt(D)
+    {more}
+    softmax {columns}
+    matmul v[{of_keys}, key, d]
+  }}
+  return o, lse
+}}"""
+
+
+def of_no_table(*args: str, **more: str) -> str:
+    return spec(*args, **more).replace("B, K, H", "B, H")
+
+
+KEYS = "input q[B,H,S,D], k[B,G,S,D], v[B,G,S,D]"
+OWN = "input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D]"
+ONE = "input q[B,H,D], k[B,G,K,D], v[B,G,K,D], len[B]: int\n  assume 0 <= len[b]"
+BLOCKS = "o[b,h,i,d], lse[b,h,i] over r: K, m: M"
+SPECS = {
+    # a group's heads
+    "blocks_of_a_token": spec(
+        f"{KEYS}, top[B,G,S,K]: int\n  assume 0 <= top[b,g,i,r], top[b,g,i,r] < N",
+        "top[b, h // (H // G), i, r] * M + m", BLOCKS, more="allow key <= i", columns="(r m)",
+    ),
+    "biases": spec(
+        f"{KEYS}, top[B,G,S,K]: int, gate[B,G,S,K], count[B,S]: int\n  param slope[H], T[H,K]\n"
+        "  assume 0 <= top[b,g,i,r], top[b,g,i,r] < N",
+        "top[b, h // (H // G), i, r] * M + m", BLOCKS, columns="(r m)",
+        more="bias 0.1 * slope[h] * (key - i) + gate[b, h // (H // G), i, r] + T[h,r]\n    allow r < count[b,i]",
+    ),
+    "dropped": spec(
+        f"{KEYS}, top[B,G,S,K]: int\n  scalar seed: int\n  assume 0 <= top[b,g,i,r], top[b,g,i,r] < S",
+        "top[b, h // (H // G), i, r]",
+    ).replace("softmax r", "softmax r\n    drop 0.25 seed seed"),
+    # all heads
+    "tokens": spec(
+        "input q[B,H,S,D], k[B,S,D], v[B,S,D], top[B,S,K]: int\n  assume 0 <= top[b,i,r], top[b,i,r] < S",
+        "top[b,i,r]", more="allow key <= i", of_keys="b",
+    ),
+    # a block's queries, alone and with a group's heads
+    "blocks": spec(
+        f"{OWN}, top[B,H,N,K]: int\n  assume 0 <= top[b,h,n,r], top[b,h,n,r] < N",
+        "top[b,h,i // M,r] * M + m", BLOCKS, columns="(r m)", of_keys="b, h",
+    ),
+    "blocks_of_groups": spec(
+        f"{KEYS}, top[B,G,N,K]: int\n  assume 0 <= top[b,g,n,r], top[b,g,n,r] < N",
+        "top[b, h // (H // G), i // M, r] * M + m", BLOCKS, more="allow key <= i", columns="(r m)",
+    ),
+    # nothing: one row
+    "tokens_of_a_head": spec(
+        f"{OWN}, top[B,H,S,K]: int\n  assume 0 <= top[b,h,i,r], top[b,h,i,r] < S", "top[b,h,i,r]",
+        more="allow key <= i", of_keys="b, h",
+    ),
+    "starts": of_no_table(
+        f"{OWN}, near[B,S]: int\n  assume 0 <= near[b,i], near[b,i] < S", "min(near[b,i] + r, S - 1)",
+        "o[b,h,i,d], lse[b,h,i] over r: 3", more="allow near[b,i] + r < S", of_keys="b, h",
+    ),
+    "steps": of_no_table(
+        OWN, "max(i - 2 * r, 0)", "o[b,h,i,d], lse[b,h,i] over r: 3", more="allow 2 * r <= i", of_keys="b, h",
+    ),
+    # no query index
+    "decoding": spec(ONE, "j", "o[b,h,d], lse[b,h] over j: K", "q[b,h,c]", "allow j < len[b]", "j"),
+    "decoding_of_a_head": spec(
+        "input q[B,H,D], k[B,H,K,D], v[B,H,K,D]\n  param T[H,K]", "j", "o[b,h,d], lse[b,h] over j: K", "q[b,h,c]",
+        "bias T[h,j]", "j", "b, h",
+    ),
+    "decoding_of_pages": spec(
+        "input q[B,H,D], k[N,M,G,D], v[N,M,G,D], page[B,K]: int, len[B]: int\n"
+        "  assume 0 <= page[b,p], page[b,p] < N, 0 <= len[b]",
+        "j", "o[b,h,d], lse[b,h] over j: K * M", "q[b,h,c]", "allow j < len[b]", "j",
+    ).replace("b, h // (H // G), key", "page[b, j // M], j % M, h // (H // G)").replace("    let    key = j\n", ""),
+}  # fmt: skip
+LIMITS = {"seed": 9, "top": N, "page": N, "count": 4, "len": 2 * M, "near": S}
+DEVICES = ["blocks_of_a_token", "blocks", "tokens_of_a_head", "decoding", "decoding_of_pages"]
+
+
+def arrays(name: str, rng: np.random.Generator, dtype: str = "f32") -> Arrays:
+    sizes = SIZES | {"K": 7 if "decoding" in name else 3}
+    tokens = name.startswith(("tokens", "dropped"))
+    made: Arrays = {}
+    for given in irc.compile(SPECS[name], target="reference").graph.inputs:
+        dims = tuple(size_value(s, sizes) for s in given.shape)
+        if given.kind is Kind.FLOAT:
+            made[given.name] = rng.standard_normal(dims).astype(DTYPE[dtype])
+        else:
+            made[given.name] = rng.integers(0, S if tokens else LIMITS[given.name], dims).astype(np.int32)
+    return made
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("name", SPECS)
+def test_outputs_and_gradients(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    both(SPECS[name], arrays(name, rng, dtype), dtype, rng)
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f16"])
+def test_other_element_types(dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    both(SPECS["biases"], arrays("biases", rng, dtype), dtype, rng)
+
+
+@pytest.mark.parametrize("threads", ["1", "3", "50"])
+@pytest.mark.parametrize("name", ["blocks_of_a_token", "tokens", "blocks"])
+def test_threads_share_out_what_is_added_up(name: str, threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRC_THREADS", threads)
+    rng = np.random.default_rng(2)
+    both(SPECS[name], arrays(name, rng), "f32", rng)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_on_a_device(name: str) -> None:
+    rng = np.random.default_rng(3)
+    both(SPECS[name], arrays(name, rng), "f32", rng, target="emulator")
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_pairs_live_in_one_kernel_of_tiles_each_way(name: str) -> None:
+    sizes = SIZES | {"K": 1000, "chunks": 1}
+    program = irc.compile(SPECS[name])
+    compiled = program.built({}).compiled
+    most = max(prod(evaluate(s, sizes) for s in given.shape) for given in compiled.forward_graph.inputs)
+    for run in compiled.runs:
+        kernels = [k for k in run.kernels if isinstance(k, TileKernel)]
+        assert len(kernels) == (2 if name == "dropped" else 1) or name == "biases", [k.name for k in kernels]
+        for tensor in run.plan.tensors:
+            assert prod(evaluate(s, sizes) for s in tensor.shape) <= 4 * most, tensor.name
+
+
+def test_keys_that_are_shared_keep_their_rows() -> None:
+    """Vectors of distances and tables of pairs beside keys that all queries read, or alone beside such values."""
+    text = """
+attention near {
+  size B, H, S, D, M
+  input q[B,H,S,16], k[B,H,S,16], v[B,H,S,16], kind[S,S]: int
+  param E[M,16], F[2 * S, 16]
+  assume 0 <= kind[i,j], kind[i,j] < M
+  core o[b,h,i,d] {
+    align first
+    score q[b,h,i,c] * TERM
+    softmax j
+    matmul v[b,h,j,d]
+  }
+  return o
+}"""
+    for term in ("(k[b,h,j,c] + E[kind[i,j],c])", "E[kind[i,j],c]", "F[i - j + S,c]"):
+        program = irc.compile(text.replace("TERM", term), sizes={"M": 4, "D": 16})
+        for run in program.built({}).compiled.runs:
+            tiled = [k for k in run.kernels if isinstance(k, TileKernel)]
+            assert tiled and all([a.name for a in k.rows] == ["i"] for k in tiled), term
+
+
+def test_what_nobody_picks_may_hold_anything() -> None:
+    """Keys and values that no query picks, or that the mask blocks, change no bit of outputs and other gradients."""
+    rng = np.random.default_rng(4)
+    inputs = arrays("blocks_of_a_token", rng)
+    inputs["top"] = inputs["top"] % (N - 1)  # never the last block
+    program = irc.compile(SPECS["blocks_of_a_token"])
+
+    def made() -> Arrays:
+        run = program.forward(**inputs)
+        return {**run.outputs, **run.backward(o=np.ones_like(run.outputs["o"]))}
+
+    clean = made()
+    for name, value in (("k", np.nan), ("v", np.inf)):
+        inputs[name] = inputs[name].copy()
+        inputs[name][:, :, (N - 1) * M :] = value
+    for name, array in made().items():
+        assert np.array_equal(array, clean[name]), name
+
+
+@pytest.mark.parametrize(
+    ("threads", "owners", "chunks"), [(1, 1, 1), (2, 1, 2), (2, 3, 2), (2, 8, 1), (64, 32, 8), (64, 1, 64), (4, 0, 4)]
+)
+def test_chunks_are_as_many_as_threads_want(threads: int, owners: int, chunks: int) -> None:
+    assert evaluate(chunks_of(integer(owners)), {"chunks": threads}) == chunks
+    assert evaluate(chunks_of(Size("B")), {"chunks": threads, "B": owners}) == chunks
