@@ -2,8 +2,8 @@
 
 Prints a line a program and element type, as `irc bench` measures it on one thread: milliseconds forward and backward,
 their share of the peak in operations of products on pairs that exist, and what takes most of the rest. A variant that
-is slow for no reason of its own stands out. Tokens are 1024 where a program lets them be, heads 4 and features 64; the
-rest is small, as the tests have it.
+is slow for no reason of its own stands out. Tokens are 1024 where a program lets them be, heads 4 and features 64, or as
+OTHERS says; the rest is small, as the tests have it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,12 @@ from pathlib import Path
 from benchmarks.gallery import FOLDER, case
 
 SIZES = {"B": 1, "H": 4, "G": 2, "S": 1024, "Sq": 1024, "Sk": 1024, "Y": 32, "X": 32, "R": 64, "D": 64}
+OTHERS = {
+    "native_sparse": {"H": 16, "G": 1, "N": 32, "L": 64, "K": 8},
+    "topk_tiles": {"N": 32, "M": 64, "K": 8},
+    "triangle_end": {"N": 128},
+    "triangle_start": {"N": 128},
+}
 
 
 def main() -> None:
@@ -37,7 +43,7 @@ def line(path: Path, dtype: str) -> str:
     from irc.codegen.expr import Kind
     from irc.runtime.arrays import DTYPE
 
-    untold, sizes, values = case(path, SIZES)
+    untold, sizes, values = case(path, SIZES | OTHERS.get(path.stem, {}))
     program = irc.compile(path, sizes=untold, dtype=dtype)
     floating = {n.name: DTYPE[program.storage(n)] for n in program.graph.inputs if n.kind is Kind.FLOAT}
     report = bench(program, sizes, {n: np.asarray(v, floating.get(n)) for n, v in values.items()}, 3, 1)
