@@ -10,6 +10,7 @@ batch. Keys are gathered as those of a paged cache are.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from irc.codegen.expr import Axis, Expr, Kind, Load, Op, flat, indices, integer, loads, op, rebuild
 from irc.codegen.sharing import members
@@ -110,13 +111,17 @@ def _axes(node: Map | Reduce) -> tuple[Axis, ...]:
 
 
 def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None:
-    """None where queries share some keys, where keys are told by distances, or where heads are mixed."""
+    """None where queries share some keys, or a part of each, where keys are told by distances, or where heads are
+    mixed."""
     pairs = {n.name: n for n in nodes if set(core.columns) <= set(n.axes)}
     axes = tuple(dict.fromkeys(a for n in pairs.values() for a in n.axes if a not in core.columns))
-    keys = [key for node in nodes for key in _keys(node, axes, core.columns)]
-    rows = tuple(a for a in axes if a.role == "row")
+    operands = [keys for node in nodes for keys in _keys(node, axes, core.columns)]
+    keys = [key for operand in operands for key in operand]
+    rows, names = tuple(a for a in axes if a.role == "row"), {a.name for a in axes}
     read = [load for node in nodes for e in bodies(node) for load in loads(e) if load.tensor in pairs]
     if not keys or any(load != own_element(pairs[load.tensor]) for load in read):
+        return None
+    if any(indices(a) & names != indices(b) & names for operand in operands for a, b in pairwise(operand)):
         return None
     if rows and not all({a.name for a in rows} & indices(key) for key in keys):
         return None
@@ -135,11 +140,11 @@ def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None
     return _Split(core.columns, frozenset(batch), frozenset(whole), parts, alone)
 
 
-def _keys(node: Map | Reduce, axes: tuple[Axis, ...], columns: tuple[Axis, ...]) -> list[Expr]:
-    """The factors that are of columns and features, in a dot or in a sum over columns, and what they add."""
-    features = {a.name for a in _axes(node) if a not in (*axes, *columns)}
-    added = [part for f in factors(node.body) if features & indices(f) for part in addends(f)]
-    return [part for part in added if {a.name for a in columns} & indices(part)]
+def _keys(node: Map | Reduce, axes: tuple[Axis, ...], columns: tuple[Axis, ...]) -> list[tuple[Expr, ...]]:
+    """What the factors add that are of columns and features, in a dot or in a sum over columns."""
+    features, keys = {a.name for a in _axes(node) if a not in (*axes, *columns)}, {a.name for a in columns}
+    found = [addends(f) for f in factors(node.body) if features & indices(f) and keys & indices(f)]
+    return [tuple(part for part in parts if keys & indices(part)) for parts in found]
 
 
 def _quotient(size: Expr, count: Expr, graph: Graph) -> Expr | None:

@@ -184,6 +184,23 @@ attention near {
             assert tiled and all([a.name for a in k.rows] == ["i"] for k in tiled), term
 
 
+def test_keys_that_add_what_others_share_are_left() -> None:
+    """Where each query adds vectors of its own to keys that all read, a row alone would make all of them again."""
+    text = """
+attention edges {
+  size B, H, S, D
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D], e[B,S,S,D]
+  core o[b,h,i,d] {
+    score q[b,h,i,c] * (k[b,h,j,c] + e[b,i,j,c])
+    softmax j
+    matmul v[b,h,j,d] + e[b,i,j,d]
+  }
+  return o
+}"""
+    runs = irc.compile(text, sizes={"D": 16}).built({}).compiled.runs
+    assert not any(isinstance(k, TileKernel) and k.rows[0].name != "i" for run in runs for k in run.kernels)
+
+
 def test_what_nobody_picks_may_hold_anything() -> None:
     """Keys and values that no query picks, or that the mask blocks, change no bit of outputs and other gradients."""
     rng = np.random.default_rng(4)
