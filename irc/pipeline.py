@@ -22,7 +22,7 @@ from irc.error import Error, SpecError
 from irc.fuse import fuse
 from irc.grammar.diagnostic import SyntaxErrors
 from irc.grammar.source import Source
-from irc.ir import Graph, cotangent_name
+from irc.ir import Graph, Reduce, cotangent_name
 from irc.lookups import products_first
 from irc.motion import moved
 from irc.prepared import keep_templates, parse
@@ -62,11 +62,15 @@ def back(
     """A graph to the steps of its runs and their kernels, forward and backward; without `steps`, to the graphs that the
     interpreter runs. `host`: the kernels are the host's. Raises Error where some step does not fuse."""
     forward_graph = _specialised(graph, sizes, steps, host)
-    verify(forward_graph)
     backward_graph = None
     if differentiable(forward_graph):
-        backward_graph = traced("differentiate", lambda: differentiate(forward_graph))
+        apart = host or not steps
+        of_backward = forward_graph if apart else _specialised(graph, sizes, steps, host, of_backward=True)
+        backward_graph = traced("differentiate", lambda: differentiate(of_backward))
+        if not _goes_with(forward_graph, backward_graph):
+            forward_graph = of_backward
         verify(backward_graph)
+    verify(forward_graph)
     if not steps:
         return Compiled(forward_graph, backward_graph, NO_STEPS, NO_STEPS if backward_graph else None, None, "", ())
     try:
@@ -75,9 +79,16 @@ def back(
         raise _unfused(graph, "kernels", reason) from reason
 
 
-def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
+def _goes_with(forward: Graph, backward: Graph) -> bool:
+    """Whether a run of one graph can be followed by the other's, made of what may have other rows: it has all that is
+    kept, and no weight is looked for by its bits, which another order of sums changes."""
+    saved = {n.name for n in backward.inputs if n.role == "saved"}
+    return saved <= forward.by_name.keys() and not any(isinstance(n, Reduce) and n.op == "max" for n in forward)
+
+
+def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool, of_backward: bool = False) -> Graph:
     if steps:
-        first = distributed(products_first(with_rows(graph, host), sizes))
+        first = distributed(products_first(with_rows(graph, alone=host or not of_backward), sizes))
         graph = traced("tabulate", lambda: moved(tabulated(first, host)))
     return traced("specialise", lambda: simplify(specialise(graph, sizes)))
 
@@ -121,7 +132,7 @@ def tangents(
 ) -> Derived:  # fmt: skip
     """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` and `host` as
     for `back`. Raises Error where some step does not fuse."""
-    forward = _specialised(graph, sizes, steps, host)
+    forward = _specialised(graph, sizes, steps, host, of_backward=True)
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)
     if not steps:

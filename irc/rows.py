@@ -20,13 +20,13 @@ from irc.simplify import factors, rewrite
 from irc.size import divide, expression, polynomial
 
 
-def with_rows(graph: Graph, host: bool) -> Graph:
-    """The graph whose cores have such rows. `host`: its kernels are the host's; a device's add gradients up pair by
-    pair where each query has keys of its own."""
+def with_rows(graph: Graph, alone: bool) -> Graph:
+    """The graph whose cores have such rows. `alone`: also those of which each query has keys of its own, whose
+    gradients a device adds up pair by pair."""
     for core in graph.cores:
         nodes = _nodes(core, graph)
         split = _split(core, nodes, graph)
-        if split is not None and (host or not any(a in split.batch for a in core.rows)):
+        if split is not None and (alone or not any(a in split.batch for a in core.rows)):
             changed = split.of(nodes)
             graph = replace(graph, nodes=tuple(changed.get(n.name, n) for n in graph))
     return graph
