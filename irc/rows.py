@@ -123,6 +123,8 @@ def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None
         return None
     if any(indices(a) & names != indices(b) & names for operand in operands for a, b in pairwise(operand)):
         return None
+    if rows and not any({a.name for a in rows} & indices(key) for key in keys):
+        return _further(core, axes, rows, keys)
     if rows and not all({a.name for a in rows} & indices(key) for key in keys):
         return None
     if rows and any(of_distance(key, rows, core.columns) is not None for key in keys):
@@ -138,6 +140,14 @@ def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None
             batch.add(axis)
     alone = axes[-1] if axes and not whole and not parts else None
     return _Split(core.columns, frozenset(batch), frozenset(whole), parts, alone)
+
+
+def _further(core: Core, axes: tuple[Axis, ...], rows: tuple[Axis, ...], keys: list[Expr]) -> _Split | None:
+    """As many rows as there are columns, where further indices are of queries alone, as in a video whose mask compares
+    frames: q[b,f,s] beside k[b,g,t]."""
+    free = [a for a in axes if not a.role and members(a, keys) == a.size]
+    more = free[len(free) - max(0, len(core.columns) - len(rows)) :] if len(core.columns) > len(rows) else []
+    return _Split(core.columns, frozenset(), frozenset((*rows, *more)), {}, None) if more else None
 
 
 def _keys(node: Map | Reduce, axes: tuple[Axis, ...], columns: tuple[Axis, ...]) -> list[tuple[Expr, ...]]:
