@@ -88,7 +88,7 @@ def _goes_with(forward: Graph, backward: Graph) -> bool:
 
 def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool, of_backward: bool = False) -> Graph:
     if steps:
-        first = distributed(products_first(with_rows(graph, alone=host or not of_backward), sizes))
+        first = distributed(products_first(with_rows(graph, host, alone=host or not of_backward), sizes))
         graph = traced("tabulate", lambda: moved(tabulated(first, host)))
     return traced("specialise", lambda: simplify(specialise(graph, sizes)))
 

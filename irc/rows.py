@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from irc.codegen.expr import Axis, Expr, Kind, Load, Op, flat, indices, integer, loads, op, rebuild
+from irc.codegen.expr import Axis, Expr, Kind, Load, Op, flat, indices, integer, loads, op, rebuild, walk
+from irc.codegen.positions import size
 from irc.codegen.sharing import members
 from irc.distances import addends, of_distance
 from irc.ir import Core, Graph, Map, Reduce, bodies, grouped, operands, own_element
@@ -20,16 +21,19 @@ from irc.simplify import factors, rewrite
 from irc.size import divide, expression, polynomial
 
 
-def with_rows(graph: Graph, alone: bool) -> Graph:
-    """The graph whose cores have such rows. `alone`: also those of which each query has keys of its own, whose
-    gradients a device adds up pair by pair."""
+def with_rows(graph: Graph, host: bool, alone: bool) -> Graph:
+    """The graph whose cores have such rows. `host`: its kernels are the host's. `alone`: also those of which each query
+    has keys of its own, whose gradients a device adds up pair by pair."""
     for core in graph.cores:
         nodes = _nodes(core, graph)
-        split = _split(core, nodes, graph)
+        split = _split(core, nodes, graph, host)
         if split is not None and (alone or not any(a in split.batch for a in core.rows)):
             changed = split.of(nodes)
             graph = replace(graph, nodes=tuple(changed.get(n.name, n) for n in graph))
     return graph
+
+
+RANK = {"": 0, "row": 1, "column": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,10 @@ class _Split:
         """Values of pairs have a dimension for each part of an index; in memory it is one still."""
         dims = tuple(tuple(part for a in dim for part in self._parts(a)) for dim in grouped(node.axes, node.groups))
         axes = tuple(a for dim in dims for a in dim)
-        of_pairs = set(self.columns) <= set(node.axes)
-        return replace(node, axes=axes, groups=() if of_pairs or len(axes) == len(dims) else tuple(map(len, dims)))
+        if set(self.columns) <= set(node.axes):
+            known = {a.name for a in node.axes if a.role == "row"}  # outside of further rows
+            return replace(node, axes=tuple(sorted(axes, key=lambda a: (RANK[a.role], a.name not in known))), groups=())
+        return replace(node, axes=axes, groups=() if len(axes) == len(dims) else tuple(map(len, dims)))
 
     def _parts(self, axis: Axis) -> tuple[Axis, ...]:
         if axis in self.parts:
@@ -110,7 +116,7 @@ def _axes(node: Map | Reduce) -> tuple[Axis, ...]:
     return node.axes + (node.over if isinstance(node, Reduce) else ())
 
 
-def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None:
+def _split(core: Core, nodes: list[Map | Reduce], graph: Graph, host: bool) -> _Split | None:
     """None where queries share some keys, or a part of each, where keys are told by distances, or where heads are
     mixed."""
     pairs = {n.name: n for n in nodes if set(core.columns) <= set(n.axes)}
@@ -124,7 +130,8 @@ def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None
     if any(indices(a) & names != indices(b) & names for operand in operands for a, b in pairwise(operand)):
         return None
     if rows and not any({a.name for a in rows} & indices(key) for key in keys):
-        return _further(core, axes, rows, keys)
+        shared = None if not host or _reads_pairs(core, rows, nodes) else _shared(core, axes, keys)
+        return shared or _of_queries(core, axes, keys)
     if rows and not all({a.name for a in rows} & indices(key) for key in keys):
         return None
     if rows and any(of_distance(key, rows, core.columns) is not None for key in keys):
@@ -142,11 +149,35 @@ def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None
     return _Split(core.columns, frozenset(batch), frozenset(whole), parts, alone)
 
 
-def _further(core: Core, axes: tuple[Axis, ...], rows: tuple[Axis, ...], keys: list[Expr]) -> _Split | None:
-    """As many rows as there are columns, where further indices are of queries alone, as in a video whose mask compares
-    frames: q[b,f,s] beside k[b,g,t]."""
-    free = [a for a in axes if not a.role and members(a, keys) == a.size]
-    more = free[len(free) - max(0, len(core.columns) - len(rows)) :] if len(core.columns) > len(rows) else []
+def _shared(core: Core, axes: tuple[Axis, ...], keys: list[Expr]) -> _Split | None:
+    """Heads that all share their keys as rows beside the queries, which are as many as keys: these are packed, and
+    their gradients summed, once. Where the numbers differ, few queries have a form of their own, which sees to it."""
+    rows = tuple(a for a in axes if a.role == "row")
+    heads = tuple(a for a in axes if a not in rows and members(a, keys) == a.size)
+    masked = indices(core.support) if core.support is not None else frozenset()
+    if not heads or masked & {a.name for a in heads} or size(rows) != size(core.columns):
+        return None
+    return _Split(core.columns, frozenset(), frozenset((*rows, *heads)), {}, None)
+
+
+def _reads_pairs(core: Core, rows: tuple[Axis, ...], nodes: list[Map | Reduce]) -> bool:
+    """Whether something of the pair is read from memory, told by its distance or drawn, which neighbours among queries
+    do together."""
+    sides, own = [{a.name for a in side} for side in (rows, core.columns)], {n.name for n in nodes}
+
+    def of_pair(part: Expr) -> bool:
+        return all(indices(part) & side for side in sides)
+
+    read = [load for node in nodes for body in bodies(node) for load in loads(body) if load.tensor not in own]
+    made = [part for node in nodes for part in walk(node.body) if isinstance(part, Op)]
+    return any(map(of_pair, read)) or any(e.name == "random" or (e.kind is Kind.INT and of_pair(e)) for e in made)
+
+
+def _of_queries(core: Core, axes: tuple[Axis, ...], keys: list[Expr]) -> _Split | None:
+    """Where there are more columns than rows, what is of queries alone as further rows: in a video whose mask compares
+    frames, q[b,f,s] beside k[b,g,t], a row of one frame would have its keys packed for each s."""
+    rows = [a for a in axes if a.role == "row"]
+    more = [a for a in axes if not a.role and members(a, keys) == a.size] if len(rows) < len(core.columns) else []
     return _Split(core.columns, frozenset(), frozenset((*rows, *more)), {}, None) if more else None
 
 
@@ -157,17 +188,17 @@ def _keys(node: Map | Reduce, axes: tuple[Axis, ...], columns: tuple[Axis, ...])
     return [tuple(part for part in parts if keys & indices(part)) for parts in found]
 
 
-def _quotient(size: Expr, count: Expr, graph: Graph) -> Expr | None:
-    """How many times the count the size is, where that is a whole number: by its factors, or as is assumed."""
+def _quotient(whole: Expr, count: Expr, graph: Graph) -> Expr | None:
+    """How many times the count it is, where that is a whole number: by its factors, or as is assumed."""
     definitions = dict(graph.sizes)
-    exact = divide(polynomial(size, definitions), polynomial(count, definitions))
+    exact = divide(polynomial(whole, definitions), polynomial(count, definitions))
     if exact is not None:
         return expression(exact)
     for fact in graph.facts:
         match fact.predicate:
-            case Op("eq", (Op("mod", (whole, part)), rest)) if whole == size and rest == integer(0):
+            case Op("eq", (Op("mod", (known, part)), rest)) if known == whole and rest == integer(0):
                 if part == count:
-                    return op("floordiv", size, count)
-                if count == op("floordiv", size, part):
+                    return op("floordiv", whole, count)
+                if count == op("floordiv", whole, part):
                     return part
     return None

@@ -15,6 +15,7 @@ from irc.codegen.positions import chunks_of
 from irc.interpret import size_value
 from irc.runtime.sizes import evaluate
 from tests.test_kernels import DTYPE, Arrays, both
+from tests.test_kernels import arrays as given
 
 B, H, G, S, N, M, D = 2, 6, 2, 40, 5, 8, 16
 SIZES = {"B": B, "H": H, "G": G, "S": S, "N": N, "M": M, "D": D}
@@ -112,12 +113,12 @@ def arrays(name: str, rng: np.random.Generator, dtype: str = "f32") -> Arrays:
     sizes = SIZES | {"K": 7 if "decoding" in name else 3}
     tokens = name.startswith(("tokens", "dropped"))
     made: Arrays = {}
-    for given in irc.compile(SPECS[name], target="reference").graph.inputs:
-        dims = tuple(size_value(s, sizes) for s in given.shape)
-        if given.kind is Kind.FLOAT:
-            made[given.name] = rng.standard_normal(dims).astype(DTYPE[dtype])
+    for argument in irc.compile(SPECS[name], target="reference").graph.inputs:
+        dims = tuple(size_value(s, sizes) for s in argument.shape)
+        if argument.kind is Kind.FLOAT:
+            made[argument.name] = rng.standard_normal(dims).astype(DTYPE[dtype])
         else:
-            made[given.name] = rng.integers(0, S if tokens else LIMITS[given.name], dims).astype(np.int32)
+            made[argument.name] = rng.integers(0, S if tokens else LIMITS[argument.name], dims).astype(np.int32)
     return made
 
 
@@ -182,6 +183,45 @@ attention near {
         for run in program.built({}).compiled.runs:
             tiled = [k for k in run.kernels if isinstance(k, TileKernel)]
             assert tiled and all([a.name for a in k.rows] == ["i"] for k in tiled), term
+
+
+MANY = """
+attention many {
+  size B, H, F, S, D
+  input x[B,F,S,H,D], y[B,F,S,D]
+  param slope[H]
+  core heads[b,f,s,h,d] over j: S {
+    score x[b,f,s,h,c] * y[b,f,j,c]
+    bias  LATE
+    allow j <= s
+    softmax j
+    matmul y[b,f,j,d]
+  }
+  core frames[b,f,s,h,d], lse[b,f,s,h] over g: F, t: S {
+    score x[b,f,s,h,c] * y[b,g,t,c]
+    bias  slope[h]
+    allow g <= f
+    softmax (g t)
+    matmul y[b,g,t,d]
+  }
+  return heads, frames, lse
+}"""
+
+
+@pytest.mark.parametrize(
+    ("late", "rows"),
+    [("slope[h] * y[b,f,j,0]", ["s", "h"]), ("slope[h] * (j - s)", ["s"]), ("exp(0.1 * slope[h] * (j - s))", ["s"])],
+)
+def test_indices_of_queries_alone_are_further_rows(late: str, rows: list[str]) -> None:
+    """Heads that share all keys, but where something of the pair is told by its distance; and pixels beside frames."""
+    rng = np.random.default_rng(5)
+    text = MANY.replace("LATE", late)
+    sizes = {"B": 2, "H": 3, "F": 3, "S": 21, "D": 8}
+    for dtype in ("f32", "bf16"):
+        both(text, given(irc.compile(text, target="reference"), sizes, rng, dtype), dtype, rng)
+    compiled = irc.compile(text, sizes={"D": 8}).built({}).compiled
+    found = [[a.name for a in k.rows] for k in compiled.forward.kernels if isinstance(k, TileKernel)]
+    assert found == [rows, ["f", "s", "h"]]
 
 
 def test_keys_that_add_what_others_share_are_left() -> None:
