@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from irc.codegen.expr import Axis, Load
+from irc.codegen.expr import Axis, Load, indices, loads
 from irc.elements import plain_names
 from irc.ir import Graph, Node, Reduce, Scatter, Update, operands, own_element, position, shape
 from irc.split import reads_tiles
@@ -65,10 +65,10 @@ def _added(update: Update, graph: Graph) -> bool:
         return False
     if {a.role for a in part.over} != {"row"} or not reads_tiles(part, graph) or set(update.over) != set(part.axes):
         return False
-    columns = {a.name for a in part.axes if a.role == "column"}
-    return not columns <= plain_names(update.indices) and is_product(
-        part, frame_of(part.axes + part.over, part.body, part.where, graph)
-    )
+    tables = frozenset().union(*(indices(load) for e in update.indices for load in loads(e)))
+    meet = {a.name for a in part.axes if a.role == "column" or a.name in tables}
+    frame = frame_of(part.axes + part.over, part.body, part.where, graph)
+    return not meet <= plain_names(update.indices) and is_product(part, frame)
 
 
 def _whole(node: Scatter) -> Update:

@@ -61,11 +61,12 @@ def back(
 ) -> Compiled:
     """A graph to the steps of its runs and their kernels, forward and backward; without `steps`, to the graphs that the
     interpreter runs. `host`: the kernels are the host's. Raises Error where some step does not fuse."""
-    forward_graph = _specialised(graph, sizes, steps, host)
+    rows = with_rows(graph, host, forward=True) if steps else graph
+    forward_graph = _specialised(rows, sizes, steps, host)
     backward_graph = None
     if differentiable(forward_graph):
-        apart = host or not steps
-        of_backward = forward_graph if apart else _specialised(graph, sizes, steps, host, of_backward=True)
+        others = with_rows(graph, host, forward=False) if steps else graph
+        of_backward = forward_graph if others == rows else _specialised(others, sizes, steps, host)
         backward_graph = traced("differentiate", lambda: differentiate(of_backward))
         if not _goes_with(forward_graph, backward_graph):
             forward_graph = of_backward
@@ -86,9 +87,9 @@ def _goes_with(forward: Graph, backward: Graph) -> bool:
     return saved <= forward.by_name.keys() and not any(isinstance(n, Reduce) and n.op == "max" for n in forward)
 
 
-def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool, of_backward: bool = False) -> Graph:
+def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
     if steps:
-        first = distributed(products_first(with_rows(graph, host, alone=host or not of_backward), sizes))
+        first = distributed(products_first(graph, sizes))
         graph = traced("tabulate", lambda: moved(tabulated(first, host)))
     return traced("specialise", lambda: simplify(specialise(graph, sizes)))
 
@@ -132,7 +133,7 @@ def tangents(
 ) -> Derived:  # fmt: skip
     """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` and `host` as
     for `back`. Raises Error where some step does not fuse."""
-    forward = _specialised(graph, sizes, steps, host, of_backward=True)
+    forward = _specialised(with_rows(graph, host, forward=False) if steps else graph, sizes, steps, host)
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)
     if not steps:

@@ -21,13 +21,14 @@ from irc.simplify import factors, rewrite
 from irc.size import divide, expression, polynomial
 
 
-def with_rows(graph: Graph, host: bool, alone: bool) -> Graph:
-    """The graph whose cores have such rows. `host`: its kernels are the host's. `alone`: also those of which each query
-    has keys of its own, whose gradients a device adds up pair by pair."""
+def with_rows(graph: Graph, host: bool, forward: bool) -> Graph:
+    """The graph whose cores have such rows. `host`: its kernels are the host's. Not of a `forward` run: without cores
+    whose gradients go pair by pair, on a device where each query has keys of its own, on the host where it alone has
+    them."""
     for core in graph.cores:
         nodes = _nodes(core, graph)
         split = _split(core, nodes, graph, host)
-        if split is not None and (alone or not any(a in split.batch for a in core.rows)):
+        if split is not None and (forward or not split.is_of_forward(core, host)):
             changed = split.of(nodes)
             graph = replace(graph, nodes=tuple(changed.get(n.name, n) for n in graph))
     return graph
@@ -46,6 +47,10 @@ class _Split:
     rows: frozenset[Axis]
     parts: dict[Axis, tuple[Axis, Axis]]
     alone: Axis | None
+
+    def is_of_forward(self, core: Core, host: bool) -> bool:
+        """Whether rows are worth it in a forward run alone."""
+        return self.alone in core.rows if host else any(a in self.batch for a in core.rows)
 
     def of(self, nodes: list[Map | Reduce]) -> dict[str, Map | Reduce]:
         """The nodes with these indices, by name."""
@@ -95,7 +100,7 @@ def _flat(group: Axis, member: Axis) -> Expr:
 
 
 def _one(axis: Axis) -> Axis:
-    return Axis(f"{axis.name}.member", integer(1), "row")
+    return Axis(f"{axis.name}.one", integer(1), "row")
 
 
 def _nodes(core: Core, graph: Graph) -> list[Map | Reduce]:
@@ -146,6 +151,8 @@ def _split(core: Core, nodes: list[Map | Reduce], graph: Graph, host: bool) -> _
         else:
             batch.add(axis)
     alone = axes[-1] if axes and not whole and not parts else None
+    if alone and any(_of_both(node, axes, core.columns) for node in nodes):
+        return None
     return _Split(core.columns, frozenset(batch), frozenset(whole), parts, alone)
 
 
@@ -186,6 +193,14 @@ def _keys(node: Map | Reduce, axes: tuple[Axis, ...], columns: tuple[Axis, ...])
     features, keys = {a.name for a in _axes(node) if a not in (*axes, *columns)}, {a.name for a in columns}
     found = [addends(f) for f in factors(node.body) if features & indices(f) and keys & indices(f)]
     return [tuple(part for part in parts if keys & indices(part)) for parts in found]
+
+
+def _of_both(node: Map | Reduce, axes: tuple[Axis, ...], columns: tuple[Axis, ...]) -> bool:
+    """Whether a sum over features is no dot, but of something computed of a feature of both sides."""
+    keys = {a.name for a in columns}
+    features = {a.name for a in _axes(node) if a not in (*axes, *columns)}
+    read = [loads(f) for f in factors(node.body) if features & indices(f) and keys & indices(f)]
+    return any(features & indices(load) and not keys & indices(load) for parts in read for load in parts)
 
 
 def _quotient(whole: Expr, count: Expr, graph: Graph) -> Expr | None:

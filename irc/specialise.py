@@ -71,7 +71,7 @@ def specialise(graph: Graph, fixed: Mapping[str, int]) -> Graph:
 def feature_sizes(graph: Graph) -> tuple[str, ...]:
     """Names of the open sizes that kernels need as constants: those of the features of their matrices, and of tables
     whose products are made first where they are short."""
-    graph = with_rows(graph, host=True, alone=True)
+    graph = with_rows(graph, host=True, forward=True)
     names: dict[str, None] = {}
     for found in lookups(graph):
         if not found.in_part:

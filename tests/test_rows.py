@@ -185,6 +185,50 @@ attention near {
             assert tiled and all([a.name for a in k.rows] == ["i"] for k in tiled), term
 
 
+def test_groups_that_are_not_known_to_be_whole() -> None:
+    """Heads that share keys where nothing says that their number divides: a row alone, and rows of the form for few."""
+    text = """
+attention decoding {
+  size B, H, G, S, D
+  input q[B,H,D], k[B,G,S,D], v[B,G,S,D]
+  assume H == 4 * G
+  core o[b,h,d] {
+    score q[b,h,c] * k[b, h // 4, j, c]
+    softmax j
+    matmul v[b, h // 4, j, d]
+  }
+  return o
+}"""
+    rng = np.random.default_rng(6)
+    both(
+        text, given(irc.compile(text, target="reference"), {"B": 2, "H": 8, "G": 2, "S": 70, "D": 16}, rng), "f32", rng
+    )
+
+
+def test_a_head_of_keys_that_a_table_picks() -> None:
+    """Each token's head names the head whose keys it reads: their gradients are no tensor of pairs either."""
+    text = """
+attention picks {
+  size B, H, S, G, D
+  input q[B,S,H,D], k[B,S,G,D], v[B,S,G,D], of[B,S,H]: int
+  assume 0 <= of[b,i,h], of[b,i,h] < G
+  core o[b,i,h,d] {
+    align first
+    score q[b,i,h,c] * k[b, j, of[b,i,h], c]
+    allow j <= i
+    softmax j
+    matmul v[b, j, of[b,i,h], d]
+  }
+  return o
+}"""
+    rng, sizes = np.random.default_rng(7), {"B": 2, "H": 3, "S": 41, "G": 2, "D": 16, "chunks": 1}
+    inputs = {n: rng.standard_normal((2, 41, h, 16)).astype(np.float32) for n, h in (("q", 3), ("k", 2), ("v", 2))}
+    both(text, inputs | {"of": rng.integers(0, 2, (2, 41, 3)).astype(np.int32)}, "f32", rng)
+    for run in irc.compile(text, sizes={"D": 16}).built({}).compiled.runs:
+        for tensor in run.plan.tensors:
+            assert prod(evaluate(s, sizes) for s in tensor.shape) <= inputs["q"].size, tensor.name
+
+
 MANY = """
 attention many {
   size B, H, F, S, D
