@@ -203,6 +203,7 @@ OTHERS = {
     "variants/blocks": {"N": 4, "M": 9},
     "variants/latent_expanded": {"P": 16, "R": 16, "V": 16},
     "variants/disentangled": {"R": 300},  # more than whose products come first
+    "variants/native_sparse": {"L": 64},
     "variants/relative_keys": {"R": 64},
     "variants/relative_values": {"R": 300},
 }
@@ -231,7 +232,9 @@ OTHERS = {
         ("masks/sink_window", "f32", 64, 0, APART[0]),
         ("masks/sliding_tiles", "f32", 64, 0, APART[1]),
         ("masks/sliding_tiles_video", "f32", 64, 0, APART[0]),
-        ("masks/topk_blocks", "f32", 64, 2, APART[0]),
+        ("masks/topk_blocks", "f32", 64, 1, APART[0]),
+        ("variants/native_sparse", "f32", 64, 1, APART[0]),
+        ("variants/native_sparse", "f32", 64, 5, APART[0]),
         *(("variants/transformer_xl", dtype, width, 0, APART[0]) for dtype in ("bf16", "f32") for width in (64, 128)),
         *(("variants/relative_values", dtype, width, 0, APART[0]) for dtype in ("bf16", "f32") for width in (64, 128)),
         ("variants/disentangled", "bf16", 128, 0, APART[0]),
