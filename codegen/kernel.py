@@ -290,7 +290,7 @@ class TileKernel:
     order "columns":  a task is one point of `batch`; it walks column tiles outside, row tiles inside. Column results
                       are finished tile by tile; row results are accumulated over the whole length in a buffer of the
                       task, stored at its end. It is made as its mirror of order "rows" (mirror.py). With results
-                      that are added a task walks one chunk (Size "chunks" in all) of the `serial` axes' points.
+                      that are added a task walks one chunk (`positions.chunks_of`) of the `serial` axes' points.
     order "elements": a task is one point of `batch` and one chunk (Size "chunks" in all) of the row tiles; it walks
                       `serial` axes, its rows and all columns. Its only results are Accumulates. Where a target's
                       first index is CHUNK, each chunk has its own copy, summed by a later step;

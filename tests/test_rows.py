@@ -143,10 +143,11 @@ def test_threads_share_out_what_is_added_up(name: str, threads: str, monkeypatch
     both(SPECS[name], arrays(name, rng), "f32", rng)
 
 
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
 @pytest.mark.parametrize("name", DEVICES)
-def test_on_a_device(name: str) -> None:
+def test_on_a_device(name: str, dtype: str) -> None:
     rng = np.random.default_rng(3)
-    both(SPECS[name], arrays(name, rng), "f32", rng, target="emulator")
+    both(SPECS[name], arrays(name, rng, dtype), dtype, rng, target="emulator")
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -261,8 +262,8 @@ def test_indices_of_queries_alone_are_further_rows(late: str, rows: list[str]) -
     rng = np.random.default_rng(5)
     text = MANY.replace("LATE", late)
     sizes = {"B": 2, "H": 3, "F": 3, "S": 21, "D": 8}
-    for dtype in ("f32", "bf16"):
-        both(text, given(irc.compile(text, target="reference"), sizes, rng, dtype), dtype, rng)
+    for dtype, target in (("f32", "cpu"), ("bf16", "cpu"), ("f32", "emulator")):
+        both(text, given(irc.compile(text, target="reference"), sizes, rng, dtype), dtype, rng, target=target)
     compiled = irc.compile(text, sizes={"D": 8}).built({}).compiled
     found = [[a.name for a in k.rows] for k in compiled.forward.kernels if isinstance(k, TileKernel)]
     assert found == [rows, ["f", "s", "h"]]
