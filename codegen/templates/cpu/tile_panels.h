@@ -372,8 +372,8 @@ template <class Form, int PANEL, int USES> class Kept {
 enum Growth { UNKNOWN, STEADY, RISING };
 
 // Sums that lie feature by feature with rows in the lanes, from[feature][lane], each lane times its factor if it has one,
-// to rows whose features follow each other.
-template <class T, class E>
+// to rows whose features follow each other; with ADDS to what is there, one row after another.
+template <bool ADDS, class T, class E>
 IRC_ONCE void unpack_across(const T *from, int lanes, int count, int width, const T *factor, Rows<E> rows) {
   typedef typename Vectors<T>::vec V;
   typedef std::conditional_t<std::is_same<E, typename Pair::element>::value, Pair, Single<T>> Form;
@@ -390,6 +390,7 @@ IRC_ONCE void unpack_across(const T *from, int lanes, int count, int width, cons
       transpose(square);
       for (int n = 0; n < LANES && first + n < count; n++) {
         E *to = rows[first + n] + f;
+        if constexpr (ADDS) square[n] += load_units<Form>(to, 0, end);
         if constexpr (Form::DEPTH == 2) store_pairs(to, square[n], end);
         else if (end == LANES) store_as(to, square[n]);
         else
@@ -400,10 +401,10 @@ IRC_ONCE void unpack_across(const T *from, int lanes, int count, int width, cons
 }
 
 // The first `count` rows of a panel so; `row` and `step` as of panels.
-template <int PANEL, class T, class Row, class... Step>
+template <int PANEL, bool ADDS, class T, class Row, class... Step>
 IRC_INLINE void unpack_panel(const T *from, int count, int width, const T *factor, Row row, Step... step) {
   decltype(row(0)) places[PANEL];
-  unpack_across(from, PANEL, count, width, factor, rows_from(places, 0, count, row, step...));
+  unpack_across<ADDS>(from, PANEL, count, width, factor, rows_from(places, 0, count, row, step...));
 }
 
 // A row of results.
@@ -413,11 +414,6 @@ template <class E, class T> IRC_ONCE void unpack_row(E *to, const T *from, int w
   int f = 0;
   for (; f + LANES <= width; f += LANES) store_as(to + f, load_vector<V>(from + f));
   for (; f < width; f++) store(to[f], from[f]);
-}
-
-// A row of sums, added to another.
-template <class T> IRC_INLINE void add_row(T *to, const T *from, int width) {
-  for (int f = 0; f < width; f++) to[f] += from[f];
 }
 
 // Sums of another task, from number `first` up to `last`; or maxima.
