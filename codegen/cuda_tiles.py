@@ -9,8 +9,9 @@ from irc.codegen.cuda_forms import GATHERS, reads_twice, scalars
 from irc.codegen.cuda_launch import NUMBER, REGISTERS, Arrays, Launch, most_shared, rendered
 from irc.codegen.cuda_rows import RowText, row_text
 from irc.codegen.cuda_split import Recorded, Split
-from irc.codegen.expr import FALSE, TRUE, Expr, Kind, Size, op, walk
+from irc.codegen.expr import FALSE, TRUE, Expr, Kind, op, walk
 from irc.codegen.kernel import (
+    CHUNKS,
     Accumulate,
     Dot,
     InnerSum,
@@ -263,7 +264,7 @@ def launches(kernel: TileKernel, name: str, architecture: str, split: Split | No
     choices = [(rows, held) for held in (panels, alone) for rows in ROWS]
     rows, held = next((choice for choice in choices if shared_of(*choice).bytes <= most), choices[-1])
     shared = shared_of(rows, held)
-    chunks = Size("chunks") if "chunks" in kernel.sizes else tiles_of(kernel.rows, rows)
+    chunks = CHUNKS if CHUNKS.name in kernel.sizes else tiles_of(kernel.rows, rows)
     summed = softmax and {
         **softmax_targets(softmax), "init": printed(softmax.init), "exp": "irc::exp", "to_natural": "",
     }  # fmt: skip
@@ -279,7 +280,7 @@ def launches(kernel: TileKernel, name: str, architecture: str, split: Split | No
         WARPS=warps,
         registers=registers,
         elements=elements,
-        chunks=print_scalar(chunks) if "chunks" in kernel.sizes else "row_tiles",
+        chunks=print_scalar(chunks) if CHUNKS.name in kernel.sizes else "row_tiles",
         **walk_context(kernel),
         serial=loops.counters(kernel.serial),
         row_panels=[panel for panel in held if panel.side == "row"],

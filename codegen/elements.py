@@ -9,7 +9,7 @@ from itertools import chain
 
 from irc.codegen.expr import Axis, Expr, Kind, Load, Local, indices, rebuild, walk
 from irc.codegen.hoist import Hoists
-from irc.codegen.kernel import CHUNK, Accumulate, Dot, InnerSum, Target, TileKernel, TileOp, Value
+from irc.codegen.kernel import CHUNK, CHUNKS, Accumulate, Dot, InnerSum, Target, TileKernel, TileOp, Value
 from irc.codegen.loops import are_few, lvalue
 from irc.codegen.mirror import mirror
 from irc.codegen.outside import Constant, Outside
@@ -83,7 +83,7 @@ def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
         **tiled_context(text, kernel, schedule),
         **names,
         "serial": axis_texts(kernel.serial),
-        "chunks": "size_chunks" if "chunks" in kernel.sizes else "row_tiles",
+        "chunks": print_scalar(CHUNKS) if CHUNKS.name in kernel.sizes else "row_tiles",
         "dots": dots,
         "sums": sums,
         "lines": tuple(line for stage in text.stages for line in stage.lines if line.name not in made),

@@ -16,7 +16,8 @@ from irc.codegen.expr import Axis, Const, Expr, Index, Load, Local, Op, Size
 Storage = Literal["f32", "f64", "bf16", "f16", "i32", "bool"]
 Arithmetic = Literal["f32", "f64"]
 Side = Literal["row", "column"]
-CHUNK = Index("chunk")  # of rows, in a kernel of order "elements"
+CHUNK = Index("row.chunk")  # of rows, in a kernel of order "elements"; templates call it row__chunk
+CHUNKS = Size("row.chunks")  # as many as a call has threads
 DISTANCE = Index("row.distance")  # a row's position less a column's, where each side has one index
 MARGIN = 64  # entries at either end of a table of distances, more than tiles have rows or columns beyond the last
 
@@ -291,7 +292,7 @@ class TileKernel:
                       are finished tile by tile; row results are accumulated over the whole length in a buffer of the
                       task, stored at its end. It is made as its mirror of order "rows" (mirror.py). With results
                       that are added a task walks one chunk (`positions.chunks_of`) of the `serial` axes' points.
-    order "elements": a task is one point of `batch` and one chunk (Size "chunks" in all) of the row tiles; it walks
+    order "elements": a task is one point of `batch` and one chunk (of CHUNKS) of the row tiles; it walks
                       `serial` axes, its rows and all columns. Its only results are Accumulates. Where a target's
                       first index is CHUNK, each chunk has its own copy, summed by a later step;
                       otherwise the target is indexed by the row and chunks cannot collide.

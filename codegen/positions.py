@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from irc.codegen.expr import Axis, Const, Expr, Kind, Op, Size, integer, op
+from irc.codegen.expr import Axis, Const, Expr, Kind, Op, integer, op
+from irc.codegen.kernel import CHUNKS
 from irc.codegen.printer import identifier, print_scalar
 
 
@@ -47,11 +48,10 @@ def extent(axes: tuple[Axis, ...]) -> str:
 
 
 def chunks_of(owners: Expr) -> Expr:
-    """Into how many chunks the points of each owner are shared out: one where there are several owners a thread, whose
-    number is Size("chunks")."""
-    threads, least = Size("chunks"), op("max", owners, integer(1))
-    enough = op("floordiv", op("add", op("mul", integer(4), threads), op("sub", least, integer(1))), least)
-    return op("min", threads, enough)
+    """Into how many chunks the points of each owner are shared out: one where there are several owners a thread."""
+    least = op("max", owners, integer(1))
+    enough = op("floordiv", op("add", op("mul", integer(4), CHUNKS), op("sub", least, integer(1))), least)
+    return op("min", CHUNKS, enough)
 
 
 def tiles_of(axes: tuple[Axis, ...], length: int) -> Expr:

@@ -40,7 +40,8 @@ _RESERVED = frozenset(
     while xor irc std data strides sizes threads row column tile tiles point_at position_at
     rows_end row_tiles chunks packed factor others sums feature whole result highest total block block_end at
     batch_extent count found inverse its key lane mine other part parts place query record shift slot stage task
-    tasks to walked wanted warp workspace begin end partial panel vector values square places""".split()  # noqa: SIM905
+    tasks to walked wanted warp workspace begin end partial panel vector values square places
+    chunk owners points first_point""".split()  # noqa: SIM905
 )
 
 

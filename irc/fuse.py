@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
 from irc.adding import added_up, apart
-from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Size, indices, integer, op
-from irc.codegen.kernel import CHUNK, Kernel, Loop, LoopKernel, Storage, Target, Tensor, TileKernel
+from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, indices, integer, op
+from irc.codegen.kernel import CHUNK, CHUNKS, Kernel, Loop, LoopKernel, Storage, Target, Tensor, TileKernel
 from irc.codegen.positions import chunks_of, size
 from irc.compiled import Fused, Precision
 from irc.distances import distance_tables
@@ -455,7 +455,7 @@ class _Fuser:
             target, at = each.total, each.update.indices
             if each.private:
                 target, at = each.copies, (CHUNK, *at)
-                self.declare(target, (Size("chunks"), *shape(each.node)), self.precision.arithmetic, zero=True)
+                self.declare(target, (CHUNKS, *shape(each.node)), self.precision.arithmetic, zero=True)
             builder.accumulate(target, each.over, at, each.update.body, self._is_stored(each))
         name = self.named("_".join(dict.fromkeys(each.total for each in group)))
         serial = meeting((each.update.indices for each in group), builder.frame)

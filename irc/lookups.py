@@ -95,7 +95,7 @@ def _is_short(found: Lookup, known: Mapping[str, int]) -> bool:
 def _first(found: Lookup) -> tuple[Node, ...]:
     """The matrix product, and the sum as what is looked up in it."""
     node, name = found.node, f"{found.node.name}.first"
-    entries = tuple(Axis(f"entry{n}", size) for n, size in enumerate(found.sizes))
+    entries = tuple(Axis(f"{name}.{n}", size) for n, size in enumerate(found.sizes))
     at = dict(zip(found.chosen, entries, strict=True))
     whole = replace(
         found.table, indices=tuple(at[d].index if d in at else e for d, e in enumerate(found.table.indices))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from irc.codegen.expr import Axis, Expr, Load, Local, Size, indices, loads, op, rebuild, walk
 from irc.codegen.kernel import (
+    CHUNKS,
     Accumulate,
     Arithmetic,
     ColumnProduct,
@@ -371,7 +372,7 @@ def finish(
     if order == "elements" or any(
         isinstance(step, ColumnProduct | ColumnReduce) and step.added for step in kernel.body
     ):
-        sizes = sorted({*sizes, "chunks"})
+        sizes = sorted({*sizes, CHUNKS.name})
     declared = tuple(replace(tensors[n], written=n in written) for n in sorted(read | written))
     return replace(kernel, tensors=declared, sizes=tuple(sizes))
 

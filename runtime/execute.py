@@ -8,7 +8,7 @@ from typing import Any, Protocol, assert_never
 
 import numpy as np
 
-from irc.codegen.kernel import Kernel, Storage
+from irc.codegen.kernel import CHUNKS, Kernel, Storage
 from irc.runtime import operands
 from irc.runtime.arrays import Array, address
 from irc.runtime.device import Device
@@ -104,7 +104,7 @@ class Prepared:
         self.library = library
         self.device = library.device
         self.kernels = kernels
-        self.sizes = {**sizes, "chunks": threads}
+        self.sizes = {**sizes, CHUNKS.name: threads}
         self.threads = threads
         self.owned = frozenset(owned)
         self.storage: dict[str, Storage] = {t.name: t.storage for t in plan.tensors}

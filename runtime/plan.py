@@ -13,7 +13,7 @@ TensorRole = Literal["input", "param", "const", "scalar", "saved", "cotangent", 
 
 @dataclass(frozen=True, slots=True)
 class PlanTensor:
-    """A tensor of the plan; `shape` are integer expressions over sizes (and Size("chunks") of copies, one a chunk)."""
+    """A tensor of the plan; `shape` are integer expressions over sizes (and CHUNKS of copies, one a chunk)."""
 
     name: str
     role: TensorRole

@@ -9,6 +9,7 @@ import pytest
 
 import irc
 from irc.codegen.expr import Kind
+from irc.codegen.kernel import CHUNKS
 from irc.grammar.source import Source
 from irc.interpret import complete_sizes, size_value
 from irc.pipeline import front
@@ -77,7 +78,7 @@ def test_no_tensor_of_pairs_reaches_memory(path: Path) -> None:
     arrays = arguments(path, np.random.default_rng(0))
     program(**arrays)
     compiled = program.built({n: arrays_size(program, arrays, n) for n in program.features}).compiled
-    sizes = {name: 4096 for name, _ in program.graph.sizes} | {name: 8 for name in PARTS} | {"chunks": 2, "P": 256}
+    sizes = {name: 4096 for name, _ in program.graph.sizes} | {name: 8 for name in PARTS} | {CHUNKS.name: 2, "P": 256}
     argument = max(elements(n.shape, sizes) for n in compiled.forward_graph.inputs)
     for fused in (compiled.forward, compiled.backward):
         assert fused is not None

@@ -378,3 +378,35 @@ def test_a_core_and_the_statistics_of_another_over_the_same_positions() -> None:
         "f32",
         rng,
     )
+
+
+NAMED = """
+attention named {
+  size B, H, chunks, W, D, M, S = chunks * W
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D], kind[S,S]: int
+  param T[H,S,S], E[M], F[chunks]
+  assume W >= 1, 0 <= kind[a,b], kind[a,b] < M
+  core o[b,h,ROW,d] {
+    score q[b,h,ROW,c] * k[b,h,COLUMN,c]
+    bias  T[h,ROW,COLUMN] + E[kind[ROW,COLUMN]] + F[ROW // W] * F[COLUMN // W]
+    softmax COLUMN
+    matmul v[b,h,COLUMN,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [("chunk", "j"), ("i", "chunk"), ("points", "owners"), ("first_point", "entry0")],
+)
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_indices_and_sizes_may_have_any_name(row: str, column: str, target: str) -> None:
+    """Those that kernels and plans give to their own."""
+    rng = np.random.default_rng(8)
+    text = NAMED.replace("ROW", row).replace("COLUMN", column)
+    sizes = {"B": 2, "H": 2, "chunks": 5, "W": 4, "D": 8, "M": 3, "S": 20}
+    inputs = arrays(irc.compile(text, target="reference"), sizes, rng)
+    inputs["kind"] = rng.integers(0, 3, (20, 20)).astype(np.int32)
+    both(text, inputs, "f32", rng, {"W": 4}, target)

@@ -10,7 +10,7 @@ import pytest
 
 import irc
 from irc.codegen.expr import Kind, Size, integer
-from irc.codegen.kernel import TileKernel
+from irc.codegen.kernel import CHUNKS, TileKernel
 from irc.codegen.positions import chunks_of
 from irc.interpret import size_value
 from irc.runtime.sizes import evaluate
@@ -152,7 +152,7 @@ def test_on_a_device(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_pairs_live_in_one_kernel_of_tiles_each_way(name: str) -> None:
-    sizes = SIZES | {"K": 1000, "chunks": 1}
+    sizes = SIZES | {"K": 1000, CHUNKS.name: 1}
     program = irc.compile(SPECS[name])
     compiled = program.built({}).compiled
     most = max(prod(evaluate(s, sizes) for s in given.shape) for given in compiled.forward_graph.inputs)
@@ -222,7 +222,7 @@ attention picks {
   }
   return o
 }"""
-    rng, sizes = np.random.default_rng(7), {"B": 2, "H": 3, "S": 41, "G": 2, "D": 16, "chunks": 1}
+    rng, sizes = np.random.default_rng(7), {"B": 2, "H": 3, "S": 41, "G": 2, "D": 16, CHUNKS.name: 1}
     inputs = {n: rng.standard_normal((2, 41, h, 16)).astype(np.float32) for n, h in (("q", 3), ("k", 2), ("v", 2))}
     both(text, inputs | {"of": rng.integers(0, 2, (2, 41, 3)).astype(np.int32)}, "f32", rng)
     for run in irc.compile(text, sizes={"D": 16}).built({}).compiled.runs:
@@ -309,5 +309,5 @@ def test_what_nobody_picks_may_hold_anything() -> None:
     ("threads", "owners", "chunks"), [(1, 1, 1), (2, 1, 2), (2, 3, 2), (2, 8, 1), (64, 32, 8), (64, 1, 64), (4, 0, 4)]
 )
 def test_chunks_are_as_many_as_threads_want(threads: int, owners: int, chunks: int) -> None:
-    assert evaluate(chunks_of(integer(owners)), {"chunks": threads}) == chunks
-    assert evaluate(chunks_of(Size("B")), {"chunks": threads, "B": owners}) == chunks
+    assert evaluate(chunks_of(integer(owners)), {CHUNKS.name: threads}) == chunks
+    assert evaluate(chunks_of(Size("B")), {CHUNKS.name: threads, "B": owners}) == chunks

@@ -9,6 +9,7 @@ import pytest
 
 import irc
 from irc.codegen.expr import Kind
+from irc.codegen.kernel import CHUNKS
 from irc.grammar.source import Source
 from irc.interpret import complete_sizes, size_value
 from irc.ir import Graph
@@ -140,7 +141,7 @@ def test_no_tensor_of_pairs_reaches_memory(name: str) -> None:
     _, sizes = arguments(name)
     program = compiled(name, sizes)
     plans = program.built({n: sizes[n] for n in program.features}).compiled
-    long = sizes | {n: 4096 for n in ("S", "Sq", "Sk") if n in sizes} | {"chunks": 2}
+    long = sizes | {n: 4096 for n in ("S", "Sq", "Sk") if n in sizes} | {CHUNKS.name: 2}
 
     def elements(shape: tuple[Any, ...]) -> float:
         return float(np.prod([float(size_value(s, long)) for s in shape]))

@@ -8,8 +8,20 @@ import numpy as np
 import pytest
 from compiled import call
 
-from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Size, flat, integer, op
-from irc.codegen.kernel import Accumulate, Dot, InnerSum, Panel, Target, Tensor, TileKernel, Value, Verdict
+from irc.codegen.expr import Axis, Expr, Kind, Load, Local, Size, flat, integer, op
+from irc.codegen.kernel import (
+    CHUNK,
+    CHUNKS,
+    Accumulate,
+    Dot,
+    InnerSum,
+    Panel,
+    Target,
+    Tensor,
+    TileKernel,
+    Value,
+    Verdict,
+)
 from irc.codegen.render import MODEL, render_kernel
 
 B, S, K = Size("B"), Size("S"), Size("K")
@@ -28,12 +40,12 @@ DISTANCE = op("sub", i.index, j.index)
 def table_kernel(support: Expr | None, verdict: Verdict | None, private: bool) -> TileKernel:
     """table[(chunk,) i - j + K - 1] += tanh(q_i . k_j), the adjoint of a relative bias."""
     place = op("add", DISTANCE, op("sub", K, integer(1)))
-    target = Target("table", (Index("chunk"), place) if private else (i.index, place))
+    target = Target("table", (CHUNK, place) if private else (i.index, place))
     return TileKernel(
         name="table_gradient",
         order="elements",
         tensors=(Tensor("q", "f64", 4), Tensor("k", "f64", 4), Tensor("table", "f64", 2, True)),
-        sizes=("B", "S", "K", "chunks"),
+        sizes=("B", "S", "K", CHUNKS.name),
         batch=(),
         serial=(b,),
         rows=(i,),
@@ -68,7 +80,7 @@ def test_table_gradient(rows: int, columns: int, mask: str, private: bool) -> No
             expected[row, row - column + columns - 1] += weight[:, row, column].sum()
     chunks = 3
     table = np.zeros((chunks, expected.shape[1])) if private else np.zeros_like(expected)
-    call(kernel, {"q": q, "k": k, "table": table}, {"B": 2, "S": rows, "K": columns, "chunks": chunks})
+    call(kernel, {"q": q, "k": k, "table": table}, {"B": 2, "S": rows, "K": columns, CHUNKS.name: chunks})
     if private:
         np.testing.assert_allclose(table.sum(0), expected.sum(0), atol=1e-12)
     else:
@@ -128,7 +140,7 @@ def test_chunks_do_not_depend_on_threads() -> None:
     for threads in (1, 2, 3):
         table = np.zeros((2, 239))
         arrays = {"q": q, "k": k, "table": table}
-        call(table_kernel(CAUSAL, BOUNDS, True), arrays, {"B": 2, "S": 150, "K": 90, "chunks": 2}, threads)
+        call(table_kernel(CAUSAL, BOUNDS, True), arrays, {"B": 2, "S": 150, "K": 90, CHUNKS.name: 2}, threads)
         results.append(table.tobytes())
     assert len(set(results)) == 1
 
@@ -143,13 +155,13 @@ def test_what_takes_long_is_computed_where_it_is_known() -> None:
         name="known",
         order="elements",
         tensors=(Tensor("c", "f64", 0), Tensor("u", "f64", 1), Tensor("table", "f64", 2, True)),
-        sizes=("B", "S", "K", "chunks"),
+        sizes=("B", "S", "K", CHUNKS.name),
         batch=(),
         serial=(b,),
         rows=(i,),
         columns=(j,),
         panels=(),
-        body=(Accumulate((m,), op("mul", Load("u", (m.index,)), near), Target("table", (Index("chunk"), m.index))),),
+        body=(Accumulate((m,), op("mul", Load("u", (m.index,)), near), Target("table", (CHUNK, m.index))),),
         support=CAUSAL,
         verdict=BOUNDS,
         arithmetic="f64",
@@ -164,7 +176,7 @@ def test_what_takes_long_is_computed_where_it_is_known() -> None:
     rng = np.random.default_rng(2)
     rows, columns = 40, 70
     arrays = {"c": np.array(-3.0), "u": rng.standard_normal(4), "table": np.zeros((2, 4))}
-    call(kernel, arrays, {"B": 1, "S": rows, "K": columns, "chunks": 2})
+    call(kernel, arrays, {"B": 1, "S": rows, "K": columns, CHUNKS.name: 2})
     at, over = np.arange(rows)[:, None], np.arange(columns)
     quotients = np.where(over <= at, (at - over) / np.exp(np.exp(-3.0) * at), 0.0)
     np.testing.assert_allclose(arrays["table"].sum(0), quotients.sum() * arrays["u"], rtol=1e-12)
@@ -202,7 +214,7 @@ def test_places_in_a_table(place: str, masked: bool, arithmetic: Literal["f32", 
             Tensor("table", arithmetic, 3, True),
             Tensor("u", arithmetic, 3),
         ),
-        sizes=("B", "H", "S", "K", "chunks"),
+        sizes=("B", "H", "S", "K", CHUNKS.name),
         batch=(HEAD,),
         serial=(b,),
         rows=(i,),
@@ -210,7 +222,7 @@ def test_places_in_a_table(place: str, masked: bool, arithmetic: Literal["f32", 
         panels=(),
         body=(
             Value("weight", value, masked),
-            Accumulate((), Local("weight"), Target("table", (Index("chunk"), HEAD.index, index))),
+            Accumulate((), Local("weight"), Target("table", (CHUNK, HEAD.index, index))),
         ),
         support=CAUSAL if masked else None,
         verdict=BOUNDS if masked else None,
@@ -232,7 +244,7 @@ def test_places_in_a_table(place: str, masked: bool, arithmetic: Literal["f32", 
     results = []
     for threads in (1, 2):
         arrays["table"] = np.zeros((chunks, *expected.shape), kind)
-        call(kernel, arrays, {"B": 2, "H": 3, "S": ROWS, "K": COLUMNS, "chunks": chunks}, threads)
+        call(kernel, arrays, {"B": 2, "H": 3, "S": ROWS, "K": COLUMNS, CHUNKS.name: chunks}, threads)
         results.append(arrays["table"].tobytes())
     assert results[0] == results[1]
     error = np.linalg.norm(arrays["table"].sum(0) - expected) / np.linalg.norm(expected)
@@ -284,7 +296,7 @@ def test_several_sums_of_one_body() -> None:
     m = Axis("n", integer(3))  # a name that templates use too
     difference = op("add", DISTANCE, op("sub", K, integer(1)))
     score = op("mul", Load("x", (i.index,)), Load("y", (j.index,)))
-    chunk = Index("chunk")
+    chunk = CHUNK
     weighted = op("mul", Local("score"), Load("w", (m.index,)))
     kernel = TileKernel(
         name="several",
@@ -297,7 +309,7 @@ def test_several_sums_of_one_body() -> None:
             Tensor("x", "f64", 1),
             Tensor("y", "f64", 1),
         ),
-        sizes=("S", "K", "chunks"),
+        sizes=("S", "K", CHUNKS.name),
         batch=(),
         serial=(),
         rows=(i,),
@@ -320,7 +332,7 @@ def test_several_sums_of_one_body() -> None:
         "second": np.zeros((chunks, columns)),
         "third": np.zeros((chunks, columns, 3)),
     }
-    call(kernel, arrays | results, {"S": rows, "K": columns, "chunks": chunks})
+    call(kernel, arrays | results, {"S": rows, "K": columns, CHUNKS.name: chunks})
     scores = np.where(np.tri(rows, columns, dtype=bool), arrays["x"][:, None] * arrays["y"], 0)
     first = [np.trace(scores, columns - 1 - place) for place in range(rows + columns - 1)]
     np.testing.assert_allclose(results["first"].sum(0), first, atol=1e-12)

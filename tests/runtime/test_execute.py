@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irc.codegen.expr import Axis, Size, integer, op
-from irc.codegen.kernel import LoopKernel, Tensor
+from irc.codegen.kernel import CHUNKS, LoopKernel, Tensor
 from irc.runtime import cpu, machine, toolchain
 from irc.runtime.device import HOST
 from irc.runtime.errors import InputError, ToolchainError
@@ -41,7 +41,7 @@ def kernel(name: str, tensors: tuple[Tensor, ...], sizes: tuple[str, ...]) -> Lo
 
 
 SCALED = kernel("scaled", (Tensor("x", "f32", 2), Tensor("a", "f32", 0), Tensor("y", "f32", 2, True)), ("M", "N"))
-CHUNKED = kernel("chunked", (Tensor("parts", "f32", 2, True),), ("chunks", "N"))
+CHUNKED = kernel("chunked", (Tensor("parts", "f32", 2, True),), (CHUNKS.name, "N"))
 M, N = Size("M"), Size("N")
 m, n = Axis("m", M), Axis("n", N)
 FACTOR = np.array(3.0, np.float32)
@@ -129,7 +129,7 @@ PLAN = Plan(
         PlanTensor("x", "temporary", "f32", (M, N)),
         PlanTensor("y", "temporary", "f32", (M, N)),
         PlanTensor("gram", "temporary", "f32", (op("mul", M, integer(1)), N)),
-        PlanTensor("parts", "temporary", "f32", (Size("chunks"), N)),
+        PlanTensor("parts", "temporary", "f32", (CHUNKS, N)),
         PlanTensor("total", "temporary", "f32", (N,)),
     ),
     steps=(
