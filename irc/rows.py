@@ -12,8 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from irc.codegen.expr import Axis, Expr, Kind, Load, Op, flat, indices, integer, loads, op, rebuild, walk
-from irc.codegen.positions import size
+from irc.codegen.expr import Axis, Expr, Kind, Load, Op, flat, indices, integer, loads, op, rebuild
 from irc.codegen.sharing import members
 from irc.distances import addends, of_distance
 from irc.ir import Core, Graph, Map, Reduce, bodies, grouped, operands, own_element
@@ -27,7 +26,7 @@ def with_rows(graph: Graph, host: bool, forward: bool) -> Graph:
     them."""
     for core in graph.cores:
         nodes = _nodes(core, graph)
-        split = _split(core, nodes, graph, host)
+        split = _split(core, nodes, graph)
         if split is not None and (forward or not split.is_of_forward(core, host)):
             changed = split.of(nodes)
             graph = replace(graph, nodes=tuple(changed.get(n.name, n) for n in graph))
@@ -121,7 +120,7 @@ def _axes(node: Map | Reduce) -> tuple[Axis, ...]:
     return node.axes + (node.over if isinstance(node, Reduce) else ())
 
 
-def _split(core: Core, nodes: list[Map | Reduce], graph: Graph, host: bool) -> _Split | None:
+def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None:
     """None where queries share some keys, or a part of each, where keys are told by distances, or where heads are
     mixed."""
     pairs = {n.name: n for n in nodes if set(core.columns) <= set(n.axes)}
@@ -135,8 +134,7 @@ def _split(core: Core, nodes: list[Map | Reduce], graph: Graph, host: bool) -> _
     if any(indices(a) & names != indices(b) & names for operand in operands for a, b in pairwise(operand)):
         return None
     if rows and not any({a.name for a in rows} & indices(key) for key in keys):
-        shared = None if not host or _reads_pairs(core, rows, nodes) else _shared(core, axes, keys)
-        return shared or _of_queries(core, axes, keys)
+        return _of_queries(core, axes, keys)
     if rows and not all({a.name for a in rows} & indices(key) for key in keys):
         return None
     if rows and any(of_distance(key, rows, core.columns) is not None for key in keys):
@@ -156,35 +154,13 @@ def _split(core: Core, nodes: list[Map | Reduce], graph: Graph, host: bool) -> _
     return _Split(core.columns, frozenset(batch), frozenset(whole), parts, alone)
 
 
-def _shared(core: Core, axes: tuple[Axis, ...], keys: list[Expr]) -> _Split | None:
-    """Heads that all share their keys as rows beside the queries, which are as many as keys: these are packed, and
-    their gradients summed, once. Where the numbers differ, few queries have a form of their own, which sees to it."""
-    rows = tuple(a for a in axes if a.role == "row")
-    heads = tuple(a for a in axes if a not in rows and members(a, keys) == a.size)
-    masked = indices(core.support) if core.support is not None else frozenset()
-    if not heads or masked & {a.name for a in heads} or size(rows) != size(core.columns):
-        return None
-    return _Split(core.columns, frozenset(), frozenset((*rows, *heads)), {}, None)
-
-
-def _reads_pairs(core: Core, rows: tuple[Axis, ...], nodes: list[Map | Reduce]) -> bool:
-    """Whether something of the pair is read from memory, told by its distance or drawn, which neighbours among queries
-    do together."""
-    sides, own = [{a.name for a in side} for side in (rows, core.columns)], {n.name for n in nodes}
-
-    def of_pair(part: Expr) -> bool:
-        return all(indices(part) & side for side in sides)
-
-    read = [load for node in nodes for body in bodies(node) for load in loads(body) if load.tensor not in own]
-    made = [part for node in nodes for part in walk(node.body) if isinstance(part, Op)]
-    return any(map(of_pair, read)) or any(e.name == "random" or (e.kind is Kind.INT and of_pair(e)) for e in made)
-
-
 def _of_queries(core: Core, axes: tuple[Axis, ...], keys: list[Expr]) -> _Split | None:
     """Where there are more columns than rows, what is of queries alone as further rows: in a video whose mask compares
-    frames, q[b,f,s] beside k[b,g,t], a row of one frame would have its keys packed for each s."""
+    frames, q[b,f,s] beside k[b,g,t], a row of one frame would have its keys packed for each s. Heads that share all
+    keys are left, where others are as many as the keys of an index."""
     rows = [a for a in axes if a.role == "row"]
-    more = [a for a in axes if not a.role and members(a, keys) == a.size] if len(rows) < len(core.columns) else []
+    free = [a for a in axes if not a.role and members(a, keys) == a.size] if len(rows) < len(core.columns) else []
+    more = [a for a in free if a.size in {c.size for c in core.columns}] or free
     return _Split(core.columns, frozenset(), frozenset((*rows, *more)), {}, None) if more else None
 
 
