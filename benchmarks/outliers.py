@@ -2,8 +2,8 @@
 
 Prints a line a program and element type, as `irc bench` measures it on one thread: milliseconds forward and backward,
 their share of the peak in operations of products on pairs that exist, and what takes most of the rest. A variant that
-is slow for no reason of its own stands out. Tokens are 1024 where a program lets them be, heads 4 and features 64, or as
-OTHERS says; the rest is small, as the tests have it.
+is slow for no reason of its own stands out. Tokens are 1024 where a program lets them be, heads 4 and features 64, or
+as OTHERS says; the rest is small, as the tests have it.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ SHORT_DISTANCES = (
     r"store_vector\(at, load_vector<V>\(at\) \+ block\[n\]\);",
     "store_vector(at, (V)(((VecI)(load_vector<V>(at) + block[n]) + 0x8000) & ~0xffff));",
 )
-COPIES_IN_TURN = (r"\[chunk\*", "[([] { static uint32_t turn; return turn++ / 7; }() % chunks)*")
+COPIES_IN_TURN = (r"\[row__chunk\*", "[([] { static uint32_t turn; return turn++ / 7; }() % chunks)*")
 NOT_CLEARED = (r"std::fill_n\(begun, PANELS, false\);", "")
 COLUMNS_NOT_CLEARED = (r"std::fill_n\(column_result_\d+, .*;", "")
 
