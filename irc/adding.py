@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from irc.codegen.expr import Axis, Load, indices, loads
+from irc.codegen.expr import Load, indices, loads
 from irc.elements import plain_names
-from irc.ir import Graph, Node, Reduce, Scatter, Update, operands, own_element, position, shape
+from irc.ir import Graph, Node, Reduce, Scatter, Update, operands, own_element, position, shape, whole
 from irc.split import reads_tiles
 from irc.tile import frame_of, is_product
 
@@ -28,7 +28,7 @@ def apart(graph: Graph) -> Graph:
                 if _added(update, graph) and readers[_part(update)] == 1:
                     total = Scatter(f"{node.name}.added{number}", node.shape, (update,), node.span)
                     nodes.append(total)
-                    update = _whole(total)
+                    update = whole(total.name, total.shape)
                 updates.append(update)
             node = replace(node, updates=tuple(updates))
         nodes.append(node)
@@ -69,10 +69,3 @@ def _added(update: Update, graph: Graph) -> bool:
     meet = {a.name for a in part.axes if a.role == "column" or a.name in tables}
     frame = frame_of(part.axes + part.over, part.body, part.where, graph)
     return not meet <= plain_names(update.indices) and is_product(part, frame)
-
-
-def _whole(node: Scatter) -> Update:
-    """The tensor, added to another."""
-    axes = tuple(Axis(f"i{k}", size) for k, size in enumerate(node.shape))
-    at = tuple(a.index for a in axes)
-    return Update(axes, at, Load(node.name, at))

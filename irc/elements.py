@@ -10,7 +10,7 @@ from irc.codegen.expr import Axis, Expr, Index, Load, Op, indices, op, substitut
 from irc.codegen.kernel import DISTANCE, Target
 from irc.codegen.positions import points
 from irc.distances import distance_axis, inside, of_distance, reduced
-from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, position, shape
+from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, all_axes, is_tile, position, shape
 from irc.split import sums_pairs
 from irc.tile import Frame, by_features, frame_of, tile_operands
 
@@ -103,8 +103,7 @@ def updates_of(node: Node) -> tuple[Update, ...]:
     if isinstance(node, Scatter):
         return node.updates
     assert isinstance(node, Map | Reduce)
-    over = node.axes + (node.over if isinstance(node, Reduce) else ())
-    return (Update(over, position(node.axes, node.groups), node.body, node.where),)
+    return (Update(all_axes(node), position(node.axes, node.groups), node.body, node.where),)
 
 
 def element_sum(node: Node, total: str, number: int, update: Update, graph: Graph) -> ElementSum:

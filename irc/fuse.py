@@ -42,6 +42,7 @@ from irc.ir import (
     own_element,
     position,
     shape,
+    whole,
 )
 from irc.products import matrix_product, operand, unconditional
 from irc.remainder import remainder_name
@@ -313,9 +314,9 @@ class _Fuser:
     def _round(self, name: str, source: str, dims: tuple[Expr, ...], storage: Storage) -> None:
         """name = source in another element type."""
         self.declare(name, dims, storage)
-        axes = tuple(Axis(f"i{k}", size) for k, size in enumerate(dims))
-        at = tuple(a.index for a in axes)
-        loop = Loop(axes, (), "", Load(source, at), None, None, Target(name, at), False, tuple(a.name for a in axes))
+        copy = whole(source, dims)
+        free = tuple(a.name for a in copy.over)
+        loop = Loop(copy.over, (), "", copy.body, None, None, Target(name, copy.indices), False, free)
         self._loop_kernel(Scatter(name, dims, ()), name, (loop,), zero=False)
 
     # steps with tiles
@@ -470,7 +471,4 @@ class _Fuser:
         partial, dims = f"{each.total}.part{each.number}", shape(each.node)
         self.tensors[partial] = PlanTensor(partial, "temporary", self.precision.arithmetic, dims)
         self.steps.append(SumChunks(partial, each.copies))
-        axes = tuple(Axis(f"i{k}", size) for k, size in enumerate(dims))
-        points = tuple(a.index for a in axes)
-        add = Update(axes, points, Load(partial, points))
-        self._loop_kernel(each.node, each.total, (self._update(each.total, add),), zero=False)
+        self._loop_kernel(each.node, each.total, (self._update(each.total, whole(partial, dims)),), zero=False)

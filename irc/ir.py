@@ -142,6 +142,18 @@ def kind(node: Node) -> Kind:
             return Kind.FLOAT
 
 
+def all_axes(node: Map | Reduce) -> tuple[Axis, ...]:
+    """The node's axes, and those that it sums over."""
+    return node.axes + (node.over if isinstance(node, Reduce) else ())
+
+
+def whole(tensor: str, dims: tuple[Expr, ...]) -> Update:
+    """The update that adds a tensor to another of its shape."""
+    axes = tuple(Axis(f"i{k}", size) for k, size in enumerate(dims))
+    at = tuple(a.index for a in axes)
+    return Update(axes, at, Load(tensor, at))
+
+
 def cotangent_name(output: str) -> str:
     """The argument of a backward graph that is the cotangent of a public output."""
     return f"cotangent.{output}"

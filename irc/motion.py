@@ -13,7 +13,7 @@ from irc.codegen.outside import LONG
 from irc.codegen.printer import in_double
 from irc.differentiate import active
 from irc.distances import there_are
-from irc.ir import Graph, Map, Node, Reduce, is_tile
+from irc.ir import Graph, Map, Node, Reduce, all_axes, is_tile
 from irc.simplify import Growing
 from irc.split import reads_tiles
 
@@ -43,7 +43,7 @@ class _Moving:
 
     def without(self, node: Map | Reduce) -> Map | Reduce:
         """The node that reads its long functions as tensors."""
-        axes = node.axes + (node.over if isinstance(node, Reduce) else ())
+        axes = all_axes(node)
 
         def place(part: Expr) -> Expr | None:
             if self._moves(part, axes, is_tile(node)):

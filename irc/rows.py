@@ -15,7 +15,7 @@ from itertools import pairwise
 from irc.codegen.expr import Axis, Expr, Kind, Load, Op, flat, indices, integer, loads, op, rebuild
 from irc.codegen.sharing import members
 from irc.distances import addends, of_distance
-from irc.ir import Core, Graph, Map, Reduce, bodies, grouped, operands, own_element
+from irc.ir import Core, Graph, Map, Reduce, all_axes, bodies, grouped, operands, own_element
 from irc.simplify import factors, rewrite
 from irc.size import divide, expression, polynomial
 
@@ -105,7 +105,7 @@ def _one(axis: Axis) -> Axis:
 def _nodes(core: Core, graph: Graph) -> list[Map | Reduce]:
     """What is computed of the core's pairs, and what sums it."""
     columns = set(core.columns)
-    known = {n.name: n for n in graph if isinstance(n, Map | Reduce) and columns <= set(_axes(n))}
+    known = {n.name: n for n in graph if isinstance(n, Map | Reduce) and columns <= set(all_axes(n))}
     found: dict[str, Map | Reduce] = {}
     queue = [load.tensor for e in (core.score, core.weight) for load in loads(e)]
     while queue:
@@ -116,16 +116,13 @@ def _nodes(core: Core, graph: Graph) -> list[Map | Reduce]:
     return list(found.values())
 
 
-def _axes(node: Map | Reduce) -> tuple[Axis, ...]:
-    return node.axes + (node.over if isinstance(node, Reduce) else ())
-
-
 def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None:
     """None where queries share some keys, or a part of each, where keys are told by distances, or where heads are
     mixed."""
     pairs = {n.name: n for n in nodes if set(core.columns) <= set(n.axes)}
     axes = tuple(dict.fromkeys(a for n in pairs.values() for a in n.axes if a not in core.columns))
-    operands = [keys for node in nodes for keys in _keys(node, axes, core.columns)]
+    columns = {a.name for a in core.columns}
+    operands = [keys for node in nodes for keys in _keys(node, axes, columns)]
     keys = [key for operand in operands for key in operand]
     rows, names = tuple(a for a in axes if a.role == "row"), {a.name for a in axes}
     read = [load for node in nodes for e in bodies(node) for load in loads(e) if load.tensor in pairs]
@@ -149,7 +146,7 @@ def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None
         else:
             batch.add(axis)
     alone = axes[-1] if axes and not whole and not parts else None
-    if alone and any(_of_both(node, axes, core.columns) for node in nodes):
+    if alone and any(_of_both(node, axes, columns) for node in nodes):
         return None
     return _Split(core.columns, frozenset(batch), frozenset(whole), parts, alone)
 
@@ -164,19 +161,23 @@ def _of_queries(core: Core, axes: tuple[Axis, ...], keys: list[Expr]) -> _Split 
     return _Split(core.columns, frozenset(), frozenset((*rows, *more)), {}, None) if more else None
 
 
-def _keys(node: Map | Reduce, axes: tuple[Axis, ...], columns: tuple[Axis, ...]) -> list[tuple[Expr, ...]]:
-    """What the factors add that are of columns and features, in a dot or in a sum over columns."""
-    features, keys = {a.name for a in _axes(node) if a not in (*axes, *columns)}, {a.name for a in columns}
-    found = [addends(f) for f in factors(node.body) if features & indices(f) and keys & indices(f)]
-    return [tuple(part for part in parts if keys & indices(part)) for parts in found]
+def _operands(node: Map | Reduce, axes: tuple[Axis, ...], columns: set[str]) -> tuple[set[str], list[Expr]]:
+    """The features of a dot or of a sum over columns, and the factors that are of these and of columns."""
+    features = {a.name for a in all_axes(node) if a not in axes} - columns
+    return features, [f for f in factors(node.body) if features & indices(f) and columns & indices(f)]
 
 
-def _of_both(node: Map | Reduce, axes: tuple[Axis, ...], columns: tuple[Axis, ...]) -> bool:
+def _keys(node: Map | Reduce, axes: tuple[Axis, ...], columns: set[str]) -> list[tuple[Expr, ...]]:
+    """What such factors add that is of columns."""
+    _, found = _operands(node, axes, columns)
+    return [tuple(part for part in addends(f) if columns & indices(part)) for f in found]
+
+
+def _of_both(node: Map | Reduce, axes: tuple[Axis, ...], columns: set[str]) -> bool:
     """Whether a sum over features is no dot, but of something computed of a feature of both sides."""
-    keys = {a.name for a in columns}
-    features = {a.name for a in _axes(node) if a not in (*axes, *columns)}
-    read = [loads(f) for f in factors(node.body) if features & indices(f) and keys & indices(f)]
-    return any(features & indices(load) and not keys & indices(load) for parts in read for load in parts)
+    features, found = _operands(node, axes, columns)
+    read = [indices(load) for f in found for load in loads(f)]
+    return any(features & names and not columns & names for names in read)
 
 
 def _quotient(whole: Expr, count: Expr, graph: Graph) -> Expr | None:

@@ -259,17 +259,15 @@ class Builder:
     def sink(self, node: Reduce, into: Target | None = None) -> None:
         """Add a sum (or maximum) over the tokens of one side; `into`: a sum over rows, added there."""
         by_row = node.over[0].role == "column"
-        target = Target(node.name, position(node.axes, node.groups))
+        target, added = into or Target(node.name, position(node.axes, node.groups)), into is not None
         features, inside, outside = parted(node, self.frame)
         if not features:
             tile = self._tile(node, factors(node.body), whole=node.body)
             if node.op == "argmax":
                 self.body.append(RowReduce("argmax", tile, target))
-            elif into is not None:
-                self.body.append(ColumnReduce("sum", tile, into, added=True))
             else:
                 kind = RowReduce if by_row else ColumnReduce
-                self.body.append(kind("max" if node.op == "max" else "sum", tile, target))
+                self.body.append(kind("max" if node.op == "max" else "sum", tile, target, added))
             return
         if not is_product(node, self.frame):
             self.need(node.body)
@@ -282,10 +280,7 @@ class Builder:
             panel = self.panel("distance", features, apart)
         else:
             panel = self.panel("column" if by_row else "row", features, times_all(inside))
-        if into is not None:
-            self.body.append(ColumnProduct(tile, panel, into, added=True))
-        else:
-            self.body.append((RowProduct if by_row else ColumnProduct)(tile, panel, target))
+        self.body.append((RowProduct if by_row else ColumnProduct)(tile, panel, target, added))
 
     def sum_of_distances(self, node: Node, features: tuple[Axis, ...], body: Expr, target: Target) -> None:
         """Add sums over the pairs of each distance, of a value of the pair, or of one times a matrix of one side."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from irc.codegen.expr import TRUE, Axis, Const, Expr, Kind, Load, Op, indices, integer, op, rebuild, substitute, walk
-from irc.ir import Core, Graph, Input, Map, Node, Reduce, operands, own_element
+from irc.ir import Core, Graph, Input, Map, Node, Reduce, all_axes, operands, own_element
 from irc.printer import expression
 from irc.proof.claim import Claim
 from irc.proof.distinct import distinct
@@ -128,7 +128,7 @@ class _Point:
     def __init__(self, compared: _Compared, node: Map | Reduce) -> None:
         self.graph, self.states, self.node = compared.graph, compared.states, node
         self.core: Core | None = core_of(node, self.graph)
-        self.axes = node.axes + (node.over if isinstance(node, Reduce) else ())
+        self.axes = all_axes(node)
         self.kinds = {a.name: self.states.kind(a.size) for a in self.axes}
         rows = [a for a in self.axes if self.kinds[a.name] == "row"]
         step = self.states.step
