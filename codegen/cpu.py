@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from irc.codegen.kernel import Arithmetic, Kernel, Storage
-from irc.codegen.printer import pointer_name, size_name, stride_name
+from irc.codegen.names import pointer_name, size_name, stride_name
 
 STORAGE: dict[Storage, str] = {
     "f32": "float",

@@ -52,11 +52,12 @@ from irc.codegen.kernel import (
     Value,
     Verdict,
 )
+from irc.codegen.names import identifier
 from irc.codegen.narrow import Narrow
 from irc.codegen.panels import width
 from irc.codegen.positions import size, tiles_of, unflatten
 from irc.codegen.powers import LOG2_E, Powers, in_powers_of_two
-from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.printer import print_scalar
 
 FEATURES_BESIDE = 128  # of floats, at most, for whose sums there are registers beside those that a tile adds to them
 

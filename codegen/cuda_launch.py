@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from irc.codegen.cpu import ARITHMETIC, STORAGE
 from irc.codegen.expr import Expr
 from irc.codegen.kernel import Kernel
-from irc.codegen.printer import pointer_name, size_name, stride_name
+from irc.codegen.names import pointer_name, size_name, stride_name
 
 LEAST = "sm_80"  # architecture
 SHARED_KIB = {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}  # of a block at most, by architecture

@@ -35,4 +35,4 @@ def roles(kernel: TileKernel, hoisted: TileKernel, fragments: int, operand: int)
 def _is_light(kernel: TileKernel, n: int) -> bool:
     verdict = kernel.verdict
     asked = (verdict.may, verdict.must) if verdict else ()
-    return len(kernel.summaries) <= SUMMARIES[n] and len(kept(asked, {"column_first", "column_last"})) <= VERDICTS[n]
+    return len(kernel.summaries) <= SUMMARIES[n] and len(kept(asked, {"column first", "column last"})) <= VERDICTS[n]

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from irc.codegen.expr import Axis, Const, Kind, Load
 from irc.codegen.kernel import Target
+from irc.codegen.names import stride_name
 from irc.codegen.panels import before_features
 from irc.codegen.positions import extent
-from irc.codegen.printer import element, scalar_leaf, stride_name
+from irc.codegen.printer import element, scalar_leaf
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,8 +68,8 @@ def _all_rows_at_once(kernel: TileKernel, rows: Expr) -> TileKernel:
     """The kernel with verdicts and spans of all its rows, which are few, in place of those of a tile: heads among the
     rows have no place in them."""
     ends: dict[Expr, Expr] = {
-        Local("row_first", Kind.INT): integer(0),
-        Local("row_last", Kind.INT): op("sub", rows, integer(1)),
+        Local("row first", Kind.INT): integer(0),
+        Local("row last", Kind.INT): op("sub", rows, integer(1)),
     }
     verdict, spans = kernel.verdict, kernel.spans
     return replace(

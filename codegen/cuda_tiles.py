@@ -26,10 +26,11 @@ from irc.codegen.kernel import (
     Verdict,
 )
 from irc.codegen.masks import span_texts
+from irc.codegen.names import identifier
 from irc.codegen.narrow import Narrow
 from irc.codegen.panels import of_distances, width
 from irc.codegen.positions import extent, size, tiles_of, unflatten
-from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.printer import print_scalar
 from irc.codegen.tiles import weighted_values
 
 COLUMNS = 32  # of a tile: one a lane

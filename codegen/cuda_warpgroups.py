@@ -11,9 +11,10 @@ from irc.codegen.cuda_roles import REGISTERS, roles
 from irc.codegen.cuda_tiles import walk_context
 from irc.codegen.expr import Load, integer, op
 from irc.codegen.kernel import Dot, OnlineSoftmax, Panel, RowProduct, RowReduce, Side, TileKernel
+from irc.codegen.names import identifier
 from irc.codegen.panels import row_text, width
 from irc.codegen.positions import extent, size, tiles_of
-from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.printer import print_scalar
 
 ARCHITECTURE = "sm_90a"
 ROWS = 128  # of a block: 64 of each of two warpgroups

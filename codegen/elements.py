@@ -12,10 +12,11 @@ from irc.codegen.hoist import Hoists
 from irc.codegen.kernel import CHUNK, CHUNKS, Accumulate, Dot, InnerSum, Target, TileKernel, TileOp, Value
 from irc.codegen.loops import are_few, lvalue
 from irc.codegen.mirror import mirror
+from irc.codegen.names import identifier
 from irc.codegen.outside import Constant, Outside
 from irc.codegen.panels import axis_texts
 from irc.codegen.places import Places
-from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.printer import print_scalar
 from irc.codegen.schedule import Schedule
 from irc.codegen.segments import Lookups
 from irc.codegen.slopes import are_neighbours, even_step

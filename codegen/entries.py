@@ -25,7 +25,8 @@ from irc.codegen.library import (
     Statement,
 )
 from irc.codegen.loops import Counter, counters
-from irc.codegen.printer import identifier, pointer_name, print_scalar, size_name, stride_name
+from irc.codegen.names import KEYWORDS, identifier, plain, pointer_name, size_name, stride_name
+from irc.codegen.printer import print_scalar
 
 C_TYPES: dict[Storage, str] = {
     "f32": "float",
@@ -38,12 +39,12 @@ C_TYPES: dict[Storage, str] = {
 WIDTH: dict[Storage, int] = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2, "i32": 4, "bool": 1}
 
 # Keywords of C that C++ lacks, and names in the code of an entry.
-_TAKEN = frozenset(("restrict", "saved", "workspace", "code", "offsets"))
+_TAKEN = KEYWORDS | {"restrict", "NULL", "T", "sizes", "threads", "saved", "workspace", "code", "offsets"}
 
 
 def argument_name(name: str) -> str:
     """A name of the spec as a parameter of a C function."""
-    text = identifier(name)
+    text = plain(name)
     return f"{text}_" if text in _TAKEN or text.startswith("size_") or text.endswith("_ptr") else text
 
 
@@ -113,7 +114,7 @@ def context(library: Library) -> dict[str, object]:
     lost = {what: code(f"{what} is NULL") for what in ("saved", "workspace")}
     return {
         "name": library.name,
-        "sizes": tuple((identifier(s), size_name(s)) for s in library.sizes),
+        "sizes": tuple((argument_name(s), size_name(s)) for s in library.sizes),
         "fixed": library.fixed,
         "dtype": library.dtype,
         "T": ARITHMETIC[library.arithmetic],

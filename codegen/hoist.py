@@ -35,18 +35,10 @@ from irc.codegen.expr import (
     walk,
 )
 from irc.codegen.kernel import InnerSum, RowSums, Side, Target, TileKernel, is_expression, pieces
+from irc.codegen.names import identifier, pointer_name, stride_name
 from irc.codegen.narrow import BELOW, FITS, INSIDE, NEAR, Narrow
 from irc.codegen.places import TILE_PLACES, Gather, Hoisted, Places, Table
-from irc.codegen.printer import (
-    address,
-    element,
-    identifier,
-    pointer_name,
-    print_expr,
-    print_scalar,
-    scalar_leaf,
-    stride_name,
-)
+from irc.codegen.printer import address, element, print_expr, print_scalar, scalar_leaf
 from irc.codegen.slopes import are_neighbours, even_step, slope
 
 WRAPPING = ("add", "sub", "mul", "neg")  # right in the end, where the end is held
@@ -73,7 +65,7 @@ class Hoists:
         body = self.kernel.body
         over = {a.name for step in body if isinstance(step, InnerSum) for a in step.over}
         over |= {a.name for step in body if isinstance(step, RowSums) for a in step.features}
-        inner = {*(a.name for a in self.kernel.serial), *over, *map(inner_name, over)}
+        inner = over | {a.name for a in self.kernel.serial}
         self._narrow = Narrow(self.kernel)
         self._known = Narrow(self.kernel, frozenset(inner), assume=True)
         made = tuple(pieces(self.kernel))
@@ -391,8 +383,3 @@ def _beyond(name: str, far: Expr, turned: bool) -> Expr:
         case _:
             either = below if (name == "lt") == turned else above
     return either if name in ("lt", "ne") else op("not", either)
-
-
-def inner_name(name: str) -> str:
-    """The index of a sum inside a tile value: no name of the templates' own."""
-    return f"inner_{name}"

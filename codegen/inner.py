@@ -9,7 +9,6 @@ from irc.codegen.expr import (
     FLOATING,
     Axis,
     Expr,
-    Index,
     Kind,
     Local,
     Op,
@@ -20,10 +19,10 @@ from irc.codegen.expr import (
     substitute,
     walk,
 )
-from irc.codegen.hoist import inner_name
 from irc.codegen.kernel import Panel, Side, TileKernel
+from irc.codegen.names import identifier
 from irc.codegen.positions import points
-from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.printer import print_scalar
 
 MOST = 256  # features of a panel
 CHEAP = ("div", "sqrt", "rsqrt", "relu")
@@ -83,10 +82,10 @@ class Packing:
 
     def _panel_of(self, value: Expr, over: tuple[Axis, ...]) -> Local:
         side: Side = "row" if indices(value) & self._rows else "column"
-        panel = Panel(f"inner{len(self.panels)}", side, over, value)
+        panel = Panel(f"inner.{len(self.panels)}", side, over, value)
         panel = self.panels.setdefault((side, over, value), panel)
         local, name = Local(f"packed {panel.name}"), f"panel_{identifier(panel.name)}"
-        at = print_scalar(flat(tuple((Index(inner_name(a.name)), a.size) for a in over)))
+        at = print_scalar(flat(tuple((a.index, a.size) for a in over)))
         if side == "row":
             text = f"irc::load_vector<vec>({name}.dotted(lane_first) + ({at}) * PANEL + w * LANES)"
         else:

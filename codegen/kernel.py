@@ -238,7 +238,7 @@ TileOp = Dot | Value | InnerSum | OnlineSoftmax | TileProduct | TileSums | TileR
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """For any rectangle of rows [row_first, row_last] and columns [column_first, column_last] (inclusive, flattened
-    positions, read as `Local("row_first", Kind.INT)` …): `may` false means that no pair in it is supported, `must`
+    positions, read as `Local("row first", Kind.INT)` …): `may` false means that no pair in it is supported, `must`
     true that all are."""
 
     may: Expr
@@ -248,7 +248,7 @@ class Verdict:
 @dataclass(frozen=True, slots=True)
 class Summary:
     """Least and greatest value of a vector on every stretch of one side, made once a call in one pass over the side.
-    A verdict or a span reads those of its rectangle as Local("NAME_low", INT) and Local("NAME_high", INT). `value`
+    A verdict or a span reads those of its rectangle as Local("NAME low", INT) and Local("NAME high", INT). `value`
     reads that side's axes and batch axes; a truth counts as 0 or 1."""
 
     name: str

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from irc.codegen.cpu import prologue
 from irc.codegen.expr import Axis, Const, Expr, Kind, Op, indices, loads
 from irc.codegen.kernel import Loop, LoopKernel, Target
+from irc.codegen.names import identifier
 from irc.codegen.outside import Constant, Outside, calls
 from irc.codegen.positions import points
-from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf
+from irc.codegen.printer import element, print_scalar, scalar_leaf
 
 BLOCK = 256  # points of an axis of which threads share out blocks
 UNROLLED = 16  # points of loops that the compiler unrolls

@@ -22,8 +22,9 @@ from irc.codegen.expr import (
     walk,
 )
 from irc.codegen.kernel import Side, Span, Summary, TileKernel, Verdict
+from irc.codegen.names import identifier
 from irc.codegen.positions import extent, size, unflatten
-from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.printer import print_scalar
 from irc.codegen.repeated import Repeated
 
 SIDES: tuple[Side, ...] = ("row", "column")
@@ -77,7 +78,7 @@ def mask_context(kernel: TileKernel) -> dict[str, object]:
     parts = {side: _parts(side, kernel.summaries) for side in SIDES}
     verdict = Verdict(_hoist(verdict.may, parts), _hoist(verdict.must, parts))
     summaries = tuple(_summary(s, kernel) for s in kernel.summaries)
-    points = {s.name: s.point for s in summaries}
+    points = {s.name: text.point for s, text in zip(kernel.summaries, summaries, strict=True)}
     everything = Span(integer(0), op("sub", size(kernel.columns), integer(1)))  # where the mask bounds nothing
     spans, span_parts = span_texts(kernel.spans if kernel.spans is not None else (everything,))
     return {
@@ -87,18 +88,18 @@ def mask_context(kernel: TileKernel) -> dict[str, object]:
         "span_parts": span_parts,
         "summaries": summaries,
         "searches": tuple(
-            SearchText(s.name, identifier(s.summary), s.up_to, points[s.summary], print_scalar(s.value))
+            SearchText(identifier(s.name), identifier(s.summary), s.up_to, points[s.summary], print_scalar(s.value))
             for s in kernel.searches
         ),
         **{f"{s}_cuts": tuple(print_scalar(c.every) for c in kernel.cuts if c.side == s) for s in SIDES},
         **{f"{s}_values": tuple(identifier(name.name) for name in parts[s].values()) for s in SIDES},
-        **{f"{s}_parts": _part_texts(f"{s}_shared", parts[s]) for s in SIDES},
+        **{f"{s}_parts": _part_texts(f"{s} shared", parts[s]) for s in SIDES},
     }
 
 
 def _parts(side: Side, summaries: Sequence[Summary]) -> dict[Expr, Local]:
     """Values of a part of the side, and their names: at first the ends of its summaries, under the names they have."""
-    ends = [Local(f"{s.name}_{end}", Kind.INT) for s in summaries if s.side == side for end in ("low", "high")]
+    ends = [Local(f"{s.name} {end}", Kind.INT) for s in summaries if s.side == side for end in ("low", "high")]
     return {end: end for end in ends}
 
 
@@ -121,7 +122,7 @@ def _texts(parts: Iterable[tuple[Local, Expr]]) -> tuple[PartText, ...]:
 def _hoist(verdict: Expr, parts: dict[Side, dict[Expr, Local]]) -> Expr:
     """The verdict with divisions and segments of one side alone as values of its parts, of which there are fewer than
     rectangles."""
-    corners = {s: {f"{s}_first", f"{s}_last", *(e.name for e in parts[s].values())} for s in SIDES}
+    corners = {s: {f"{s} first", f"{s} last", *(e.name for e in parts[s].values())} for s in SIDES}
 
     def place(expr: Expr) -> Expr | None:
         if not isinstance(expr, Op) or expr.kind is not Kind.INT:
@@ -133,7 +134,7 @@ def _hoist(verdict: Expr, parts: dict[Side, dict[Expr, Local]]) -> Expr:
             return None
         for side in SIDES:
             if locals_ and locals_ <= corners[side]:
-                return parts[side].setdefault(expr, Local(f"{side}_part_{len(parts[side])}", Kind.INT))
+                return parts[side].setdefault(expr, Local(f"{side} part {len(parts[side])}", Kind.INT))
         return None
 
     return rebuild(verdict, place)
@@ -152,7 +153,7 @@ def _reads_elements(expr: Expr) -> bool:
 
 def span_texts(spans: Sequence[Span]) -> tuple[tuple[SpanText, ...], tuple[PartText, ...]]:
     """Spans, and before them what their ends have in common."""
-    shared = _shared("span_part", [end for span in spans for end in (span.first, span.last)])
+    shared = _shared("span part", [end for span in spans for end in (span.first, span.last)])
     texts = [SpanText(*(print_scalar(shared.replaced(end)) for end in (s.first, s.last))) for s in spans]
     return tuple(texts), _texts(shared.parts.items())
 

@@ -33,7 +33,7 @@ from irc.codegen.kernel import (
 
 OTHER: dict[Side, Side] = {"row": "column", "column": "row"}
 _CORNERS: dict[Expr, Expr] = {
-    Local(f"{side}_{end}", Kind.INT): Local(f"{OTHER[side]}_{end}", Kind.INT)
+    Local(f"{side} {end}", Kind.INT): Local(f"{OTHER[side]} {end}", Kind.INT)
     for side in OTHER
     for end in ("first", "last")
 }

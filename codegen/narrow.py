@@ -20,7 +20,7 @@ POSITIONS = 1 << 30
 MOST = POSITIONS - 256  # of a side: tiles reach beyond its end
 NEAR = 1 << 28  # what a call may be asked of a value, so that sums with it have 32 bits
 INT = Kind.INT
-BASE, STEP = Local("column_base", INT), Local("column_step", INT)
+BASE, STEP = Local("column base", INT), Local("column step", INT)
 """The position of a column is their sum; the second is known to the compiler for every element of a fragment."""
 
 Range = tuple[int, int]
@@ -44,8 +44,8 @@ class Narrow:
         self._batch = {a.name for a in kernel.batch}
         self._column = kernel.columns[0].index if len(kernel.columns) == 1 else None
         self.bounded = dict.fromkeys((size(kernel.rows), size(kernel.columns), *(a.size for a in kernel.batch)))
-        ends = {f"{s}_{end}": (0, POSITIONS - 1) for s in ("row", "column") for end in ("first", "last")}
-        values = {f"{s.name}_{end}": FITS for s in kernel.summaries if self.fits(s.value) for end in ("low", "high")}
+        ends = {f"{s} {end}": (0, POSITIONS - 1) for s in ("row", "column") for end in ("first", "last")}
+        values = {f"{s.name} {end}": FITS for s in kernel.summaries if self.fits(s.value) for end in ("low", "high")}
         self._ends: dict[str, Range] = ends | values
 
     def __call__(self, expr: Expr) -> Expr:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Local, Op, indices, rebuild, walk
 from irc.codegen.kernel import Target
-from irc.codegen.printer import identifier, in_double, print_scalar
+from irc.codegen.names import identifier
+from irc.codegen.printer import in_double, print_scalar
 
 CALLED = frozenset(("pow", "sin", "cos"))  # tens of nanoseconds each: the order of loops heeds them
 LONG = CALLED | {"div", "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "random", "segment"}

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from irc.codegen.expr import Axis, Const, Expr, Kind, Load, indices, op, substitute
 from irc.codegen.kernel import DISTANCE, Dot, InnerSum, Panel, RowProduct, Target, TileKernel, TileOp
+from irc.codegen.names import identifier, stride_name
 from irc.codegen.positions import points
-from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf, stride_name
+from irc.codegen.printer import element, print_scalar, scalar_leaf
 from irc.codegen.tile_texts import AxisText, RowText
 
 

@@ -6,7 +6,8 @@ import math
 
 from irc.codegen.expr import Axis, Const, Expr, Kind, Op, integer, op
 from irc.codegen.kernel import CHUNKS
-from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.names import identifier
+from irc.codegen.printer import print_scalar
 
 
 def unflatten(axes: tuple[Axis, ...], position: str, narrow: bool = False) -> tuple[tuple[str, str], ...]:

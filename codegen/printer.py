@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, Size, walk
+from irc.codegen.names import identifier, pointer_name, size_name, stride_name
 
 Leaf = Callable[[Expr], str | None]
 """The text of an expression, or None for "print it by its parts". It must answer for Index, Size, Load and Local,
@@ -30,45 +31,6 @@ _BINARY = {
     "div": ("/", 6),
 }
 _TERNARY, _ADD, _MUL, _UNARY, _ATOM = 0, 5, 6, 7, 8
-
-# Keywords, and the names that the templates give to their own variables.
-_RESERVED = frozenset(
-    """T alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue
-    decltype default delete do double else enum explicit export extern false float for friend goto if inline int long
-    mutable namespace new noexcept not nullptr operator or private protected public register return short signed sizeof
-    static struct switch template this throw true try typedef typeid typename union unsigned using virtual void volatile
-    while xor irc std data strides sizes threads row column tile tiles point_at position_at
-    rows_end row_tiles chunks packed factor others sums feature whole result highest total block block_end at
-    batch_extent count found inverse its key lane mine other part parts place query record shift slot stage task
-    tasks to walked wanted warp workspace begin end partial panel vector values square places
-    chunk owners points first_point""".split()  # noqa: SIM905
-)
-
-
-def _plain(name: str) -> str:
-    """Letters, digits and underscores; `d.q` becomes `d__q`, and a double underscore of the spec is spelt out."""
-    name = name.replace("__", "u5fu5f").replace(".", "__")
-    return "".join(c if c.isascii() and (c.isalnum() or c == "_") else f"u{ord(c):x}" for c in name)
-
-
-def identifier(name: str) -> str:
-    """A name of the spec as a C++ identifier."""
-    text = _plain(name)
-    if not text or text[0].isdigit():
-        return f"n{text}"
-    return f"{text}_" if text in _RESERVED else text
-
-
-def size_name(name: str) -> str:
-    return f"size_{_plain(name)}"
-
-
-def pointer_name(tensor: str) -> str:
-    return f"{_plain(tensor)}_ptr"
-
-
-def stride_name(tensor: str, dimension: int) -> str:
-    return f"{_plain(tensor)}_s{dimension}"
 
 
 def print_expr(expr: Expr, leaf: Leaf, *, lazy: bool = False) -> str:

@@ -35,7 +35,7 @@ class Repeated:
                 return None
             if part not in self._named and any(isinstance(e, Op) for e in part.args) and self.eager(part):
                 value = Op(part.name, tuple(self.replaced(e) for e in part.args), part.kind)
-                self._named[part] = Local(f"{self.name}_{len(self.parts)}", part.kind)
+                self._named[part] = Local(f"{self.name} {len(self.parts)}", part.kind)
                 self.parts[self._named[part]] = value
             return self._named.get(part)
 

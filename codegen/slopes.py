@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices
-from irc.codegen.printer import stride_name
+from irc.codegen.names import stride_name
 
 
 def are_neighbours(place: tuple[Expr, ...], side: tuple[Axis, ...]) -> bool:

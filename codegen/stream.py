@@ -29,10 +29,11 @@ from irc.codegen.kernel import (
     pieces,
 )
 from irc.codegen.masks import mask_context
+from irc.codegen.names import identifier
 from irc.codegen.panels import pair_by_pair, sums_distances, width
 from irc.codegen.places import STREAM_PLACES
 from irc.codegen.positions import extent, size
-from irc.codegen.printer import identifier, print_scalar
+from irc.codegen.printer import print_scalar
 from irc.codegen.sharing import Shared, read_by_mask, share
 from irc.codegen.slopes import even_step
 from irc.codegen.tile_texts import PanelText, RowText

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import FLOATING, Axis, Expr, Load, Local, Op, integer, substitute, walk
-from irc.codegen.hoist import Hoists, inner_name
+from irc.codegen.expr import FLOATING, Axis, Expr, Load, Local, Op, integer, walk
+from irc.codegen.hoist import Hoists
 from irc.codegen.inner import Packing, is_cheap
 from irc.codegen.kernel import (
     DISTANCE,
@@ -33,11 +33,12 @@ from irc.codegen.kernel import (
 )
 from irc.codegen.masks import mask_context
 from irc.codegen.mirror import mirror
+from irc.codegen.names import identifier
 from irc.codegen.panels import axis_texts, of_distances, row_text, width
 from irc.codegen.places import TILE_PLACES, Places
 from irc.codegen.positions import chunks_of, extent, points, size, unflatten
 from irc.codegen.powers import in_powers_of_two
-from irc.codegen.printer import element, identifier, print_scalar, scalar_leaf
+from irc.codegen.printer import element, print_scalar, scalar_leaf
 from irc.codegen.schedule import Footprint, Schedule
 from irc.codegen.tile_texts import (
     BlockSum,
@@ -169,13 +170,7 @@ def _target(target: Target) -> str:
 
 def _line(step: Value | InnerSum, kept: bool, hoists: Hoists) -> Line:
     over = step.over if isinstance(step, InnerSum) else ()
-    inner = tuple(Axis(inner_name(a.name), a.size) for a in over)
-    return Line(identifier(step.name), hoists.vector(_renamed(step.value, over)), step.masked, kept, axis_texts(inner))
-
-
-def _renamed(value: Expr, over: tuple[Axis, ...]) -> Expr:
-    """The value with names of the templates' own for what it is summed over."""
-    return substitute(value, {a.index: Axis(inner_name(a.name), a.size).index for a in over})
+    return Line(identifier(step.name), hoists.vector(step.value), step.masked, kept, axis_texts(over))
 
 
 def _is_long(line: Line) -> bool:
@@ -402,9 +397,9 @@ def _block_sum(step: InnerSum, packed: Expr, packing: Packing, texts: dict[Expr,
     hoists.known = texts
     made = {local: (f"made_{number}", hoists.vector(part)) for number, (local, part) in enumerate(apart.items())}
     hoists.known = texts | packing.texts | {local: f"{name}[m][w]" for local, (name, _) in made.items()}
-    text = hoists.vector(_renamed(value, step.over))
+    text = hoists.vector(value)
     hoists.known = {}
-    inner = axis_texts(tuple(Axis(inner_name(a.name), a.size) for a in step.over))
+    inner = axis_texts(step.over)
     return BlockSum(identifier(step.name), tuple(made.values()), text, inner, is_cheap(value))
 
 

@@ -128,7 +128,7 @@ class Rectangle:
         rows, columns = vectors.axes["row"], vectors.axes["column"]
         self.varying = {axis.name for axis in rows + columns}
         for side, axes in (("row", rows), ("column", columns)):
-            position = Interval(Local(f"{side}_first", Kind.INT), Local(f"{side}_last", Kind.INT))
+            position = Interval(Local(f"{side} first", Kind.INT), Local(f"{side} last", Kind.INT))
             below: Expr = ONE
             for axis in reversed(axes):
                 quotient = _divide(position, below)

@@ -38,10 +38,10 @@ class Vectors:
     def ends(self, expr: Expr, side: Side) -> tuple[Local, Local]:
         """Least and greatest value (of a truth: 0 or 1) on the rectangle's stretch of the side."""
         summary = self._summary(expr, side)
-        return Local(f"{summary.name}_low", Kind.INT), Local(f"{summary.name}_high", Kind.INT)
+        return Local(f"{summary.name} low", Kind.INT), Local(f"{summary.name} high", Kind.INT)
 
     def _summary(self, expr: Expr, side: Side) -> Summary:
-        name = f"{side}_values_{len(self.summaries)}"
+        name = f"{side} values {len(self.summaries)}"
         return self.summaries.setdefault((side, expr), Summary(name, side, expr))
 
     def nondecreasing(self, expr: Expr, side: Side) -> bool:
@@ -63,7 +63,7 @@ class Vectors:
     def search(self, expr: Expr, side: Side, up_to: bool, value: Expr) -> Local:
         """The last position whose value is at most `value` (`up_to`), or the first that reaches it."""
         summary = self._summary(expr, side)
-        name = f"search_{len(self.searches)}"
+        name = f"search {len(self.searches)}"
         made = self.searches.setdefault((summary.name, up_to, value), Search(name, summary.name, up_to, value))
         return Local(made.name, Kind.INT)
 

@@ -41,8 +41,8 @@ class Visits:
         places: dict[Side, tuple[int, int]] = {"row": (-1, 1), "column": (1, -1)}
         for side, place in places.items():
             first = np.arange(0, self.extent[side], self.tile[side], dtype=np.int64).reshape(place)
-            corners[f"{side}_first"] = first
-            corners[f"{side}_last"] = np.minimum(first + self.tile[side], self.extent[side]) - 1
+            corners[f"{side} first"] = first
+            corners[f"{side} last"] = np.minimum(first + self.tile[side], self.extent[side]) - 1
         may = self.touched(corners) & self.may(corners)
         return np.where(may, np.where(self.must(corners), FULL, PARTIAL), EMPTY).astype(np.int8)
 
@@ -56,7 +56,7 @@ class Visits:
         local |= self.summarised(local, (outer,))
         for search in self.analysis.searches:
             local[search.name] = self.found(search, local)
-        first, last = corners[f"{self.walked}_first"], corners[f"{self.walked}_last"]
+        first, last = corners[f"{self.walked} first"], corners[f"{self.walked} last"]
         answer = np.zeros(shape, np.bool_)
         for span in self.analysis.spans:
             low, high = self.value(span.first, local), self.value(span.last, local)
@@ -76,15 +76,15 @@ class Visits:
         for row_first, row_last in self.parts("row", corners):
             for column_first, column_last in columns:
                 exists = (row_first <= row_last) & (column_first <= column_last)
-                part = {"row_first": row_first, "row_last": row_last}
-                part |= {"column_first": column_first, "column_last": column_last}
+                part = {"row first": row_first, "row last": row_last}
+                part |= {"column first": column_first, "column last": column_last}
                 holds = self.value(verdict, part | self.summarised(part, ("row", "column"))).astype(np.bool_)
                 answer = np.where(exists, answer & holds if every else answer | holds, answer)
         return answer
 
     def parts(self, side: Side, corners: Corners) -> list[tuple[Integers, Integers]]:
         """The parts of each stretch, as `Parts` in ranges.h makes them; first > last where one is missing."""
-        first, last = corners[f"{side}_first"], corners[f"{side}_last"]
+        first, last = corners[f"{side} first"], corners[f"{side} last"]
         found = []
         for cut in self.analysis.cuts:
             every = int(self.value(cut.every, {})) if cut.side == side else 0
@@ -129,13 +129,13 @@ class Visits:
         for summary in self.analysis.summaries:
             if summary.side not in sides:
                 continue
-            first, last = np.broadcast_arrays(corners[f"{summary.side}_first"], corners[f"{summary.side}_last"])
+            first, last = np.broadcast_arrays(corners[f"{summary.side} first"], corners[f"{summary.side} last"])
             low, high = np.zeros(first.shape, np.int64), np.zeros(first.shape, np.int64)
             for at in np.ndindex(first.shape):
                 if first[at] <= last[at]:
                     inside = self.vectors[summary.name][self.stretch(summary.side, int(first[at]), int(last[at]))]
                     low[at], high[at] = inside.min(), inside.max()
-            answer |= {f"{summary.name}_low": low, f"{summary.name}_high": high}
+            answer |= {f"{summary.name} low": low, f"{summary.name} high": high}
         return answer
 
     def stretch(self, side: Side, first: int, last: int) -> slice:

@@ -30,7 +30,7 @@ SIZES = ("B", "H", "Sq", "Sk")
 S = Local("s")
 
 ROW_FIRST, ROW_LAST, COLUMN_FIRST, COLUMN_LAST = (
-    Local(name, Kind.INT) for name in ("row_first", "row_last", "column_first", "column_last")
+    Local(name, Kind.INT) for name in ("row first", "row last", "column first", "column last")
 )
 CAUSAL = op("le", j, i)
 CAUSAL_VERDICT = Verdict(op("le", COLUMN_FIRST, ROW_LAST), op("le", COLUMN_LAST, ROW_FIRST))

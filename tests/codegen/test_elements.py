@@ -31,8 +31,8 @@ Q = Panel("Q", "row", (c, d), Load("q", (b.index, i.index, c.index, d.index)))
 KEYS = Panel("KEYS", "column", (c, d), Load("k", (b.index, j.index, c.index, d.index)))
 CAUSAL = op("le", j.index, i.index)
 BOUNDS = Verdict(
-    op("le", Local("column_first", Kind.INT), Local("row_last", Kind.INT)),
-    op("le", Local("column_last", Kind.INT), Local("row_first", Kind.INT)),
+    op("le", Local("column first", Kind.INT), Local("row last", Kind.INT)),
+    op("le", Local("column last", Kind.INT), Local("row first", Kind.INT)),
 )
 DISTANCE = op("sub", i.index, j.index)
 
@@ -170,7 +170,7 @@ def test_what_takes_long_is_computed_where_it_is_known() -> None:
     lines = text.splitlines()
     place = {what: next(n for n, line in enumerate(lines) if what in line) for what in (
         "irc::exp(irc::load<T>(c_ptr[0]))", "#pragma omp", "*irc::to_float<T>(i)", "for (int place = begin",
-        "irc::to_float<T>(i - j)", "for (int64_t m = 0",
+        "irc::to_float<T>(i - j)", "for (int64_t m__ = 0",
     )}  # fmt: skip
     assert list(place.values()) == sorted(place.values()), place
     rng = np.random.default_rng(2)

@@ -62,9 +62,9 @@ def ran(e: Expr, values: dict[Expr, int]) -> tuple[int, int]:
             return int(value), 32 if FITS[0] <= value <= FITS[1] else 64
         case Index(name):
             return values[e], 32 if name in ("i", "j", "y", "x") else 64
-        case Local("column_base" | "column_step"):
+        case Local("column base" | "column step"):
             return values[e], 32
-        case Local("doc_low" | "row_first"):
+        case Local("doc low" | "row first"):
             return values[e], 32
         case Op("where", (condition, x, y), _):
             bits = max(ran(x, values)[1], ran(y, values)[1])
@@ -85,8 +85,8 @@ LAST = POSITIONS - 1
 WORDS = (*FITS, FITS[0] + 1, -1, 0, 1, 2, LAST, POSITIONS)
 ENDS: dict[Expr, tuple[int, ...]] = {
     ROW: (0, 1, 7, LAST - 1, LAST), COLUMN: (0, 1, 6, LAST - 1, LAST), Index("b"): (0, 3, LAST), COUNT: (0, 1, 5, LAST),
-    **dict.fromkeys((AHEAD, OTHER, OF_COLUMN, Local("doc_low", Kind.INT)), WORDS),
-    Local("row_first", Kind.INT): (0, 128, LAST), Local("unknown", Kind.INT): (-(1 << 40), 0, 1 << 40),
+    **dict.fromkeys((AHEAD, OTHER, OF_COLUMN, Local("doc low", Kind.INT)), WORDS),
+    Local("row first", Kind.INT): (0, 128, LAST), Local("unknown", Kind.INT): (-(1 << 40), 0, 1 << 40),
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, Size, flat, integer, number, op
-from irc.codegen.printer import identifier, print_expr, print_scalar, scalar_leaf
+from irc.codegen.printer import print_expr, print_scalar, scalar_leaf
 
 i, j = Index("i"), Index("j")
 x, y = Local("x"), Local("y")
@@ -73,7 +73,3 @@ def test_a_leaf_may_answer_for_an_operation() -> None:
 def test_a_leaf_without_text_is_the_compilers_mistake() -> None:
     with pytest.raises(ValueError, match="printer"):
         print_expr(i, lambda e: None)
-
-
-def test_identifiers_are_no_keywords() -> None:
-    assert [identifier(n) for n in ("i", "for", "T", "dq.k", "1x")] == ["i", "for_", "T_", "dq__k", "n1x"]

@@ -37,8 +37,8 @@ def check(
     exact = True
     for width, first in product((1, 2, 3, 5), range(len(expected))):
         last = min(first + width, len(expected)) - 1
-        ends = {f"{outer}_first": np.asarray([first]), f"{outer}_last": np.asarray([last])}
-        touched = given.touched(ends | {f"{walked}_first": place, f"{walked}_last": place})
+        ends = {f"{outer} first": np.asarray([first]), f"{outer} last": np.asarray([last])}
+        touched = given.touched(ends | {f"{walked} first": place, f"{walked} last": place})
         needed = expected[first : last + 1].any(axis=0)
         assert (touched | ~needed).all(), (sizes, first, last)
         [at] = np.nonzero(needed)
@@ -66,7 +66,7 @@ def test_rows_of_the_plane_are_a_range() -> None:
     found = analyse(GRIDS["neighbourhood"], (y, x), (v, u), "column").spans
     assert found is not None
     [span] = found
-    at = Grid((), {"Y": 64, "X": 32}, {}, (), {"row_first": np.asarray(640), "row_last": np.asarray(671)})
+    at = Grid((), {"Y": 64, "X": 32}, {}, (), {"row first": np.asarray(640), "row last": np.asarray(671)})
     assert (evaluate(span.first, at), evaluate(span.last, at)) == (19 * 32, 22 * 32 - 1)
 
 

@@ -208,7 +208,7 @@ def rectangles(extent: int) -> list[tuple[int, int]]:
 
 
 def corners(row: tuple[int, int], column: tuple[int, int]) -> dict[str, np.ndarray]:
-    ends = {"row_first": row[0], "row_last": row[1], "column_first": column[0], "column_last": column[1]}
+    ends = {"row first": row[0], "row last": row[1], "column first": column[0], "column last": column[1]}
     return {name: np.asarray(at) for name, at in ends.items()}
 
 
@@ -235,7 +235,7 @@ def check(mask: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...], sizes: 
     expected = truth(mask, rows, columns, sizes)
     exact = True
     row, column = (np.asarray(rectangles(extent)).reshape(-1, 2) for extent in expected.shape)
-    at = {"row_first": row[:, :1], "row_last": row[:, 1:], "column_first": column[:, 0], "column_last": column[:, 1]}
+    at = {"row first": row[:, :1], "row last": row[:, 1:], "column first": column[:, 0], "column last": column[:, 1]}
     may, must = given.may(at), given.must(at)
     for (r, (a, b)), (c, (d, e)) in product(enumerate(row), enumerate(column)):
         inside = expected[a : b + 1, d : e + 1]
@@ -272,8 +272,8 @@ def test_every_common_mask_skips_far_tiles() -> None:
 
 def test_two_sizes_that_cancel_leave_no_size() -> None:
     given = analyse(le(op("add", c, QUERIES), op("add", r, QUERIES)), (i,), (j,), "column").verdict
-    assert given.may == le(Local("column_first", Kind.INT), Local("row_last", Kind.INT))
-    assert given.must == le(Local("column_last", Kind.INT), Local("row_first", Kind.INT))
+    assert given.may == le(Local("column first", Kind.INT), Local("row last", Kind.INT))
+    assert given.must == le(Local("column last", Kind.INT), Local("row first", Kind.INT))
 
 
 def test_a_vector_is_summarised_once() -> None:
