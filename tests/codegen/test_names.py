@@ -10,12 +10,12 @@ from irc.codegen.names import identifier
 
 PROGRAM = """attention named {{
   size  B, H, S, D
-  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D], last[B]: int
-  param slope[H], edge[D]
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D], length[B]: int
+  param slope[H], edge[D], pair[H,S,S]
   core o[{b},{h},{i},{d}] {{
     score  q[{b},{h},{i},{c}] * k[{b},{h},{j},{c}] + sum({e}: tanh(edge[{e}] * k[{b},{h},{j},{e}] - q[{b},{h},{i},{e}]))
-    bias   slope[{h}] * ({j} - {i})
-    allow  {j} <= {i} and {j} <= last[{b}]
+    bias   slope[{h}] * ({j} - {i}) + pair[{h},{i},{j}]
+    allow  {j} <= {i} and {j} <= length[{b}]
     softmax {j}
     matmul v[{b},{h},{j},{d}]
   }}
@@ -46,15 +46,17 @@ def test_names_are_as_they_are_written_where_nothing_else_has_them(name: str, te
     "names",
     [
         ("w", "n", "m", "feature", "lane", "tile", "rescale"),
-        ("batch_at", "row_at", "column_first", "value", "n", "w", "m"),
-        ("row_first", "task", "place", "NULL", "column_at", "feature_at", "position_at"),
+        ("batch_at", "w", "row_at", "column_first", "value", "m", "ends"),
+        ("lanes", "n", "turn", "first", "last", "weights", "share"),
+        ("row_first", "turn", "place", "NULL", "column_at", "rows", "position_at"),
     ],
 )
 def test_indices_may_be_called_as_variables_of_templates(target: str, names: tuple[str, ...]) -> None:
     rng = np.random.default_rng(5)
     q, k, v = rng.standard_normal((3, 2, 3, 19, 8)).astype(np.float32)
-    arrays = {"q": q, "k": k, "v": v, "last": np.array([7, 18], np.int32)}
+    arrays = {"q": q, "k": k, "v": v, "length": np.array([7, 18], np.int32)}
     arrays |= {"slope": np.float32([0.5, 0.25, -0.5]), "edge": rng.standard_normal(8).astype(np.float32)}
+    arrays["pair"] = rng.standard_normal((3, 19, 19)).astype(np.float32)
     found, wanted = (
         irc.compile(PROGRAM.format(**dict(zip(PLAIN, chosen, strict=True))), target=target).forward(**arrays)
         for chosen in (names, PLAIN)
