@@ -65,7 +65,7 @@ class Hoists:
         body = self.kernel.body
         over = {a.name for step in body if isinstance(step, InnerSum) for a in step.over}
         over |= {a.name for step in body if isinstance(step, RowSums) for a in step.features}
-        inner = over | {a.name for a in self.kernel.serial}
+        inner = {*(a.name for a in self.kernel.serial), *over, *map(inner_name, over)}
         self._narrow = Narrow(self.kernel)
         self._known = Narrow(self.kernel, frozenset(inner), assume=True)
         made = tuple(pieces(self.kernel))
@@ -383,3 +383,8 @@ def _beyond(name: str, far: Expr, turned: bool) -> Expr:
         case _:
             either = below if (name == "lt") == turned else above
     return either if name in ("lt", "ne") else op("not", either)
+
+
+def inner_name(name: str) -> str:
+    """The index of a sum inside a tile value, which may stand where another sum is over the same."""
+    return f"{name}.inner"

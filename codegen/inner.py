@@ -9,6 +9,7 @@ from irc.codegen.expr import (
     FLOATING,
     Axis,
     Expr,
+    Index,
     Kind,
     Local,
     Op,
@@ -19,6 +20,7 @@ from irc.codegen.expr import (
     substitute,
     walk,
 )
+from irc.codegen.hoist import inner_name
 from irc.codegen.kernel import Panel, Side, TileKernel
 from irc.codegen.names import identifier
 from irc.codegen.positions import points
@@ -85,7 +87,7 @@ class Packing:
         panel = Panel(f"inner.{len(self.panels)}", side, over, value)
         panel = self.panels.setdefault((side, over, value), panel)
         local, name = Local(f"packed {panel.name}"), f"panel_{identifier(panel.name)}"
-        at = print_scalar(flat(tuple((a.index, a.size) for a in over)))
+        at = print_scalar(flat(tuple((Index(inner_name(a.name)), a.size) for a in over)))
         if side == "row":
             text = f"irc::load_vector<vec>({name}.dotted(lane_first) + ({at}) * PANEL + w * LANES)"
         else:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import FLOATING, Axis, Expr, Load, Local, Op, integer, walk
-from irc.codegen.hoist import Hoists
+from irc.codegen.expr import FLOATING, Axis, Expr, Index, Load, Local, Op, integer, substitute, walk
+from irc.codegen.hoist import Hoists, inner_name
 from irc.codegen.inner import Packing, is_cheap
 from irc.codegen.kernel import (
     DISTANCE,
@@ -41,6 +41,7 @@ from irc.codegen.powers import in_powers_of_two
 from irc.codegen.printer import element, print_scalar, scalar_leaf
 from irc.codegen.schedule import Footprint, Schedule
 from irc.codegen.tile_texts import (
+    AxisText,
     BlockSum,
     Computed,
     DistanceText,
@@ -170,7 +171,16 @@ def _target(target: Target) -> str:
 
 def _line(step: Value | InnerSum, kept: bool, hoists: Hoists) -> Line:
     over = step.over if isinstance(step, InnerSum) else ()
-    return Line(identifier(step.name), hoists.vector(step.value), step.masked, kept, axis_texts(over))
+    return Line(identifier(step.name), hoists.vector(_inner(step.value, over)), step.masked, kept, _inner_texts(over))
+
+
+def _inner(value: Expr, over: tuple[Axis, ...]) -> Expr:
+    """The value, with names for what it is summed over that stand nowhere else."""
+    return substitute(value, {a.index: Index(inner_name(a.name)) for a in over})
+
+
+def _inner_texts(over: tuple[Axis, ...]) -> tuple[AxisText, ...]:
+    return axis_texts(tuple(Axis(inner_name(a.name), a.size) for a in over))
 
 
 def _is_long(line: Line) -> bool:
@@ -397,9 +407,9 @@ def _block_sum(step: InnerSum, packed: Expr, packing: Packing, texts: dict[Expr,
     hoists.known = texts
     made = {local: (f"made_{number}", hoists.vector(part)) for number, (local, part) in enumerate(apart.items())}
     hoists.known = texts | packing.texts | {local: f"{name}[m][w]" for local, (name, _) in made.items()}
-    text = hoists.vector(value)
+    text = hoists.vector(_inner(value, step.over))
     hoists.known = {}
-    inner = axis_texts(step.over)
+    inner = _inner_texts(step.over)
     return BlockSum(identifier(step.name), tuple(made.values()), text, inner, is_cheap(value))
 
 

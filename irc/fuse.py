@@ -7,17 +7,15 @@ a logsumexp whatever only waits for its weights (those are computed online). Eve
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain, count
+from itertools import chain
 
 from irc.adding import added_up, apart
-from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, indices, integer, op
-from irc.codegen.kernel import CHUNK, CHUNKS, Kernel, Loop, LoopKernel, Storage, Target, Tensor, TileKernel
+from irc.codegen.expr import Axis, Const, Index, Load, integer, op
+from irc.codegen.kernel import CHUNK, CHUNKS, Storage, Target
 from irc.codegen.positions import chunks_of, size
 from irc.compiled import Fused, Precision
-from irc.distances import distance_tables
 from irc.elements import (
     ElementSum,
     by_distances,
@@ -25,7 +23,6 @@ from irc.elements import (
     element_sum,
     meeting,
     of_distances,
-    plain_names,
     updates_of,
 )
 from irc.ir import (
@@ -37,19 +34,18 @@ from irc.ir import (
     Scatter,
     Update,
     is_tile,
-    kind,
     operands,
     own_element,
-    position,
     shape,
     whole,
 )
-from irc.products import matrix_product, operand, unconditional
+from irc.products import operand, unconditional
 from irc.remainder import remainder_name
-from irc.runtime.plan import Allocate, Call, Plan, PlanTensor, Step, SumChunks, View
+from irc.runtime.plan import Plan, PlanTensor, SumChunks, View
 from irc.simplify import factors, times_all
-from irc.split import reads_tiles, split
-from irc.tile import Builder, Frame, NotFusible, finish, frame_of, is_computed, is_product, mentioned, tile_operands
+from irc.split import split
+from irc.steps import Steps
+from irc.tile import Builder, NotFusible, finish, is_computed, is_product, tile_operands
 from irc.turned import turned
 
 
@@ -66,20 +62,13 @@ def fuse(
     narrow = precision.storage != precision.arithmetic
     rounded = [name for _, name in graph.outputs] if narrow else []
     parts = split(graph, rounded, host)
-    return _Fuser(unconditional(apart(parts) if host else turned(parts)), precision, saved, known or {}, host).run()
+    parts = unconditional(apart(parts) if host else turned(parts))
+    return _Fuser(parts, precision, known or {}, host, saved=saved).run()
 
 
 @dataclass
-class _Fuser:
-    graph: Graph
-    precision: Precision
-    saved: tuple[str, ...]
-    known: Mapping[str, Storage]
-    host: bool
-    tensors: dict[str, PlanTensor] = field(default_factory=dict)
-    steps: list[Step] = field(default_factory=list)
-    kernels: list[Kernel] = field(default_factory=list)
-    places: dict[str, View] = field(default_factory=dict)  # tensors that are made inside of another
+class _Fuser(Steps):
+    saved: tuple[str, ...] = ()
     added: dict[str, Scatter] = field(default_factory=dict)  # sums over rows, by their names, that kernels add up there
 
     def run(self) -> Fused:
@@ -91,14 +80,14 @@ class _Fuser:
         pending: list[Node] = [n for n in graph if not isinstance(n, Input) and not self._virtual(n)]
         while pending:
             ready = [n for n in pending if self._ready(n, pending)]
-            plain = [n for n in ready if not self._reads(n)]
+            plain = [n for n in ready if not self.reads(n)]
             sums = [n for n in ready if isinstance(n, Reduce) and self._fusible(n)]
             scattered = [n for n in ready if isinstance(n, Scatter) and self.host]
-            apart = {n: found for n in scattered if (found := of_distances(n, self._total(n), self.graph))}
+            apart = {n: found for n in scattered if (found := of_distances(n, self.total(n), self.graph))}
             if plain:
                 done: list[Node] = plain
                 for node in plain:
-                    self._plain(node)
+                    self.plain(node)
             elif sums or apart:
                 done = self._tiles(sums, apart, pending)
             elif ready:
@@ -114,20 +103,13 @@ class _Fuser:
 
     def _virtual(self, node: Node) -> bool:
         """A tile value that lives in kernels alone."""
-        return is_tile(node) and node.name not in self._returned
-
-    @property
-    def _returned(self) -> set[str]:
-        return {name for _, name in self.graph.outputs}
-
-    def _reads(self, node: Node) -> bool:
-        return reads_tiles(node, self.graph) or is_tile(node)
+        return is_tile(node) and node.name not in self.returned
 
     def _fusible(self, node: Reduce) -> bool:
         """Whether the node is a sum over tokens that a tile kernel makes as a whole; others are made pair by pair."""
-        if not self._reads(node) or is_tile(node):
+        if not self.reads(node) or is_tile(node):
             return False
-        frame = self._frame(node)
+        frame = self.frame(node)
         return is_product(node, frame) or (self.host and is_computed(node, frame, self.graph))
 
     def _needs(self, node: Node) -> set[str]:
@@ -155,40 +137,6 @@ class _Fuser:
     def _ready(self, node: Node, pending: list[Node]) -> bool:
         return not (self._needs(node) & {n.name for n in pending})
 
-    # declarations
-
-    def storage(self, node: Node) -> Storage:
-        """Arguments and results have the program's element type; statistics and what stays inside the arithmetic's."""
-        if kind(node) is Kind.INT:
-            return "i32"
-        if kind(node) is Kind.BOOL:
-            return "bool"
-        if node.name in self.known:
-            return self.known[node.name]
-        if isinstance(node, Input):
-            return self.precision.arithmetic if node.role == "scalar" else self.precision.storage
-        if node.name in self._returned and not self._statistic(node):
-            return self.precision.storage
-        return self.precision.arithmetic
-
-    def _statistic(self, node: Node) -> bool:
-        """Whether the node is one number a token."""
-        if not isinstance(node, Reduce) or not self._reads(node):
-            return False
-        frame = self._frame(node)
-        return {a.name for a in node.axes} <= {a.name for a in (*frame.batch, *frame.rows, *frame.columns)}
-
-    def declare(self, name: str, dims: tuple[Expr, ...], storage: Storage, zero: bool = False) -> None:
-        self.tensors[name] = PlanTensor(name, "temporary", storage, dims)
-        place = self.places.get(name)
-        if place is None:
-            self.steps.append(Allocate(name, zero))
-            return
-        whole = self.graph[place.operand.tensor]
-        if whole.name not in self.tensors:
-            self.declare(whole.name, shape(whole), self.storage(whole))
-        self.steps.append(place)
-
     def _parts(self, node: Scatter) -> tuple[View, ...]:
         """Where the tensors lie that the node only places side by side: views of it to be written, instead of copies.
         Empty where it does anything else."""
@@ -203,11 +151,11 @@ class _Fuser:
     def _part(self, node: Scatter, update: Update) -> View | None:
         """The slice of the node that the update fills with a tensor which some kernel makes, as a view."""
         body = update.body
-        if update.where is not None or not isinstance(body, Load) or body.tensor in self._returned:
+        if update.where is not None or not isinstance(body, Load) or body.tensor in self.returned:
             return None
         source = self.graph[body.tensor]
         names = tuple(i.name for i in body.indices if isinstance(i, Index))
-        made = isinstance(source, Reduce) and self._reads(source) and self._fusible(source)
+        made = isinstance(source, Reduce) and self.reads(source) and self._fusible(source)
         if not made or self.storage(source) != self.storage(node) or len(names) != len(body.indices):
             return None
         axes = {a.name: a for a in update.over}
@@ -216,118 +164,15 @@ class _Fuser:
             return None
         return View(source.name, tuple(axes[n] for n in names), part)
 
-    def arguments(self) -> dict[str, Tensor]:
-        return {t.name: Tensor(t.name, t.storage, len(t.shape)) for t in self.tensors.values()}
-
-    def source(self, nodes: Iterable[Node]) -> tuple[str, ...]:
-        """The spec's lines that the nodes come from."""
-        lines = (n.span.source.line(n.span.line).strip() for n in nodes if n.span is not None)
-        return tuple(dict.fromkeys(lines))
-
-    def named(self, what: str) -> str:
-        """A new kernel's name, fit for C: the program's, then what it makes."""
-        base = re.sub(r"[^A-Za-z0-9_]", "_", f"{self.graph.name}_{what}")
-        taken = {k.name for k in self.kernels}
-        return next(n for n in chain((base,), (f"{base}_{k}" for k in count(2))) if n not in taken)
-
-    def call(self, kernel: Kernel) -> None:
-        if self.host and isinstance(kernel, TileKernel):
-            kernel = replace(kernel, distance_tables=distance_tables(self.graph))
-        self.kernels.append(kernel)
-        self.steps.append(Call(kernel.name))
-
-    # steps without tiles
-
-    def _plain(self, node: Node) -> None:
-        match node:
-            case Scatter() if any(view.operand.tensor == node.name for view in self.places.values()):
-                pass  # its parts were made in place
-            case Map() if (view := self._view(node)) is not None:
-                self.tensors[node.name] = PlanTensor(node.name, "temporary", self._viewed(view), shape(node))
-                self.steps.append(view)
-            case Reduce() if (step := matrix_product(node, self.graph, self.precision.pairs)) is not None:
-                self.tensors[node.name] = PlanTensor(node.name, "temporary", self.storage(node), shape(node))
-                self.steps.append(step)
-            case _:
-                self._loops(node)
-
-    def _viewed(self, view: View) -> Storage:
-        return self.tensors[view.operand.tensor].storage
-
-    def _view(self, node: Map) -> View | None:
-        if not isinstance(node.body, Load) or node.where is not None or node.name in self._returned or node.groups:
-            return None
-        axes = {a.name: a for a in node.axes}
-        read = operand(node.body, axes, self.graph) if set(indices(node.body)) == set(axes) else None
-        if read is None or kind(node) is not Kind.FLOAT:
-            return None
-        last = read.dims[-1] if read.dims else 0
-        if not isinstance(last, tuple) or not last or last[-1] != node.axes[-1]:  # the last axis must stay contiguous
-            return None
-        return View(node.name, node.axes, read)
-
-    def _loops(self, node: Node) -> None:
-        final = self.storage(node)
-        target = node.name
-        if isinstance(node, Scatter):
-            through = final != self.precision.arithmetic and kind(node) is Kind.FLOAT
-            if through:  # sums are made in the arithmetic's type and rounded once
-                target = f"{node.name}.sum"
-            self.declare(target, node.shape, self.precision.arithmetic if through else final)
-            loops = tuple(self._update(target, u) for u in node.updates)
-            self._loop_kernel(node, target, loops, zero=True)
-            if through:
-                self._round(node.name, target, node.shape, final)
-            return
-        assert isinstance(node, Map | Reduce)
-        self.declare(target, shape(node), final)
-        at = Target(target, position(node.axes, node.groups))
-        free = tuple(a.name for a in node.axes)
-        if isinstance(node, Map):
-            loop = Loop(node.axes, (), "", node.body, node.where, None, at, False, free)
-        else:
-            loop = Loop(node.axes, node.over, node.op, node.body, node.where, node.init, at, False, free)
-        self._loop_kernel(node, target, (loop,), zero=False)
-
-    def _update(self, target: str, u: Update) -> Loop:
-        """Points that differ in an index which is a dimension by itself never meet."""
-        plain = plain_names(u.indices)
-        free = tuple(a.name for a in u.over if a.name in plain)
-        return Loop(u.over, (), "", u.body, u.where, None, Target(target, u.indices), True, free)
-
-    def _loop_kernel(self, node: Node, name: str, loops: tuple[Loop, ...], zero: bool) -> None:
-        read, written, sizes = mentioned(loops)
-        if zero:
-            written.add(name)
-            sizes = sorted({*sizes, *mentioned(self.tensors[name].shape)[2]})
-        table = self.arguments()
-        declared = tuple(replace(table[n], written=n in written) for n in sorted(read | written))
-        kernel = LoopKernel(
-            name=self.named(name), tensors=declared, sizes=tuple(sizes), loops=loops, zero=None,
-            arithmetic=self.precision.arithmetic, source=self.source([node]),
-        )  # fmt: skip
-        if zero:
-            self.steps[-1] = Allocate(name, zero=True)
-        if loops:
-            self.call(kernel)
-
-    def _round(self, name: str, source: str, dims: tuple[Expr, ...], storage: Storage) -> None:
-        """name = source in another element type."""
-        self.declare(name, dims, storage)
-        copy = whole(source, dims)
-        free = tuple(a.name for a in copy.over)
-        loop = Loop(copy.over, (), "", copy.body, None, None, Target(name, copy.indices), False, free)
-        self._loop_kernel(Scatter(name, dims, ()), name, (loop,), zero=False)
-
-    # steps with tiles
+    # kernels of tiles
 
     def _tiles(
         self, sums: list[Reduce], apart: Mapping[Scatter, tuple[ElementSum, ...]], pending: list[Node]
     ) -> list[Node]:
         """One kernel for the first ready sum over tokens, or of distances, and everything that can share it."""
         first = next((n for n in sums if n.op == "logsumexp"), next(iter(sums), None))
-        frame = self._frame(first) if first else next(iter(apart.values()))[0].frame
-        group = [n for n in sums if self._frame(n) == frame and (n.op == "logsumexp") <= (n is first)]
+        frame = self.frame(first) if first else next(iter(apart.values()))[0].frame
+        group = [n for n in sums if self.frame(n) == frame and (n.op == "logsumexp") <= (n is first)]
         if any(n.op == "logsumexp" or n.over[0].role == "row" for n in group):
             group = [n for n in group if n.over[0].role == "row" or is_product(n, frame)]
         beside = [n for n, updates in apart.items() if all(each.frame == frame for each in updates)]
@@ -337,10 +182,10 @@ class _Fuser:
             scores = self._tile_sums(first)  # those of another core have no place after this one's softmax
             same = [n for n in group if n.over[0].role == "column" and self._tile_sums(n) <= scores]
             waiting = [n for n in pending if isinstance(n, Reduce) and n is not first and self._fusible(n)]
-            waiting = [n for n in waiting if is_product(n, self._frame(n))]
+            waiting = [n for n in waiting if is_product(n, self.frame(n))]
             later = {n.name for n in pending}
             joining = [n for n in waiting if online is not None and self._joins(n, first, online, later)]
-            group = [n for n in dict.fromkeys([*same, *joining]) if self._frame(n) == frame]
+            group = [n for n in dict.fromkeys([*same, *joining]) if self.frame(n) == frame]
         builder = Builder(self.graph, frame)
         maximum = None
         if first and first.op == "logsumexp":
@@ -385,25 +230,14 @@ class _Fuser:
 
     def _added_up(self, node: Node, updates: Iterable[Update]) -> None:
         """A tensor of zeros and the updates, which read no tile."""
-        total = self._total(node)
+        total = self.total(node)
         self.declare(total, shape(node), self.precision.arithmetic, zero=True)
         for update in updates:
-            self._loop_kernel(node, total, (self._update(total, update),), zero=False)
-        self._rounded(node, total)
-
-    def _total(self, node: Node) -> str:
-        """What the node's sums are made in: the arithmetic's type."""
-        return f"{node.name}.sum" if self.storage(node) != self.precision.arithmetic else node.name
-
-    def _rounded(self, node: Node, total: str) -> None:
-        if total != node.name:
-            self._round(node.name, total, shape(node), self.storage(node))
+            self.loop_kernel(node, total, (self.update(total, update),), zero=False)
+        self.rounded(node, total)
 
     def _lines(self, builder: Builder, group: Iterable[Node]) -> tuple[str, ...]:
         return self.source([*(self.graph[n] for n in sorted(builder.done) if n in self.graph.by_name), *group])
-
-    def _frame(self, node: Reduce) -> Frame:
-        return frame_of(node.axes + node.over, node.body, node.where, self.graph)
 
     def _online(self, lse: Reduce) -> str | None:
         """The tile value that is exp(score - lse) inside the same support."""
@@ -429,7 +263,7 @@ class _Fuser:
         sums: list[ElementSum] = []
         totals: dict[Node, str] = {}
         for node in nodes:
-            made = [element_sum(node, self._total(node), n, u, self.graph) for n, u in enumerate(updates_of(node))]
+            made = [element_sum(node, self.total(node), n, u, self.graph) for n, u in enumerate(updates_of(node))]
             if self.host and all(each.met_once for each in made):  # no sum: rounded as it is stored
                 made = [replace(each, total=node.name) for each in made]
             total = totals[node] = made[0].total
@@ -439,11 +273,11 @@ class _Fuser:
                 if tile_operands((each.update.body,), self.graph):
                     sums.append(each)
                 else:
-                    self._loop_kernel(node, total, (self._update(total, each.update),), zero=False)
+                    self.loop_kernel(node, total, (self.update(total, each.update),), zero=False)
         for group in by_pairs(sums):
             self._element_kernel(group)
         for node, total in totals.items():
-            self._rounded(node, total)
+            self.rounded(node, total)
 
     def _is_stored(self, each: ElementSum) -> bool:
         """Whether a kernel stores all elements of the sum, and so none need be cleared."""
@@ -471,4 +305,4 @@ class _Fuser:
         partial, dims = f"{each.total}.part{each.number}", shape(each.node)
         self.tensors[partial] = PlanTensor(partial, "temporary", self.precision.arithmetic, dims)
         self.steps.append(SumChunks(partial, each.copies))
-        self._loop_kernel(each.node, each.total, (self._update(each.total, whole(partial, dims)),), zero=False)
+        self.loop_kernel(each.node, each.total, (self.update(each.total, whole(partial, dims)),), zero=False)
