@@ -136,7 +136,9 @@ class _Backward:
             self.nodes.append(only)
             self.support[node.name] = None
             return
-        places = _places(node, parts)
+        if of_pairs := not isinstance(node, Input) and not is_tile(node) and any(map(_is_of_pairs, parts)):
+            whole = whole and (tuple(replace(a, role="") for a in whole[0]), whole[1])  # a tensor, as the node is
+        places = None if of_pairs else _places(node, parts)
         aligned = [places and _aligned(*places, shape(node), c) for c in parts]
         if places is not None and all(a is not None for a in aligned):
             axes, groups = places
@@ -237,7 +239,7 @@ def _places(node: Node, parts: list[Contribution]) -> tuple[tuple[Axis, ...], tu
     if isinstance(node, Map | Reduce):
         return node.axes, node.groups
     found = enumerates(parts[0], shape(node)) if len(parts) > 1 else None
-    return None if found is None or {"row", "column"} <= {a.role for a in found[0]} else found
+    return None if found is None or _is_of_pairs(parts[0]) else found
 
 
 def _aligned(
@@ -256,6 +258,10 @@ def _aligned(
         return None
     where = None if c.where is None else substitute(c.where, mapping)
     return substitute(c.body, mapping), where
+
+
+def _is_of_pairs(c: Contribution) -> bool:
+    return {"row", "column"} <= {a.role for a in c.axes}
 
 
 def is_pairwise(load: Load, axes: tuple[Axis, ...]) -> bool:

@@ -28,7 +28,8 @@ class ElementSum:
     @property
     def over(self) -> tuple[Axis, ...]:
         """What is summed at each pair."""
-        return tuple(a for a in self.update.over if a not in (*self.frame.batch, *self.frame.rows, *self.frame.columns))
+        pairs = {a.name for a in (*self.frame.batch, *self.frame.rows, *self.frame.columns)}
+        return tuple(a for a in self.update.over if a.name not in pairs)
 
     @property
     def private(self) -> bool:

@@ -1,0 +1,70 @@
+"""Biases with an entry for each pair that a program projects, as AlphaFold's: their gradient is a tensor, as they are,
+however their indices are called and whichever way round a core reads them; and sums inside scores without a query."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import irc
+from tests.test_kernels import arrays, both
+
+PAIRS = """
+attention pairs {
+  size B, M, N, H, D, C
+  input q[B,M,N,H,D], k[B,M,N,H,D], v[B,M,N,H,D], z[B,N,N,C]
+  param W[C,H]
+  project { PROJECT }
+  core o[b,m,i,h,d] {
+    score  q[b,m,i,h,c] * k[b,m,j,h,c]
+    bias   BIAS
+    allow  j <= i + 3
+    softmax j
+    matmul v[b,m,j,h,d]
+  }
+  return o
+}
+"""
+FORMS = {
+    "the core's names": ("bias[b,h,i,j] = z[b,i,j,c] * W[c,h]", "bias[b,h,i,j]"),
+    "heads last": ("bias[b,i,j,h] = z[b,i,j,c] * W[c,h]", "bias[b,i,j,h]"),
+    "names of its own": ("bias[b,h,x,y] = z[b,x,y,c] * W[c,h]", "bias[b,h,i,j]"),
+    "names exchanged": ("bias[b,h,j,i] = z[b,j,i,c] * W[c,h]", "bias[b,h,i,j]"),
+    "turned": ("bias[b,h,i,j] = z[b,i,j,c] * W[c,h]", "bias[b,h,j,i]"),
+    "both ways": ("bias[b,h,i,j] = z[b,i,j,c] * W[c,h]", "bias[b,h,j,i] - 2 * bias[b,h,i,j]"),
+    "and its diagonal": ("bias[b,h,x,y] = z[b,x,y,c] * W[c,h]", "bias[b,h,i,i] + bias[b,h,i,j]"),
+    "not linear": ("bias[b,h,x,y] = tanh(sum(c: z[b,x,y,c] * W[c,h]))", "exp(0.5 * bias[b,h,i,j])"),
+}
+WITHOUT_QUERY = """
+attention interest {
+  size B, T, C, E, F
+  input candidate[B,F], history[B,T,C], v[B,T,E]
+  param W[C,F], w[F]
+  core o[b,e] {
+    score sum(f: w[f] * tanh(candidate[b,f] + sum(c: history[b,t,c] * W[c,f])))
+    softmax t
+    matmul v[b,t,e]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("form", FORMS)
+def test_biases_that_a_program_projects(form: str, dtype: str, target: str) -> None:
+    project, bias = FORMS[form]
+    spec = PAIRS.replace("PROJECT", project).replace("BIAS", bias)
+    sizes = {"B": 2, "M": 1 if form == "the core's names" else 3, "N": 21, "H": 2, "D": 8, "C": 6}
+    rng = np.random.default_rng(3)
+    both(spec, arrays(irc.compile(spec, target="reference"), sizes, rng, dtype), dtype, rng, target=target)
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_sums_inside_scores_without_a_query(dtype: str, target: str) -> None:
+    rng = np.random.default_rng(4)
+    sizes = {"B": 3, "T": 29, "C": 8, "E": 5, "F": 6}
+    inputs = arrays(irc.compile(WITHOUT_QUERY, target="reference"), sizes, rng, dtype)
+    both(WITHOUT_QUERY, inputs, dtype, rng, target=target)
