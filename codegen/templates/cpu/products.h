@@ -24,6 +24,13 @@ struct Axes {
     return total;
   }
 
+  // How far each point lies from the one before; 0 where that is not the same everywhere.
+  int64_t step(int64_t Axis::*stride) const {
+    for (int n = 1; n < count; n++)
+      if (axes[n - 1].*stride != axes[n].extent * (axes[n].*stride)) return 0;
+    return count ? axes[count - 1].*stride : 1;
+  }
+
   // The same for `length` points on end.
   void offsets(int64_t first, int64_t length, int64_t Axis::*stride, int64_t *to) const {
     const int64_t run = count ? axes[count - 1].extent : 1, step = count ? axes[count - 1].*stride : 0;
@@ -137,7 +144,7 @@ template <class Form> class Multiplication {
         const T *right = in_place(part, first);
         const int64_t step = right ? all_.inner.axes[0].right : RIGHT;
         if (!right) right = pack<RIGHT>(right_, all_.right, &Axis::right, all_.columns, part.column, part.columns, first);
-        multiply_strip(sums_, int(height), left_ + first / Form::DEPTH * height, right, step, units<Form>(depth(first)), first == 0);
+        multiply_strip(sums_, part, {left_ + first / Form::DEPTH * height, 0}, right, step, units<Form>(depth(first)), first == 0);
       }
       store(sums_, part);
     });
@@ -146,7 +153,7 @@ template <class Form> class Multiplication {
   // Columns of one row from `column` on. What is read of the right operand lies side by side, as far as it can.
   void one_row(int64_t column) {
     for (int64_t first = 0; first < std::max<int64_t>(all_.inner.extent, 1); first += DEEP)
-      add_block<1, ABREAST * N>(sums_, left_ + first / Form::DEPTH * LEFT, in_place({0, column, 1, RIGHT}, first), all_.inner.axes[0].right, units<Form>(depth(first)), first == 0);
+      add_block<1, ABREAST * N>(sums_, left_ + first / Form::DEPTH * LEFT, 1, LEFT, in_place({0, column, 1, RIGHT}, first), all_.inner.axes[0].right, units<Form>(depth(first)), first == 0);
     for (int strip = 0; strip < ABREAST; strip++) store(sums_ + strip * RIGHT, {0, column + strip * RIGHT, 1, RIGHT});
   }
 
@@ -177,15 +184,31 @@ template <class Form> class Multiplication {
     });
     share(tiles * parts, alone_, [&](int64_t task) {
       const int64_t begin = task / parts * tall, end = std::min(begin + tall, rows), number = task % parts;
-      pack_left(left_, row + begin, end - begin, first);
+      const Left left = left_rows(row + begin, end - begin, first);
       for (int64_t strip = strips * number / parts; strip < strips * (number + 1) / parts; strip++) {
         const Part part{row + begin, column + strip * RIGHT, int(end - begin), width(strip)};
         T *const sums = shared_.waiting ? shared_.sums + (strip * shared_.rows + begin) * RIGHT : sums_;
         if (first > 0 && !shared_.waiting) fetch(sums, part);
-        multiply_strip(sums, int(up(end - begin, LEFT)), left_, shared_.right + strip * RIGHT * DEPTH, RIGHT, units<Form>(depth(first)), first == 0);
+        multiply_strip(sums, part, left, shared_.right + strip * RIGHT * DEPTH, RIGHT, units<Form>(depth(first)), first == 0);
         if (last || !shared_.waiting) store(sums, part);
       }
     });
+  }
+
+  // Rows of the left operand: packed, or `apart` from each other where they lie.
+  struct Left {
+    const T *rows;
+    int64_t apart;
+  };
+
+  Left left_rows(int64_t row, int64_t count, int64_t first) {
+    const int64_t apart = all_.rows.step(&Axis::left), from = all_.batch.offset(entry_, &Axis::left) + all_.rows.offset(row, &Axis::left) + first;
+    const auto place = uintptr_t(all_.left.memory) + from * int64_t(sizeof(T) / Form::DEPTH);
+    const bool as_units = all_.left.type == (Form::DEPTH == 1 ? type_of<T> : BF16) && all_.inner.step(&Axis::left) == 1;
+    const bool whole = apart % Form::DEPTH == 0 && all_.inner.extent % Form::DEPTH == 0 && place % sizeof(T) == 0;
+    if (!Form::MATRICES && as_units && whole && apart) return {(const T *)place, apart / Form::DEPTH};
+    pack_left(left_, row, count, first);
+    return {left_, 0};
   }
 
   void pack_left(T *to, int64_t row, int64_t count, int64_t first) {
@@ -225,27 +248,46 @@ template <class Form> class Multiplication {
 #endif
   }
 
-  // Sums of `height` rows of a tile in one strip of the right operand, whose units lie `step` apart.
-  void multiply_strip(T *sums, int height, const T *left, const T *right, int64_t step, int depth, bool begins) {
+  // Sums of the rows of a tile in one strip of the right operand, whose units lie `step` apart.
+  void multiply_strip(T *sums, const Part &part, Left left, const T *right, int64_t step, int depth, bool begins) {
 #if defined(IRC_MATRICES)
     if constexpr (Form::MATRICES) {
-      for (int row = 0; row < height; row += LEFT) row_product_matrices<1>(sums + row * RIGHT, begins, nullptr, left + row * DEPTH, DEPTH, right, depth);
+      for (int row = 0; row < part.rows; row += LEFT) row_product_matrices<1>(sums + row * RIGHT, begins, nullptr, left.rows + row * DEPTH, DEPTH, right, depth);
       return;
     }
 #endif
-    for (int row = 0; row < height; row += BLOCK)
-      add_block<BLOCK, N>(sums + row * RIGHT, left + row / LEFT * LEFT * DEPTH + row % LEFT, right, step, depth, begins);
+    in_vectors(part, [&](auto vectors) {
+      constexpr int count = decltype(vectors)::value;
+      int row = 0;
+      for (; row < part.rows && !left.apart; row += BLOCK)
+        add_block<BLOCK, count>(sums + row * RIGHT, left.rows + row / LEFT * LEFT * DEPTH + row % LEFT, 1, LEFT, right, step, depth, begins);
+      auto in_place = [&](auto rows) {
+        for (; row + rows() <= part.rows; row += rows())
+          add_block<decltype(rows)::value, count>(sums + row * RIGHT, left.rows + row * left.apart, left.apart, 1, right, step, depth, begins);
+      };
+      in_place(std::integral_constant<int, BLOCK>());
+      in_place(std::integral_constant<int, BLOCK / 2>());
+      in_place(std::integral_constant<int, 1>());
+    });
   }
 
-  template <int M, int VECTORS> void add_block(T *sums, const T *left, const T *right, int64_t step, int depth, bool begins) {
+  // f(as many vectors as hold the part's columns)
+  template <class F> void in_vectors(const Part &part, F f) {
+    if (N > 1 && part.columns <= LANES) f(std::integral_constant<int, 1>());
+    else if (N > 2 && part.columns <= 2 * LANES) f(std::integral_constant<int, 2>());
+    else f(std::integral_constant<int, N>());
+  }
+
+  template <int M, int VECTORS>
+  void add_block(T *sums, const T *left, int64_t left_row, int64_t left_step, const T *right, int64_t step, int depth, bool begins) {
     V block[M][VECTORS];
     clear(block);
-    multiply<Form, M, VECTORS>(block, left, 1, LEFT, right, step, depth);
+    multiply<Form, M, VECTORS>(block, left, left_row, left_step, right, step, depth);
 #pragma GCC unroll 16
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 16
       for (int n = 0; n < VECTORS; n++) {
-        T *const at = sums + (m * VECTORS + n) * LANES;
+        T *const at = sums + m * RIGHT + n * LANES;
         store_vector(at, begins ? block[m][n] : load_vector<V>(at) + block[m][n]);
       }
   }
