@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 
 from irc.codegen.expr import Axis, Expr, Load, Op, indices, number, op, rebuild, substitute
-from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, operands, own_element, position, shape
+from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile, operands, own_element, position, shape
 from irc.size import equal
 
 Product = frozenset[tuple[Expr, int]]
@@ -66,8 +66,9 @@ def reuse(graph: Graph) -> Graph:
     for node in graph:
         for m in known:
             where = getattr(node, "where", None)
-            axes = {a.name for a in getattr(node, "axes", ()) + getattr(node, "over", ())}
-            if m.where in (None, where) and {a.name for a in m.axes} <= axes:
+            axes = getattr(node, "axes", ()) + getattr(node, "over", ())
+            within = set(m.axes) <= set(axes) if is_tile(m) else {a.name for a in m.axes} <= {a.name for a in axes}
+            if m.where in (None, where) and within:
                 node = rewrite(node, lambda e, m=m: substitute(e, {m.body: own_element(m)}))
         out.append(node)
         if isinstance(node, Map) and isinstance(node.body, Op):
@@ -151,7 +152,7 @@ def _factored(node: Reduce, by_name: dict[str, Node], available: _Known) -> Node
 
 
 def drop_copies(graph: Graph) -> Graph:
-    """A Map that only reads one tensor whole, index for index, is that tensor."""
+    """A Map that only reads one tensor whole, index for index, is that tensor; but a tensor is no value of pairs."""
     alias: dict[str, str] = {}
     for node in graph:
         if isinstance(node, Map) and isinstance(node.body, Load):
@@ -160,7 +161,7 @@ def drop_copies(graph: Graph) -> Graph:
                 continue
             plain = node.body.indices == position(node.axes, node.groups)
             same = all(equal(a, b, {}) for a, b in zip(shape(source), shape(node), strict=True)) if plain else False
-            if same:
+            if same and is_tile(source) == is_tile(node):
                 alias[node.name] = alias.get(source.name, source.name)
     returned = {name for _, name in graph.outputs}
 

@@ -52,6 +52,11 @@ def grid(v: Values) -> tuple[Array, Array]:
     return np.arange(v.S)[:, None], np.arange(v.S)
 
 
+def normalised(x: Array, least: float) -> Array:
+    """The last axis with mean 0 and variance 1."""
+    return np.asarray((x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + least))
+
+
 def causal(v: Values) -> Array:
     return np.tri(v.S, dtype=bool)
 
@@ -457,6 +462,9 @@ CASES: dict[str, Case] = {
         packed_rotary,
         {"T": 37, "H": 4, "G": 2, "P": 4, "N": 5},
         lambda r, s: {"cu": np.array([0, 9, 10, 10, 25, 37], np.int32), "base": 100.0, "window": 6},
+    ),
+    "pair_bias": Case(
+        lambda v: sigmoid(v.gate) * plain(v, np.moveaxis(normalised(v.pair, 1e-5) @ v.W, -1, 1)), {"S": 13, "C": 5}
     ),
     "pooling": Case(pooling, {"R": 4}, lambda r, s: lengths(r, s.S, s.B)),
     "power_scores": Case(power_scores),

@@ -128,7 +128,7 @@ def matrices(turned: tuple[bool, bool], pairs: bool) -> Product:
 
 # Tiles and a rest, of rows, of columns and of what is summed, more than is packed at once; few of each; none.
 SHAPES = [(1, 1, 1), (1, 700, 500), (3, 100, 1), (17, 49, 300), (193, 70, 2100), (2100, 1000, 40), (5, 200, 2500)]
-SHAPES += [(4, 6, 0), (0, 300, 5)]
+SHAPES += [(4, 6, 0), (0, 300, 5), (397, 7, 390), (205, 20, 76), (400, 40, 195)]
 
 
 @pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)])
@@ -149,6 +149,39 @@ def test_matrices_of_any_size_and_layout(shape, storage, turned, monkeypatch):
     tolerance = {"f64": 1e-13, "f32": 2e-6, "bf16": 4e-3, "f16": 5e-4}[storage] * float(np.abs(exact).max(initial=1))
     assert float(np.abs(found[0].astype(np.float64) - exact).max(initial=0)) <= tolerance
     assert found[0].tobytes() == found[1].tobytes()
+
+
+PLACES = {
+    "whole": (lambda x: x, (19, 23, 6, 20)),
+    "of longer rows": (lambda x: x[..., :20], (19, 23, 6, 21)),
+    "of wider sums": (lambda x: x[..., :6, :], (19, 23, 7, 20)),
+    "from the second number": (lambda x: x[..., 1:], (19, 23, 6, 21)),
+    "backwards": (lambda x: x[::-1, ::-1], (19, 23, 6, 20)),
+    "every other": (lambda x: x[::2, :, :, ::2], (38, 23, 6, 40)),
+    "rows exchanged": (lambda x: x.swapaxes(0, 1), (23, 19, 6, 20)),
+    "sums exchanged": (lambda x: x.swapaxes(2, 3), (19, 23, 20, 6)),
+    "sums first": (lambda x: x.transpose(2, 3, 0, 1), (6, 20, 19, 23)),
+    "one sum": (lambda x: x[:, :, :1, 3:4], (19, 23, 6, 20)),
+}
+
+
+@pytest.mark.parametrize("storage", ["f64", "f32", "bf16", "f16"])
+@pytest.mark.parametrize("where", PLACES)
+def test_many_rows_wherever_they_lie(where, storage):
+    """Rows that lie as they are multiplied are read in place; what lies beside them plays no part."""
+    chosen, shape = PLACES[where]
+    rng = np.random.default_rng(2)
+    memory = np.full(prod(shape) + 9, np.nan, DTYPE[storage])
+    x = chosen(memory[: prod(shape)].reshape(shape))
+    x[...] = rng.integers(-4, 5, x.shape)
+    a, b, c, d = x.shape
+    y = rng.integers(-4, 5, (c, d, 5)).astype(DTYPE[storage])
+    rows, sums, n = (axis("a"), axis("b")), (axis("c"), axis("d")), axis("e")
+    left, right = Operand("x", tuple((i,) for i in (*rows, *sums))), Operand("y", tuple((i,) for i in (*sums, n)))
+    step = Product("r", (*rows, n), (), left, right, storage == "bf16")
+    got = products.multiplier(step, dict(zip("ABCDE", (a, b, c, d, 5), strict=True)), storage)(x, y)
+    exact = np.einsum("abcd,cde->abe", x.astype(np.float64), y.astype(np.float64))
+    assert (got == exact.astype(DTYPE[storage])).all()
 
 
 @pytest.mark.parametrize("without", WITHOUT)

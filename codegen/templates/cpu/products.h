@@ -144,7 +144,7 @@ template <class Form> class Multiplication {
         const T *right = in_place(part, first);
         const int64_t step = right ? all_.inner.axes[0].right : RIGHT;
         if (!right) right = pack<RIGHT>(right_, all_.right, &Axis::right, all_.columns, part.column, part.columns, first);
-        multiply_strip(sums_, part, {left_ + first / Form::DEPTH * height, 0}, right, step, units<Form>(depth(first)), first == 0);
+        multiply_strip(sums_, part, {left_ + first / Form::DEPTH * height, 0, 0}, right, step, units<Form>(depth(first)), first == 0);
       }
       store(sums_, part);
     });
@@ -195,20 +195,21 @@ template <class Form> class Multiplication {
     });
   }
 
-  // Rows of the left operand: packed, or `apart` from each other where they lie.
+  // Rows of the left operand: packed, or where they lie, `apart` from each other, and their units `step`.
   struct Left {
     const T *rows;
-    int64_t apart;
+    int64_t apart, step;
   };
 
   Left left_rows(int64_t row, int64_t count, int64_t first) {
-    const int64_t apart = all_.rows.step(&Axis::left), from = all_.batch.offset(entry_, &Axis::left) + all_.rows.offset(row, &Axis::left) + first;
+    const int64_t apart = all_.rows.step(&Axis::left), inner = all_.inner.step(&Axis::left);
+    const int64_t from = all_.batch.offset(entry_, &Axis::left) + all_.rows.offset(row, &Axis::left) + first * inner;
     const auto place = uintptr_t(all_.left.memory) + from * int64_t(sizeof(T) / Form::DEPTH);
-    const bool as_units = all_.left.type == (Form::DEPTH == 1 ? type_of<T> : BF16) && all_.inner.step(&Axis::left) == 1;
+    const bool as_units = all_.left.type == (Form::DEPTH == 1 ? type_of<T> : BF16) && (Form::DEPTH == 1 ? inner != 0 : inner == 1);
     const bool whole = apart % Form::DEPTH == 0 && all_.inner.extent % Form::DEPTH == 0 && place % sizeof(T) == 0;
-    if (!Form::MATRICES && as_units && whole && apart) return {(const T *)place, apart / Form::DEPTH};
+    if (!Form::MATRICES && as_units && whole && apart) return {(const T *)place, apart / Form::DEPTH, inner};
     pack_left(left_, row, count, first);
-    return {left_, 0};
+    return {left_, 0, 0};
   }
 
   void pack_left(T *to, int64_t row, int64_t count, int64_t first) {
@@ -263,7 +264,7 @@ template <class Form> class Multiplication {
         add_block<BLOCK, count>(sums + row * RIGHT, left.rows + row / LEFT * LEFT * DEPTH + row % LEFT, 1, LEFT, right, step, depth, begins);
       auto in_place = [&](auto rows) {
         for (; row + rows() <= part.rows; row += rows())
-          add_block<decltype(rows)::value, count>(sums + row * RIGHT, left.rows + row * left.apart, left.apart, 1, right, step, depth, begins);
+          add_block<decltype(rows)::value, count>(sums + row * RIGHT, left.rows + row * left.apart, left.apart, left.step, right, step, depth, begins);
       };
       in_place(std::integral_constant<int, BLOCK>());
       in_place(std::integral_constant<int, BLOCK / 2>());
