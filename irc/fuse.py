@@ -39,7 +39,7 @@ from irc.ir import (
     shape,
     whole,
 )
-from irc.products import operand, unconditional
+from irc.products import of_tensors, operand, unconditional
 from irc.remainder import remainder_name
 from irc.runtime.plan import Plan, PlanTensor, SumChunks, View
 from irc.simplify import factors, times_all
@@ -62,7 +62,7 @@ def fuse(
     narrow = precision.storage != precision.arithmetic
     rounded = [name for _, name in graph.outputs] if narrow else []
     parts = split(graph, rounded, host)
-    parts = unconditional(apart(parts) if host else turned(parts))
+    parts = unconditional(of_tensors(apart(parts) if host else turned(parts)))
     return _Fuser(parts, precision, known or {}, host, saved=saved).run()
 
 

@@ -26,6 +26,7 @@ from irc.ir import Graph, Reduce, cotangent_name
 from irc.lookups import products_first
 from irc.motion import moved
 from irc.prepared import keep_templates, parse
+from irc.products import of_tensors
 from irc.remainder import with_remainders
 from irc.rows import with_rows
 from irc.runtime.plan import Plan
@@ -89,7 +90,7 @@ def _goes_with(forward: Graph, backward: Graph) -> bool:
 
 def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
     if steps:
-        first = distributed(products_first(graph, sizes))
+        first = of_tensors(distributed(products_first(graph, sizes)))
         graph = traced("tabulate", lambda: moved(tabulated(first, host)))
     return traced("specialise", lambda: simplify(specialise(graph, sizes)))
 

@@ -1,4 +1,7 @@
-"""Sums that are matrix products: told as steps, and made of sums under a condition.
+"""Sums that are matrix products: told as steps, and made of sums of what is computed, and of sums under a condition.
+
+What an operand computes, as a gate or a normalisation, is a tensor of its own, unless it would be larger than those
+that it reads. Numbers are multiplied afterwards.
 
 A condition on indices of the result is asked of the finished product instead. One on indices that are summed is asked
 of both operands, which are 0 elsewhere, whatever stood there. Either costs a pass over a matrix, and saves a sum made
@@ -7,14 +10,14 @@ term by term.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, op, walk
-from irc.ir import Graph, Map, Node, Reduce, own_element, product, shape
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, loads, op, walk
+from irc.ir import Graph, Map, Node, Reduce, is_tile, own_element, product, shape
 from irc.runtime.plan import Operand, Product
-from irc.simplify import factors
+from irc.simplify import factors, times_all
 from irc.size import equal
 from irc.split import reads_tiles
 
@@ -60,6 +63,83 @@ def operand(load: Load, axes: Mapping[str, Axis], graph: Graph) -> Operand | Non
         if isinstance(d, tuple) and not equal(product(tuple(a.size for a in d)), size, {}):
             return None
     return Operand(load.tensor, tuple(dims))
+
+
+def of_tensors(graph: Graph) -> Graph:
+    """The graph with matrix products of tensors in place of sums that are products of what is computed."""
+    nodes = chain.from_iterable(_of_tensors(n, graph) if isinstance(n, Reduce) else (n,) for n in graph)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _of_tensors(node: Reduce, graph: Graph) -> Iterable[Node]:
+    """The node; or the operands that are computed, their product, and what is made of that."""
+    if (
+        node.op != "sum"
+        or reads_tiles(node, graph)
+        or is_tile(node)
+        or matrix_product(replace(node, where=None), graph)
+    ):
+        return (node,)
+    parts = factors(node.body)
+    numbers = tuple(p for p in parts if not indices(p))
+    groups = _operands(tuple(p for p in parts if indices(p)), {a.name for a in node.over})
+    made = [_tensor(f"{node.name}.operand{n}", group, node, graph) for n, group in enumerate(groups, 1)]
+    if not groups:
+        return _in_two(node, graph)
+    if None in made:
+        return (node,)
+    tensors = tuple(m for m in made if isinstance(m, Map))
+    known = replace(graph, nodes=(*graph, *tensors))
+    total = replace(node, body=op("mul", *(own_element(m) if isinstance(m, Map) else m for m in made if m)))
+    if matrix_product(replace(total, where=None), known) is None:
+        return (node,)
+    if not numbers:
+        return *tensors, total
+    total = replace(total, name=f"{node.name}.product")
+    scaled = op("mul", own_element(total), times_all(numbers))
+    return *tensors, total, Map(node.name, node.axes, scaled, None, node.groups, node.span)
+
+
+def _in_two(node: Reduce, graph: Graph) -> Iterable[Node]:
+    """The node; or a matrix product of all factors but those of one tensor, and a sum over that tensor, which is as
+    large as the product: of sum(b s e: y[b,s,f] * W[e,f] * x[b,s,e]), the one over e."""
+    parts = factors(node.body)
+    for load in parts if node.where is None or not indices(node.where) else ():
+        later = tuple(p for p in parts if indices(p) <= indices(load))
+        first = tuple(p for p in parts if p not in later)
+        over = tuple(a for a in node.over if a.name not in indices(load))
+        rest = tuple(a for a in node.over if a not in over)
+        axes = tuple(a for a in node.axes + rest if any(a.name in indices(p) for p in first))
+        if isinstance(load, Load) and first and over and {a.name for a in axes} <= indices(load):
+            inner = Reduce(f"{node.name}.first", axes, over, "sum", times_all(first), None)
+            made = tuple(_of_tensors(inner, graph))
+            if len(made) > 1 or matrix_product(inner, graph) is not None:
+                return *made, replace(node, over=rest, body=times_all((own_element(inner), *later)))
+    return (node,)
+
+
+def _operands(parts: tuple[Expr, ...], over: Collection[str]) -> tuple[tuple[Expr, ...], ...]:
+    """The factors of each operand, if they are those of a matrix product."""
+    for seed in parts:
+        right = tuple(p for p in parts if indices(p) <= indices(seed))
+        left = tuple(p for p in parts if p not in right)
+        a, b = frozenset[str]().union(*map(indices, left)), indices(seed)
+        if a - b and b - a and a & b >= set(over):
+            return left, right
+    return ()
+
+
+def _tensor(name: str, group: tuple[Expr, ...], node: Reduce, graph: Graph) -> Map | Load | None:
+    """The product of the factors: a tensor that there is, or one to be made; None where it reads none of its size."""
+    if len(group) == 1 and isinstance(group[0], Load):
+        return group[0]
+    body, known = times_all(group), {a.name: replace(a, role="") for a in node.axes + node.over}
+    names = indices(body)
+    for load in loads(body):
+        read = operand(load, known, graph) if indices(load) == names else None
+        if read is not None:
+            return Map(name, tuple(a for d in read.dims if isinstance(d, tuple) for a in d), body)
+    return None
 
 
 def unconditional(graph: Graph) -> Graph:
