@@ -131,14 +131,15 @@ class _Backward:
         parts = self.contributions[node.name]
         name = self.gradients[node.name] = self.fresh(gradient_name(node.name))
         whole = enumerates(parts[0], shape(node)) if len(parts) == 1 else None
+        if not isinstance(node, Input) and not is_tile(node) and any(map(_is_of_pairs, parts)):
+            self._collect_pairs(node, name, parts, whole)
+            return
         merged = whole is not None and any(count > 1 for count in whole[1])  # a sum needs no copy into product axes
         if whole is not None and merged and isinstance(only := self._renamed(parts[0], name, *whole), Reduce):
             self.nodes.append(only)
             self.support[node.name] = None
             return
-        if of_pairs := not isinstance(node, Input) and not is_tile(node) and any(map(_is_of_pairs, parts)):
-            whole = whole and (tuple(replace(a, role="") for a in whole[0]), whole[1])  # a tensor, as the node is
-        places = None if of_pairs else _places(node, parts)
+        places = _places(node, parts)
         aligned = [places and _aligned(*places, shape(node), c) for c in parts]
         if places is not None and all(a is not None for a in aligned):
             axes, groups = places
@@ -152,19 +153,32 @@ class _Backward:
             self.support[node.name] = where
             return
         self.support[node.name] = None
-        if whole is not None:
-            self.nodes.append(self._renamed(parts[0], name, *whole))
-        else:
-            updates = tuple(Update(c.axes, c.indices, c.body, c.where) for c in parts)
-            self.nodes.append(Scatter(name, shape(node), updates))
+        self.nodes.append(self._renamed(parts[0], name, *whole) if whole else _added(node, name, parts))
+
+    def _collect_pairs(self, node: Node, name: str, parts: list[Contribution], whole: _Places | None) -> None:
+        """The cotangent of a tensor that a core reads pair by pair: a tensor, as the node is, and no value of pairs."""
+        self.support[node.name] = None
+        maker = self._maker(parts[0])
+        if whole is None or (maker and any(a.role for a in maker.over)):  # the sum over tokens is part of adding up
+            self.nodes.append(_added(node, name, parts))
+            return
+        axes, groups = whole
+        self.nodes.append(self._renamed(parts[0], name, tuple(replace(a, role="") for a in axes), groups))
+
+    def _maker(self, c: Contribution) -> Reduce | None:
+        """The sum that made the contribution, if that is all it is."""
+        if c.where is not None:
+            return None
+        sums = (n for n in self.nodes if isinstance(n, Reduce) and not n.groups)
+        return next((n for n in sums if c.body == own_element(n)), None)
 
     def _renamed(self, c: Contribution, name: str, axes: tuple[Axis, ...], groups: tuple[int, ...]) -> Node:
         """The contribution as a tensor of its own: the sum that made it, if that is all it is, else a Map."""
-        for node in self.nodes:
-            if isinstance(node, Reduce) and c.body == own_element(node) and not node.groups and c.where is None:
-                self.nodes.remove(node)
-                return replace(node, name=name, axes=axes, groups=groups)
-        return Map(name, axes, c.body, c.where, groups)
+        maker = self._maker(c)
+        if maker is None:
+            return Map(name, axes, c.body, c.where, groups)
+        self.nodes.remove(maker)
+        return replace(maker, name=name, axes=axes, groups=groups)
 
     def _visit(self, node: Node) -> None:
         match node:
@@ -233,7 +247,14 @@ class _Backward:
         self.contributions[load.tensor].append(Contribution(kept, load.indices, value, where))
 
 
-def _places(node: Node, parts: list[Contribution]) -> tuple[tuple[Axis, ...], tuple[int, ...]] | None:
+_Places = tuple[tuple[Axis, ...], tuple[int, ...]]
+
+
+def _added(node: Node, name: str, parts: list[Contribution]) -> Scatter:
+    return Scatter(name, shape(node), tuple(Update(c.axes, c.indices, c.body, c.where) for c in parts))
+
+
+def _places(node: Node, parts: list[Contribution]) -> _Places | None:
     """Axes and groups of the node's elements: its own, or of an argument with several contributions those of the first,
     if that fills it. A tensor of pairs has none, since no Map of both sides is one."""
     if isinstance(node, Map | Reduce):
@@ -296,7 +317,7 @@ def _match(theirs: Expr, ours: Expr, size: Expr) -> dict[Expr, Expr] | None:
     return None
 
 
-def enumerates(c: Contribution, target: tuple[Expr, ...]) -> tuple[tuple[Axis, ...], tuple[int, ...]] | None:
+def enumerates(c: Contribution, target: tuple[Expr, ...]) -> _Places | None:
     """The axes and groups of the Map that the contribution is, if it fills the whole tensor, each element once."""
     by_index: dict[Expr, Axis] = {a.index: a for a in c.axes}
     axes: list[Axis] = []

@@ -84,9 +84,7 @@ def _of_tensors(node: Reduce, graph: Graph) -> Iterable[Node]:
     numbers = tuple(p for p in parts if not indices(p))
     groups = _operands(tuple(p for p in parts if indices(p)), {a.name for a in node.over})
     made = [_tensor(f"{node.name}.operand{n}", group, node, graph) for n, group in enumerate(groups, 1)]
-    if not groups:
-        return _in_two(node, graph)
-    if None in made:
+    if not groups or None in made:
         return (node,)
     tensors = tuple(m for m in made if isinstance(m, Map))
     known = replace(graph, nodes=(*graph, *tensors))
@@ -98,24 +96,6 @@ def _of_tensors(node: Reduce, graph: Graph) -> Iterable[Node]:
     total = replace(total, name=f"{node.name}.product")
     scaled = op("mul", own_element(total), times_all(numbers))
     return *tensors, total, Map(node.name, node.axes, scaled, None, node.groups, node.span)
-
-
-def _in_two(node: Reduce, graph: Graph) -> Iterable[Node]:
-    """The node; or a matrix product of all factors but those of one tensor, and a sum over that tensor, which is as
-    large as the product: of sum(b s e: y[b,s,f] * W[e,f] * x[b,s,e]), the one over e."""
-    parts = factors(node.body)
-    for load in parts if node.where is None or not indices(node.where) else ():
-        later = tuple(p for p in parts if indices(p) <= indices(load))
-        first = tuple(p for p in parts if p not in later)
-        over = tuple(a for a in node.over if a.name not in indices(load))
-        rest = tuple(a for a in node.over if a not in over)
-        axes = tuple(a for a in node.axes + rest if any(a.name in indices(p) for p in first))
-        if isinstance(load, Load) and first and over and {a.name for a in axes} <= indices(load):
-            inner = Reduce(f"{node.name}.first", axes, over, "sum", times_all(first), None)
-            made = tuple(_of_tensors(inner, graph))
-            if len(made) > 1 or matrix_product(inner, graph) is not None:
-                return *made, replace(node, over=rest, body=times_all((own_element(inner), *later)))
-    return (node,)
 
 
 def _operands(parts: tuple[Expr, ...], over: Collection[str]) -> tuple[tuple[Expr, ...], ...]:
