@@ -28,13 +28,14 @@ TILE_HEADERS = (
     "tile_pairs.h",
 )
 DISTANCE_HEADERS = ("tile_distances.h",)
+TRUTH_HEADERS = ("tile_truths.h",)
 ADD_HEADERS = ("tile_adds.h",)
 STREAM_HEADERS = ("stream.h",)
 PRODUCT_HEADERS = ("products.h",)
 ENTRY_HEADERS = (*PRODUCT_HEADERS, "entry.h")
 """Inlined in this order, the second and third where there is a kernel of tiles, the fourth where one has a panel of
-distances, the fifth where one is of elements, the sixth where one has a form for few rows, the last for whole programs.
-Products take the seventh, after those of tiles."""
+distances, the fifth where one reads a table of truths, the sixth where one is of elements, the seventh where one has a
+form for few rows, the last for whole programs. Products take the eighth, after those of tiles."""
 
 
 def prologue(kernel: Kernel) -> tuple[str, ...]:

@@ -174,6 +174,14 @@ def indices(expr: Expr) -> frozenset[str]:
     return frozenset(e.name for e in walk(expr) if isinstance(e, Index))
 
 
+def conjuncts(expr: Expr) -> tuple[Expr, ...]:
+    """The parts of a conjunction."""
+    match expr:
+        case Op("and", (x, y), _):
+            return conjuncts(x) + conjuncts(y)
+    return (expr,)
+
+
 def loads(expr: Expr) -> tuple[Load, ...]:
     """Every distinct tensor element that the expression reads, in order, those inside index expressions too."""
     return tuple(dict.fromkeys(e for e in walk(expr) if isinstance(e, Load)))

@@ -10,7 +10,7 @@ are wanted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from itertools import chain
 from typing import Literal
@@ -56,6 +56,7 @@ class Hoists:
     gathers: dict[Load | Op, Gather] = field(default_factory=dict)
     draws: dict[Op, str] = field(default_factory=dict)  # random numbers, by what holds those of neighbours
     tables: dict[Load, Table] = field(default_factory=dict)
+    masks: dict[Expr, Table] = field(default_factory=dict)  # of truths
     known: dict[Expr, str] = field(default_factory=dict)  # texts of what others make
 
     def __post_init__(self) -> None:
@@ -322,18 +323,32 @@ class Hoists:
         return f"irc::load_run<vec>(&{first}, {step})"
 
     def _table(self, read: Load) -> Table | None:
-        """Where it has an element for every pair, and those of following rows, or columns, are neighbours."""
+        """Where a tile reads it, some columns at a time."""
+        if read.kind is Kind.BOOL:
+            return None
+        kind = "vec" if read.kind is Kind.FLOAT else "ivec"
+        made = self._of_pairs(read, Table(f"pairs_{len(self.tables)}", kind)) if self._ahead else None
+        return made and self.tables.setdefault(read, made)
+
+    def truths(self, part: Expr, read: Load) -> str | None:
+        """A mask of what a table of truths says of a vector of pairs, or the contrary, if a tile reads it at once."""
+        made = self._of_pairs(read, Table(f"truths_{len(self.masks)}", "turned" if part != read else ""))
+        if made is None or not self.places.ahead:
+            return None
+        return f"{self.masks.setdefault(part, made).name}.wanted<ivec>({self.places.other}, w)"
+
+    def _of_pairs(self, read: Load, table: Table) -> Table | None:
+        """The table with its place, if it has an element for every pair, and those of following rows, or columns, are
+        neighbours."""
         rows, columns = self.kernel.rows, self.kernel.columns
-        inside = indices(read) <= self._rows | self._columns | self._outside
-        if not self._ahead or not inside or read.kind is Kind.BOOL or len(rows) != 1 or len(columns) != 1:
+        if len(rows) != 1 or len(columns) != 1 or not indices(read) <= self._rows | self._columns | self._outside:
             return None
         for near, far in ((rows, columns), (columns, rows)):
             along = [slope(read.indices[-1], side[0].name) for side in (near, far)]
             step = even_step(read, far[0].name)
             if along == [1, 0] and are_neighbours(read.indices, near) and step is not None:
-                name, kind = f"pairs_{len(self.tables)}", "vec" if read.kind is Kind.FLOAT else "ivec"
                 first = element(read.tensor, read.indices, scalar_leaf)
-                return self.tables.setdefault(read, Table(name, kind, first, step, near is rows))
+                return replace(table, first=first, step=step, lanes=near is rows)
         return None
 
     def _elements(self, read: Load) -> str:

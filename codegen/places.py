@@ -66,7 +66,7 @@ class Table:
     neighbours and rows `step` apart, or the other way round where `lanes` are neighbours."""
 
     name: str
-    kind: str  # "vec" or "ivec"
-    first: str
-    step: str
-    lanes: bool
+    kind: str  # "vec" or "ivec"; of truths "turned" where those are that are blocked
+    first: str = ""
+    step: str = ""
+    lanes: bool = False

@@ -21,10 +21,12 @@ from irc.codegen.cpu import (
     PRODUCT_HEADERS,
     STREAM_HEADERS,
     TILE_HEADERS,
+    TRUTH_HEADERS,
 )
 from irc.codegen.kernel import Arithmetic, Kernel, LoopKernel, TileKernel
 from irc.codegen.library import Library
 from irc.codegen.schedule import Schedule
+from irc.codegen.truths import truth_tables
 
 MODEL = Schedule()
 TEMPLATES = Path(__file__).parent / "templates"
@@ -41,6 +43,7 @@ def _headers(kernels: tuple[Kernel, ...], whole: bool) -> list[str]:
     tiled = [kernel for kernel in kernels if isinstance(kernel, TileKernel)]
     names = HEADERS + (MASK_HEADERS if tiled else ()) + (TILE_HEADERS if whole or tiled else ())
     names += DISTANCE_HEADERS if any(tiles.has_distances(kernel) for kernel in tiled) else ()
+    names += TRUTH_HEADERS if any(truth_tables(kernel) for kernel in tiled) else ()
     names += ADD_HEADERS if any(kernel.order == "elements" for kernel in tiled) else ()
     names += STREAM_HEADERS if any(stream.has_form(kernel) for kernel in tiled) else ()
     names += ENTRY_HEADERS if whole else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import FLOATING, Axis, Expr, Index, Load, Local, Op, integer, substitute, walk
+from irc.codegen.expr import FLOATING, TRUE, Axis, Expr, Index, Load, Local, Op, conjuncts, integer, substitute, walk
 from irc.codegen.hoist import Hoists, inner_name
 from irc.codegen.inner import Packing, is_cheap
 from irc.codegen.kernel import (
@@ -54,6 +54,7 @@ from irc.codegen.tile_texts import (
     Stage,
     TileText,
 )
+from irc.codegen.truths import conjoined, truth_tables, without
 
 
 def context(kernel: TileKernel, schedule: Schedule) -> dict[str, object]:
@@ -72,7 +73,7 @@ def tiled_context(text: TileText, kernel: TileKernel, schedule: Schedule) -> dic
     needs = _footprint(text, kernel)
     return {
         **text_context(text, kernel),
-        **mask_context(kernel),
+        **mask_context(without(kernel, text.hoists.masks)),
         "tiles": schedule.tiles(kernel.name, needs),
         "form": "irc::Pair" if kernel.pairs else "irc::Single<T>",
     }
@@ -91,6 +92,7 @@ def text_context(text: TileText, kernel: TileKernel) -> dict[str, object]:
             "gathers": tuple(hoists.gathers.values()),
             "draws": tuple(hoists.draws.values()),
             "tables": tuple(hoists.tables.values()),
+            "masks": tuple(hoists.masks.values()),
         },
         "kernel": kernel,
         "prologue": prologue(kernel),
@@ -374,10 +376,20 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         column_reduces=tuple(r for s, r in results if isinstance(s, ColumnReduce)),
         distance_products=tuple(r for s, r in results if isinstance(s, DistanceProduct)),
         distance_reduces=tuple(r for s, r in results if isinstance(s, DistanceReduce)),
-        support=hoists.condition(kernel.support) if kernel.support is not None else None,
+        support=_support(kernel, hoists),
         support_of_a_pair=print_scalar(kernel.support) if kernel.support is not None else None,
         hoists=hoists,
     )
+
+
+def _support(kernel: TileKernel, hoists: Hoists) -> str | None:
+    """Which pairs of a vector exist."""
+    if kernel.support is None:
+        return None
+    tables = {part: text for part, read in truth_tables(kernel).items() if (text := hoists.truths(part, read))}
+    rest = conjoined(p for p in conjuncts(kernel.support) if p not in tables)
+    texts = [*tables.values(), *([] if rest == TRUE else [f"irc::splat_mask<ivec>({hoists.condition(rest)})"])]
+    return " & ".join(texts)
 
 
 def _pass_on(stages: list[Stage], before: set[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from irc.codegen.expr import Const, Expr, Index, Kind, Load, Op, Size, op, rebuild
+from irc.codegen.expr import Const, Expr, Index, Kind, Load, Op, Size, conjuncts, op, rebuild
 from irc.ir import Fact
 from irc.size import Polynomial, constant, divide, expression, nonnegative, polynomial
 
@@ -40,7 +40,7 @@ class Bounds:
 
     def __post_init__(self) -> None:
         self.sizes = dict(self.sizes)
-        predicates = [p for f in self.facts if f.nondecreasing is None for p in _conjuncts(f.predicate)]
+        predicates = [p for f in self.facts if f.nondecreasing is None for p in conjuncts(f.predicate)]
         for predicate in predicates:
             self._size_fact(predicate)
         for predicate in predicates:
@@ -203,12 +203,6 @@ def _unfolded(e: Expr) -> Expr:
         return total
 
     return rebuild(e, fn)
-
-
-def _conjuncts(e: Expr) -> tuple[Expr, ...]:
-    if isinstance(e, Op) and e.name == "and":
-        return tuple(c for a in e.args for c in _conjuncts(a))
-    return (e,)
 
 
 def _everywhere(table: Load) -> bool:

@@ -9,14 +9,6 @@ from irc.codegen.expr import Expr, Kind, Op, is_lookup, substitute
 from irc.mask.linear import linear
 
 
-def conjuncts(expr: Expr) -> tuple[Expr, ...]:
-    """The parts of a conjunction."""
-    match expr:
-        case Op("and", (x, y), _):
-            return conjuncts(x) + conjuncts(y)
-    return (expr,)
-
-
 def implied(parts: tuple[Expr, ...]) -> tuple[Expr, ...]:
     """Further comparisons that hold wherever all parts do, each shorter than the part that it comes from."""
     found: list[Expr] = []

@@ -11,9 +11,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from irc.codegen.expr import FALSE, TRUE, Const, Expr, Index, Kind, Load, Local, Op, Size, flat, integer, op, walk
+from irc.codegen.expr import (
+    FALSE,
+    TRUE,
+    Const,
+    Expr,
+    Index,
+    Kind,
+    Load,
+    Local,
+    Op,
+    Size,
+    conjuncts,
+    flat,
+    integer,
+    op,
+    walk,
+)
 from irc.codegen.kernel import Verdict
-from irc.mask.equality import conjuncts, implied
+from irc.mask.equality import implied
 from irc.mask.linear import Linear, linear, scaled_sum
 from irc.mask.vectors import Vectors
 from irc.size import constant, expression, polynomial

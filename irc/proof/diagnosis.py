@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Op, Size, indices, integer, loads, op, walk
+from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Op, Size, conjuncts, indices, integer, loads, op, walk
 from irc.grammar.source import Span
 from irc.ir import Core, Fact, Graph, Map, Mask, Property, Reduce, shape
 from irc.proof.assumptions import contradiction
 from irc.proof.claim import Claim, Model
 from irc.proof.flow import core_of
-from irc.proof.mutation import aligned, conjuncts, negated, repairs, written
+from irc.proof.mutation import aligned, negated, repairs, written
 from irc.proof.picture import pairs
 
 Holds = Callable[[Graph, Property], bool]

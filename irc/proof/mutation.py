@@ -10,6 +10,7 @@ from irc.codegen.expr import (
     Kind,
     Local,
     Op,
+    conjuncts,
     indices,
     integer,
     is_lookup,
@@ -34,14 +35,6 @@ def repairs(predicate: Expr, core: Core) -> Iterator[tuple[str, Expr]]:
                 yield name, rebuild(predicate, {part: changed}.get)
     if len(conjuncts(predicate)) > 1:
         yield from ((name, new) for name, new in _repairs(predicate, core) if name in ("transposed", "complemented"))
-
-
-def conjuncts(predicate: Expr) -> tuple[Expr, ...]:
-    match predicate:
-        case Op("and", (a, b), _):
-            return (*conjuncts(a), *conjuncts(b))
-        case _:
-            return (predicate,)
 
 
 def _repairs(part: Expr, core: Core) -> Iterator[tuple[str, Expr]]:
