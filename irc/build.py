@@ -61,7 +61,7 @@ def build(program: Attention) -> Graph:
         raise SpecError(scope.report.errors)
     return Graph(
         program.name.id,
-        joined(scope.nodes, [e for core in scope.cores for e in (core.score, core.weight)]),
+        joined(scope.nodes, scope.cores),
         outputs,
         tuple(scope.sizes.items()),
         (*scope.facts, *divisors),

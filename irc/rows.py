@@ -130,6 +130,8 @@ def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None
         return None
     if any(indices(a) & names != indices(b) & names for operand in operands for a, b in pairwise(operand)):
         return None
+    if not rows and any(set(axes) & set(n.over) for n in nodes if isinstance(n, Reduce)):
+        return None  # which no kernel sums, as sum(u: w[u] * max(sum(c: q[u,c] * k[j,u,c]), 0))
     if rows and not any({a.name for a in rows} & indices(key) for key in keys):
         return _of_queries(core, axes, keys)
     if rows and not all({a.name for a in rows} & indices(key) for key in keys):

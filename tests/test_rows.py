@@ -300,3 +300,35 @@ def test_what_nobody_picks_may_hold_anything() -> None:
 def test_chunks_are_as_many_as_threads_want(threads: int, owners: int, chunks: int) -> None:
     assert evaluate(chunks_of(integer(owners)), {CHUNKS.name: threads}) == chunks
     assert evaluate(chunks_of(Size("B")), {CHUNKS.name: threads, "B": owners}) == chunks
+
+
+GROUPED_SCALES = """
+attention scaled {
+  size B, H, G, S, U, D
+  input q[B,H,U,D], k[B,S,G,U,D], scale[B,S,G,U], v[B,S,G,D]
+  param w[U]
+  assume H % G == 0
+  core o[b,h,d] {
+    score SCORE
+    softmax j
+    matmul v[b,j,h // (H // G),d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize(
+    "score",
+    [
+        "q[b,h,u,c] * k[b,j,h // (H // G),u,c] * scale[b,j,h // (H // G),u]",
+        "sum(u: w[u] * max(sum(c: q[b,h,u,c] * k[b,j,h // (H // G),u,c]), 0))",
+    ],
+)
+def test_sums_over_groups_of_features_of_one_query(score: str, target: str) -> None:
+    """As of a cache whose keys have a scale for each group; and of what is no longer product."""
+    rng = np.random.default_rng(12)
+    shapes = {"q": (2, 4, 3, 8), "k": (2, 37, 2, 3, 8), "scale": (2, 37, 2, 3), "v": (2, 37, 2, 8), "w": (3,)}
+    given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    both(GROUPED_SCALES.replace("SCORE", score), given, "f32", rng, target=target)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from irc.codegen.expr import Axis, Expr, Load, Op, loads, number, op
-from irc.ir import Map, Node, Reduce, bodies, is_tile, own_element
+from irc.ir import Core, Map, Node, Reduce, bodies, is_tile, own_element
 from irc.simplify import add_all, factors, times_all
 
 Inner = dict[Load, Reduce]
@@ -18,13 +18,15 @@ Term = tuple[tuple[Axis, ...], tuple[Expr, ...]]
 """What else is summed over, and the factors."""
 
 
-def joined(nodes: Sequence[Node], read: Sequence[Expr]) -> tuple[Node, ...]:
-    """The nodes with such sums joined, without those that nothing reads any more; `read` is read besides nodes."""
+def joined(nodes: Sequence[Node], cores: Sequence[Core]) -> tuple[Node, ...]:
+    """The nodes with such sums joined, without those that nothing reads any more."""
+    alone = {a for core in cores if not core.rows for a in core.columns}  # of one query, whose pairs are keys
     out: list[Node] = []
     sums: Inner = {}
     gone: set[str] = set()
     for node in nodes:
-        if not isinstance(node, Reduce) or node.op != "sum" or not is_tile(node) or node.where is not None:
+        is_sum = isinstance(node, Reduce) and node.op == "sum" and node.where is None
+        if not isinstance(node, Reduce) or not is_sum or not (is_tile(node) or alone & set(node.axes)):
             out.append(node)
             continue
         over = {a.name for a in node.over}
@@ -38,7 +40,7 @@ def joined(nodes: Sequence[Node], read: Sequence[Expr]) -> tuple[Node, ...]:
         sums |= {own_element(part): part for part in parts if isinstance(part, Reduce)}
         gone |= {n.name for n in inner.values()}
         out += parts
-    kept = {load.tensor for e in read for load in loads(e)}
+    kept = {load.tensor for core in cores for e in (core.score, core.weight) for load in loads(e)}
     for node in reversed(out):
         if node.name not in gone or node.name in kept:
             kept |= {load.tensor for e in _expressions(node) for load in loads(e)}
