@@ -330,5 +330,5 @@ def test_sums_over_groups_of_features_of_one_query(score: str, target: str) -> N
     """As of a cache whose keys have a scale for each group; and of what is no longer product."""
     rng = np.random.default_rng(12)
     shapes = {"q": (2, 4, 3, 8), "k": (2, 37, 2, 3, 8), "scale": (2, 37, 2, 3), "v": (2, 37, 2, 8), "w": (3,)}
-    given = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-    both(GROUPED_SCALES.replace("SCORE", score), given, "f32", rng, target=target)
+    given = {name: rng.standard_normal(shape).astype(np.float64) for name, shape in shapes.items()}
+    both(GROUPED_SCALES.replace("SCORE", score), given, "f64", rng, target=target)
