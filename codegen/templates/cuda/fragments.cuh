@@ -101,11 +101,12 @@ DEVICE uint32_t without(uint64_t tokens, int token, uint32_t pair) {
 }
 
 // sums[row, feature] += sum over columns of tile[row, column] panel[column, feature], the tile rounded to the operand's
-// type; columns named in `odd` count as 0.
+// type; columns named in `odd` count as 0. Whether there are any is asked once for AT_ONCE blocks of features: no read
+// passes a branch, and of more reads under way registers have no room beside the largest masks, or the widest sums.
 template <int WIDTH, int COLUMNS, class Half>
 DEVICE void product(Half, float (&sums)[WIDTH / 8][4], const float (&tile)[COLUMNS / 8][4], const uint16_t *panel,
                     uint64_t odd) {
-  constexpr int STEP = WIDTH + Half::PAD;
+  constexpr int STEP = WIDTH + Half::PAD, AT_ONCE = WIDTH > 128 ? 2 : 4;
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int c = 0; c < COLUMNS; c += 16) {
@@ -115,16 +116,22 @@ DEVICE void product(Half, float (&sums)[WIDTH / 8][4], const float (&tile)[COLUM
     if (odd)
 #pragma unroll
       for (int m = 0; m < 4; ++m) a[m] = without(odd, c + m / 2 * 8 + lane % 4 * 2, a[m]);
+    auto add = [&](auto any, int first) {
 #pragma unroll
-    for (int n = 0; n < WIDTH / 8; n += 2) {
-      uint32_t b[4];
-      ptx::ldmatrix_x4_trans(b, panel + (c + lane % 16) * STEP + 8 * n + lane / 16 * 8);
-      if (odd)
+      for (int n = first; n < WIDTH / 8 && n < first + AT_ONCE; n += 2) {
+        uint32_t b[4];
+        ptx::ldmatrix_x4_trans(b, panel + (c + lane % 16) * STEP + 8 * n + lane / 16 * 8);
+        if (any)
 #pragma unroll
-        for (int m = 0; m < 4; ++m) b[m] = without(odd, c + m % 2 * 8 + lane % 4 * 2, b[m]);
-      mma(Half{}, sums[n], a, b[0], b[1]);
-      mma(Half{}, sums[n + 1], a, b[2], b[3]);
-    }
+          for (int m = 0; m < 4; ++m) b[m] = without(odd, c + m % 2 * 8 + lane % 4 * 2, b[m]);
+        mma(Half{}, sums[n], a, b[0], b[1]);
+        mma(Half{}, sums[n + 1], a, b[2], b[3]);
+      }
+    };
+#pragma unroll
+    for (int first = 0; first < WIDTH / 8; first += AT_ONCE)
+      if (odd) add(std::true_type{}, first);
+      else add(std::false_type{}, first);
   }
 }
 
@@ -137,23 +144,27 @@ DEVICE void wide_product(F16, float (&sums)[WIDTH / 8][4], const float (&tile)[C
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int c = 0; c < COLUMNS; c += 16) {
-    uint32_t a[2][4];
+    auto add = [&](auto any) {
+      uint32_t a[2][4];
 #pragma unroll
-    for (int m = 0; m < 8; ++m) {
-      const bool counts = !(odd >> (c + m / 4 * 8 + lane % 4 * 2 + m % 4 / 2) & 1);
-      a[m / 4][m % 4] = ptx::to_tf32(counts ? tile[c / 8 + m / 4][m % 2 * 2 + m % 4 / 2] : 0.0f);
-    }
-#pragma unroll
-    for (int n = 0; n < WIDTH / 8; n += 2) {
-      uint32_t b[4];
-      ptx::ldmatrix_x4_trans(b, panel + (c + lane % 16) * STEP + 8 * n + lane / 16 * 8);
-#pragma unroll
-      for (int m = 0; m < 4; ++m) {
-        if (odd) b[m] = without(odd, c + m % 2 * 8 + lane % 4 * 2, b[m]);
-        ptx::mma_m16n8k8_tf32(sums[n + m / 2], a[m % 2], __float_as_uint(ptx::unpack_f16(uint16_t(b[m]))),
-                              __float_as_uint(ptx::unpack_f16(uint16_t(b[m] >> 16))));
+      for (int m = 0; m < 8; ++m) {
+        const bool counts = !any || !(odd >> (c + m / 4 * 8 + lane % 4 * 2 + m % 4 / 2) & 1);
+        a[m / 4][m % 4] = ptx::to_tf32(counts ? tile[c / 8 + m / 4][m % 2 * 2 + m % 4 / 2] : 0.0f);
       }
-    }
+#pragma unroll
+      for (int n = 0; n < WIDTH / 8; n += 2) {
+        uint32_t b[4];
+        ptx::ldmatrix_x4_trans(b, panel + (c + lane % 16) * STEP + 8 * n + lane / 16 * 8);
+#pragma unroll
+        for (int m = 0; m < 4; ++m) {
+          if (any) b[m] = without(odd, c + m % 2 * 8 + lane % 4 * 2, b[m]);
+          ptx::mma_m16n8k8_tf32(sums[n + m / 2], a[m % 2], __float_as_uint(ptx::unpack_f16(uint16_t(b[m]))),
+                                __float_as_uint(ptx::unpack_f16(uint16_t(b[m] >> 16))));
+        }
+      }
+    };
+    if (odd) add(std::true_type{});
+    else add(std::false_type{});
   }
 }
 

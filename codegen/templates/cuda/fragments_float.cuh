@@ -119,14 +119,18 @@ DEVICE void product(Float, float (&sums)[WIDTH / 8][4], const float (&tile)[COLU
 #pragma unroll
   for (int n = 0; n < WIDTH / 8; ++n) {
     float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    auto add = [&](auto any) {
 #pragma unroll
-    for (int k = 0; k < COLUMNS / 8; ++k) {
-      const int column = 8 * k + 2 * place;
-      const float *const b = panel + column * STEP + 8 * n + group;
-      float b0 = b[0], b1 = b[STEP];
-      if (odd) b0 = odd >> column & 1 ? 0.0f : b0, b1 = odd >> column & 2 ? 0.0f : b1;
-      mma(sum, high[k], low[k], split(b0), split(b1));
-    }
+      for (int k = 0; k < COLUMNS / 8; ++k) {
+        const int column = 8 * k + 2 * place;
+        const float *const b = panel + column * STEP + 8 * n + group;
+        float b0 = b[0], b1 = b[STEP];
+        if (any) b0 = odd >> column & 1 ? 0.0f : b0, b1 = odd >> column & 2 ? 0.0f : b1;
+        mma(sum, high[k], low[k], split(b0), split(b1));
+      }
+    };
+    if (odd) add(std::true_type{});
+    else add(std::false_type{});
 #pragma unroll
     for (int e = 0; e < 4; ++e) sums[n][e] += sum[e];
   }
