@@ -73,12 +73,9 @@ def of_tensors(graph: Graph) -> Graph:
 
 def _of_tensors(node: Reduce, graph: Graph) -> Iterable[Node]:
     """The node; or the operands that are computed, their product, and what is made of that."""
-    if (
-        node.op != "sum"
-        or reads_tiles(node, graph)
-        or is_tile(node)
-        or matrix_product(replace(node, where=None), graph)
-    ):
+    if is_tile(node):
+        return (_projected(node, graph),)
+    if node.op != "sum" or reads_tiles(node, graph) or matrix_product(replace(node, where=None), graph):
         return (node,)
     parts = factors(node.body)
     numbers = tuple(p for p in parts if not indices(p))
@@ -96,6 +93,16 @@ def _of_tensors(node: Reduce, graph: Graph) -> Iterable[Node]:
     total = replace(total, name=f"{node.name}.product")
     scaled = op("mul", own_element(total), times_all(numbers))
     return *tensors, total, Map(node.name, node.axes, scaled, None, node.groups, node.span)
+
+
+def _projected(node: Reduce, graph: Graph) -> Reduce:
+    """A sum for each pair as a tensor, if it projects what a tensor has for each pair, as a bias is projected."""
+    plain = replace(node, axes=tuple(replace(a, role="") for a in node.axes))
+    if reads_tiles(node, graph) or matrix_product(plain, graph) is None:
+        return node
+    sides = [{a.name for a in node.axes if a.role == role} for role in ("row", "column")]
+    read = sorted(sum(bool(side & indices(e)) for side in sides) for e in factors(node.body))
+    return plain if read == [0, 2] else node
 
 
 def _operands(parts: tuple[Expr, ...], over: Collection[str]) -> tuple[tuple[Expr, ...], ...]:

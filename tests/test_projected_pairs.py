@@ -33,6 +33,10 @@ FORMS = {
     "turned": ("bias[b,h,i,j] = z[b,i,j,c] * W[c,h]", "bias[b,h,j,i]"),
     "both ways": ("bias[b,h,i,j] = z[b,i,j,c] * W[c,h]", "bias[b,h,j,i] - 2 * bias[b,h,i,j]"),
     "and its diagonal": ("bias[b,h,x,y] = z[b,x,y,c] * W[c,h]", "bias[b,h,i,i] + bias[b,h,i,j]"),
+    "where it is read": (
+        "twice[b,i,j,c] = 2 * z[b,i,j,c]",
+        "sum(f: z[b,i,j,f] * W[f,h]) + sum(f: twice[b,j,i,f] * W[f,h])",
+    ),
     "not linear": ("bias[b,h,x,y] = tanh(sum(c: z[b,x,y,c] * W[c,h]))", "exp(0.5 * bias[b,h,i,j])"),
 }
 WITHOUT_QUERY = """
