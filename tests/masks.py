@@ -234,6 +234,11 @@ CASES: dict[str, Case] = {
     "folded_batch": Case(
         lambda v, i, j: (j <= i) & (i // v["length"] == j // v["length"]), SELF, lambda r, s: {"length": 9}
     ),
+    "given": Case(
+        lambda v, i, j: v["seen"][..., i, j],
+        CACHE,
+        lambda r, s: {"seen": r.random((s["B"], 1, s["Sq"], s["Sk"])) < 0.6},
+    ),
     "global_tokens": Case(
         lambda v, i, j: (np.minimum(i, j) < v["g"]) | (abs(i - j) <= v["r"]), SELF, lambda r, s: {"r": 3, "g": 2}
     ),
