@@ -36,9 +36,9 @@ def matrix_product(node: Reduce, graph: Graph, pairs: bool = False) -> Product |
         return None
     axes = {a.name: a for a in node.axes + node.over}
     a, b = operand(left, axes, graph), operand(right, axes, graph)
-    over = {x.name for x in node.over}
-    only_left, only_right = indices(left) - indices(right), indices(right) - indices(left)
-    if a is None or b is None or not over <= indices(left) & indices(right) or not only_left or not only_right:
+    over, rows, columns = {x.name for x in node.over}, indices(left), indices(right)
+    is_product = over <= rows & columns and rows | columns == axes.keys() and rows - columns and columns - rows
+    if a is None or b is None or not is_product:
         return None
     return Product(node.name, node.axes, node.groups, a, b, pairs)
 
@@ -77,6 +77,9 @@ def _of_tensors(node: Reduce, graph: Graph) -> Iterable[Node]:
         return (_projected(node, graph),)
     if node.op != "sum" or reads_tiles(node, graph) or matrix_product(replace(node, where=None), graph):
         return (node,)
+    read = indices(node.body) | (frozenset() if node.where is None else indices(node.where))
+    if not {a.name for a in node.axes} <= read:
+        return _shared(node, read, graph)
     parts = factors(node.body)
     numbers = tuple(p for p in parts if not indices(p))
     groups = _operands(tuple(p for p in parts if indices(p)), {a.name for a in node.over})
@@ -93,6 +96,13 @@ def _of_tensors(node: Reduce, graph: Graph) -> Iterable[Node]:
     total = replace(total, name=f"{node.name}.product")
     scaled = op("mul", own_element(total), times_all(numbers))
     return *tensors, total, Map(node.name, node.axes, scaled, None, node.groups, node.span)
+
+
+def _shared(node: Reduce, read: Collection[str], graph: Graph) -> Iterable[Node]:
+    """The sum once for all points of the axes that it does not read, as the gradient of what was summed over them."""
+    once = replace(node, name=f"{node.name}.shared", axes=tuple(a for a in node.axes if a.name in read), groups=())
+    copy = Map(node.name, node.axes, own_element(once), None, node.groups, node.span)
+    return *_of_tensors(once, graph), copy
 
 
 def _projected(node: Reduce, graph: Graph) -> Reduce:

@@ -34,6 +34,7 @@ PRODUCTS = {
 OTHERS = {
     "taps": "sum(k e: where(s >= k, x[b,max(s - k,0),e], 0) * bank[k,e,f])",
     "experts": "x[b,s,e] * bank[token[b,s] % 3,e,f]",
+    "over the batch": "sum(a e: x[a,s,e] * W[e,f]) + g[b,s,0]",
     "one number a token": "sum(e: x[b,s,e] * tanh(g[b,s,e])) * w[0] + 0 * f",
     "tokens beside tokens": "sum(e u: (x[b,s,e] + g[b,u,e]) * W[e,f])",
 }
