@@ -77,9 +77,11 @@ def _of_tensors(node: Reduce, graph: Graph) -> Iterable[Node]:
         return (_projected(node, graph),)
     if node.op != "sum" or reads_tiles(node, graph) or matrix_product(replace(node, where=None), graph):
         return (node,)
-    read = indices(node.body) | (frozenset() if node.where is None else indices(node.where))
-    if not {a.name for a in node.axes} <= read:
-        return _shared(node, read, graph)
+    asked = frozenset() if node.where is None else indices(node.where)
+    if not {a.name for a in node.axes} <= indices(node.body) | asked:
+        return _shared(node, indices(node.body) | asked, graph)
+    if asked:  # elsewhere there may be nothing to read
+        return (node,)
     parts = factors(node.body)
     numbers = tuple(p for p in parts if not indices(p))
     groups = _operands(tuple(p for p in parts if indices(p)), {a.name for a in node.over})
