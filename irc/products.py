@@ -83,6 +83,10 @@ def _of_tensors(node: Reduce, graph: Graph) -> Iterable[Node]:
     if asked:  # elsewhere there may be nothing to read
         return (node,)
     parts = factors(node.body)
+    for axis in node.over:
+        if found := _first(node, tuple(p for p in parts if axis.name in indices(p))):
+            first = tuple(_of_tensors(found[0], graph))
+            return *first, *_of_tensors(found[1], replace(graph, nodes=(*graph, *first)))
     numbers = tuple(p for p in parts if not indices(p))
     groups = _operands(tuple(p for p in parts if indices(p)), {a.name for a in node.over})
     made = [_tensor(f"{node.name}.operand{n}", group, node, graph) for n, group in enumerate(groups, 1)]
@@ -98,6 +102,19 @@ def _of_tensors(node: Reduce, graph: Graph) -> Iterable[Node]:
     total = replace(total, name=f"{node.name}.product")
     scaled = op("mul", own_element(total), times_all(numbers))
     return *tensors, total, Map(node.name, node.axes, scaled, None, node.groups, node.span)
+
+
+def _first(node: Reduce, some: tuple[Expr, ...]) -> tuple[Reduce, Reduce] | None:
+    """Two sums, where the other factors do not read all that is summed, and read what these do not: first the sum of
+    these, as of the tokens in a projection of their mean."""
+    rest = tuple(p for p in factors(node.body) if p not in some)
+    read, others = (frozenset[str]().union(*map(indices, group)) for group in (some, rest))
+    over, left = (tuple(a for a in node.over if (a.name in others) == is_left) for is_left in (False, True))
+    if not some or not over or not left or not others - read:
+        return None
+    axes = tuple(replace(a, role="") for a in node.axes + left if a.name in read)
+    inner = Reduce(f"{node.name}.first", axes, over, "sum", times_all(some), None)
+    return inner, replace(node, over=left, body=times_all((own_element(inner), *rest)))
 
 
 def _shared(node: Reduce, read: Collection[str], graph: Graph) -> Iterable[Node]:

@@ -29,14 +29,15 @@ PRODUCTS = {
     "backwards": "x[b,S - 1 - s,e] * W[e,f]",
     "rolled": "x[b,(s + 2) % S,e] * W[e,f]",
     "looked up": "emb[token[b,s],e] * W[e,f]",
+    "over the batch": "sum(a e: x[a,s,e] * W[e,f]) + g[b,s,0]",
+    "pooled": "sum(u e: tanh(x[b,u,e] * w[e]) * W[e,f]) / S + g[b,s,0]",
+    "tokens beside tokens": "sum(e u: (x[b,s,e] + g[b,u,e]) * W[e,f])",
     "part of a row": "x[b,s,e] * wide[e,f + F]",
 }
 OTHERS = {
     "taps": "sum(k e: where(s >= k, x[b,max(s - k,0),e], 0) * bank[k,e,f])",
     "experts": "x[b,s,e] * bank[token[b,s] % 3,e,f]",
-    "over the batch": "sum(a e: x[a,s,e] * W[e,f]) + g[b,s,0]",
     "one number a token": "sum(e: x[b,s,e] * tanh(g[b,s,e])) * w[0] + 0 * f",
-    "tokens beside tokens": "sum(e u: (x[b,s,e] + g[b,u,e]) * W[e,f])",
 }
 
 
