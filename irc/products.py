@@ -1,7 +1,7 @@
 """Sums that are matrix products: told as steps, and made of sums of what is computed, and of sums under a condition.
 
 What an operand computes, as a gate or a normalisation, or reads at other places, as the token before, is a tensor of
-its own, unless it would be larger than those that it reads. Numbers are multiplied afterwards.
+its own, unless it would have an element for each pair of what is read. Numbers are multiplied afterwards.
 
 A condition on indices of the result is asked of the finished product instead. One on indices that are summed is asked
 of both operands, which are 0 elsewhere, whatever stood there. Either costs a pass over a matrix, and saves a sum made
@@ -146,25 +146,27 @@ def _operands(parts: tuple[Expr, ...], over: Collection[str]) -> tuple[tuple[Exp
 
 
 def _tensor(name: str, group: tuple[Expr, ...], node: Reduce, graph: Graph) -> Map | Load | None:
-    """The product of the factors: a tensor that there is, or one to be made; None where it reads none of its size."""
+    """The product of the factors: a tensor that there is, or one to be made, of the indices of one that it reads."""
     body, axes = times_all(group), {a.name: replace(a, role="") for a in node.axes + node.over}
     if isinstance(body, Load) and operand(body, axes, graph) is not None:
         return body
     names = indices(body)
     for load in loads(body):
-        dims = [_enumerated(index, axes) for index in load.indices]
+        dims = [_enumerated(index, axes, {a.name for a in node.over}) for index in load.indices]
         found = tuple(dict.fromkeys(a for dim in dims if dim is not None for a in dim))
         if None not in dims and {a.name for a in found} == names:
             return Map(name, found, body)
     return None
 
 
-def _enumerated(index: Expr, axes: Mapping[str, Axis]) -> tuple[Axis, ...] | None:
-    """The axes that the dimension enumerates, shifted or in another order as it may be, or looks up for each of their
-    points; None where some of its elements are read more often."""
+def _enumerated(index: Expr, axes: Mapping[str, Axis], over: Collection[str]) -> tuple[Axis, ...] | None:
+    """The axes that the dimension enumerates, shifted or in another order as it may be, or looks up for each point of
+    the result; None of pairs."""
     read = tuple(a for name, a in axes.items() if name in indices(index))
-    if len(read) < 2 or isinstance(index, Load) or (isinstance(index, Op) and index.name == "flat"):
+    if len(read) < 2 or (isinstance(index, Op) and index.name == "flat"):
         return read
+    if isinstance(index, Load):
+        return None if indices(index) & set(over) else read
     first: dict[Expr, Expr] = {a.index: integer(0) for a in read}
     below: Expr = integer(1)
     for axis in reversed(read):
