@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, indices, integer, loads, number, op, substitute, walk
 from irc.derivative import ZERO, mul_where, partial
@@ -156,8 +157,12 @@ class _Backward:
         self.nodes.append(self._renamed(parts[0], name, *whole) if whole else _added(node, name, parts))
 
     def _collect_pairs(self, node: Node, name: str, parts: list[Contribution], whole: _Places | None) -> None:
-        """The cotangent of a tensor that a core reads pair by pair: a tensor, as the node is, and no value of pairs."""
-        self.support[node.name] = None
+        """The cotangent of a tensor that a core reads pair by pair: a tensor, as the node is, and no value of pairs.
+        Where no pair exists what the node was made of plays no part."""
+        places = (node.axes, node.groups) if isinstance(node, Map | Reduce) else ((), ())
+        supports = [found and found[1] for found in (_aligned(*places, shape(node), c) for c in parts)]
+        some = [s for s in supports if s is not None]
+        self.support[node.name] = reduce(lambda x, y: op("or", x, y), some) if len(some) == len(parts) else None
         maker = self._maker(parts[0])
         if whole is None or (maker and any(a.role for a in maker.over)):  # the sum over tokens is part of adding up
             self.nodes.append(_added(node, name, parts))

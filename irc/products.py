@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import chain
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, integer, loads, op, substitute, walk
-from irc.ir import Graph, Map, Node, Reduce, is_tile, own_element, product, shape
+from irc.ir import Graph, Input, Map, Node, Reduce, is_tile, own_element, product, shape
 from irc.runtime.plan import Operand, Product
 from irc.simplify import factors, times_all
 from irc.size import equal
@@ -125,13 +125,14 @@ def _shared(node: Reduce, read: Collection[str], graph: Graph) -> Iterable[Node]
 
 
 def _projected(node: Reduce, graph: Graph) -> Reduce:
-    """A sum for each pair as a tensor, if it projects what a tensor has for each pair, as a bias is projected."""
+    """A sum for each pair as a tensor, if a `param` projects what a tensor has for each, as a bias is projected."""
     plain = replace(node, axes=tuple(replace(a, role="") for a in node.axes))
     if reads_tiles(node, graph) or matrix_product(plain, graph) is None:
         return node
     sides = [{a.name for a in node.axes if a.role == role} for role in ("row", "column")]
-    read = sorted(sum(bool(side & indices(e)) for side in sides) for e in factors(node.body))
-    return plain if read == [0, 2] else node
+    read = {sum(bool(side & indices(e)) for side in sides): e for e in factors(node.body)}
+    weights = graph[read[0].tensor] if read.keys() == {0, 2} and isinstance(read[0], Load) else None
+    return plain if isinstance(weights, Input) and weights.role == "param" else node
 
 
 def _operands(parts: tuple[Expr, ...], over: Collection[str]) -> tuple[tuple[Expr, ...], ...]:

@@ -66,6 +66,17 @@ def test_biases_that_a_program_projects(form: str, dtype: str, target: str) -> N
 
 
 @pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize("bias", ["bias[b,h,i,j]", "tanh(other[b,h,i,j])", "sum(f: z[b,i,j,f] * W[f,h])"])
+def test_what_is_projected_where_no_pair_exists_plays_no_part(bias: str, target: str) -> None:
+    project = "bias[b,h,x,y] = z[b,x,y,c] * W[c,h]  other[b,h,i,j] = exp(sum(c: z[b,i,j,c] * W[c,h]))"
+    spec = PAIRS.replace("PROJECT", project.replace("  other", "\n    other")).replace("BIAS", bias)
+    sizes, rng = {"B": 2, "M": 3, "N": 21, "H": 2, "D": 8, "C": 6}, np.random.default_rng(5)
+    inputs = arrays(irc.compile(spec, target="reference"), sizes, rng)
+    inputs["z"][:, ~np.tri(21, k=3, dtype=bool)] = np.nan
+    both(spec, inputs, "f32", rng, target=target)
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_sums_inside_scores_without_a_query(dtype: str, target: str) -> None:
     rng = np.random.default_rng(4)
