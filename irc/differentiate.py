@@ -167,8 +167,11 @@ class _Backward:
         if whole is None or (maker and any(a.role for a in maker.over)):  # the sum over tokens is part of adding up
             self.nodes.append(_added(node, name, parts))
             return
-        axes, groups = whole
-        self.nodes.append(self._renamed(parts[0], name, tuple(replace(a, role="") for a in axes), groups))
+        axes, groups = tuple(replace(a, role="") for a in whole[0]), whole[1]
+        if maker and isinstance(maker.body, Load):  # a sum over the batch of what is there for each pair
+            self.nodes.append(self._renamed(parts[0], name, axes, groups))
+        else:
+            self.nodes.append(Map(name, axes, parts[0].body, parts[0].where, groups))
 
     def _maker(self, c: Contribution) -> Reduce | None:
         """The sum that made the contribution, if that is all it is."""

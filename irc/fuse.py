@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from irc.adding import added_up, apart
-from irc.codegen.expr import Axis, Const, Index, Load, integer, op
+from irc.codegen.expr import Axis, Const, Index, Load, integer, op, substitute
 from irc.codegen.kernel import CHUNK, CHUNKS, Storage, Target
 from irc.codegen.positions import chunks_of, size
 from irc.compiled import Fused, Precision
@@ -42,7 +42,7 @@ from irc.ir import (
 from irc.products import of_tensors, operand, unconditional
 from irc.remainder import remainder_name
 from irc.runtime.plan import Plan, PlanTensor, SumChunks, View
-from irc.simplify import factors, times_all
+from irc.simplify import factors, rewrite, times_all
 from irc.split import split
 from irc.steps import Steps
 from irc.tile import Builder, NotFusible, finish, is_computed, is_product, tile_operands
@@ -61,9 +61,24 @@ def fuse(
     `host`: kernels are the host's, which may have sums of distances and of features."""
     narrow = precision.storage != precision.arithmetic
     rounded = [name for _, name in graph.outputs] if narrow else []
-    parts = split(graph, rounded, host)
+    parts = _named_apart(split(graph, rounded, host))
     parts = unconditional(of_tensors(apart(parts) if host else turned(parts)))
     return _Fuser(parts, precision, known or {}, host, saved=saved).run()
+
+
+def _named_apart(graph: Graph) -> Graph:
+    """Sums of pairs over indices that no value of pairs has, which a kernel may make for each point of."""
+    taken = {a.name for n in graph if isinstance(n, Map | Reduce) and is_tile(n) for a in n.axes}
+
+    def renamed(node: Node) -> Node:
+        if not isinstance(node, Reduce) or not is_tile(node) or not {a.name for a in node.over} & taken:
+            return node
+        names = {a: replace(a, name=f"{a.name}.{node.name}") for a in node.over if a.name in taken}
+        changed = rewrite(node, lambda e: substitute(e, {a.index: b.index for a, b in names.items()}))
+        assert isinstance(changed, Reduce)
+        return replace(changed, over=tuple(names.get(a, a) for a in node.over))
+
+    return replace(graph, nodes=tuple(map(renamed, graph)))
 
 
 @dataclass
