@@ -80,7 +80,7 @@ def test_what_is_projected_where_no_pair_exists_plays_no_part(bias: str, target:
 def test_an_index_of_a_sum_may_be_one_of_a_gradient(target: str) -> None:
     """The gradient of W is made for each e, beside a score that sums over e."""
     spec = PAIRS.replace("PROJECT", "gate[b,h,i,j] = z[b,i,j,c] * W[c,h]").replace("W[C,H]", "W[C,H], V[C,C]")
-    spec = spec.replace("BIAS", "sum(c e: z[b,i,j,c] * V[c,e] * W[e,h])")
+    spec = spec.replace("BIAS", "sum(f e: z[b,i,j,f] * V[f,e] * W[e,h])")
     spec = spec.replace("matmul v[b,m,j,h,d]", "matmul v[b,m,j,h,d] * gate[b,h,i,j]")
     sizes, rng = {"B": 2, "M": 1, "N": 11, "H": 2, "D": 8, "C": 6}, np.random.default_rng(6)
     both(spec, arrays(irc.compile(spec, target="reference"), sizes, rng, "f64"), "f64", rng, target=target)
