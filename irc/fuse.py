@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from irc.adding import added_up, apart
-from irc.codegen.expr import Axis, Const, Index, Load, integer, op, substitute
+from irc.codegen.expr import Axis, Const, Index, Load, indices, integer, loads, op, substitute
 from irc.codegen.kernel import CHUNK, CHUNKS, Storage, Target
 from irc.codegen.positions import chunks_of, size
 from irc.compiled import Fused, Precision
@@ -67,13 +67,16 @@ def fuse(
 
 
 def _named_apart(graph: Graph) -> Graph:
-    """Sums of pairs over indices that no value of pairs has, which a kernel may make for each point of."""
+    """The graph with names of their own for what a value of pairs sums over, where another has an index of that name:
+    a kernel may be made for each of its points."""
     taken = {a.name for n in graph if isinstance(n, Map | Reduce) and is_tile(n) for a in n.axes}
 
     def renamed(node: Node) -> Node:
-        if not isinstance(node, Reduce) or not is_tile(node) or not {a.name for a in node.over} & taken:
+        if not isinstance(node, Reduce) or not is_tile(node):
             return node
-        names = {a: replace(a, name=f"{a.name}.{node.name}") for a in node.over if a.name in taken}
+        kept = frozenset[str]().union(*(indices(e) for e in loads(node.body) if is_tile(graph[e.tensor])))
+        over = (a for a in node.over if a.name in taken - kept)
+        names = {a: replace(a, name=f"{a.name}.{node.name}") for a in over}
         changed = rewrite(node, lambda e: substitute(e, {a.index: b.index for a, b in names.items()}))
         assert isinstance(changed, Reduce)
         return replace(changed, over=tuple(names.get(a, a) for a in node.over))

@@ -39,6 +39,21 @@ FORMS = {
     ),
     "not linear": ("bias[b,h,x,y] = tanh(sum(c: z[b,x,y,c] * W[c,h]))", "exp(0.5 * bias[b,h,i,j])"),
 }
+TWICE = """
+attention twice {
+  size B, N, H, D, C
+  input q[B,N,H,D], k[B,N,H,D], v[B,N,H,D], z[B,N,N,C]
+  param W[C,H], V[C,C]
+  project { gate[b,h,i,j] = z[b,i,j,c] * W[c,h] }
+  core o[b,i,h,d] {
+    score  q[b,i,h,r] * k[b,j,h,r]
+    bias   sum(c e: z[b,i,j,c] * V[c,e] * W[e,h])
+    softmax j
+    matmul v[b,j,h,d] * gate[b,h,i,j]
+  }
+  return o
+}
+"""  # the gradient of W is made for each e, beside a score that sums over e
 WITHOUT_QUERY = """
 attention interest {
   size B, T, C, E, F
@@ -78,12 +93,9 @@ def test_what_is_projected_where_no_pair_exists_plays_no_part(bias: str, target:
 
 @pytest.mark.parametrize("target", ["cpu", "emulator"])
 def test_an_index_of_a_sum_may_be_one_of_a_gradient(target: str) -> None:
-    """The gradient of W is made for each e, beside a score that sums over e."""
-    spec = PAIRS.replace("PROJECT", "gate[b,h,i,j] = z[b,i,j,c] * W[c,h]").replace("W[C,H]", "W[C,H], V[C,C]")
-    spec = spec.replace("BIAS", "sum(f e: z[b,i,j,f] * V[f,e] * W[e,h])")
-    spec = spec.replace("matmul v[b,m,j,h,d]", "matmul v[b,m,j,h,d] * gate[b,h,i,j]")
-    sizes, rng = {"B": 2, "M": 1, "N": 11, "H": 2, "D": 8, "C": 6}, np.random.default_rng(6)
-    both(spec, arrays(irc.compile(spec, target="reference"), sizes, rng, "f64"), "f64", rng, target=target)
+    rng = np.random.default_rng(6)
+    inputs = arrays(irc.compile(TWICE, target="reference"), {"B": 2, "N": 11, "H": 2, "D": 8, "C": 6}, rng, "f64")
+    both(TWICE, inputs, "f64", rng, target=target)
 
 
 @pytest.mark.parametrize("target", ["cpu", "emulator"])
