@@ -25,7 +25,7 @@ from irc.codegen.library import (
     Statement,
 )
 from irc.codegen.loops import Counter, counters
-from irc.codegen.names import KEYWORDS, identifier, plain, pointer_name, size_name, stride_name
+from irc.codegen.names import KEYWORDS, OF_TENSORS, identifier, plain, pointer_name, size_name, stride_name
 from irc.codegen.printer import print_scalar
 
 C_TYPES: dict[Storage, str] = {
@@ -39,13 +39,14 @@ C_TYPES: dict[Storage, str] = {
 WIDTH: dict[Storage, int] = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2, "i32": 4, "bool": 1}
 
 # Keywords of C that C++ lacks, and names in the code of an entry.
-_TAKEN = KEYWORDS | {"restrict", "NULL", "T", "sizes", "threads", "saved", "workspace", "code", "offsets"}
+_TAKEN = KEYWORDS | {"restrict", "T", "sizes", "threads", "saved", "workspace", "code", "offsets"}
+_TAKEN |= {"NULL", "NAN", "INFINITY", "EOF", "linux", "unix"}  # macros
 
 
 def argument_name(name: str) -> str:
     """A name of the spec as a parameter of a C function."""
     text = plain(name)
-    return f"{text}_" if text in _TAKEN or text.startswith("size_") or text.endswith("_ptr") else text
+    return f"{text}_" if text in _TAKEN or text.startswith("size_") or OF_TENSORS.search(text) else text
 
 
 def elements(shape: tuple[Expr, ...]) -> Expr:

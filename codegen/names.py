@@ -23,10 +23,13 @@ KEYWORDS = frozenset(
 _OWN = ("row_", "column_", "span_", "size_", "panel_", "batch_", "draws_", "gather_", "made_", "pairs_", "search_")
 """How names begin that are made here, beside those in templates."""
 
+OF_TENSORS = re.compile(r"_(ptr|s[0-9]+)$")
+"""How names end that are a tensor's: its pointer and its strides."""
+
 
 def plain(name: str) -> str:
     """Letters, digits and underscores; a double underscore of the spec is spelt out, so that one stands for a dot."""
-    name = name.replace("__", "u5fu5f").replace(".", "__")
+    name = name.replace("u5f", "u75u35u66").replace("__", "u5fu5f").replace(".", "__")
     return "".join(c if c.isascii() and (c.isalnum() or c == "_") else f"u{ord(c):x}" for c in name)
 
 
@@ -43,7 +46,8 @@ def identifier(name: str) -> str:
 
 
 def size_name(name: str) -> str:
-    return f"size_{plain(name)}"
+    text = plain(name)
+    return f"size_{text}__" if OF_TENSORS.search(text) else f"size_{text}"
 
 
 def pointer_name(tensor: str) -> str:
@@ -58,7 +62,7 @@ def stride_name(tensor: str, dimension: int) -> str:
 def _is_taken(text: str) -> bool:
     words, begins, ends = _vocabulary()
     is_macro = text.isupper() and len(text) > 1
-    return is_macro or text in words or text.startswith(begins) or text.endswith(ends)
+    return bool(is_macro or text in words or text.startswith(begins) or text.endswith(ends) or OF_TENSORS.search(text))
 
 
 @cache
@@ -68,7 +72,7 @@ def _vocabulary() -> tuple[frozenset[str], tuple[str, ...], tuple[str, ...]]:
     code = "\n".join(map(_code, printed))
     words = set(re.findall(r"(?<![\w\0.])[A-Za-z_]\w*(?![\w\0])", code))
     begins, ends = re.findall(r"(?<![\w\0])([A-Za-z]\w*_)\0", code), re.findall(r"\0(_\w+)(?![\w\0])", code)
-    return KEYWORDS | words, tuple({*_OWN, *begins}), tuple({*ends, "_ptr"})
+    return KEYWORDS | words, tuple({*_OWN, *begins}), tuple(set(ends))
 
 
 def _code(path: Path) -> str:

@@ -28,7 +28,10 @@ PLAIN = ("b", "h", "i", "d", "j", "c", "e")
     ("name", "text"),
     [
         *((name, name) for name in (*"bhidcejkqvgpstxy", "yi", "doc", "lens", "T_k")),
-        *((name, f"{name}__") for name in ("for", "T", "w", "row_at", "column_first", "NULL", "panel_q", "q_ptr")),
+        *(
+            (name, f"{name}__")
+            for name in ("for", "T", "w", "row_at", "column_first", "NULL", "panel_q", "q_ptr", "q_s0")
+        ),
         ("d.q", "d__q"),
         ("row.chunk", "row__chunk"),
         ("a__b", "au5fu5fb"),
