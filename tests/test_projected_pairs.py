@@ -60,7 +60,7 @@ attention interest {
   input candidate[B,F], history[B,T,C], v[B,T,E]
   param W[C,F], w[F]
   core o[b,e] {
-    score sum(f: w[f] * tanh(candidate[b,f] + sum(c: history[b,t,c] * W[c,f])))
+    score SCORE
     softmax t
     matmul v[b,t,e]
   }
@@ -100,8 +100,16 @@ def test_an_index_of_a_sum_may_be_one_of_a_gradient(target: str) -> None:
 
 @pytest.mark.parametrize("target", ["cpu", "emulator"])
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
-def test_sums_inside_scores_without_a_query(dtype: str, target: str) -> None:
-    rng = np.random.default_rng(4)
+@pytest.mark.parametrize(
+    "score",
+    [
+        "sum(f: w[f] * tanh(candidate[b,f] + sum(c: history[b,t,c] * W[c,f])))",
+        "sum(f: candidate[b,f] * sum(c: history[b,t,c] * W[c,f]))",
+        "sum(f: candidate[b,f] * max(sum(c: history[b,t,c] * W[c,f]), 0))",
+    ],
+)
+def test_sums_inside_scores_without_a_query(score: str, dtype: str, target: str) -> None:
+    spec, rng = WITHOUT_QUERY.replace("SCORE", score), np.random.default_rng(4)
     sizes = {"B": 3, "T": 29, "C": 8, "E": 5, "F": 6}
-    inputs = arrays(irc.compile(WITHOUT_QUERY, target="reference"), sizes, rng, dtype)
-    both(WITHOUT_QUERY, inputs, dtype, rng, target=target)
+    inputs = arrays(irc.compile(spec, target="reference"), sizes, rng, dtype)
+    both(spec, inputs, dtype, rng, target=target)

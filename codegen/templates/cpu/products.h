@@ -24,7 +24,7 @@ struct Axes {
     return total;
   }
 
-  // How far each point lies from the one before; 0 where that is not the same everywhere.
+  // How far each point lies from the one before; 0 also where that is not the same everywhere.
   int64_t step(int64_t Axis::*stride) const {
     for (int n = 1; n < count; n++)
       if (axes[n - 1].*stride != axes[n].extent * (axes[n].*stride)) return 0;
