@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from irc.adding import added_up, apart
-from irc.codegen.expr import Axis, Const, Index, Load, indices, integer, loads, op, substitute
+from irc.codegen.expr import Axis, Const, Index, Load, integer, op
 from irc.codegen.kernel import CHUNK, CHUNKS, Storage, Target
 from irc.codegen.positions import chunks_of, size
 from irc.compiled import Fused, Precision
@@ -42,7 +42,7 @@ from irc.ir import (
 from irc.products import of_tensors, operand, unconditional
 from irc.remainder import remainder_name
 from irc.runtime.plan import Plan, PlanTensor, SumChunks, View
-from irc.simplify import factors, rewrite, times_all
+from irc.simplify import factors, times_all
 from irc.split import split
 from irc.steps import Steps
 from irc.tile import Builder, NotFusible, finish, is_computed, is_product, tile_operands
@@ -61,27 +61,9 @@ def fuse(
     `host`: kernels are the host's, which may have sums of distances and of features."""
     narrow = precision.storage != precision.arithmetic
     rounded = [name for _, name in graph.outputs] if narrow else []
-    parts = _named_apart(split(graph, rounded, host))
+    parts = split(graph, rounded, host)
     parts = unconditional(of_tensors(apart(parts) if host else turned(parts)))
     return _Fuser(parts, precision, known or {}, host, saved=saved).run()
-
-
-def _named_apart(graph: Graph) -> Graph:
-    """The graph with names of their own for what a value of pairs sums over, where another has an index of that name:
-    a kernel may be made for each of its points."""
-    taken = {a.name for n in graph if isinstance(n, Map | Reduce) and is_tile(n) for a in n.axes}
-
-    def renamed(node: Node) -> Node:
-        if not isinstance(node, Reduce) or not is_tile(node):
-            return node
-        kept = frozenset[str]().union(*(indices(e) for e in loads(node.body) if is_tile(graph[e.tensor])))
-        over = (a for a in node.over if a.name in taken - kept)
-        names = {a: replace(a, name=f"{a.name}.{node.name}") for a in over}
-        changed = rewrite(node, lambda e: substitute(e, {a.index: b.index for a, b in names.items()}))
-        assert isinstance(changed, Reduce)
-        return replace(changed, over=tuple(names.get(a, a) for a in node.over))
-
-    return replace(graph, nodes=tuple(map(renamed, graph)))
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from irc.codegen.expr import Axis, Expr, Load, Local, Size, indices, loads, op, rebuild, walk
+from irc.codegen.expr import Axis, Expr, Load, Local, Size, indices, loads, op, rebuild, substitute, walk
 from irc.codegen.kernel import (
     CHUNKS,
     Accumulate,
@@ -162,6 +162,13 @@ class Builder:
                 assert isinstance(node, Map | Reduce)
                 self._define(node)
 
+    def _named_apart(self, node: Reduce) -> Reduce:
+        """The sum over features with names that no index of the frame has, for each of whose points it is made."""
+        taken = {a.name for a in (*self.frame.batch, *self.frame.rows, *self.frame.columns)}
+        names = {a: replace(a, name=f"{a.name}.summed") for a in node.over if a.name in taken}
+        body = substitute(node.body, {a.index: b.index for a, b in names.items()})
+        return replace(node, over=tuple(names.get(a, a) for a in node.over), body=body)
+
     def _define(self, node: Map | Reduce) -> None:
         masked = node.where is not None
         self.need(node.body)
@@ -174,6 +181,7 @@ class Builder:
         if any(set(node.over) & set(n.axes) for n in pairs if isinstance(n, Map | Reduce)):
             names = ", ".join(a.name for a in node.over)
             raise NotFusible(f"{node.name} sums over {names} what is made of each pair: write it out, x[0] + x[1] + …")
+        node = self._named_apart(node)
         if self._of_the_pair(node, masked):
             return
         row, column, rest = self._sides(factors(node.body), node.over)

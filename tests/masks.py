@@ -235,7 +235,7 @@ CASES: dict[str, Case] = {
         lambda v, i, j: (j <= i) & (i // v["length"] == j // v["length"]), SELF, lambda r, s: {"length": 9}
     ),
     "given": Case(
-        lambda v, i, j: v["seen"][..., i, j],
+        lambda v, i, j: v["seen"][..., i, j] & (j <= i + 16),
         CACHE,
         lambda r, s: {"seen": r.random((s["B"], 1, s["Sq"], s["Sk"])) < 0.6},
     ),
