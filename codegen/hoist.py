@@ -332,8 +332,9 @@ class Hoists:
 
     def truths(self, part: Expr, read: Load) -> str | None:
         """A mask of what a table of truths says of a vector of pairs, or the contrary, if a tile reads it at once."""
-        made = self._of_pairs(read, Table(f"truths_{len(self.masks)}", "turned" if part != read else ""))
-        if made is None or not self.places.ahead:
+        table = Table(f"truths_{len(self.masks)}", "turned" if part != read else "")
+        made = self._of_pairs(read, table) if self.places.ahead else None
+        if made is None:
             return None
         return f"{self.masks.setdefault(part, made).name}.wanted<ivec>({self.places.other}, w)"
 

@@ -159,9 +159,9 @@ class _Backward:
     def _collect_pairs(self, node: Node, name: str, parts: list[Contribution], whole: _Places | None) -> None:
         """The cotangent of a tensor that a core reads pair by pair: a tensor, as the node is, and no value of pairs.
         Where no pair exists what the node was made of plays no part."""
-        places = (node.axes, node.groups) if isinstance(node, Map | Reduce) else ((), ())
-        supports = [found and found[1] for found in (_aligned(*places, shape(node), c) for c in parts)]
-        some = [s for s in supports if s is not None]
+        places = _places(node, parts)
+        aligned = [places and _aligned(*places, shape(node), c) for c in parts]
+        some = [found[1] for found in aligned if found is not None and found[1] is not None]
         self.support[node.name] = reduce(lambda x, y: op("or", x, y), some) if len(some) == len(parts) else None
         maker = self._maker(parts[0])
         if whole is None or (maker and any(a.role for a in maker.over)):  # the sum over tokens is part of adding up

@@ -1,11 +1,13 @@
 // What a table of truths says of a panel's pairs with a tile of columns: a bit for each pair.
 namespace irc {
 
+// So many bits, 64 at most, lowest first.
+IRC_INLINE uint64_t ones(int count) { return count < 64 ? (uint64_t(1) << count) - 1 : ~uint64_t(0); }
+
 // A bit for each of `count` truths, 64 at most, the first one lowest.
 IRC_INLINE uint64_t truths(const uint8_t *from, int count) {
-  const uint64_t existing = count < 64 ? (uint64_t(1) << count) - 1 : ~uint64_t(0);
 #if defined(__AVX512BW__)
-  const __m512i bytes = _mm512_maskz_loadu_epi8(existing, from);
+  const __m512i bytes = _mm512_maskz_loadu_epi8(ones(count), from);
   return _mm512_test_epi8_mask(bytes, bytes);
 #else
   uint8_t copy[64] = {};
@@ -19,7 +21,7 @@ IRC_INLINE uint64_t truths(const uint8_t *from, int count) {
 #else
   for (int at = 0; at < 64; at++) bits |= uint64_t(copy[at] != 0) << at;
 #endif
-  return bits & existing;
+  return bits & ones(count);
 #endif
 }
 
@@ -86,7 +88,6 @@ template <int PANEL, int TILE, bool TURNED> class Truths {
  private:
   uint64_t existing_ = 0, words_[TILE + 64] = {};
 
-  static uint64_t ones(int rows) { return rows < 64 ? (uint64_t(1) << rows) - 1 : ~uint64_t(0); }
   void keep(int n, uint64_t word) { words_[n] = TURNED ? existing_ & ~word : word; }
 };
 
