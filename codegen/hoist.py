@@ -373,7 +373,7 @@ class Hoists:
         return f"{pointer_name(tensor)}[{' + '.join(fixed) or '0'}]", tuple(moving)
 
     def _gather(self, read: Load | Op, first: str, step: str) -> str:
-        inner = tuple(sorted(indices(read) - self._rows - self._columns - self._outside))
+        inner = tuple(map(identifier, sorted(indices(read) - self._rows - self._columns - self._outside)))
         text = self.scalar(read, self.places.gathered_lane, self.places.gathered_other)
         text = text if read.kind != Kind.BOOL else f"{text} ? -1 : 0"
         kind = "vec" if read.kind == Kind.FLOAT else "ivec"

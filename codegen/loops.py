@@ -112,21 +112,25 @@ def _last(index: Expr) -> Expr:
     return index.args[-2] if isinstance(index, Op) and index.name == "flat" else index
 
 
-def _runs_down_columns(loop: Loop) -> bool:
-    """Whether the last axis, and no axis that is reduced, runs along the neighbouring elements of what is read."""
-    if loop.reduce != "sum" or not loop.axes or loop.axes[-1].name not in loop.parallel or are_few(loop.over):
-        return False
-    fastest = [_last(load.indices[-1]) for load in loads(loop.body) if load.indices]
-    reduced = {axis.name for axis in loop.over}
-    return loop.axes[-1].index in fastest and not any(reduced & indices(e) for e in fastest)
+def _lanes(loop: Loop) -> Axis | None:
+    """The last axis that, with none that is reduced, runs along the neighbouring elements of what is read: of the tensors
+    with this axis, those that are read at the most indices tell."""
+    if loop.reduce != "sum" or are_few(loop.over):
+        return None
+    for axis in reversed(_shared(loop)):
+        along = [load for load in loads(loop.body) if axis.name in indices(load)]
+        most = max((len(indices(load)) for load in along), default=0)
+        if most and all(_last(load.indices[-1]) == axis.index for load in along if len(indices(load)) == most):
+            return axis
+    return None
 
 
 def nest(loop: Loop, plain: bool = False) -> Nest:
     order, shared, cut = (loop.axes, 0, False) if plain else _order(loop)
-    lanes = () if plain or not _runs_down_columns(loop) else loop.axes[-1:]
+    lanes = None if plain else _lanes(loop)
     if lanes:
-        outer = _shared(loop)[:-1]
-        order, shared, cut = (*outer, *(a for a in loop.axes[:-1] if a not in outer)), len(outer), False
+        outer = tuple(a for a in _shared(loop) if a != lanes)
+        order, shared, cut = (*outer, *(a for a in loop.axes if a not in (*outer, lanes))), len(outer), False
     outside = Outside(order, shared)
     inside = 0 if plain else len(order) + (1 if loop.over else 0)
 
@@ -150,7 +154,7 @@ def nest(loop: Loop, plain: bool = False) -> Nest:
         blocks=blocks,
         outer=levels[:shared],
         inner=levels[shared:],
-        lanes=counters(lanes)[0] if lanes else None,
+        lanes=counters((lanes,))[0] if lanes else None,
         over=counters(loop.over),
         short=are_few(loop.over),
         reduce=loop.reduce,

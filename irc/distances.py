@@ -100,9 +100,14 @@ def is_told(expr: Expr, node: Reduce) -> bool:
     return of_both and of_distance(expr, rows, columns) is not None
 
 
+def is_chosen(expr: Expr, node: Reduce) -> bool:
+    """Whether the expression, in a sum of tile values, reads an element of a table that row and column choose."""
+    rows, columns = ({a.name for a in (*node.axes, *node.over) if a.role == role} for role in ("row", "column"))
+    return any(indices(index) & rows and indices(index) & columns for load in loads(expr) for index in load.indices)
+
+
 def distributed(graph: Graph) -> Graph:
-    """The graph in which sums of products with a sum that is told by a distance in part, `q * (k + r)`, are sums of
-    products."""
+    """The graph in which sums of products with a sum that pairs choose in part, `q * (k + r)`, are sums of products."""
     nodes: list[Node] = []
     for node in graph:
         nodes += _terms(node) if isinstance(node, Reduce) and node.op == "sum" else (node,)
@@ -113,7 +118,7 @@ def _terms(node: Reduce) -> tuple[Node, ...]:
     parts = factors(node.body)
     for at, part in enumerate(parts):
         terms = addends(part)
-        if terms[1:] and any(is_told(term, node) for term in terms):
+        if terms[1:] and any(is_told(term, node) or is_chosen(term, node) for term in terms):
             bodies = [times_all((*parts[:at], term, *parts[at + 1 :])) for term in terms]
             made = [replace(node, name=f"{node.name}.term{n}", body=b, groups=()) for n, b in enumerate(bodies)]
             total = add_all(map(own_element, made))

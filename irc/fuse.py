@@ -25,6 +25,7 @@ from irc.elements import (
     of_distances,
     updates_of,
 )
+from irc.gathers import gathered
 from irc.ir import (
     Graph,
     Input,
@@ -62,7 +63,9 @@ def fuse(
     narrow = precision.storage != precision.arithmetic
     rounded = [name for _, name in graph.outputs] if narrow else []
     parts = split(graph, rounded, host)
-    parts = unconditional(of_tensors(apart(parts) if host else turned(parts)))
+    parts = apart(parts) if host else turned(parts)
+    added = {node.name for node in added_up(parts).values()} if host else frozenset()
+    parts = unconditional(of_tensors(gathered(parts, added)))
     return _Fuser(parts, precision, known or {}, host, saved=saved).run()
 
 

@@ -13,27 +13,31 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
-from irc.codegen.expr import Axis, Expr, Index, Kind, Load, indices, op
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, indices, number, op
 from irc.distances import is_told
-from irc.ir import Graph, Map, Node, Reduce, is_tile, shape
+from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, shape
 from irc.runtime.sizes import evaluate
-from irc.simplify import factors
+from irc.simplify import factors, times_all
 from irc.size import size_names
+from irc.split import reads_tiles
 
+ONE = number(1.0)
 LONGEST = 8  # vectors of a table for each number in one
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """A sum over features of `near`, which is of one side, times `table`, of which a pair chooses the entry in the
-    dimensions `chosen`, of `sizes`. `in_part`: by some of the other side's indices alone."""
+    """A sum of products with `table`, of which a pair chooses the entry in the dimensions `chosen`, of `sizes`: over
+    `features` of `near`, which is of one side, or over keys of values with these features, of which `near` is the weight.
+    `in_part`: by some of the other side's indices alone."""
 
     node: Reduce
-    near: Load
+    near: Expr
     table: Load
     chosen: tuple[int, ...]
     sizes: tuple[Expr, ...]
-    in_part: bool
+    features: tuple[Axis, ...]
+    in_part: bool = False
 
 
 def lookups(graph: Graph) -> Iterator[Lookup]:
@@ -41,6 +45,10 @@ def lookups(graph: Graph) -> Iterator[Lookup]:
     distances."""
     tiles = [n for n in graph if isinstance(n, Map | Reduce) and is_tile(n)]
     tokens = size_names(a.size for node in tiles for a in node.axes if a.role)
+    for node in graph:
+        if isinstance(node, Reduce) and not is_tile(node) and (found := _values(node, graph)):
+            if not is_told(found.table, node) and not set(tokens) & set(size_names(found.sizes)):
+                yield found
     for node in tiles:
         if isinstance(node, Reduce) and node.op == "sum" and node.where is None:
             parts = factors(node.body)
@@ -68,7 +76,24 @@ def _lookup(node: Reduce, near: Expr, table: Expr, graph: Graph) -> Lookup | Non
         return None
     far = columns if indices(near) & rows else rows
     in_part = far - {name for d in chosen for name in indices(table.indices[d])}
-    return Lookup(node, near, table, chosen, tuple(shape(graph[table.tensor])[d] for d in chosen), bool(in_part))
+    return Lookup(node, near, table, chosen, tuple(shape(graph[table.tensor])[d] for d in chosen), node.over, bool(in_part))
+
+
+def _values(node: Reduce, graph: Graph) -> Lookup | None:
+    """A sum over keys of weights times values that pairs choose."""
+    read = [f for f in factors(node.body) if isinstance(f, Load) and not is_tile(graph[f.tensor])]
+    weights = times_all(tuple(f for f in factors(node.body) if f not in read) or (ONE,))
+    if node.op != "sum" or len(read) != 1 or {a.role for a in node.over} != {"column"} or not reads_tiles(node, graph):
+        return None
+    rows, columns = ({a.name for a in node.axes + node.over if a.role == role} for role in ("row", "column"))
+    (table,) = read
+    chosen = tuple(d for d, e in enumerate(table.indices) if indices(e) & rows and indices(e) & columns)
+    others = [e for d, e in enumerate(table.indices) if d not in chosen]
+    if not chosen or not all(isinstance(e, Index) and e.name not in rows | columns for e in others):
+        return None
+    sizes = tuple(shape(graph[table.tensor])[d] for d in chosen)
+    features = tuple(a for a in node.axes if a.index in table.indices and a.name not in indices(weights))
+    return Lookup(node, weights, table, chosen, sizes, features)
 
 
 def products_first(graph: Graph, sizes: Mapping[str, int]) -> Graph:
@@ -80,12 +105,12 @@ def products_first(graph: Graph, sizes: Mapping[str, int]) -> Graph:
     made: dict[str, tuple[Node, ...]] = {}
     for found in lookups(graph):
         if found.in_part or _is_short(found, known):
-            made[found.node.name] = _first(found)
+            made[found.node.name] = _first(found) if is_tile(found.node) else _last(found)
     return replace(graph, nodes=tuple(n for node in graph for n in made.get(node.name, (node,))))
 
 
 def _is_short(found: Lookup, known: Mapping[str, int]) -> bool:
-    over = tuple(a.size for a in found.node.over)
+    over = tuple(a.size for a in found.features)
     if not set(size_names((*found.sizes, *over))) <= known.keys():
         return False
     entries, features = (prod(evaluate(s, known) for s in some) for some in (found.sizes, over))
@@ -106,3 +131,19 @@ def _first(found: Lookup) -> tuple[Node, ...]:
     chosen = tuple(found.table.indices[d] for d in found.chosen)
     looked_up = Load(name, (*(a.index for a in axes), *chosen), Kind.FLOAT)
     return product, Map(node.name, node.axes, looked_up, groups=node.groups, span=node.span)
+
+
+def _last(found: Lookup) -> tuple[Node, ...]:
+    """The weights summed by the entry that their pairs choose, and the matrix product of these sums and the table."""
+    node, name = found.node, f"{found.node.name}.chosen"
+    entries = tuple(Axis(f"{name}.{n}", size) for n, size in enumerate(found.sizes))
+    at = dict(zip(found.chosen, entries, strict=True))
+    table = replace(found.table, indices=tuple(at[d].index if d in at else e for d, e in enumerate(found.table.indices)))
+    read = indices(found.near) | (frozenset() if node.where is None else indices(node.where))
+    axes = tuple(a for a in node.axes if a.name in read)
+    places = tuple(a.index for a in axes)
+    chosen = tuple(found.table.indices[d] for d in found.chosen)
+    update = Update(axes + node.over, (*places, *chosen), found.near, node.where)
+    sums = Scatter(name, tuple(a.size for a in (*axes, *entries)), (update,), node.span)
+    read_at = Load(name, (*places, *(a.index for a in entries)))
+    return sums, Reduce(node.name, node.axes, entries, "sum", op("mul", read_at, table), groups=node.groups, span=node.span)

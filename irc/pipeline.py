@@ -90,7 +90,7 @@ def _goes_with(forward: Graph, backward: Graph) -> bool:
 
 def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
     if steps:
-        first = of_tensors(distributed(products_first(graph, sizes)))
+        first = of_tensors(products_first(distributed(graph), sizes))
         graph = traced("tabulate", lambda: moved(tabulated(first, host)))
     return traced("specialise", lambda: simplify(specialise(graph, sizes)))
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from irc.codegen.expr import Axis, Expr, Load, Size, integer, substitute
 from irc.ir import Core, Fact, Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile
+from irc.distances import distributed
 from irc.lookups import lookups
 from irc.rows import with_rows
 from irc.simplify import rewrite
@@ -71,7 +72,7 @@ def specialise(graph: Graph, fixed: Mapping[str, int]) -> Graph:
 def feature_sizes(graph: Graph) -> tuple[str, ...]:
     """Names of the open sizes that kernels need as constants: those of the features of their matrices, and of tables
     whose products are made first where they are short."""
-    graph = with_rows(graph, host=True, forward=True)
+    graph = distributed(with_rows(graph, host=True, forward=True))
     names: dict[str, None] = {}
     for found in lookups(graph):
         if not found.in_part:

@@ -99,3 +99,40 @@ def test_a_sum_tells_an_entry() -> None:
     both(COUNTED, inputs, "f64", rng)
     place = inputs["u"][np.clip(np.floor(np.cumsum(2 * inputs["g"], axis=1)).astype(int), 0, 6)]
     np.testing.assert_allclose(irc.compile(COUNTED, dtype="f64").forward(**inputs).outputs["place"], place)
+
+
+INTERVALS = """
+attention intervals {
+  size B, S, H, D, M
+  input q[B,S,H,D], k[B,S,H,D], v[B,S,H,D], time[B,S]: int
+  param near[M,H,D], far[M,H,D]
+  assume M >= 1
+  core o[b,i,h,d] {
+    let r = min(abs(time[b,i] - time[b,j]), M - 1)
+    score SCORE
+    scale 1 / sqrt(D)
+    MASK
+    softmax j
+    matmul v[b,j,h,d] + far[r,h,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize("m", [5, 70])  # of 8 features, short and long
+@pytest.mark.parametrize("mask", ["", "allow j <= i"])
+@pytest.mark.parametrize("score", ["q[b,i,h,c] * (k[b,j,h,c] + near[r,h,c])", "q[b,i,h,c] * k[b,j,h,c]"])
+def test_keys_and_values_that_data_choose(score: str, mask: str, m: int, target: str) -> None:
+    """Beside what all queries share, in one product or two (Li, Wang and McAuley 2020); i is a query with any mask."""
+    spec = INTERVALS.replace("SCORE", score).replace("    MASK\n", f"    {mask}\n" if mask else "")
+    sizes = {"B": 2, "S": 21, "H": 2, "D": 8, "M": m}
+    rng = np.random.default_rng(m)
+    inputs = arrays(irc.compile(spec, target="reference"), sizes, rng)
+    inputs["time"] = rng.integers(0, 40, (2, 21)).astype(np.int32)
+    both(spec, inputs, "f32", rng, target=target)
+    program = irc.compile(spec, target=target)
+    made = {n.name for n in program.built({n: sizes[n] for n in program.features}).compiled.forward_graph}
+    assert ("o.term1.chosen" in made) == (m == 5)
+    assert ("o.score.term1.first" in made) == (m == 5 and "near" in score)

@@ -87,14 +87,19 @@ def _compared(stages: list[tuple[Stage, Lets]], columns: tuple[str, ...], scope:
 
 
 def _own_names(e: Expression, columns: tuple[str, ...], scope: Scope, lets: Lets) -> set[str]:
-    """Indices that an expression mentions, but beside a key in a place of a table, as in T[i - j + S]."""
+    """Indices that an expression mentions, but beside a key in a place of a table, as in T[i - j + S] and
+    T[time[i] - time[j]]; not as in v[top[i, r] * L + l] and v[first[i] + l], where keys are looked up."""
     match e:
         case Access(indices=places):
             found: set[str] = set()
             for place in places:
                 read = set(index_names(place, scope, lets))
-                looks_up = any(isinstance(part, Access) for part in expanded(place, lets))
-                found |= read if looks_up or not read & set(columns) else read & set(columns)
+                looked_up = [set(index_names(x, scope, lets)) for x in expanded(place, lets) if isinstance(x, Access)]
+                if not read & set(columns) or (looked_up and bare_names(place, scope, lets) & set(columns)):
+                    found |= read
+                else:
+                    found |= read & set(columns)
+                    found |= set().union(*(names for names in looked_up if names & set(columns)))
             return found
         case Name(id=name) if name in lets:
             return _own_names(lets[name].value, columns, scope, lets[name].lets)

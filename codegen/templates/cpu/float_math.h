@@ -28,6 +28,30 @@ inline float exp(float x) {
   return series * low * high;
 }
 
+// log(x) = e ln 2 + log(m), x = 2^e m and m in [3/4, 3/2), the latter as the log of vectors has it (tile_vector_math.h).
+inline float log(float x) {
+  const bool small = x < 0x1p-126f;
+  const float normal = small ? x * 0x1p24f : x;
+  uint32_t bits;
+  std::memcpy(&bits, &normal, sizeof bits);
+  const int32_t e = int32_t(bits - 0x3f400000u) >> 23;
+  const uint32_t mantissa = bits - (uint32_t(e) << 23);
+  float m;
+  std::memcpy(&m, &mantissa, sizeof m);
+  const float t = m - 1.0f;
+  float p = 0.104483344f - t * 0.0449096076f;
+  p = p * t - 0.131622359f;
+  p = p * t + 0.144820616f;
+  p = p * t - 0.166477665f;
+  p = p * t + 0.199906066f;
+  p = p * t - 0.250000536f;
+  p = p * t + 0.333334535f;
+  p = p * t - 0.5f;
+  const float log = t + t * t * p + (float(e) - (small ? 24.0f : 0.0f)) * 0.693147181f;
+  const float beyond = x == 0.0f ? -std::numeric_limits<float>::infinity() : x < 0.0f ? std::numeric_limits<float>::quiet_NaN() : x;
+  return x > 0.0f && x <= std::numeric_limits<float>::max() ? log : beyond;
+}
+
 // Taylor's series near 0, where the quotient of exponentials cancels.
 inline float tanh(float x) {
   const float square = x * x, decay = irc::exp(-2.0f * std::fabs(x));

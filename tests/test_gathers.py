@@ -1,0 +1,84 @@
+"""Gradients of what is read at other places are sums over what reaches each element, where indices tell that."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import irc
+from irc.codegen.kernel import LoopKernel
+from tests.test_kernels import Arrays, arrays, both
+
+SPEC = """
+attention moved {
+  size B, S, E, K, L, M, G
+  assume L <= S
+  input x[B,S,E], z[B,L], wide[B,(L E)], heads[B,G]
+  param w[E,K], bank[K,E,E]
+  merge { BODY }
+  return y
+}
+"""
+TURNED = {
+    "rolled": "y[b,s,e] over s: S = x[b,(s + 1) % S,e] * float(e) + x[b,s,e]",
+    "rolled by a size": "y[b,s,e] over s: S = x[b,(s + S // 2) % S,e] * s",
+    "from the end": "y[b,s,e] over s: S = x[b,S - 1 - s,e] * s + x[b,s,e]",
+    "rolled from the end": "y[b,s,e] over s: S = x[b,(2 * S - 1 - s) % S,e] * s + x[b,s,e]",
+    "taps": "y[b,s,e] over s: S = sum(m: where(s >= m, w[e,m] * x[b,max(s - m,0),e], 0))",
+    "taps on both sides": "y[b,s,e] over s: S = sum(m: where((s + m >= K // 2) and (s + m - K // 2 < S), "
+    "w[e,m] * x[b,clamp(s + m - K // 2,0,S - 1),e], 0))",
+    "neighbours": "y[b,s,e] over s: S = where(s > 0, x[b,max(s - 1,0),e], 0) + where(s < S - 1, x[b,min(s + 1,S - 1),e], 0)"
+    " - 2 * x[b,s,e]",
+    "repeated": "y[b,s] over s: L * M = z[b,s // M] * s",
+    "repeated and shifted": "y[b,s] over s: L * M - 1 = z[b,s // M] * s + z[b,(s + 1) // M]",
+    "tiled": "y[b,s] over s: L * M = z[b,s % L] * s",
+    "the last ones": "y[b,s] over s: L = x[b,S - 1 - s,0] * s",
+    "some of a roll": "y[b,s] over s: L = x[b,(s + 3) % S,0] * s",
+    "one place": "y[b,s] over s: S = x[b,0,0] * s",
+    "along a diagonal": "y[m,e] over e: E = bank[m,e,e] * e",
+    "of groups": "y[b,h] over h: G * M = heads[b,h // M] * h",
+    "two indices of a dimension": "y[b,l,e] over l: L = wide[b,(l e)] * l + wide[b,(l e)] ^ 2",
+    "by a difference of two": "y[b,s,e] over s: S, e: E = x[b,(s + e) % S,e] * s",
+}
+OTHERS = {
+    "held at an end": "y[b,s,e] over s: S = sum(m: w[e,m] * x[b,max(s - m,0),e])",
+    "every other": "y[b,s] over s: L * M = z[b,s % L] * z[b,(2 * s) % L]",
+    "along diagonals": "y[m,s] over s: S = bank[m,s % E,s % E]",
+}
+
+
+SIZES = {"B": 2, "S": 9, "E": 5, "K": 4, "L": 7, "M": 3, "G": 2}
+FIXED = {"M": 3}  # no shape tells it
+
+
+def drawn(spec: str, rng: np.random.Generator, dtype: str = "f32") -> Arrays:
+    return arrays(irc.compile(spec, target="reference", sizes=FIXED), SIZES, rng, dtype)
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize("name", TURNED | OTHERS)
+def test_gradients(name: str, target: str) -> None:
+    spec = SPEC.replace("BODY", (TURNED | OTHERS)[name])
+    rng = np.random.default_rng(3)
+    inputs = drawn(spec, rng, "f64")
+    both(spec, inputs, "f64", rng, target=target, sizes=FIXED)
+    compiled = irc.compile(spec, target=target, sizes=FIXED).built({}).compiled
+    loops = [loop for kernel in compiled.runs[1].kernels if isinstance(kernel, LoopKernel) for loop in kernel.loops]
+    assert any(loop.add for loop in loops) == (name in OTHERS)
+
+
+def test_a_full_convolution() -> None:
+    """Of taps that are matrices, what they come to is a matrix product before it is gathered."""
+    body = "y[b,s,f] over s: S = sum(m e: where(s >= m, bank[m,e,f] * x[b,max(s - m,0),e], 0))"
+    spec, rng = SPEC.replace("BODY", body), np.random.default_rng(4)
+    both(spec, drawn(spec, rng), "f32", rng, sizes=FIXED)
+
+
+def test_what_reaches_nothing_plays_no_part() -> None:
+    """The cotangent of a token reaches the tokens that it read, whatever it is; others' gradients stay finite."""
+    spec = SPEC.replace("BODY", TURNED["taps"])
+    inputs = drawn(spec, np.random.default_rng(5))
+    cotangent = np.ones((2, 9, 5), np.float32)
+    cotangent[:, 5] = np.nan
+    got = irc.compile(spec, sizes=FIXED).forward(**inputs).backward(y=cotangent)["x"]
+    np.testing.assert_array_equal(np.isnan(got[0, :, 0]), [n in range(2, 6) for n in range(9)])
