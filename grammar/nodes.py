@@ -145,7 +145,7 @@ class _Builder:
                 return self.align(tree)
             case "normaliser":
                 over = self.name(first) if isinstance(first, Token) else self.group(_tree(first))
-                rule = cast(Literal["softmax", "sigmoid", "relu", "normalize"], str(word))
+                rule = cast(Literal["softmax", "sigmoid", "relu", "normalize", "linear"], str(word))
                 return s.Normaliser(rule, over, self.optional(rest[1:]), span=span)
             case "drop":
                 return s.Drop(self.expression(first), self.expression(rest[1]), span=span)

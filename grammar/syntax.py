@@ -170,9 +170,9 @@ class Stage(Spanned):
 
 @dataclass(frozen=True, slots=True)
 class Normaliser(Spanned):
-    """`softmax j`, `softmax (yj xj)`, `softmax j with sink[h]`, `sigmoid j`, `relu j`, `normalize j`."""
+    """`softmax j`, `softmax (yj xj)`, `softmax j with sink[h]`, `sigmoid j`, `relu j`, `normalize j`, `linear j`."""
 
-    kind: Literal["softmax", "sigmoid", "relu", "normalize"]
+    kind: Literal["softmax", "sigmoid", "relu", "normalize", "linear"]
     over: Name | Group
     sink: Expression | None
 

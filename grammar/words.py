@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
-NORMALISERS = ("softmax", "sigmoid", "relu", "normalize")
+NORMALISERS = ("softmax", "sigmoid", "relu", "normalize", "linear")
 
 # Where a statement stands: at the top of a file, or inside the braces that follow one of these words.
 STATEMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(

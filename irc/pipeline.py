@@ -28,6 +28,7 @@ from irc.motion import moved
 from irc.prepared import keep_templates, parse
 from irc.products import of_tensors
 from irc.remainder import with_remainders
+from irc.repeated import named_apart
 from irc.rows import with_rows
 from irc.runtime.plan import Plan
 from irc.simplify import simplify
@@ -91,7 +92,7 @@ def _goes_with(forward: Graph, backward: Graph) -> bool:
 def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
     if steps:
         first = of_tensors(products_first(distributed(graph), sizes))
-        graph = traced("tabulate", lambda: moved(tabulated(first, host)))
+        graph = traced("tabulate", lambda: named_apart(moved(tabulated(first, host))))
     return traced("specialise", lambda: simplify(specialise(graph, sizes)))
 
 

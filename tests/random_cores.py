@@ -245,7 +245,7 @@ def core(chance: Chance, at: Positions, heads: Heads, first: Core | None) -> Cor
     count = chance.one(0, 1, 1, 1, 2) if "mask" in chance.features else 0
     masks = tuple((chance.one("allow", "allow", "block"), chance.draw(predicates(at))) for _ in range(count))
     order = ["bhs", "bsh", "hsb"] if at.batched else ["hs", "sh"]
-    normaliser = chance.one("sigmoid", "relu", "normalize") if chance.has("normaliser", 4) else "softmax"
+    normaliser = chance.one("sigmoid", "relu", "normalize", "linear") if chance.has("normaliser", 4) else "softmax"
     sink = chance.has("sink", 4) and normaliser == "softmax"
     below = tuple(b for b in chance.draw(st.permutations(("gain", "drop"))) if chance.has(b, 6))
     wanted = [

@@ -70,6 +70,10 @@ def normalize(_: Inputs, s: Array, allowed: Array):
     return np.where(allowed, s / divisor, 0.0), back
 
 
+def linear(_: Inputs, s: Array, allowed: Array):
+    return np.where(allowed, s, 0.0), lambda dw: (np.where(allowed, dw, 0.0), {})
+
+
 def square(_: Inputs, w: Array, allowed: Array):
     return w * w, lambda dw: (2 * w * dw, {})
 
@@ -125,7 +129,11 @@ CASES = {
     "sigmoid": Case("sigmoid", (sigmoid,)),
     "relu": Case("relu", (relu,)),
     "normalize": Case("normalize", (normalize,)),
+    "linear": Case("linear", (linear,)),
     "squared relu": Case("relu", (relu, square), "map weight * weight"),
+    "squared score": Case("linear", (linear, square), "map weight * weight"),
+    "gains of scores": Case("linear", (linear, gains), GAINS, LEARNED),
+    "dropped scores": Case("linear", (linear, drop), DROP, DROPPED),
     "gains of softmax": Case("softmax", (softmax, gains), GAINS, LEARNED),
     "gains of normalize": Case("normalize", (normalize, gains), GAINS, LEARNED),
     "dropped softmax": Case("softmax", (softmax, drop), DROP, DROPPED),

@@ -34,6 +34,8 @@ NORMALISERS = {
     "relu": Normaliser(lambda logit, _: op("relu", logit)),
     # Sun et al. 2023, retention: the score itself, divided by max(|sum|, 1)
     "normalize": Normaliser(lambda logit, _: logit, divisor=lambda total: op("max", op("abs", total), number(1.0))),
+    # Katharopoulos et al. 2020, linear attention: the score itself
+    "linear": Normaliser(lambda logit, _: logit),
 }
 
 
