@@ -222,10 +222,10 @@ def _statement(statement: Statement) -> str:
             rows = _list([_list([print_scalar(s) for s in place.strides]) for place in tensors])
             sizes = _list([size_name(size) for size in kernel.sizes])
             return f"irc::call({kernel.name},\n      {data},\n      {rows}, {sizes}, threads);"
-        case Multiply(result, left, right, batch, rows_, columns, inner, pairs_):
+        case Multiply(result, left, right, batch, rows_, columns, inner, pairs_, absent):
             given = [f"irc::tensor({_at(place)})" for place in (result, left, right)]
             given += [_axes(part) for part in (batch, rows_, columns, inner)]
-            return f"irc::product({_list([*given, str(pairs_).lower()])}, threads);"
+            return f"irc::product({_list([*given, str(pairs_).lower(), str(absent)])}, threads);"
         case AddChunks(result, source, chunks, shape):
             counts = f"{print_scalar(chunks)}, {print_scalar(elements(shape))}"
             kind = "double" if result.storage == "f64" else "float"

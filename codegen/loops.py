@@ -113,8 +113,8 @@ def _last(index: Expr) -> Expr:
 
 
 def _lanes(loop: Loop) -> Axis | None:
-    """The last axis that, with none that is reduced, runs along the neighbouring elements of what is read: of the tensors
-    with this axis, those that are read at the most indices tell."""
+    """The last axis that runs along the neighbouring elements of what is read, where no axis that is reduced does. Of the
+    tensors with this axis those tell that are read at the most indices."""
     if loop.reduce != "sum" or are_few(loop.over):
         return None
     for axis in reversed(_shared(loop)):

@@ -222,8 +222,10 @@ class _Entry:
         result, of_result = self._by_axis(Operand(step.result, dims))
         sides = [step.left, step.right]
         wanted = [a.name for a in step.axes]
+        absent = ("", "left", "right").index(step.absent)
         if wanted and wanted[-1] not in self._by_axis(step.right)[1]:
             sides.reverse()  # columns run along the last axis of the result
+            absent = absent and 3 - absent
         (left, of_left), (right, of_right) = (self._by_axis(side) for side in sides)
         axes = {a.name: a for side in sides for dim in side.dims if not isinstance(dim, int) for a in dim}
 
@@ -237,7 +239,8 @@ class _Entry:
         rows = [n for n in wanted if n in of_left and n not in of_right]
         columns = [n for n in wanted if n in of_right and n not in of_left]
         inner = [n for n in axes if n not in wanted]
-        self.statements.append(Multiply(result, left, right, of(batch), of(rows), of(columns), of(inner), step.pairs))
+        parts = of(batch), of(rows), of(columns), of(inner)
+        self.statements.append(Multiply(result, left, right, *parts, step.pairs, absent))
 
 
 def _places(statement: Statement) -> tuple[Place, ...]:

@@ -40,7 +40,7 @@ from irc.ir import (
     shape,
     whole,
 )
-from irc.products import of_tensors, operand, unconditional
+from irc.products import of_tensors, operand, unconditional, without_absent
 from irc.remainder import remainder_name
 from irc.runtime.plan import Plan, PlanTensor, SumChunks, View
 from irc.simplify import factors, times_all
@@ -65,7 +65,7 @@ def fuse(
     parts = split(graph, rounded, host)
     parts = apart(parts) if host else turned(parts)
     added = {node.name for node in added_up(parts).values()} if host else frozenset()
-    parts = unconditional(of_tensors(gathered(parts, added)))
+    parts = without_absent(unconditional(of_tensors(gathered(parts, added))))
     return _Fuser(parts, precision, known or {}, host, saved=saved).run()
 
 

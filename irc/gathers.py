@@ -9,17 +9,35 @@ held at an end (`max`, `min`, `clamp`) where a condition sees to it that it neve
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from itertools import chain
 
-from irc.codegen.expr import TRUE, Axis, Expr, Index, Kind, Op, conjuncts, indices, integer, number, op, substitute, walk
+from irc.codegen.expr import (
+    TRUE,
+    Axis,
+    Const,
+    Expr,
+    Index,
+    Kind,
+    Op,
+    Size,
+    conjuncts,
+    indices,
+    integer,
+    number,
+    op,
+    substitute,
+    walk,
+)
 from irc.differentiate import conjunction
 from irc.elaborate.bounds import Bounds
 from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, own_element, product
 from irc.simplify import add_all
 from irc.size import equal, nonnegative, polynomial
 from irc.split import reads_tiles
+
 
 def gathered(graph: Graph, apart: Collection[str] = ()) -> Graph:
     """The graph with such sums in place of those that can be turned round, but for those named in `apart`."""
@@ -35,7 +53,7 @@ def _gathered(node: Scatter, bounds: Bounds) -> tuple[Node, ...]:
     """The sums of each update, and the sum of these; or the node, where an update cannot be turned round."""
     places = _places(node)
     axes, groups = tuple(a for dim in places for a in dim), tuple(map(len, places))
-    made = [_turned(update, places, bounds) for update in node.updates] if places else []
+    made = [_turned(update, places, bounds, len(node.updates) == 1) for update in node.updates] if places else []
     sums: list[Reduce] = []
     terms: list[Expr] = []
     for each in made:
@@ -65,8 +83,9 @@ def _places(node: Scatter) -> list[tuple[Axis, ...]]:
             return []
         dim: list[Axis] = []
         for k, n in enumerate(sizes[0]):
-            names = (index.name for index, _ in (way[k] for way in ways) if isinstance(index, Index))
-            name = next((n for n in names if n not in taken), f"place.{len(taken)}")
+            own = (index.name for index, _ in (way[k] for way in ways) if isinstance(index, Index))
+            others = (f"{name}.place" for way in ways for name in sorted(indices(way[k][0])))
+            name = next(n for n in chain(own, others, (f"place.{len(taken)}",)) if n not in taken)
             taken.add(name)
             dim.append(Axis(name, n))
         places.append(tuple(dim))
@@ -81,36 +100,42 @@ def _parts(index: Expr, size: Expr) -> tuple[tuple[Expr, Expr], ...]:
 
 
 def _turned(
-    update: Update, places: list[tuple[Axis, ...]], bounds: Bounds
+    update: Update, places: list[tuple[Axis, ...]], bounds: Bounds, alone: bool
 ) -> tuple[tuple[Axis, ...], Expr, Expr | None] | None:
-    """What reaches an element, as axes that are summed over, a body, and where that holds; None where the indices of the
-    update do not tell."""
+    """What reaches an element: axes that are summed over, a body, and where it counts; None where the indices of the
+    update do not tell. `alone`: there is no other update."""
     if {"row", "column"} <= {a.role for a in update.over}:
         return None
     taken = {a.name for dim in places for a in dim}
     apart: dict[Expr, Expr] = {a.index: Index(f"{a.name}.from") for a in update.over if a.name in taken}
-    body, where = substitute(update.body, apart), None if update.where is None else substitute(update.where, apart)
-    while isinstance(body, Op) and body.name == "where" and body.args[2] == number(0.0):
-        body, where = body.args[1], conjunction(where, body.args[0])
-    asked = () if where is None else conjuncts(where)
+    body, where = _counted(update.body, update.where)
+    asked = () if where is None else conjuncts(substitute(where, apart))
     axes = [replace(a, name=f"{a.name}.from" if a.name in taken else a.name, role="") for a in update.over]
     solver = _Solver(axes, asked, bounds)
     for index, dim in zip(update.indices, places, strict=True):
         for (part, _), place in zip(_parts(index, dim[0].size), dim, strict=True):
             if not solver.solve(substitute(part, apart), place):
                 return None
-    if solver.axes and not solver.are_alike:
-        return None
+    if (solver.axes and not solver.are_alike) or (solver.is_known and (solver.axes or not alone)):
+        return None  # most places would be asked in vain
     extents = {a.name: a.size for a in (*solver.axes, *(a for dim in places for a in dim))}
     conditions = (substitute(c, solver.points) for c in (*asked, *solver.inside))
     within = [c for c in conditions if not _is_plain(c, bounds, extents)]
-    return tuple(solver.axes), substitute(body, solver.points), reduce(conjunction, within, None)
+    return tuple(solver.axes), substitute(substitute(body, apart), solver.points), reduce(conjunction, within, None)
+
+
+def _counted(body: Expr, where: Expr | None) -> tuple[Expr, Expr | None]:
+    """A body and where it counts, from one that may be 0 elsewhere."""
+    match body:
+        case Op("where", (condition, value, rest), _) if rest == number(0.0):
+            return _counted(value, conjunction(where, condition))
+    return body, where
 
 
 def _is_plain(condition: Expr, bounds: Bounds, extents: Mapping[str, Expr]) -> bool:
     """Whether a comparison of integers holds for all points."""
     spare = _spare(condition)
-    return condition == TRUE or spare is not None and any(map(nonnegative, bounds.range(spare, extents).low))
+    return condition == TRUE or (spare is not None and any(map(nonnegative, bounds.range(spare, extents).low)))
 
 
 def _spare(condition: Expr) -> Expr | None:
@@ -124,7 +149,8 @@ def _spare(condition: Expr) -> Expr | None:
 @dataclass
 class _Solver:
     """Solves indices for axes. `axes` are those that are left; `points` tells the others, by these and by the places of
-    an element; `inside` holds of what reaches one. `are_alike`: there are about as many places as points."""
+    an element; `inside` holds of what reaches one. `are_alike`: there are about as many places as points. `is_known`:
+    some index needs no axis, and stands for one place."""
 
     axes: list[Axis]
     asked: tuple[Expr, ...]
@@ -132,13 +158,14 @@ class _Solver:
     points: dict[Expr, Expr] = field(default_factory=dict)
     inside: list[Expr] = field(default_factory=list)
     are_alike: bool = True
+    is_known: bool = False
 
     def solve(self, index: Expr, place: Axis) -> bool:
         """Whether the index is known, or tells the point of an axis at the place, or its points by one more axis."""
         index = substitute(index, self.points)
-        if not indices(index) & {a.name for a in self.axes}:  # it is known, at one place of those that there are
+        if not indices(index) & {a.name for a in self.axes}:
             self.inside.append(op("eq", place.index, index))
-            self.are_alike = False
+            self.is_known = True
             return True
         met = Counter(e.name for e in walk(index) if isinstance(e, Index))
         once = [a for a in self.axes if met[a.name] == 1]
@@ -163,14 +190,15 @@ class _Solver:
             return at
         if not isinstance(index, Op) or index.name == "flat":
             return None
-        first, *others = index.args
+        whole, *others = index.args
+        first = whole
         if others and axis.name in indices(others[0]):
-            first, others = others[0], [index.args[0]]
+            first, others = others[0], [whole]
         match index.name, others:
             case "add", (y,):
                 return self._point(first, op("sub", at, y), size, way)
             case "sub", (y,):
-                back = op("add", at, y) if first == index.args[0] else op("sub", y, at)
+                back = op("add", at, y) if first == whole else op("sub", y, at)
                 return self._point(first, back, size, way)
             case "neg", _:
                 return self._point(first, op("neg", at), size, way)
@@ -178,11 +206,11 @@ class _Solver:
                 return self._point(first, at, size, way)
             case "clamp", (low, high) if self._is_held("max", first, low) and self._is_held("min", first, high):
                 return self._point(first, at, size, way)
-            case "floordiv", (n,) if first == index.args[0] and not indices(n):
+            case "floordiv", (n,) if first == whole and _is_positive(n):
                 rest = Axis(f"{axis.name}.rest", n)
                 way.more.append(rest)
                 return self._point(first, op("add", op("mul", at, n), rest.index), None, way)
-            case "mod", (n,) if first == index.args[0] and not indices(n):
+            case "mod", (n,) if first == whole and _is_positive(n):
                 way.inside.append(op("lt", at, n))
                 if _is_plain(op("le", axis.size, n), self.bounds, {}):
                     point = self._point(first, at, n, way) if _is_shifted(first, axis) else None
@@ -208,6 +236,12 @@ class _Way:
     more: list[Axis] = field(default_factory=list)
     inside: list[Expr] = field(default_factory=list)
     is_alike: bool = True
+
+
+def _is_positive(size: Expr) -> bool:
+    """Whether a divisor is a size, or made of sizes, and more than 0."""
+    parts = (e for e in walk(size) if not isinstance(e, Op))
+    return all(isinstance(e, Size | Const) for e in parts) and nonnegative(polynomial(op("sub", size, integer(1)), {}))
 
 
 def _is_shifted(index: Expr, axis: Axis) -> bool:

@@ -1,10 +1,11 @@
-"""Products with what a pair looks up, made before it is looked up.
+"""Products with what a pair looks up, made before it is looked up, or once what it is multiplied with has been summed.
 
 `sum(c) q[i,c] * A[f(i,j),c]`, a query against the vector of a distance (Shaw, Uszkoreit and Vaswani 2018; He et al.
 2021), is a product of 64 numbers for each pair, wherever the pair points. `T[i,r] = sum(c) q[i,c] * A[r,c]` is a matrix
 product, and `T[i,f(i,j)]` one number for each pair. T is no table of pairs: it is made where A is short beside its own
 vectors, and of sizes that no tokens have; or where a pair chooses by some of its key's indices alone, as by the row of
-a pixel (Li et al. 2022, MViTv2).
+a pixel (Li et al. 2022, MViTv2). Values that pairs choose, `sum(j) w[i,j] * A[f(i,j),c]`, are a matrix product too, of
+the weights summed by entry, if A is as short.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ LONGEST = 8  # vectors of a table for each number in one
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """A sum of products with `table`, of which a pair chooses the entry in the dimensions `chosen`, of `sizes`: over
-    `features` of `near`, which is of one side, or over keys of values with these features, of which `near` is the weight.
+    `features` of `near`, which is of one side, or over keys, of values with these features, whose weight is `near`.
     `in_part`: by some of the other side's indices alone."""
 
     node: Reduce
@@ -46,9 +47,9 @@ def lookups(graph: Graph) -> Iterator[Lookup]:
     tiles = [n for n in graph if isinstance(n, Map | Reduce) and is_tile(n)]
     tokens = size_names(a.size for node in tiles for a in node.axes if a.role)
     for node in graph:
-        if isinstance(node, Reduce) and not is_tile(node) and (found := _values(node, graph)):
-            if not is_told(found.table, node) and not set(tokens) & set(size_names(found.sizes)):
-                yield found
+        found = _values(node, graph) if isinstance(node, Reduce) and not is_tile(node) else None
+        if found and not is_told(found.table, found.node) and not set(tokens) & set(size_names(found.sizes)):
+            yield found
     for node in tiles:
         if isinstance(node, Reduce) and node.op == "sum" and node.where is None:
             parts = factors(node.body)
@@ -76,7 +77,8 @@ def _lookup(node: Reduce, near: Expr, table: Expr, graph: Graph) -> Lookup | Non
         return None
     far = columns if indices(near) & rows else rows
     in_part = far - {name for d in chosen for name in indices(table.indices[d])}
-    return Lookup(node, near, table, chosen, tuple(shape(graph[table.tensor])[d] for d in chosen), node.over, bool(in_part))
+    sizes = tuple(shape(graph[table.tensor])[d] for d in chosen)
+    return Lookup(node, near, table, chosen, sizes, node.over, bool(in_part))
 
 
 def _values(node: Reduce, graph: Graph) -> Lookup | None:
@@ -120,15 +122,10 @@ def _is_short(found: Lookup, known: Mapping[str, int]) -> bool:
 def _first(found: Lookup) -> tuple[Node, ...]:
     """The matrix product, and the sum as what is looked up in it."""
     node, name = found.node, f"{found.node.name}.first"
-    entries = tuple(Axis(f"{name}.{n}", size) for n, size in enumerate(found.sizes))
-    at = dict(zip(found.chosen, entries, strict=True))
-    whole = replace(
-        found.table, indices=tuple(at[d].index if d in at else e for d, e in enumerate(found.table.indices))
-    )
+    entries, whole, chosen = _entries(found, name)
     read = indices(found.near) | indices(whole)
     axes = tuple(replace(a, role="") for a in node.axes if a.name in read)
     product = Reduce(name, (*axes, *entries), node.over, "sum", op("mul", found.near, whole), span=node.span)
-    chosen = tuple(found.table.indices[d] for d in found.chosen)
     looked_up = Load(name, (*(a.index for a in axes), *chosen), Kind.FLOAT)
     return product, Map(node.name, node.axes, looked_up, groups=node.groups, span=node.span)
 
@@ -136,14 +133,19 @@ def _first(found: Lookup) -> tuple[Node, ...]:
 def _last(found: Lookup) -> tuple[Node, ...]:
     """The weights summed by the entry that their pairs choose, and the matrix product of these sums and the table."""
     node, name = found.node, f"{found.node.name}.chosen"
-    entries = tuple(Axis(f"{name}.{n}", size) for n, size in enumerate(found.sizes))
-    at = dict(zip(found.chosen, entries, strict=True))
-    table = replace(found.table, indices=tuple(at[d].index if d in at else e for d, e in enumerate(found.table.indices)))
+    entries, whole, chosen = _entries(found, name)
     read = indices(found.near) | (frozenset() if node.where is None else indices(node.where))
     axes = tuple(a for a in node.axes if a.name in read)
-    places = tuple(a.index for a in axes)
-    chosen = tuple(found.table.indices[d] for d in found.chosen)
-    update = Update(axes + node.over, (*places, *chosen), found.near, node.where)
+    own, shared = tuple(a.index for a in axes), tuple(a.index for a in entries)
+    update = Update(axes + node.over, (*own, *chosen), found.near, node.where)
     sums = Scatter(name, tuple(a.size for a in (*axes, *entries)), (update,), node.span)
-    read_at = Load(name, (*places, *(a.index for a in entries)))
-    return sums, Reduce(node.name, node.axes, entries, "sum", op("mul", read_at, table), groups=node.groups, span=node.span)
+    body = op("mul", Load(name, (*own, *shared)), whole)
+    return sums, Reduce(node.name, node.axes, entries, "sum", body, groups=node.groups, span=node.span)
+
+
+def _entries(found: Lookup, name: str) -> tuple[tuple[Axis, ...], Load, tuple[Expr, ...]]:
+    """Axes of the entries that may be chosen, the table read at these, and the indices that choose."""
+    entries = tuple(Axis(f"{name}.{n}", size) for n, size in enumerate(found.sizes))
+    at = dict(zip(found.chosen, entries, strict=True))
+    places = tuple(at[d].index if d in at else e for d, e in enumerate(found.table.indices))
+    return entries, replace(found.table, indices=places), tuple(found.table.indices[d] for d in found.chosen)

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import partial, reduce
 from itertools import chain
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, integer, loads, op, substitute, walk
-from irc.ir import Graph, Input, Map, Node, Reduce, is_tile, own_element, product, shape
-from irc.runtime.plan import Operand, Product
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, integer, loads, number, op, substitute, walk
+from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, is_tile, own_element, product, shape
+from irc.runtime.plan import Absent, Operand, Product
 from irc.simplify import factors, times_all
 from irc.size import equal
 from irc.split import reads_tiles
@@ -40,7 +41,14 @@ def matrix_product(node: Reduce, graph: Graph, pairs: bool = False) -> Product |
     is_product = over <= rows & columns and rows | columns == axes.keys() and rows - columns and columns - rows
     if a is None or b is None or not is_product:
         return None
-    return Product(node.name, node.axes, node.groups, a, b, pairs)
+    absent: Absent = "left" if is_chosen(left, graph) else "right" if is_chosen(right, graph) else ""
+    return Product(node.name, node.axes, node.groups, a, b, pairs, absent)
+
+
+def is_chosen(load: Load, graph: Graph) -> bool:
+    """Whether the tensor has, of each entry of a table, the sum over the pairs that chose it: 0 where none did."""
+    source = graph[load.tensor]
+    return isinstance(source, Scatter) and reads_tiles(source, graph)
 
 
 def operand(load: Load, axes: Mapping[str, Axis], graph: Graph) -> Operand | None:
@@ -177,6 +185,20 @@ def _enumerated(index: Expr, axes: Mapping[str, Axis], over: Collection[str]) ->
             return None
         below = op("mul", axis.size, below)
     return read
+
+
+def without_absent(graph: Graph) -> Graph:
+    """The graph in which sums that are no matrix products leave out what these would: terms that no pair chose."""
+    return replace(graph, nodes=tuple(_without_absent(n, graph) if isinstance(n, Reduce) else n for n in graph))
+
+
+def _without_absent(node: Reduce, graph: Graph) -> Reduce:
+    read = [f for f in factors(node.body) if loads(f)]
+    chosen = [f for f in read if isinstance(f, Load) and is_chosen(f, graph)]
+    if node.op != "sum" or not chosen or len(read) == len(chosen) or matrix_product(node, graph):
+        return node
+    there = [op("ne", load, number(0.0)) for load in chosen]
+    return replace(node, where=reduce(partial(op, "and"), [*([] if node.where is None else [node.where]), *there]))
 
 
 def unconditional(graph: Graph) -> Graph:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from irc.codegen.expr import Axis, Expr, Load, Size, integer, substitute
-from irc.ir import Core, Fact, Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile
 from irc.distances import distributed
+from irc.ir import Core, Fact, Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile
 from irc.lookups import lookups
 from irc.rows import with_rows
 from irc.simplify import rewrite

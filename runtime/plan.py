@@ -9,6 +9,7 @@ from irc.codegen.expr import Axis, Expr
 from irc.codegen.kernel import Storage
 
 TensorRole = Literal["input", "param", "const", "scalar", "saved", "cotangent", "tangent", "temporary"]
+Absent = Literal["", "left", "right"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class Operand:
 @dataclass(frozen=True, slots=True)
 class Product:
     """result[axes] = sum over the other axes of left * right. `groups` merges axes into dimensions. `pairs`: what is
-    multiplied may be rounded to bf16, as in products of kernels."""
+    multiplied may be rounded to bf16, as in products of kernels. `absent`: the operand of which a 0 stands for no term,
+    whatever the other one holds there."""
 
     result: str
     axes: tuple[Axis, ...]
@@ -57,6 +59,7 @@ class Product:
     left: Operand
     right: Operand
     pairs: bool = False
+    absent: Absent = ""
 
 
 @dataclass(frozen=True, slots=True)

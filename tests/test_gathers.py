@@ -27,8 +27,8 @@ TURNED = {
     "taps": "y[b,s,e] over s: S = sum(m: where(s >= m, w[e,m] * x[b,max(s - m,0),e], 0))",
     "taps on both sides": "y[b,s,e] over s: S = sum(m: where((s + m >= K // 2) and (s + m - K // 2 < S), "
     "w[e,m] * x[b,clamp(s + m - K // 2,0,S - 1),e], 0))",
-    "neighbours": "y[b,s,e] over s: S = where(s > 0, x[b,max(s - 1,0),e], 0) + where(s < S - 1, x[b,min(s + 1,S - 1),e], 0)"
-    " - 2 * x[b,s,e]",
+    "neighbours": "y[b,s,e] over s: S = where(s > 0, x[b,max(s - 1,0),e], 0) - 2 * x[b,s,e] "
+    "+ where(s < S - 1, x[b,min(s + 1,S - 1),e], 0)",
     "repeated": "y[b,s] over s: L * M = z[b,s // M] * s",
     "repeated and shifted": "y[b,s] over s: L * M - 1 = z[b,s // M] * s + z[b,(s + 1) // M]",
     "tiled": "y[b,s] over s: L * M = z[b,s % L] * s",

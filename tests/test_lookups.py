@@ -136,3 +136,26 @@ def test_keys_and_values_that_data_choose(score: str, mask: str, m: int, target:
     made = {n.name for n in program.built({n: sizes[n] for n in program.features}).compiled.forward_graph}
     assert ("o.term1.chosen" in made) == (m == 5)
     assert ("o.score.term1.first" in made) == (m == 5 and "near" in score)
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize("m", [6, 12])
+def test_what_no_pair_chooses_plays_no_part(m: int, target: str) -> None:
+    """Entries that blocked pairs alone choose may hold anything, and so may rows without keys; M is told or not."""
+    spec = INTERVALS.replace("SCORE", "q[b,i,h,c] * (k[b,j,h,c] + near[r,h,c])")
+    spec = spec.replace("time[B,S]: int", "time[B,S]: int, ok[B,S]: bool").replace("MASK", "allow ok[b,i] and ok[b,j]")
+    rng = np.random.default_rng(m)
+    clean = arrays(irc.compile(spec, target="reference"), {"B": 2, "S": 21, "H": 2, "D": 8, "M": m}, rng)
+    clean["time"], clean["ok"] = rng.integers(0, m - 1, (2, 21)).astype(np.int32), np.ones((2, 21), bool)
+    clean["time"][:, 4], clean["ok"][:, 4] = 1000, False
+    dirty = {name: array.copy() for name, array in clean.items()}
+    for name in ("q", "k", "v"):
+        dirty[name][:, 4] = np.nan
+    dirty["near"][-1], dirty["far"][-1] = np.inf, np.nan
+    program = irc.compile(spec, target=target, sizes={"M": m} if m == 6 else {})
+    cotangent = rng.standard_normal((2, 21, 2, 8)).astype(np.float32)
+    one, other = (program.forward(**inputs) for inputs in (clean, dirty))
+    np.testing.assert_array_equal(one.outputs["o"], other.outputs["o"])
+    gradients = other.backward(o=cotangent)
+    for name, gradient in one.backward(o=cotangent).items():
+        np.testing.assert_array_equal(gradient, gradients[name], name)

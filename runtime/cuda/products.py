@@ -15,7 +15,6 @@ from irc.runtime import operands
 from irc.runtime.arrays import Array, address, storage_of
 from irc.runtime.cuda import cublaslt
 from irc.runtime.cuda.launch import Module
-from irc.runtime.cuda.memory import Tensor
 from irc.runtime.plan import Product
 
 if TYPE_CHECKING:
@@ -40,12 +39,15 @@ class Strided:
         self._device = device
         self._module = Module(device, strided_source())
 
-    def contract(self, left: Array, right: Array | None, outer: int, storage: Storage) -> Tensor:
+    def contract(
+        self, left: Array, right: Array | None, outer: int, storage: Storage, absent: int = 0, made: Array | None = None
+    ) -> Array:
         """The products of two arrays of one shape (the left alone without a right one), summed in order over the axes
-        from `outer` on, and rounded once; row-major."""
+        from `outer` on, and rounded once; row-major. Of the left (1) or the right one (2) a 0 may stand for no term.
+        What is `made` already is summed where it is not finite."""
         shape = left.shape[:outer]
         wide = storage in ("f64", "i32", "bool")
-        result = self._device.allocate(shape, storage)
+        result: Array = self._device.allocate(shape, storage) if made is None else made
         points, terms = prod(shape), prod(left.shape[outer:])
         if points == 0:
             return result
@@ -60,7 +62,8 @@ class Strided:
 
         second = left if right is None else right
         types = [TYPES[storage_of(left)], -1 if right is None else TYPES[storage_of(second)], TYPES[storage]]
-        words = [address(left), address(second), address(result), *types, outer, left.ndim, points, terms]
+        places = [address(left), address(second), address(result)]
+        words = [*places, *types, absent, int(made is not None), outer, left.ndim, points, terms]
         given = np.array([*words, *row(left.shape), *strides(left), *strides(second)], np.int64)
         name = "contract_f64" if wide else "contract_f32"
         launch = self._module.prepared(name, (-(-points // THREADS), 1, 1), (THREADS, 1, 1), 0, given.nbytes)
@@ -75,14 +78,15 @@ def product(device: Cuda, step: Product, left: Named, right: Named, storage: Sto
     wanted = tuple(axis.name for axis in step.axes)
     batch, m, n, inner = operands.kinds(a_names, b_names, wanted)
     lone = {*a_names, *b_names} - {*batch, *m, *n, *inner}
+    absent = ("", "left", "right").index(step.absent)
     if not (m and n and inner) or lone or not all(extents.values()):
         terms = (*wanted, *inner, *sorted(lone))
         made: Array = device.strided.contract(
-            _spread(a, a_names, terms, extents), _spread(b, b_names, terms, extents), len(wanted), storage
+            _spread(a, a_names, terms, extents), _spread(b, b_names, terms, extents), len(wanted), storage, absent
         )
     else:
         if wanted[-1] in m:  # the result's last axis then runs fastest in the matrix too
-            a, a_names, m, b, b_names, n = b, b_names, n, a, a_names, m
+            a, a_names, m, b, b_names, n, absent = b, b_names, n, a, a_names, m, absent and 3 - absent
         kind = "bf16" if step.pairs else _multiplied(storage_of(a), storage_of(b), storage)
         parts = [[extents[name] for name in part] for part in (batch, m, n, inner)]
         size = [prod(part) for part in parts]
@@ -90,6 +94,10 @@ def product(device: Cuda, step: Product, left: Named, right: Named, storage: Sto
         y = _matrices(device, operands.ordered(b, b_names, (*batch, *inner, *n)), (size[0], size[3], size[2]), kind)
         made = cublaslt.multiply(device, x, y, "f32" if kind == "f32" else storage)
         made = device.converted(made, storage)
+        if absent:
+            terms = (*batch, *m, *n, *inner)
+            sides = (_spread(a, a_names, terms, extents), _spread(b, b_names, terms, extents))
+            device.strided.contract(*sides, len(wanted), storage, absent, made)
         made = made.reshape([extent for part in parts[:3] for extent in part])
         made = operands.ordered(made, (*batch, *m, *n), wanted)
     return device.addressable(device.reshaped(made, operands.grouped([extents[name] for name in wanted], step.groups)))

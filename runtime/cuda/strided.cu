@@ -8,6 +8,8 @@ struct Contraction {
   const void *left, *right;
   void *result;                                   // row-major over the outer axes
   int64_t left_type, right_type, result_type;     // as numbered in `value`; right_type -1: there is no right
+  int64_t absent, mends;                          // of the left operand (1) or the right one (2) a 0 stands for no term;
+                                                  // whether the result is there, and right where it is finite
   int64_t outer, axes, points, terms;             // axes from `outer` on are summed over: `terms` for each of `points`
   int64_t extent[AXES], left_stride[AXES], right_stride[AXES];  // strides in elements
 };
@@ -45,7 +47,7 @@ DEVICE void advance(const Contraction &c, int64_t first, int64_t end, int64_t n,
 
 template <class T> DEVICE void contract(const Contraction &c) {
   const int64_t point = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (point >= c.points) return;
+  if (point >= c.points || (c.mends && isfinite(value<T>(c.result, c.result_type, point)))) return;
   int64_t left_first = 0, right_first = 0;
   advance(c, 0, c.outer, point, left_first, right_first);
   T sum = 0;
@@ -53,7 +55,10 @@ template <class T> DEVICE void contract(const Contraction &c) {
     int64_t left = left_first, right = right_first;
     advance(c, c.outer, c.axes, term, left, right);
     T one = value<T>(c.left, c.left_type, left);
-    if (c.right_type >= 0) one *= value<T>(c.right, c.right_type, right);
+    if (c.right_type >= 0) {
+      const T other = value<T>(c.right, c.right_type, right);
+      one = c.absent && (c.absent == 1 ? one : other) == 0 ? T(0) : one * other;
+    }
     sum = term ? sum + one : one;  // a copy keeps the sign of 0
   }
   set(c.result, c.result_type, point, sum);

@@ -60,11 +60,13 @@ struct Tensor {
 
 template <class E> Tensor tensor(E *memory) { return {(void *)memory, type_of<E>}; }
 
-// `pairs`: numbers may be rounded to bf16, and multiplied in pairs.
+// `pairs`: numbers may be rounded to bf16, and multiplied in pairs. `absent`: of the left operand (1) or the right one (2) a 0
+// stands for no term, whatever the other one holds there.
 struct Matrices {
   Tensor result, left, right;
   Axes batch, rows, columns, inner;
   bool pairs;
+  int absent;
 };
 
 // f(n) for n below `count`, by this thread alone, or shared out, in which case all are done when it returns.
@@ -348,12 +350,41 @@ template <class Form> void multiply_matrices(const Matrices &all, int threads) {
   }
 }
 
+// A result that is finite has no such term that counts. Others are summed once more, without them.
+template <class T> void leave_out_absent(const Matrices &all, int threads) {
+  const int64_t rows = all.rows.extent, columns = all.columns.extent, terms = all.inner.extent;
+  all.result.as<T>([&](auto *result) {
+    all.left.as<T>([&](auto *left) {
+      all.right.as<T>([&](auto *right) {
+        #pragma omp parallel for num_threads(team(threads, all.batch.extent * rows * columns / POINTS + 1))
+        for (int64_t row = 0; row < all.batch.extent * rows; row++) {
+          auto at = [&](int64_t Axis::*stride) { return all.batch.offset(row / rows, stride) + all.rows.offset(row % rows, stride); };
+          const int64_t to = at(&Axis::result), from_left = at(&Axis::left), from_right = at(&Axis::right);
+          for (int64_t column = 0; column < columns; column++) {
+            auto &found = result[to + all.columns.offset(column, &Axis::result)];
+            if (std::isfinite(load<T>(found))) continue;
+            T sum = 0;
+            for (int64_t term = 0; term < terms; term++) {
+              const T a = load<T>(left[from_left + all.inner.offset(term, &Axis::left)]);
+              const T b = load<T>(right[from_right + all.columns.offset(column, &Axis::right) + all.inner.offset(term, &Axis::right)]);
+              if ((all.absent == 1 ? a : b) != 0) sum += a * b;
+            }
+            irc::store(found, sum);
+          }
+        }
+      });
+    });
+  });
+}
+
 // result = sum over `inner` of left * right, rounded once: of doubles in doubles, else in floats. `rows` are indices of the
 // left operand alone, `columns` of the right one, `batch` of both.
 inline void product(const Matrices &all, int threads) {
   if (all.result.type == F64) multiply_matrices<Single<double>>(all, threads);
   else if (all.pairs) multiply_matrices<Pair>(all, threads);
   else multiply_matrices<Single<float>>(all, threads);
+  if (all.absent && all.result.type == F64) leave_out_absent<double>(all, threads);
+  else if (all.absent) leave_out_absent<float>(all, threads);
 }
 
 }  // namespace irc
