@@ -53,7 +53,9 @@ class Hoists:
             found: dict[Expr, Kept] = getattr(self, side)
             kind = "int32_t" if part.kind is Kind.INT and self.narrow.fits(part) else TYPE[part.kind]
             kept = found.setdefault(part, Kept(f"{side}_value_{len(found)}", kind, print_scalar(part)))
-            return Local(kept.name.replace("_", " "), part.kind)
+            local = Local(kept.name.replace("_", " "), part.kind)
+            widens = kept.type == "int32_t" and not self.narrow.is_narrow(part)
+            return Op("widen", (local,), Kind.INT) if widens else local
         # an angle of both sides is computed in double as a whole; of the table of a segment only the place counts
         whole = isinstance(part, Op) and (in_double(part) or part.name == "segment")
         return part if whole else None

@@ -113,7 +113,7 @@ def _last(index: Expr) -> Expr:
 
 
 def _lanes(loop: Loop) -> Axis | None:
-    """The last axis that runs along the neighbouring elements of what is read, where no axis that is reduced does. Of the
+    """The last axis that runs along the neighbouring elements of what is read, where no axis that is reduced does: of
     tensors with this axis those tell that are read at the most indices."""
     if loop.reduce != "sum" or are_few(loop.over):
         return None

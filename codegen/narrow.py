@@ -55,6 +55,16 @@ class Narrow:
         """Whether an integer, rewritten or not, has a value of 32 bits, or between the ends."""
         return _inside(self._range(expr), ends)
 
+    def is_narrow(self, e: Expr) -> bool:
+        """Whether what is printed for an integer, rewritten, has 32 bits."""
+        match e:
+            case Op("narrow" | "saturate", _, _):
+                return True
+            case Op(name, args, _) if name in WHOLE:
+                return all(self.is_narrow(a) for a in args if a.kind is INT)
+            case _:
+                return self._typed(e)[1]
+
     def near(self, number: int) -> Local:
         """What stands for an integer within ±NEAR, one for each number."""
         name = f"near {number}"

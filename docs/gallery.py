@@ -45,7 +45,7 @@ One program a variant, in `examples/variants/`. `tests/test_variants.py` compare
 its gradients with central differences of that formula in float64, and the fused kernels with the interpreter, in f32
 and, of some, in bf16. What stands under `ensure` is proved for all sizes. The masks have
 [a page of their own](masks.md), and [another](attn_gym.md) says where each function of the package attn-gym is found;
-what `sigmoid`, `relu` and `normalize` mean [stands here](normalisers.md).
+what `sigmoid`, `relu`, `normalize` and `linear` mean [stands here](normalisers.md).
 
 {PICTURES}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from irc.codegen.expr import Axis, Expr, Load, Size, integer, substitute
+from irc.codegen.expr import Axis, Expr, Load, Size, integer, number, substitute
 from irc.distances import distributed
-from irc.ir import Core, Fact, Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile
+from irc.ir import Core, Fact, Graph, Input, Map, Node, Reduce, Scatter, Update, all_axes, is_tile
 from irc.lookups import lookups
 from irc.rows import with_rows
 from irc.simplify import rewrite
@@ -36,7 +36,7 @@ def specialise(graph: Graph, fixed: Mapping[str, int]) -> Graph:
             case Map():
                 return replace(node, axes=axes(node.axes))
             case Reduce():
-                return replace(node, axes=axes(node.axes), over=axes(node.over))
+                return _of_nothing(replace(node, axes=axes(node.axes), over=axes(node.over)))
             case Scatter():
                 updates = tuple(Update(axes(u.over), u.indices, u.body, u.where) for u in node.updates)
                 return replace(node, shape=tuple(put(s) for s in node.shape), updates=updates)
@@ -67,6 +67,13 @@ def specialise(graph: Graph, fixed: Mapping[str, int]) -> Graph:
         cores=tuple(core(c) for c in graph.cores),
         kept=tuple(whole(n) for n in graph.kept),
     )
+
+
+def _of_nothing(node: Reduce) -> Map | Reduce:
+    """A sum over nothing, or into nothing, as 0: no kernel has matrices without features."""
+    if node.op == "sum" and any(a.size == integer(0) for a in all_axes(node)):
+        return Map(node.name, node.axes, number(0.0), None, node.groups, node.span)
+    return node
 
 
 def feature_sizes(graph: Graph) -> tuple[str, ...]:

@@ -204,6 +204,18 @@ def retention(v: Values) -> Array:
     return weight / np.maximum(abs(weight.sum(-1, keepdims=True)), 1) @ v.v
 
 
+def hstu(v: Values) -> Array:
+    age = np.maximum(v.time[:, :, None] - v.time[:, None], 1)
+    logit = qk(v.q, v.k) + v.ago[np.clip(np.floor(np.log2(age)), 0, v.M - 1).astype(int)][:, None]
+    return np.where(causal(v), logit / (1 + np.exp(-logit)), 0) / v.S @ v.v
+
+
+def linear(v: Values) -> Array:
+    positive = [np.where(x > 0, x + 1, np.exp(np.minimum(x, 0))) for x in (v.q, v.k)]
+    weight = np.where(causal(v), qk(*positive), 0)
+    return weight / weight.sum(-1, keepdims=True) @ v.v
+
+
 def power_scores(v: Values) -> Array:
     weight = np.where(causal(v), qk(v.q, v.k) ** 4, 0)
     return weight / np.maximum(weight.sum(-1, keepdims=True), 1) @ v.v
@@ -474,6 +486,8 @@ CASES: dict[str, Case] = {
     "relative_values": Case(relative_values, {"R": 5}),
     "relu": Case(lambda v: np.maximum(scaled(v), 0) / v.S @ v.v),
     "relu_squared": Case(lambda v: np.where(causal(v), np.maximum(scaled(v), 0), 0) ** 2 / v.S @ v.v),
+    "hstu": Case(hstu, {"M": 6}, lambda r, s: {"time": np.cumsum(r.integers(1, 9, (s.B, s.S)), 1).astype(np.int32)}),
+    "linear": Case(linear),
     "retention": Case(retention, draw=lambda r, s: {"gamma": r.uniform(0.7, 0.98, s.H)}),
     "rotary": Case(rotary, {"P": 4}, lambda r, s: {"base": 100.0}),
     "sandwich": Case(lambda v: plain(v, v.similarity[past(v) + v.S - 1] * heads(v.ratio), causal(v))),

@@ -42,6 +42,55 @@ def test_sides_of_one_position_and_of_none(name: str, number: int) -> None:
     both(text(name), arrays(program, SIZES[number], rng), "f32", rng, target="emulator")
 
 
+ENTRIES = """
+attention entries {
+  size S, D, R
+  input q[S,D], k[S,D], v[S,D], a[S]: int
+  param t[R]
+  core o[i,d] {
+    score q[i,c] * k[j,c]
+    bias t[PLACE]
+    allow PAIRS
+    softmax j
+    matmul v[j,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "pairs", "most"),
+    [
+        ("j % R", "a[i] * a[j] >= 2000000000", 10**5),
+        ("clamp(a[i] - a[j], 0, R - 1)", "(a[i] + a[j]) // 2 >= 0", 2**31),
+        ("(a[i] * a[j]) % R", "max(a[i] + a[j], 5) > 5", 2**31),
+        ("(a[i] * j) % R", "(a[i] * a[j]) % 7 != 0", 2**31),
+        ("(j * a[i]) % R", "abs(a[i] - a[j]) * 100000 < 2000000000", 10**6),
+    ],
+)
+def test_what_is_made_of_two_entries_may_need_more_than_32_bits(place: str, pairs: str, most: int) -> None:
+    spec, rng = ENTRIES.replace("PLACE", place).replace("PAIRS", pairs), np.random.default_rng(8)
+    given = arrays(irc.compile(spec, target="reference"), {"S": 20, "D": 8, "R": 7}, rng)
+    given["a"] = rng.integers(0 if most < 2**31 else -most, most, 20).astype(np.int32)
+    both(spec, given, "f32", rng, target="emulator")
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize("none", ["R", "D", "V"])
+def test_without_features(none: str, target: str) -> None:
+    """A sum over nothing is 0."""
+    spec, rng = (
+        (
+            "attention t {\n size S, D, R, V\n input q[S,D], k[S,D], v[S,V], qr[S,R], kr[S,R], b[S]\n core o[i,d], lse[i] {\n"
+            "score q[i,c] * k[j,c] + qr[i,r] * kr[j,r]\n bias b[j]\n softmax j\n matmul v[j,d]\n}\n return o, lse\n}"
+        ),
+        np.random.default_rng(9),
+    )
+    sizes = {"S": 20, "D": 8, "R": 8, "V": 8, none: 0}
+    both(spec, arrays(irc.compile(spec, target="reference"), sizes, rng), "f32", rng, target=target)
+
+
 @pytest.mark.parametrize("name", ["causal", "documents", "relative_bias"])
 def test_no_schedule_changes_a_bit_and_no_check_finds_anything(name: str) -> None:
     """Races, accesses outside, memory read before it is written: the emulator would raise EmulatorError."""
