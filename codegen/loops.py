@@ -113,12 +113,13 @@ def _last(index: Expr) -> Expr:
 
 
 def _lanes(loop: Loop) -> Axis | None:
-    """The last axis that runs along the neighbouring elements of what is read, where no axis that is reduced does: of
-    tensors with this axis those tell that are read at the most indices."""
+    """The last axis of more than a few points that runs along the neighbouring elements of what the sum reads, where no
+    axis that is reduced does: of tensors with this axis and such a one those tell that are read at the most indices."""
     if loop.reduce != "sum" or are_few(loop.over):
         return None
-    for axis in reversed(_shared(loop)):
-        along = [load for load in loads(loop.body) if axis.name in indices(load)]
+    over = {axis.name for axis in loop.over}
+    for axis in (a for a in reversed(_shared(loop)) if not are_few((a,))):
+        along = [load for load in loads(loop.body) if axis.name in indices(load) and over & indices(load)]
         most = max((len(indices(load)) for load in along), default=0)
         if most and all(_last(load.indices[-1]) == axis.index for load in along if len(indices(load)) == most):
             return axis

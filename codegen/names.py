@@ -14,11 +14,13 @@ from pathlib import Path
 TEMPLATES = Path(__file__).parent / "templates"
 
 KEYWORDS = frozenset(
-    """alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue
-    decltype default delete do double else enum explicit export extern false float for friend goto if inline int long
-    mutable namespace new noexcept not nullptr operator or private protected public register return short signed sizeof
-    static struct switch template this throw true try typedef typeid typename union unsigned using virtual void volatile
-    while xor irc std stdin stdout stderr""".split()  # noqa: SIM905
+    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class
+    co_await co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype
+    default delete do double dynamic_cast else enum explicit export extern false float for friend goto if inline int
+    long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
+    reinterpret_cast requires return short signed sizeof static static_assert static_cast struct switch template
+    this thread_local throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t
+    while xor xor_eq irc std stdin stdout stderr""".split()  # noqa: SIM905
 )
 _OWN = ("row_", "column_", "span_", "size_", "panel_", "batch_", "draws_", "gather_", "made_", "pairs_", "search_")
 """How names begin that are made here, beside those in templates."""

@@ -12,6 +12,8 @@ from compiled import apart, call
 
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, Size, integer, number, op
 from irc.codegen.kernel import Loop, LoopKernel, Target, Tensor
+from irc.codegen.loops import nest
+from irc.codegen.names import identifier
 
 N, M = Size("N"), Size("M")
 n, m = Axis("n", N), Axis("m", M)
@@ -82,6 +84,17 @@ def test_functions_of_floats_are_right_to_a_few_units(name: str) -> None:
     got = run(kernel(loop((n, m), op(name, X))), x, np.empty_like(x))
     np.testing.assert_allclose(got, exact.astype(np.float32), rtol=4e-7, atol=2e-45)
     assert np.array_equal(np.isnan(got), np.isnan(x))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_logarithms_of_floats() -> None:
+    """Right to a unit, of subnormal numbers too."""
+    x = np.concatenate(
+        [np.logspace(-45, 38, 20001), np.linspace(0.5, 2, 20001), [np.nan, np.inf, -np.inf, 0.0, -0.0, -1.0]]
+    )
+    x = x.astype(np.float32)[None]
+    got = run(kernel(loop((n, m), op("log", X))), x, np.empty_like(x))
+    np.testing.assert_allclose(got, np.log(x.astype(np.float64)).astype(np.float32), rtol=1.2e-7)
 
 
 def test_two_argument_functions() -> None:
@@ -161,6 +174,23 @@ def test_sums_down_columns(columns: int, add: bool) -> None:
     k = kernel(loop((m,), X, over=(n,), reduce="sum", where=where, add=add), storage="bf16", rank=1)
     expected = np.nansum(x.astype(np.float32), 0) + add
     np.testing.assert_allclose(run(k, x, y).astype(np.float32), expected, rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("columns", [1, 64, 130])
+def test_sums_down_columns_beside_numbers_of_rows(columns: int, last: bool) -> None:
+    """Of a tensor with a number for each row, and one that is read across; the axis of lanes need not be the last."""
+    x, k = sample(37, columns), Axis("k", integer(3))
+    z, w = sample(37, 1), sample(columns, 3)
+    body = op("mul", op("mul", X, Load("z", (n.index, integer(0)))), Load("w", (m.index, k.index)))
+    axes = (k, m) if last else (m, k)
+    tensors = tuple(Tensor(name, "f32", 2, name == "y") for name in ("w", "x", "y", "z"))
+    made = LoopKernel("loops", tensors, ("N", "M"), (loop(axes, body, over=(n,), reduce="sum"),), None, "f32")
+    y = run(made, x, np.empty((3, columns) if last else (columns, 3), np.float32), z=z, w=w)
+    expected = np.einsum("nm,n,mk->km" if last else "nm,n,mk->mk", x, z[:, 0], w)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    lanes = nest(made.loops[0]).lanes
+    assert lanes is not None and lanes.name == identifier("m")
 
 
 def test_logsumexp_with_one_more_logit_and_large_scores() -> None:

@@ -52,6 +52,7 @@ def test_names_are_as_they_are_written_where_nothing_else_has_them(name: str, te
         ("batch_at", "w", "row_at", "column_first", "value", "m", "ends"),
         ("lanes", "n", "turn", "first", "last", "weights", "share"),
         ("row_first", "turn", "place", "NULL", "column_at", "rows", "position_at"),
+        ("thread_local", "char16_t", "xor_eq", "static_assert", "not_eq", "wchar_t", "co_await"),
     ],
 )
 def test_indices_may_be_called_as_variables_of_templates(target: str, names: tuple[str, ...]) -> None:

@@ -76,19 +76,28 @@ def test_what_is_made_of_two_entries_may_need_more_than_32_bits(place: str, pair
     both(spec, given, "f32", rng, target="emulator")
 
 
+FEATURES = """
+attention features {
+  size S, D, R, V
+  input q[S,D], k[S,D], v[S,V], qr[S,R], kr[S,R], b[S]
+  core o[i,d], lse[i] {
+    score q[i,c] * k[j,c] + qr[i,r] * kr[j,r]
+    bias b[j]
+    softmax j
+    matmul v[j,d]
+  }
+  return o, lse
+}
+"""
+
+
 @pytest.mark.parametrize("target", ["cpu", "emulator"])
 @pytest.mark.parametrize("none", ["R", "D", "V"])
 def test_without_features(none: str, target: str) -> None:
     """A sum over nothing is 0."""
-    spec, rng = (
-        (
-            "attention t {\n size S, D, R, V\n input q[S,D], k[S,D], v[S,V], qr[S,R], kr[S,R], b[S]\n core o[i,d], lse[i] {\n"
-            "score q[i,c] * k[j,c] + qr[i,r] * kr[j,r]\n bias b[j]\n softmax j\n matmul v[j,d]\n}\n return o, lse\n}"
-        ),
-        np.random.default_rng(9),
-    )
+    rng = np.random.default_rng(9)
     sizes = {"S": 20, "D": 8, "R": 8, "V": 8, none: 0}
-    both(spec, arrays(irc.compile(spec, target="reference"), sizes, rng), "f32", rng, target=target)
+    both(FEATURES, arrays(irc.compile(FEATURES, target="reference"), sizes, rng), "f32", rng, target=target)
 
 
 @pytest.mark.parametrize("name", ["causal", "documents", "relative_bias"])
