@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import irc
+from irc.codegen.expr import Size
 from tests.test_kernels import arrays, both
 
 VARIANTS = Path(__file__).parent.parent / "examples" / "variants"
@@ -159,3 +160,31 @@ def test_what_no_pair_chooses_plays_no_part(m: int, target: str) -> None:
     gradients = other.backward(o=cotangent)
     for name, gradient in one.backward(o=cotangent).items():
         np.testing.assert_array_equal(gradient, gradients[name], name)
+
+
+RELATIONS = """
+attention relations {
+  size B, S, H, D, M
+  input q[B,S,H,D], k[B,S,H,D], v[B,S,H,D], relation[B,S,S]: int
+  param near[M,D], far[M,D]
+  assume 0 <= relation[b,i,j] < M
+  core o[b,i,h,d] {
+    score q[b,i,h,c] * (k[b,j,h,c] + near[relation[b,i,j],c])
+    softmax j
+    matmul v[b,j,h,d] + far[relation[b,i,j],d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_relations_of_each_pair(target: str) -> None:
+    """A table of pairs chooses (Wang et al. 2020, RAT-SQL): i is a query all the same, and no weight is stored."""
+    rng = np.random.default_rng(6)
+    inputs = arrays(irc.compile(RELATIONS, target="reference"), {"B": 2, "S": 21, "H": 3, "D": 8, "M": 11}, rng)
+    inputs["relation"] = rng.integers(0, 11, (2, 21, 21)).astype(np.int32)
+    both(RELATIONS, inputs, "f32", rng, target=target)
+    compiled = irc.compile(RELATIONS, target=target).built({"D": 8, "M": 11}).compiled
+    names = [sorted(s.name for s in t.shape if isinstance(s, Size)) for r in compiled.runs for t in r.plan.tensors]
+    assert sum(n.count("S") > 1 for n in names) == 2  # the relations, in either run

@@ -10,6 +10,7 @@ from irc.elaborate.scope import LetBinding, Lets, Scope
 from irc.grammar.syntax import (
     Access,
     Align,
+    Binary,
     Call,
     Compare,
     Core,
@@ -87,26 +88,46 @@ def _compared(stages: list[tuple[Stage, Lets]], columns: tuple[str, ...], scope:
 
 
 def _own_names(e: Expression, columns: tuple[str, ...], scope: Scope, lets: Lets) -> set[str]:
-    """Indices that an expression mentions, but beside a key in a place of a table, as in T[i - j + S] and
-    T[time[i] - time[j]]; not as in v[top[i, r] * L + l] and v[first[i] + l], where keys are looked up."""
+    """Indices that values have as their own. Not those beside a key in a place of a table, as in T[i - j + S] and
+    T[time[i] - time[j]]; but those by which keys are looked up, as in v[top[i, r] * L + l] and v[first[i] + l], where
+    that is not added to values that all queries share, as in v[j] + T[relation[i, j]]."""
+    terms = [_mentioned(term, columns, scope, seen) for term, seen in _addends(e, lets)]
+    return set.intersection(*(plain | looked_up for plain, looked_up in terms)).union(*(plain for plain, _ in terms))
+
+
+def _addends(e: Expression, lets: Lets) -> list[tuple[Expression, Lets]]:
+    """What a sum adds and subtracts, each with the lets that it sees."""
+    match e:
+        case Binary(op="+" | "-", left=left, right=right):
+            return _addends(left, lets) + _addends(right, lets)
+        case Name(id=name) if name in lets:
+            return _addends(lets[name].value, lets[name].lets)
+    return [(e, lets)]
+
+
+def _mentioned(e: Expression, columns: tuple[str, ...], scope: Scope, lets: Lets) -> tuple[set[str], set[str]]:
+    """Indices that an expression mentions plainly, and those by which it looks up keys."""
     match e:
         case Access(indices=places):
-            found: set[str] = set()
+            plain, looked_up = set[str](), set[str]()
             for place in places:
                 read = set(index_names(place, scope, lets))
-                looked_up = [set(index_names(x, scope, lets)) for x in expanded(place, lets) if isinstance(x, Access)]
-                if not read & set(columns) or (looked_up and bare_names(place, scope, lets) & set(columns)):
-                    found |= read
+                inside = [set(index_names(x, scope, lets)) for x in expanded(place, lets) if isinstance(x, Access)]
+                if not read & set(columns):
+                    plain |= read
+                elif inside and bare_names(place, scope, lets) & set(columns):
+                    looked_up |= read
                 else:
-                    found |= read & set(columns)
-                    found |= set().union(*(names for names in looked_up if names & set(columns)))
-            return found
+                    plain |= read & set(columns)
+                    looked_up |= set().union(*(names for names in inside if names & set(columns)))
+            return plain, looked_up
         case Name(id=name) if name in lets:
-            return _own_names(lets[name].value, columns, scope, lets[name].lets)
+            return _mentioned(lets[name].value, columns, scope, lets[name].lets)
         case Name():
-            return set(index_names(e, scope, lets))
+            return set(index_names(e, scope, lets)), set()
         case _:
-            return set().union(*(_own_names(p, columns, scope, lets) for p in parts(e)))
+            found = [_mentioned(p, columns, scope, lets) for p in parts(e)]
+            return set().union(*(plain for plain, _ in found)), set().union(*(names for _, names in found))
 
 
 def bare_names(e: Expression, scope: Scope, lets: Lets) -> set[str]:
