@@ -110,3 +110,30 @@ def test_few_rows(rows: int) -> None:
     text = text.replace("size B,", "size R, B,").replace("let t", "align last\n    let t").replace("(i -", "(pos(i) -")
     sizes = {**SIZES, "R": rows}
     both(text, arrays(irc.compile(text, target="reference"), sizes, rng), "f32", rng)
+
+
+POINTS = """
+attention points {
+  size B, H, S, D, M
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D], x[B,S,3]
+  param t[H,M]
+  assume M >= 1
+  core o[b,h,i,d] {
+    let r = sum(p: (x[b,i,p] - x[b,j,p]) ^ 2)
+    score q[b,h,i,c] * k[b,h,j,c]
+    bias t[h,clamp(floor(2 * sqrt(r)),0,M - 1)] - r
+    allow r <= 4 and (x[b,i,p] - x[b,j,p]) * (x[b,i,p] - x[b,j,p]) >= 0.01
+    softmax j
+    matmul v[b,h,j,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_sums_of_few_coordinates_tell_masks_and_places(target: str) -> None:
+    """Points within a radius, and buckets of distances; as a bias the sum has its gradient."""
+    rng = np.random.default_rng(7)
+    inputs = arrays(irc.compile(POINTS, target="reference"), {"B": 2, "H": 2, "S": 40, "D": 8, "M": 6}, rng)
+    both(POINTS, inputs, "f32", rng, target=target)

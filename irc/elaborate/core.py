@@ -11,7 +11,7 @@ from irc.elaborate import typing as ty
 from irc.elaborate.assign import declare_result, dims_of
 from irc.elaborate.biases import warn_of_features, warn_of_mask, warn_of_rows, warn_of_scale
 from irc.elaborate.emit import Parts, Statistic, core_nodes
-from irc.elaborate.expressions import Context
+from irc.elaborate.expressions import FEW, Context
 from irc.elaborate.frame import frame
 from irc.elaborate.names import expanded, index_names, names
 from irc.elaborate.positions import Positions
@@ -177,11 +177,11 @@ class CoreBuilder:
                 self.scope.report.fail(
                     "E412", f"`{stage.kind}` reads the score, {told}", e.span, help=absent.SCORE_HELP
                 )
-        running, self.context.score, self.context.hint = self.context.score, None, stage.kind
+        running, self.context.score, self.context.hint, self.context.told = self.context.score, None, stage.kind, True
         try:
             value = self.context.lower(stage.value, self._free())
         finally:
-            self.context.score = running
+            self.context.score, self.context.told = running, False
         ty.boolean(value, stage.value.span, self.scope.report, f"what `{stage.kind}` takes")
         if any(hint == stage.kind for hint, _ in self.context.pending):
             self.scope.report.fail(
@@ -189,7 +189,8 @@ class CoreBuilder:
                 f"`{stage.kind}` sums over an index, and a mask is told from the pair, its sizes and tables alone",
                 stage.value.span,
                 help="where a table lists the keys of a query, index the keys by it: "
-                "`let key = table[b,h,i // 64,n] * 64 + m`, `k[b,h,key,c]`, `softmax (n m)`",
+                "`let key = table[b,h,i // 64,n] * 64 + m`, `k[b,h,key,c]`, `softmax (n m)`; "
+                f"a sum of at most {FEW} terms, told by the sizes, as over the axis of `x[B,S,3]`, may stand here",
             )
         if stage.kind == "block":
             value = op("not", value)

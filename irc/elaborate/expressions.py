@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import product as cartesian
 from typing import NoReturn
 
 from irc.codegen.expr import (
@@ -21,9 +22,11 @@ from irc.codegen.expr import (
     integer,
     loads,
     op,
+    substitute,
     walk,
 )
 from irc.codegen.expr import number as float_constant
+from irc.codegen.positions import points
 from irc.elaborate import typing as ty
 from irc.elaborate.bounds import Bounds
 from irc.elaborate.contract import contract
@@ -50,13 +53,16 @@ from irc.grammar.syntax import (
 from irc.ir import Reduce
 from irc.size import nonnegative
 
+FEW = 16  # terms of a sum that is written out
+
 
 @dataclass
 class Context:
     """The statement being lowered: its indices, its lets, and the reductions found so far.
 
     `axes` is ordered: the axes of a reduction stand in this order. `score` is the running score inside a core, `weight`
-    the running weight below its normaliser. `pair` are the indices of a pair of a query and a key.
+    the running weight below its normaliser. `pair` are the indices of a pair of a query and a key. `told`: what is
+    lowered is a mask or a place in a table, which no sum node may be read by.
     """
 
     scope: Scope
@@ -66,6 +72,7 @@ class Context:
     score: Expr | None = None
     weight: Expr | None = None
     pair: frozenset[str] = frozenset()
+    told: bool = False
     hint: str = "dot"
     pending: list[tuple[str, Reduce]] = field(default_factory=list)
 
@@ -77,9 +84,12 @@ class Context:
         """Indices that an expression uses freely."""
         return index_names(e, self.scope, self.lets) & self.axes.keys()
 
-    def reduce(self, over: list[str], body: Expr, span: Span) -> Load:
+    def reduce(self, over: list[str], body: Expr, span: Span) -> Expr:
         """A sum node of a temporary name, and its element. One of a query and a key is one of the whole pair, so that
-        what is derived from it is summed over batch entries once, in the end."""
+        what is derived from it is summed over batch entries once, in the end. A sum of a few terms that tells a mask or
+        a place, as of coordinates, is written out."""
+        if self.told and 1 <= (points(tuple(self.axes[n] for n in over)) or 0) <= FEW:
+            return self._written_out(over, body, span)
         used = indices(body) - set(over)
         of_weight = self.weight is not None and self.weight in walk(body)
         if of_weight or {"row", "column"} <= {self.axes[n].role for n in used}:
@@ -88,6 +98,16 @@ class Context:
         node = Reduce(f"?{len(self.pending)}", axes, tuple(self.axes[n] for n in over), "sum", body, span=span)
         self.pending.append((self.hint, node))
         return Load(node.name, tuple(a.index for a in axes))
+
+    def _written_out(self, over: list[str], body: Expr, span: Span) -> Expr:
+        total: Expr = float_constant(0.0)
+        for point in cartesian(*(range(points((self.axes[n],)) or 0) for n in over)):
+            at: dict[Expr, Expr] = {Index(n): integer(k) for n, k in zip(over, point, strict=True)}
+            term = substitute(body, at)
+            for load in loads(term):
+                self.scope.places.setdefault(load, span)
+            total = op("add", total, term)
+        return total
 
     # expressions
 
@@ -187,7 +207,11 @@ class Context:
         if isinstance(e, Group):
             items = [i.id for i in e.items if isinstance(i, Name)]
             return flat(tuple((Index(n), self.axes[n].size) for n in items))
-        return ty.whole(self.lower(e, free), e.span, self.report, "an index")
+        outer, self.told = self.told, True
+        try:
+            return ty.whole(self.lower(e, free), e.span, self.report, "an index")
+        finally:
+            self.told = outer
 
     def _binary(self, e: Binary, free: frozenset[str]) -> Expr:
         left, right = self.lower(e.left, free), self.lower(e.right, free)
