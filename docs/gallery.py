@@ -50,9 +50,9 @@ what `sigmoid`, `relu`, `normalize` and `linear` mean [stands here](normalisers.
 {PICTURES}
 
 What is not expressible: a weight that depends on the weights of other keys of its row, as in stick-breaking attention.
-The nearest is a running sum of one number a token, read as a difference, as `forgetting` does; it is made outside, or
-in `project` by a sum over the positions before, `g[b,s] over s: S = sum(t: where(t <= s, x[b,t], 0))`, at a quadratic
-cost. Nothing is sorted inside a program either: a choice of keys is a table that is read, as in `topk_tiles`.
+The nearest is a running sum of one number a token, read as a difference, as `forgetting` does: a sum over the positions
+before, `g[b,s] over s: S = sum(t: where(t <= s, x[b,t], 0))`, is made in one pass, and so is its gradient. Nothing is
+sorted inside a program either: a choice of keys is a table that is read, as in `topk_tiles`.
 
 {MADE} `examples/variants/pictures.json`.
 """

@@ -42,6 +42,7 @@ from irc.ir import (
 )
 from irc.products import of_tensors, operand, unconditional, without_absent
 from irc.remainder import remainder_name
+from irc.running import with_running
 from irc.runtime.plan import Plan, PlanTensor, SumChunks, View
 from irc.simplify import factors, times_all
 from irc.split import split
@@ -65,7 +66,7 @@ def fuse(
     parts = split(graph, rounded, host)
     parts = apart(parts) if host else turned(parts)
     added = {node.name for node in added_up(parts).values()} if host else frozenset()
-    parts = without_absent(unconditional(of_tensors(gathered(parts, added))))
+    parts = without_absent(unconditional(of_tensors(with_running(gathered(parts, added)))))
     return _Fuser(parts, precision, known or {}, host, saved=saved).run()
 
 

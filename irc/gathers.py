@@ -108,7 +108,7 @@ def _turned(
         return None
     taken = {a.name for dim in places for a in dim}
     apart: dict[Expr, Expr] = {a.index: Index(f"{a.name}.from") for a in update.over if a.name in taken}
-    body, where = _counted(update.body, update.where)
+    body, where = counted(update.body, update.where)
     asked = () if where is None else conjuncts(substitute(where, apart))
     axes = [replace(a, name=f"{a.name}.from" if a.name in taken else a.name, role="") for a in update.over]
     solver = _Solver(axes, asked, bounds)
@@ -124,21 +124,21 @@ def _turned(
     return tuple(solver.axes), substitute(substitute(body, apart), solver.points), reduce(conjunction, within, None)
 
 
-def _counted(body: Expr, where: Expr | None) -> tuple[Expr, Expr | None]:
+def counted(body: Expr, where: Expr | None) -> tuple[Expr, Expr | None]:
     """A body and where it counts, from one that may be 0 elsewhere."""
     match body:
         case Op("where", (condition, value, rest), _) if rest == number(0.0):
-            return _counted(value, conjunction(where, condition))
+            return counted(value, conjunction(where, condition))
     return body, where
 
 
 def _is_plain(condition: Expr, bounds: Bounds, extents: Mapping[str, Expr]) -> bool:
     """Whether a comparison of integers holds for all points."""
-    spare = _spare(condition)
-    return condition == TRUE or (spare is not None and any(map(nonnegative, bounds.range(spare, extents).low)))
+    least = spare(condition)
+    return condition == TRUE or (least is not None and any(map(nonnegative, bounds.range(least, extents).low)))
 
 
-def _spare(condition: Expr) -> Expr | None:
+def spare(condition: Expr) -> Expr | None:
     """What is 0 or more where a comparison of integers holds, and only there."""
     match condition:
         case Op("le" | "lt" as sign, (x, y), _) if x.kind is Kind.INT:
@@ -223,9 +223,9 @@ class _Solver:
 
     def _is_held(self, name: str, x: Expr, end: Expr) -> bool:
         """Whether conditions make sure that max(x, end), or min(x, end), is x."""
-        spare = polynomial(op("sub", x, end) if name == "max" else op("sub", end, x), {})
-        known = (polynomial(e, {}) for e in map(_spare, self.asked) if e is not None)
-        return any(nonnegative(spare - k) for k in known)
+        least = polynomial(op("sub", x, end) if name == "max" else op("sub", end, x), {})
+        known = (polynomial(e, {}) for e in map(spare, self.asked) if e is not None)
+        return any(nonnegative(least - k) for k in known)
 
 
 @dataclass

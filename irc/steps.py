@@ -12,9 +12,10 @@ from irc.codegen.expr import Expr, Kind, Load, indices
 from irc.codegen.kernel import Kernel, Loop, LoopKernel, Storage, Target, Tensor, TileKernel
 from irc.compiled import Precision
 from irc.distances import distance_tables
-from irc.elements import plain_names
+from irc.elements import plain_names, updates_of
 from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile, kind, position, shape, whole
 from irc.products import matrix_product, operand
+from irc.running import running
 from irc.runtime.plan import Allocate, Call, PlanTensor, Step, View
 from irc.split import reads_tiles
 from irc.tile import Frame, frame_of, mentioned
@@ -132,15 +133,16 @@ class Steps:
     def _loops(self, node: Node) -> None:
         final = self.storage(node)
         target = node.name
-        if isinstance(node, Scatter):
+        found = running(node, self.graph)
+        if isinstance(node, Scatter) or found is not None:  # made in the arithmetic's type and rounded once
             through = final != self.precision.arithmetic and kind(node) is Kind.FLOAT
-            if through:  # sums are made in the arithmetic's type and rounded once
-                target = f"{node.name}.sum"
-            self.declare(target, node.shape, self.precision.arithmetic if through else final)
-            loops = tuple(self.update(target, u) for u in node.updates)
-            self.loop_kernel(node, target, loops, zero=True)
             if through:
-                self.round(node.name, target, node.shape, final)
+                target = f"{node.name}.sum"
+            self.declare(target, shape(node), self.precision.arithmetic if through else final)
+            loops = (found.loop(target),) if found else tuple(self.update(target, u) for u in updates_of(node))
+            self.loop_kernel(node, target, loops, zero=found is None)
+            if through:
+                self.round(node.name, target, shape(node), final)
             return
         assert isinstance(node, Map | Reduce)
         self.declare(target, shape(node), final)

@@ -199,6 +199,11 @@ def sink_learned(v: Values) -> Array:
     return softmax(score, (j <= i) & (j > i - v.window), heads(v.sink)) @ values
 
 
+def forgetting(v: Values) -> Array:
+    kept = np.cumsum(-np.log1p(np.exp(-v.gates)), -1)
+    return plain(v, kept[..., None] - kept[..., None, :], causal(v))
+
+
 def retention(v: Values) -> Array:
     weight = np.where(causal(v), scaled(v) * heads(v.gamma) ** past(v), 0)
     return weight / np.maximum(abs(weight.sum(-1, keepdims=True)), 1) @ v.v
@@ -441,10 +446,7 @@ CASES: dict[str, Case] = {
     "evoformer_column": Case(evoformer_column, {"N": 11, "S": 9}),
     "evoformer_row": Case(lambda v: sigmoid(v.gate) * plain(v, v.pair[:, None]), {"N": 3}),
     "fire": Case(fire, {"M": 6}),
-    "forgetting": Case(
-        lambda v: plain(v, v.gates[..., None] - v.gates[..., None, :], causal(v)),
-        draw=lambda r, s: {"gates": -np.cumsum(r.uniform(0, 0.3, (s.B, s.H, s.S)), -1)},
-    ),
+    "forgetting": Case(forgetting),
     "gated_output": Case(lambda v: joined(sigmoid(split(v.x @ v.Wg, v.H)) * plain(v, 0, causal(v))) @ v.Wo, {"E": 20}),
     "gelu": Case(lambda v: scaled(v) * np.vectorize(lambda x: (1 + math.erf(x / math.sqrt(2))) / 2)(scaled(v)) @ v.v),
     "graph_distances": Case(

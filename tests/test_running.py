@@ -1,0 +1,65 @@
+"""Sums of what came before, or comes after, are running ones, and their gradients are too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import irc
+from irc.codegen.kernel import LoopKernel
+from tests.test_kernels import arrays, both
+
+SPEC = """
+attention sums {
+  size B, S, E
+  input x[B,S,E], ok[B,S]: bool
+  param w[E]
+  project { BODY }
+  return y
+}
+"""
+RUNNING = {
+    "up to": "y[b,s,e] over s: S = sum(t: where(t <= s, x[b,t,e] * w[e], 0))",
+    "before": "y[b,s,e] over s: S = sum(t: where(t < s, x[b,t,e] * w[e], 0))",
+    "from": "y[b,s,e] over s: S = sum(t: where(t >= s, x[b,t,e] * w[e], 0))",
+    "after": "y[b,s,e] over s: S = sum(t: where(s + 1 <= t, x[b,t,e] * w[e], 0))",
+    "last axis": "y[b,e,s] over s: S = sum(t: where(t <= s, x[b,t,e] * w[e], 0))",
+    "one dimension": "y[b,(s e)] over s: S = sum(t: where(t <= s, x[b,t,e] * w[e], 0))",
+    "gates": "y[b,s,e] over s: S = sum(t: where(t <= s, log(sigmoid(x[b,t,e] * w[e])), 0)) * x[b,s,e]",
+    "times one of the token": "y[b,s] over s: S = sum(t: where(t <= s, x[b,t,1] * x[b,s,0] * w[0], 0))",
+    "of some": "y[b,s,e] over s: S = sum(t: where(t <= s and ok[b,t], x[b,t,e] ^ 2 * w[e], 0))",
+    "for some": "y[b,s,e] over s: S = sum(t: where(t <= s and ok[b,s], x[b,t,e] ^ 2 * w[e], 0))",
+    "mean": "y[b,s,e] over s: S = sum(t: where(t <= s, x[b,t,e] * w[e], 0)) / (s + 1)",
+    "count": "y[b,s] over s: S = sum(t: where(t <= s and ok[b,t], 1.0, 0)) * x[b,s,0] * w[0]",
+}
+OTHERS = {
+    "window": "y[b,s] over s: S = sum(t: where(t <= s and t > s - 3, x[b,t,0] * w[0], 0))",
+    "apart by three": "y[b,s] over s: S = sum(t: where(t + 3 <= s, x[b,t,0] * w[0], 0))",
+    "of both": "y[b,s] over s: S = sum(t: where(t <= s, tanh(x[b,t,0] + x[b,s,0]) * w[0], 0))",
+}
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16"])
+@pytest.mark.parametrize("name", RUNNING | OTHERS)
+def test_running_sums(name: str, dtype: str, target: str) -> None:
+    spec, rng = SPEC.replace("BODY", (RUNNING | OTHERS)[name]), np.random.default_rng(2)
+    inputs = arrays(irc.compile(spec, target="reference"), {"B": 2, "S": 13, "E": 5}, rng, dtype)
+    inputs["ok"] = rng.random((2, 13)) < 0.7
+    both(spec, inputs, dtype, rng, target=target)
+    runs = irc.compile(spec, dtype=dtype, target=target).built({}).compiled.runs
+    kernels = [kernel for run in runs for kernel in run.kernels if isinstance(kernel, LoopKernel)]
+    loops = [loop for kernel in kernels for loop in kernel.loops]
+    quadratic = [loop for loop in loops if any(a.size == b.size for a in loop.axes for b in loop.over)]
+    assert bool(quadratic) == (name in OTHERS)
+
+
+def test_what_is_not_summed_plays_no_part() -> None:
+    spec, clean = SPEC.replace("BODY", RUNNING["gates"]), np.ones((1, 9, 2), np.float32)
+    program, others = irc.compile(spec), {"ok": np.ones((1, 9), bool), "w": np.ones(2, np.float32)}
+    late, cotangent = clean.copy(), np.zeros_like(clean)
+    late[0, 5] = cotangent[0, 3] = np.nan
+    forward = program.forward(x=late, **others).outputs["y"]
+    np.testing.assert_array_equal(np.isnan(forward[0, :, 0]), np.arange(9) >= 5)
+    gradient = program.forward(x=clean, **others).backward(y=cotangent)["x"]
+    np.testing.assert_array_equal(np.isnan(gradient[0, :, 0]), np.arange(9) <= 3)
