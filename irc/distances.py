@@ -101,9 +101,13 @@ def is_told(expr: Expr, node: Reduce) -> bool:
 
 
 def is_chosen(expr: Expr, node: Reduce) -> bool:
-    """Whether the expression, in a sum of tile values, reads an element of a table that row and column choose."""
+    """Whether the expression, in a sum of tile values, reads an element of a table that row and column choose, or what
+    each pair has for several points of the batch together."""
     rows, columns = ({a.name for a in (*node.axes, *node.over) if a.role == role} for role in ("row", "column"))
-    return any(indices(index) & rows and indices(index) & columns for load in loads(expr) for index in load.indices)
+    if any(indices(index) & rows and indices(index) & columns for load in loads(expr) for index in load.indices):
+        return True
+    shared = {a.name for a in node.axes if not a.role} - indices(expr)
+    return isinstance(expr, Load) and bool(shared and indices(expr) & rows and indices(expr) & columns)
 
 
 def distributed(graph: Graph) -> Graph:

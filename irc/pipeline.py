@@ -37,6 +37,7 @@ from irc.tabulate import tabulated
 from irc.tangent import second, tangent, tangent_name
 from irc.tile import NotFusible
 from irc.unrounded import with_unrounded
+from irc.values import with_weights
 from irc.verify import verify
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ def _goes_with(forward: Graph, backward: Graph) -> bool:
 
 def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
     if steps:
-        first = of_tensors(products_first(distributed(graph), sizes))
+        first = of_tensors(with_weights(products_first(distributed(graph), sizes)))
         graph = traced("tabulate", lambda: named_apart(moved(tabulated(first, host))))
     return traced("specialise", lambda: simplify(specialise(graph, sizes)))
 

@@ -139,8 +139,10 @@ def _projected(node: Reduce, graph: Graph) -> Reduce:
         return node
     sides = [{a.name for a in node.axes if a.role == role} for role in ("row", "column")]
     read = {sum(bool(side & indices(e)) for side in sides): e for e in factors(node.body)}
-    weights = graph[read[0].tensor] if read.keys() == {0, 2} and isinstance(read[0], Load) else None
-    return plain if isinstance(weights, Input) and weights.role == "param" else node
+    given = [graph[e.tensor] if isinstance(e, Load) else None for _, e in sorted(read.items())]
+    of_param = read.keys() == {0, 2} and isinstance(given[0], Input) and given[0].role == "param"
+    of_values = read.keys() == {1, 2} and isinstance(given[1], Input)
+    return plain if of_param or of_values else node
 
 
 def _operands(parts: tuple[Expr, ...], over: Collection[str]) -> tuple[tuple[Expr, ...], ...]:

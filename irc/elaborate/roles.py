@@ -89,10 +89,13 @@ def _compared(stages: list[tuple[Stage, Lets]], columns: tuple[str, ...], scope:
 
 def _own_names(e: Expression, columns: tuple[str, ...], scope: Scope, lets: Lets) -> set[str]:
     """Indices that values have as their own. Not those beside a key in a place of a table, as in T[i - j + S] and
-    T[time[i] - time[j]]; but those by which keys are looked up, as in v[top[i, r] * L + l] and v[first[i] + l], where
-    that is not added to values that all queries share, as in v[j] + T[relation[i, j]]."""
+    T[time[i] - time[j]]; but those by which keys are looked up, as in v[top[i, r] * L + l] and v[first[i] + l]. Of what
+    is added to values that all queries share, those alone that go with all indices of these: i in v[h,j] + e[h,i,j],
+    neither in v[h,j] + e[i,j] nor in v[j] + T[relation[i, j]]."""
     terms = [_mentioned(term, columns, scope, seen) for term, seen in _addends(e, lets)]
-    return set.intersection(*(plain | looked_up for plain, looked_up in terms)).union(*(plain for plain, _ in terms))
+    whole = [plain | looked_up for plain, looked_up in terms]
+    rich = (plain for plain, _ in terms if all(names <= plain for names in whole if not plain <= names))
+    return set.intersection(*whole).union(*rich)
 
 
 def _addends(e: Expression, lets: Lets) -> list[tuple[Expression, Lets]]:

@@ -1,0 +1,80 @@
+"""Keys and values of each pair that heads share: matrix products of tensors, with heads for rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import irc
+from irc.codegen.kernel import InnerSum, TileKernel
+from irc.runtime.plan import Product
+from tests.test_kernels import Arrays, arrays, both
+
+SPEC = """
+attention pairs {
+  size B, S, H, D
+  input q[B,S,H,D], k[B,S,H,D], v[B,S,H,D], e[B,S,S,D], z[B,S,S,D], ok[B,S]: bool
+  core o[b,i,h,f] {
+    score SCORE
+    scale 1 / sqrt(D)
+    allow ok[b,i] and ok[b,j]
+    MASK
+    NORMALISER j
+    matmul VALUES
+  }
+  return o
+}
+"""
+KEYS = "q[b,i,h,c] * k[b,j,h,c]"
+EDGES = "q[b,i,h,c] * (k[b,j,h,c] + e[b,i,j,c])"
+CASES = [
+    (score, mask, values)
+    for score in (KEYS, EDGES)
+    for mask in ("", "allow j <= i + 3")
+    for values in ("v[b,j,h,f]", "z[b,i,j,f]", "v[b,j,h,f] + z[b,i,j,f]")
+    if "[b,i,j" in score + values
+]
+
+
+def written(score: str, mask: str, values: str, normaliser: str = "softmax") -> str:
+    spec = SPEC.replace("SCORE", score).replace("VALUES", values).replace("NORMALISER", normaliser)
+    spec = spec.replace("    MASK\n", f"    {mask}\n" if mask else "")
+    for name, given in (("v", " v[B,S,H,D],"), ("e", " e[B,S,S,D],"), ("z", " z[B,S,S,D],")):
+        spec = spec if f"{name}[b" in score + values else spec.replace(given, "")
+    return spec
+
+
+def drawn(spec: str, rng: np.random.Generator) -> Arrays:
+    found = arrays(irc.compile(spec, target="reference"), {"B": 2, "S": 21, "H": 3, "D": 8}, rng)
+    return {**found, "ok": np.arange(42).reshape(2, 21) % 21 != 4}
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize("normaliser", ["softmax", "linear"])
+@pytest.mark.parametrize(("score", "mask", "values"), CASES)
+def test_products_of_pairs(score: str, mask: str, values: str, normaliser: str, target: str) -> None:
+    spec, rng = written(score, mask, values, normaliser), np.random.default_rng(1)
+    both(spec, drawn(spec, rng), "f32", rng, target=target)
+    program = irc.compile(spec, target=target)
+    for run in program.built({name: 8 for name in program.features}).compiled.runs:
+        assert any(isinstance(step, Product) for step in run.plan.steps)
+        kernels = [kernel for kernel in run.kernels if isinstance(kernel, TileKernel)]
+        assert not any(isinstance(step, InnerSum) for kernel in kernels for step in kernel.body)
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize(("score", "mask", "values"), CASES)
+def test_pairs_that_do_not_exist_may_hold_anything(score: str, mask: str, values: str, target: str) -> None:
+    spec, rng = written(score, mask, values), np.random.default_rng(2)
+    clean = drawn(spec, rng)
+    dirty = {name: array.copy() for name, array in clean.items()}
+    for name in dirty.keys() - {"ok"}:
+        dirty[name][:, 4] = np.nan
+        if name in "ez":
+            dirty[name][:, :, 4] = np.inf
+    cotangent = rng.standard_normal((2, 21, 3, 8)).astype(np.float32)
+    one, other = (irc.compile(spec, target=target).forward(**given) for given in (clean, dirty))
+    np.testing.assert_array_equal(one.outputs["o"], other.outputs["o"])
+    gradients = other.backward(o=cotangent)
+    for name, gradient in one.backward(o=cotangent).items():
+        np.testing.assert_array_equal(gradient, gradients[name], name)
