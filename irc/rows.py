@@ -155,10 +155,12 @@ def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None
 
 def _of_queries(core: Core, axes: tuple[Axis, ...], keys: list[Expr]) -> _Split | None:
     """Where there are more columns than rows, what is of queries alone as further rows: in a video whose mask compares
-    frames, q[b,f,s] beside k[b,g,t], a row of one frame would have its keys packed for each s. Heads that share all
-    keys are left, where others are as many as the keys of an index."""
+    frames, q[b,f,s] beside k[b,g,t], a row of one frame would have its keys packed for each s. Where nothing tells
+    which of several indices is that of the queries, as of tokens and heads that share all keys, each is. Elsewhere
+    heads that share all keys are left, where others are as many as the keys of an index."""
     rows = [a for a in axes if a.role == "row"]
-    free = [a for a in axes if not a.role and members(a, keys) == a.size] if len(rows) < len(core.columns) else []
+    ambiguous = len(rows) < len(core.columns) or not core.position
+    free = [a for a in axes if not a.role and members(a, keys) == a.size] if ambiguous else []
     more = [a for a in free if a.size in {c.size for c in core.columns}] or free
     return _Split(core.columns, frozenset(), frozenset((*rows, *more)), {}, None) if more else None
 

@@ -332,3 +332,48 @@ def test_sums_over_groups_of_features_of_one_query(score: str, target: str) -> N
     shapes = {"q": (2, 4, 3, 8), "k": (2, 37, 2, 3, 8), "scale": (2, 37, 2, 3), "v": (2, 37, 2, 8), "w": (3,)}
     given = {name: rng.standard_normal(shape).astype(np.float64) for name, shape in shapes.items()}
     both(GROUPED_SCALES.replace("SCORE", score), given, "f64", rng, target=target)
+
+
+SHARED = """
+attention shared {{
+  size B, S, T, G, M, D
+  input {inputs}
+  core o[{index},d] {{
+    score q[{query},c] * k[{key},c]
+    {stage}
+    softmax t
+    matmul v[{value},d]
+  }}
+  return o
+}}
+"""
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize(
+    ("shapes", "indices", "stage", "rows"),
+    [
+        (("B,S,M,D", "B,T,D", "B,T,D"), ("b,s,m", "b,s,m", "b,t", "b,t"), "", {"s", "m"}),
+        (("B,M,S,D", "B,T,D", "B,T,D"), ("b,m,s", "b,m,s", "b,t", "b,t"), "", {"s", "m"}),
+        (("B,S,M,D", "T,D", "T,D"), ("b,s,m", "b,s,m", "t", "t"), "", {"b", "s", "m"}),
+        (("B,S,G,M,D", "B,T,G,D", "B,T,G,D"), ("b,s,g,m", "b,s,g,m", "b,t,g", "b,t,g"), "", {"s", "m"}),
+        (("B,S,G,M,D", "B,T,G,D", "B,T,G,D"), ("b,s,g,m", "b,s,g,m", "b,t,g", "b,t,g"), "bias -abs(s - t)", {"s", "m"}),
+        (("B,S,G,M,D", "B,T,G,M,D", "B,T,G,D"), ("b,s,g,m", "b,s,g,m", "b,t,g,m", "b,t,g"), "", {"s"}),
+        (("B,S,G,D", "B,S,D", "B,S,D"), ("b,s,g", "b,s,g", "b,t", "b,t"), "allow t <= s", {"s"}),
+    ],
+)
+def test_queries_of_heads_that_share_keys(
+    shapes: tuple[str, ...], indices: tuple[str, ...], stage: str, rows: set[str], target: str
+) -> None:
+    """Whichever index comes last, and whether or not a mask or a bias tells which one is the queries'."""
+    inputs = ", ".join(f"{name}[{shape}]" for name, shape in zip("qkv", shapes, strict=True))
+    index, query, key, value = indices
+    spec = SHARED.format(inputs=inputs, index=index, query=query, key=key, value=value, stage=stage)
+    for size in "TGM":
+        spec = spec if size in "".join(shapes) else spec.replace(f", {size},", ",", 1)
+    rng = np.random.default_rng(4)
+    sizes = {"B": 2, "S": 19, "T": 23, "G": 2, "M": 3, "D": 8}
+    both(spec, given(irc.compile(spec, target="reference"), sizes, rng), "f32", rng, target=target)
+    for run in irc.compile(spec, target=target).built({"D": 8}).compiled.runs:
+        for kernel in run.kernels:
+            assert not isinstance(kernel, TileKernel) or {axis.name for axis in kernel.rows} == rows

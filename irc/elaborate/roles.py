@@ -46,10 +46,11 @@ def rows(
     """The query indices, in the order of the header.
 
     Candidates are indices of the header that are no feature and that the operand of `matmul` does not mention, but for
-    where a table is told how far a key is: heads and batch entries have their own values. Of several, one that is
-    compared with a key stands before one of the same size, and that before the last. What stands with it in a product
-    axis is a query index too, unless the values mention it: in q[b,h,(n i),c] with values v[b,h,(n j),d], a block n is
-    an entry of a batch. Without a product axis, as many likely ones as there are keys have a key each.
+    where a table is told how far a key is: heads and batch entries have their own values. Of several, one that shares
+    its keys with others stands before one that has its own; then one that is compared with a key, before one of the
+    same size, and that before the last. What stands with it in a product axis is a query index too, unless the values
+    mention it: in q[b,h,(n i),c] with values v[b,h,(n j),d], a block n is an entry of a batch. Without a product axis,
+    as many likely ones as there are keys have a key each.
     """
     stages = with_lets(core, lets)
     given = {n for s, seen in stages if s.kind == "matmul" for n in index_names(s.value, scope, seen)}
@@ -63,6 +64,8 @@ def rows(
         candidates = [n for n in members if n in alike - own]
     if not candidates:
         return []
+    keyed = _keyed(stages, columns, scope)
+    candidates = [n for n in candidates if n not in keyed] or candidates
     likely = [n for n in candidates if n in compared] or [
         n for n in candidates if any(scope.same(sizes[n], sizes[c]) for c in columns)
     ]
@@ -73,14 +76,26 @@ def rows(
     return likely if len(likely) == len(columns) else [chosen]
 
 
+def _keyed(stages: list[tuple[Stage, Lets]], columns: tuple[str, ...], scope: Scope) -> set[str]:
+    """Indices by which every operand of the scores that has a key index differs: what has keys of its own."""
+    found: list[set[str]] = []
+    for stage, lets in stages:
+        if stage.kind == "score":
+            read = (
+                _mentioned(e, columns, scope, lets)[0] for e in expanded(stage.value, lets) if isinstance(e, Access)
+            )
+            found += [names for names in read if names & set(columns)]
+    return set.intersection(*found) if found else set()
+
+
 def _compared(stages: list[tuple[Stage, Lets]], columns: tuple[str, ...], scope: Scope) -> set[str]:
-    """Indices that stand in `pos(…)` or in one comparison with a key index."""
+    """Indices that stand in `pos(…)`, or in one comparison, sum or difference with a key index."""
     found: set[str] = set()
     for stage, lets in stages:
         for e in expanded(stage.value, lets):
             if isinstance(e, Call) and e.function.id == "pos":
                 found |= {a.id for a in e.args if isinstance(a, Name)}
-            if isinstance(e, Compare):
+            if isinstance(e, Compare) or (isinstance(e, Binary) and e.op in "+-"):
                 used = bare_names(e, scope, lets)
                 if used & set(columns):
                     found |= used - set(columns)
