@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irc.codegen.expr import Axis, Const, Expr, Kind, Load, indices, op, substitute
+from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Local, Op, indices, op, rebuild, substitute
 from irc.codegen.kernel import DISTANCE, Dot, InnerSum, Panel, RowProduct, Target, TileKernel, TileOp
 from irc.codegen.names import identifier, stride_name
 from irc.codegen.positions import points
@@ -50,6 +50,21 @@ def pair_by_pair(kernel: TileKernel) -> TileKernel:
     dotted = {name for step in body if isinstance(step, Dot) for name in (step.row, step.column)}
     read = dotted | {step.panel for step in body if isinstance(step, RowProduct)}
     return replace(kernel, body=body, panels=tuple(panel for panel in kernel.panels if panel.name in read))
+
+
+def fixed_of(panel: Panel) -> tuple[Expr, dict[Expr, Expr]]:
+    """The panel's value, and Locals in it for floats that a token computes once for all its features."""
+    names, found = {axis.name for axis in panel.features}, dict[Expr, Expr]()
+
+    def place(part: Expr) -> Expr | None:
+        if isinstance(part, Op) and part.kind is Kind.FLOAT and indices(part) and not names & indices(part):
+            return found.setdefault(part, Local(f"fixed {len(found)}"))
+        if isinstance(part, Op) and part.name == "where":  # what only some features read stays with them
+            return op("where", rebuild(part.args[0], place), *part.args[1:])
+        return part if isinstance(part, Load) else None
+
+    value = rebuild(panel.value, place)
+    return value, {local: part for part, local in found.items()}
 
 
 def before_features(load: Load | Target, features: tuple[Axis, ...]) -> tuple[Expr, ...] | None:

@@ -25,7 +25,8 @@ class RowText:
 @dataclass(frozen=True, slots=True)
 class PanelText:
     """`dotted`: read by dots; `summed`: by products that sum over its side; `guarded`: these must not let a blocked
-    element in that is not finite; `numbers`: read by products of distances."""
+    element in that is not finite; `numbers`: read by products of distances. `fixed`: names for what a token's features
+    have in common."""
 
     name: str
     width: int
@@ -37,6 +38,7 @@ class PanelText:
     guarded: bool
     numbers: bool
     form: str = "Form"
+    fixed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from irc.codegen.kernel import (
 from irc.codegen.masks import mask_context
 from irc.codegen.mirror import mirror
 from irc.codegen.names import identifier
-from irc.codegen.panels import axis_texts, of_distances, row_text, width
+from irc.codegen.panels import axis_texts, fixed_of, of_distances, row_text, width
 from irc.codegen.places import TILE_PLACES, Places
 from irc.codegen.positions import chunks_of, extent, points, size, unflatten
 from irc.codegen.powers import in_powers_of_two
@@ -287,22 +287,33 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         """Of single numbers, for sums in registers."""
         side = kernel.rows if panel.side == "row" else kernel.columns
         row = row_text(panel.value, panel.features, side) if isinstance(panel.value, Load) else None
-        value = hoists.scalar(panel.value, "place", "place")
+        value, fixed = value_text(panel)
         shape = _panel_name(panel.name), width(panel), axis_texts(panel.features)
-        return PanelText(*shape, value, row, True, False, False, False, "irc::Single<T>")
+        return PanelText(*shape, value, row, True, False, False, False, "irc::Single<T>", fixed)
+
+    def value_text(panel: Panel) -> tuple[str, tuple[str, ...]]:
+        value, fixed = fixed_of(panel)
+        texts = (
+            f"const T {identifier(name.name)} = {hoists.scalar(part, 'place', 'place')};"
+            for name, part in fixed.items()
+            if isinstance(name, Local)
+        )
+        return hoists.scalar(value, "place", "place"), tuple(texts)
 
     def panel_text(panel: Panel) -> PanelText:
         side = kernel.rows if panel.side == "row" else kernel.columns
+        value, fixed = value_text(panel)
         return PanelText(
             _panel_name(panel.name),
             width(panel),
             axis_texts(panel.features),
-            hoists.scalar(panel.value, "place", "place"),
+            value,
             row_text(panel.value, panel.features, side) if isinstance(panel.value, Load) else None,
             panel.name in dotted,
             panel.name in summed,
             panel.name in summed and kernel.support is not None,
             panel.name in numbered,
+            fixed=fixed,
         )
 
     def distance_text(panel: Panel) -> DistanceText:

@@ -78,3 +78,36 @@ def test_pairs_that_do_not_exist_may_hold_anything(score: str, mask: str, values
     gradients = other.backward(o=cotangent)
     for name, gradient in one.backward(o=cotangent).items():
         np.testing.assert_array_equal(gradient, gradients[name], name)
+
+
+SAMPLED = """
+attention sampled {
+  size B, N, H, D, P, Y, X
+  input v[B,Y,X,H,D], at[B,N,H,P,2], weight[B,N,H,P]
+  core o[b,i,h,d] {
+    let y = at[b,i,h,p,0] * Y - 0.5
+    let x = at[b,i,h,p,1] * X - 0.5
+    let upper = where(floor(y) >= 0 and floor(y) < Y, 1 - (y - floor(y)), 0)
+    let lower = where(floor(y) >= -1 and floor(y) < Y - 1, y - floor(y), 0)
+    let left = clamp(floor(x), 0, X - 1)
+    score weight[b,i,h,p]
+    softmax p
+    matmul upper * v[b,clamp(floor(y),0,Y - 1),left,h,d] + lower * v[b,clamp(floor(y) + 1,0,Y - 1),left,h,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_values_sampled_between_tokens(dtype: str, target: str) -> None:
+    """Deformable attention (Zhu et al. 2021): how much of each token is of a sample, not of its features."""
+    rng = np.random.default_rng(3)
+    sizes = {"B": 2, "N": 11, "H": 2, "D": 8, "P": 5, "Y": 4, "X": 6}
+    given = arrays(irc.compile(SAMPLED, target="reference"), sizes, rng, dtype)
+    given["at"] = rng.random(given["at"].shape).astype(given["at"].dtype)
+    both(SAMPLED, given, dtype, rng, target=target)
+    if target == "cpu":
+        source = irc.compile(SAMPLED, dtype=dtype, sizes={"D": 8}).source
+        assert "const T fixed_1 = " in source and "*to++ = fixed_0*irc::load<T>(v_ptr[" in source
