@@ -119,7 +119,8 @@ def _turned(
     if (solver.axes and not solver.are_alike) or (solver.is_known and (solver.axes or not alone)):
         return None  # most places would be asked in vain
     extents = {a.name: a.size for a in (*solver.axes, *(a for dim in places for a in dim))}
-    conditions = (substitute(c, solver.points) for c in (*asked, *solver.inside))
+    # Whether there is such a point comes first: other conditions may read tables there.
+    conditions = (substitute(c, solver.points) for c in (*solver.inside, *asked))
     within = [c for c in conditions if not _is_plain(c, bounds, extents)]
     return tuple(solver.axes), substitute(substitute(body, apart), solver.points), reduce(conjunction, within, None)
 
@@ -211,7 +212,7 @@ class _Solver:
                 way.more.append(rest)
                 return self._point(first, op("add", op("mul", at, n), rest.index), None, way)
             case "mod", (n,) if first == whole and _is_positive(n):
-                way.inside.append(op("lt", at, n))
+                way.inside += [op("le", integer(0), at), op("lt", at, n)]
                 if _is_plain(op("le", axis.size, n), self.bounds, {}):
                     point = self._point(first, at, n, way) if _is_shifted(first, axis) else None
                     return None if point is None else op("mod", point, n)

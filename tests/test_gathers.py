@@ -13,7 +13,7 @@ SPEC = """
 attention moved {
   size B, S, E, K, L, M, G
   assume L <= S
-  input x[B,S,E], z[B,L], wide[B,(L E)], heads[B,G]
+  input x[B,S,E], u[B,S], z[B,L], wide[B,(L E)], heads[B,G]
   param w[E,K], bank[K,E,E]
   merge { BODY }
   return y
@@ -36,6 +36,10 @@ TURNED = {
     "some of a roll": "y[b,s] over s: L = x[b,(s + 3) % S,0] * s",
     "one place": "y[b,s] over s: S = x[b,0,0] * s",
     "along a diagonal": "y[m,e] over e: E = bank[m,e,e] * e",
+    "tiled and shifted": "y[b,s] over s: L * M = u[b,s % L + S - L] * s",
+    "tiled from the end": "y[b,s] over s: L * M = u[b,S - 1 - s % L] * s",
+    "rolled and shifted": "y[b,s] over s: L = u[b,(s + 2) % L + S - L] * s",
+    "rolled and from the end": "y[b,s] over s: L = u[b,S - 1 - (s + 2) % L] * s",
     "of groups": "y[b,h] over h: G * M = heads[b,h // M] * h",
     "two indices of a dimension": "y[b,l,e] over l: L = wide[b,(l e)] * l + wide[b,(l e)] ^ 2",
     "by a difference of two": "y[b,s,e] over s: S, e: E = x[b,(s + e) % S,e] * s",
@@ -82,3 +86,18 @@ def test_what_reaches_nothing_plays_no_part() -> None:
     cotangent[:, 5] = np.nan
     got = irc.compile(spec, sizes=FIXED).forward(**inputs).backward(y=cotangent)["x"]
     np.testing.assert_array_equal(np.isnan(got[0, :, 0]), [n in range(2, 6) for n in range(9)])
+
+
+def test_tables_are_read_at_tokens_that_there_are() -> None:
+    """Of a condition on a token, and one that it is there, the second comes first."""
+    spec = """attention taps {
+      size B, S, M
+      input x[B,S], w[M], ok[B,S]: bool
+      merge { y[b,s] over s: S = sum(m: where(ok[b,s] and s >= m, w[m] * x[b,max(s - m,0)], 0)) }
+      return y
+    }"""
+    w = np.zeros(1 << 24, np.float32)
+    w[:9] = 1
+    run = irc.compile(spec).forward(x=np.ones((2, 9), np.float32), w=w, ok=np.ones((2, 9), bool))
+    gradient = run.backward(y=np.ones((2, 9), np.float32))["x"]
+    np.testing.assert_array_equal(gradient, np.broadcast_to(np.arange(9, 0, -1), (2, 9)))
