@@ -75,10 +75,17 @@ def are_few(axes: tuple[Axis, ...]) -> bool:
 def _vector(loop: Loop, order: tuple[Axis, ...], shared: int) -> int | None:
     """Of points that are each by itself: the number of the innermost axis with more of them than a few, if there are
     loops inside of it."""
+    if loop.reduce or loop.add or _reads_itself(loop):
+        return None
     inside = len(order)
     while inside > shared and are_few(order[inside - 1 :]):
         inside -= 1
-    return None if loop.reduce or loop.add or inside in (shared, len(order)) else inside - 1
+    return None if inside in (shared, len(order)) else inside - 1
+
+
+def _reads_itself(loop: Loop) -> bool:
+    """Whether points read what others have written: those along an axis that is not `parallel`, in its order."""
+    return any(load.tensor == loop.target.tensor for load in loads(loop.body))
 
 
 def _order(loop: Loop) -> tuple[tuple[Axis, ...], int, bool]:
@@ -89,7 +96,7 @@ def _order(loop: Loop) -> tuple[tuple[Axis, ...], int, bool]:
     if len(outer) > 1 and are_few(loop.over) and outer[-1] == loop.axes[-1]:
         outer = outer[:-1]
     order = (*outer, *(axis for axis in loop.axes if axis not in outer))
-    return (order, len(outer), False) if loop.add else _by_calls(loop, order, len(outer))
+    return (order, len(outer), False) if loop.add or _reads_itself(loop) else _by_calls(loop, order, len(outer))
 
 
 def _shared(loop: Loop) -> tuple[Axis, ...]:

@@ -143,6 +143,8 @@ def weights(normaliser: str, score: Array, allowed: Array) -> Array:
             return np.where(allowed, 1 / (1 + np.exp(-kept)), 0.0)
         case "relu":
             return np.maximum(kept, 0.0)
+        case "linear":
+            return kept
         case _:
             return kept / np.maximum(np.abs(kept.sum(-1, keepdims=True)), 1.0)
 

@@ -29,6 +29,8 @@ RUNNING = {
     "times one of the token": "y[b,s] over s: S = sum(t: where(t <= s, x[b,t,1] * x[b,s,0] * w[0], 0))",
     "of some": "y[b,s,e] over s: S = sum(t: where(t <= s and ok[b,t], x[b,t,e] ^ 2 * w[e], 0))",
     "for some": "y[b,s,e] over s: S = sum(t: where(t <= s and ok[b,s], x[b,t,e] ^ 2 * w[e], 0))",
+    "few features": "y[b,s,e] over s: S, e: 3 = sum(t: where(t <= s, x[b,t,e % E] * w[e % E], 0))",
+    "sines": "y[b,s] over s: S = sum(t: where(t <= s, cos(0.3 * t) * x[b,t,0] * w[0], 0))",
     "mean": "y[b,s,e] over s: S = sum(t: where(t <= s, x[b,t,e] * w[e], 0)) / (s + 1)",
     "count": "y[b,s] over s: S = sum(t: where(t <= s and ok[b,t], 1.0, 0)) * x[b,s,0] * w[0]",
 }
@@ -63,3 +65,16 @@ def test_what_is_not_summed_plays_no_part() -> None:
     np.testing.assert_array_equal(np.isnan(forward[0, :, 0]), np.arange(9) >= 5)
     gradient = program.forward(x=clean, **others).backward(y=cotangent)["x"]
     np.testing.assert_array_equal(np.isnan(gradient[0, :, 0]), np.arange(9) <= 3)
+
+
+def test_no_bit_depends_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads share out what is summed apart, however long its terms take."""
+    spec, x = SPEC.replace("BODY", RUNNING["sines"]), np.random.default_rng(4).standard_normal((3, 4000, 2))
+    given = {"x": x, "ok": np.ones((3, 4000), bool), "w": np.ones(2)}
+    program = irc.compile(spec, dtype="f64")
+    found = []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("IRC_THREADS", threads)
+        found.append(program.forward(**given).outputs["y"])
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_allclose(found[0], np.cumsum(np.cos(0.3 * np.arange(4000)) * x[:, :, 0], 1), rtol=1e-9, atol=1e-9)
