@@ -11,7 +11,7 @@ from irc.elaborate.report import similar
 from irc.elaborate.roles import bare_names
 from irc.elaborate.scope import Scope
 from irc.grammar.source import Span
-from irc.grammar.syntax import Align, Compare, Name, Stage
+from irc.grammar.syntax import Align, Binary, Compare, Name, Stage
 from irc.size import text
 
 
@@ -77,13 +77,20 @@ class Positions:
         )
 
     def check_compared(self, stage: Stage) -> None:
-        """Comparing a query index with a key index of another size needs an `align`."""
+        """Comparing a query index with a key index of another size needs an `align`; of a distance of the two a reader
+        is warned."""
         lets = self.context.lets
         for e in expanded(stage.value, lets):
-            if not isinstance(e, Compare):
+            is_distance = isinstance(e, Binary) and e.op in "+-"
+            if not isinstance(e, Compare) and not is_distance:
                 continue
             used = bare_names(e, self._scope, lets)
             for row in self._frame.rows:
                 key = self._frame.key_of(row)
                 if row in used and key in used and not self.comparable(row):
-                    self._needs_align(e.span, row, key)
+                    if not is_distance:
+                        self._needs_align(e.span, row, key)
+                    message = f"`{row}` and `{key}` run over different sizes, and this counts both from their first"
+                    help = "write `align first` if that is meant; else `align last` or `align offset e`, and "
+                    self._scope.report.warn("W005", message, e.span, help=f"{help}`pos({row})`")
+                    return
