@@ -50,11 +50,11 @@ class Running:
         return Loop(axes, (), "", body, None, None, stored, False, parallel)
 
 
-def with_running(graph: Graph) -> Graph:
+def with_running(graph: Graph, host: bool) -> Graph:
     """The graph in which running sums have nothing but their terms: what each is multiplied by comes later."""
     nodes: list[Node] = []
     for node in graph:
-        found = running(node, graph)
+        found = running(node, graph, host)
         if found is None or not (found.later or found.asked):
             nodes.append(node)
             continue
@@ -67,8 +67,9 @@ def with_running(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
-def running(node: Node, graph: Graph) -> Running | None:
-    """The sum as a running one, if it is that."""
+def running(node: Node, graph: Graph, host: bool) -> Running | None:
+    """The sum as a running one, if it is that. A device, whose threads each have an element, is faster at adding up all
+    terms of one, unless there are as many sums as terms."""
     if not isinstance(node, Reduce) or node.op != "sum" or len(node.over) != 1:
         return None
     if is_tile(node) or reads_tiles(node, graph):
@@ -88,7 +89,8 @@ def running(node: Node, graph: Graph) -> Running | None:
         term = times_all(tuple(inside)) if inside else number(1.0)
         if own:
             term = op("where", reduce(partial(op, "and"), own), term, ZERO)
-        if along.name not in indices(term):
+        several = any(a != along and equal(a.size, along.size, {}) for a in node.axes)
+        if along.name not in indices(term) and (host or several):
             rest = tuple(c for c in others if c not in own)
             return Running(node, along, over, *order, both[0], term, later, rest)
     return None

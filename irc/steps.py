@@ -133,7 +133,7 @@ class Steps:
     def _loops(self, node: Node) -> None:
         final = self.storage(node)
         target = node.name
-        found = running(node, self.graph)
+        found = running(node, self.graph, self.host)
         if isinstance(node, Scatter) or found is not None:  # made in the arithmetic's type and rounded once
             through = final != self.precision.arithmetic and kind(node) is Kind.FLOAT
             if through:
