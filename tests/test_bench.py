@@ -88,7 +88,7 @@ def test_the_command_reports_and_its_shares_add_up(tmp_path: Path) -> None:
     for measured in report["passes"]:
         assert sum(measured["shares"].values()) == pytest.approx(1)
         assert all(share >= 0 for share in measured["shares"].values())
-    filled = ["--fill", "doc[b,s] = s // 3", "--rounds", "1"]
+    filled = ["--fill", "doc[b,s] = s // 3", "--fill", "q[b,h,s,c] = cos(s)", "--rounds", "1"]
     table = CliRunner().invoke(main, [*question[:4], *filled])
     assert table.exit_code == 0, table.output
     assert "share of the peak" in table.stdout and "dots of scores, at the peak" in table.stdout

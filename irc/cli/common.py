@@ -120,5 +120,6 @@ def drawn(
     from irc.runtime.arrays import DTYPE
 
     known = all_sizes(program, sizes)
-    arrays = {name: argument(value, DTYPE[program.precision.storage]) for name, value in given.items()}
-    return known, random_arguments(program, known, complete(program.graph, known, arrays, formulas, whole=False))
+    filled = complete(program.graph, known, given, formulas, whole=False)
+    arrays = {name: argument(value, DTYPE[program.precision.storage]) for name, value in filled.items()}
+    return known, random_arguments(program, known, arrays)
