@@ -20,7 +20,8 @@ ZERO = number(0.0)
 @dataclass(frozen=True, slots=True)
 class Running:
     """The sum of `term` over the points of `over` up to that of `along`, or from there on if it runs `back`; not the
-    last one if it is `apart`: where `condition` holds. It is multiplied by `later` factors, where `asked` holds."""
+    last one if it is `apart`: where `condition` holds. It is multiplied by `later` factors, where `asked` holds. Of the
+    terms there may be `some` alone."""
 
     node: Reduce
     along: Axis
@@ -31,6 +32,7 @@ class Running:
     term: Expr
     later: tuple[Expr, ...]
     asked: tuple[Expr, ...]
+    some: bool
 
     def loop(self, target: str) -> Loop:
         """A loop along the axis, which reads what it wrote one point before."""
@@ -49,6 +51,15 @@ class Running:
         parallel = tuple(a.name for a in axes if a != self.along)
         return Loop(axes, (), "", body, None, None, stored, False, parallel)
 
+    def there_are(self, total: Expr) -> tuple[Expr, ...]:
+        """Conditions for terms: where there are none, what they are multiplied by may be anything."""
+        if self.some:
+            return (op("ne", total, ZERO),)
+        if not self.apart:
+            return ()
+        last = op("sub", self.along.size, integer(1))
+        return (op("lt", self.along.index, last) if self.back else op("lt", integer(0), self.along.index),)
+
 
 def with_running(graph: Graph, host: bool) -> Graph:
     """The graph in which running sums have nothing but their terms: what each is multiplied by comes later."""
@@ -59,10 +70,9 @@ def with_running(graph: Graph, host: bool) -> Graph:
             nodes.append(node)
             continue
         total = replace(found.node, name=f"{node.name}.running", body=found.term, where=found.condition)
-        value: Expr = own_element(total)
-        if found.later:  # of no terms, what is multiplied may be anything
-            value = op("where", op("eq", value, ZERO), ZERO, times_all((value, *found.later)))
-        where = reduce(partial(op, "and"), found.asked) if found.asked else None
+        value = times_all((own_element(total), *found.later))
+        asked = (*found.asked, *found.there_are(own_element(total)))
+        where = reduce(partial(op, "and"), asked) if asked else None
         nodes += (total, Map(node.name, total.axes, value, where, total.groups, total.span))
     return replace(graph, nodes=tuple(nodes))
 
@@ -92,7 +102,7 @@ def running(node: Node, graph: Graph, host: bool) -> Running | None:
         several = any(a != along and equal(a.size, along.size, {}) for a in node.axes)
         if along.name not in indices(term) and (host or several):
             rest = tuple(c for c in others if c not in own)
-            return Running(node, along, over, *order, both[0], term, later, rest)
+            return Running(node, along, over, *order, both[0], term, later, rest, bool(own))
     return None
 
 
