@@ -46,9 +46,11 @@ def matrix_product(node: Reduce, graph: Graph, pairs: bool = False) -> Product |
 
 
 def is_chosen(load: Load, graph: Graph) -> bool:
-    """Whether the tensor has, of each entry of a table, the sum over the pairs that chose it: 0 where none did."""
+    """Whether the tensor has a sum over the pairs that chose each of its elements, 0 where none did; or the forward run
+    made such a one."""
     source = graph[load.tensor]
-    return isinstance(source, Scatter) and reads_tiles(source, graph)
+    kept = any(isinstance(n, Scatter) and n.name == load.tensor for n in graph.kept)
+    return kept or (isinstance(source, Scatter) and reads_tiles(source, graph))
 
 
 def operand(load: Load, axes: Mapping[str, Axis], graph: Graph) -> Operand | None:

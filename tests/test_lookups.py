@@ -154,7 +154,7 @@ def test_what_no_pair_chooses_plays_no_part(m: int, target: str) -> None:
         dirty[name][:, 4] = np.nan
     dirty["near"][-1], dirty["far"][-1] = np.inf, np.nan
     program = irc.compile(spec, target=target, sizes={"M": m} if m == 6 else {})
-    same_bits(program, clean, dirty, rng.standard_normal((2, 21, 2, 8)).astype(np.float32))
+    same_bits(program, clean, dirty, rng.standard_normal((2, 21, 2, 8)).astype(np.float32), 4)
 
 
 RELATIONS = """

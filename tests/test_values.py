@@ -73,7 +73,7 @@ def test_pairs_that_do_not_exist_may_hold_anything(score: str, mask: str, values
         if name in "ez":
             dirty[name][:, :, 4] = np.inf
     cotangent = rng.standard_normal((2, 21, 3, 8)).astype(np.float32)
-    same_bits(irc.compile(spec, target=target), clean, dirty, cotangent)
+    same_bits(irc.compile(spec, target=target), clean, dirty, cotangent, 4)
 
 
 SAMPLED = """
