@@ -114,8 +114,8 @@ def test_few_rows(rows: int) -> None:
 
 POINTS = """
 attention points {
-  size B, H, S, D, M
-  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D], x[B,S,3]
+  size B, H, S, D, M, P = 3
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D], x[B,S,P]
   param t[H,M]
   assume M >= 1
   core o[b,h,i,d] {
@@ -135,5 +135,5 @@ attention points {
 def test_sums_of_few_coordinates_tell_masks_and_places(target: str) -> None:
     """Points within a radius, and buckets of distances; as a bias the sum has its gradient."""
     rng = np.random.default_rng(7)
-    inputs = arrays(irc.compile(POINTS, target="reference"), {"B": 2, "H": 2, "S": 40, "D": 8, "M": 6}, rng)
+    inputs = arrays(irc.compile(POINTS, target="reference"), {"B": 2, "H": 2, "S": 40, "D": 8, "M": 6, "P": 3}, rng)
     both(POINTS, inputs, "f32", rng, target=target)

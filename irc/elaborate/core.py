@@ -190,7 +190,7 @@ class CoreBuilder:
                 stage.value.span,
                 help="where a table lists the keys of a query, index the keys by it: "
                 "`let key = table[b,h,i // 64,n] * 64 + m`, `k[b,h,key,c]`, `softmax (n m)`; "
-                f"a sum of at most {FEW} terms, told by the sizes, as over the axis of `x[B,S,3]`, may stand here",
+                f"a sum of at most {FEW} terms, told by the program, as over the axis of `x[B,S,3]`, may stand here",
             )
         if stage.kind == "block":
             value = op("not", value)

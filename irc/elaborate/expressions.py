@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import product as cartesian
@@ -26,7 +27,6 @@ from irc.codegen.expr import (
     walk,
 )
 from irc.codegen.expr import number as float_constant
-from irc.codegen.positions import points
 from irc.elaborate import typing as ty
 from irc.elaborate.bounds import Bounds
 from irc.elaborate.contract import contract
@@ -51,7 +51,7 @@ from irc.grammar.syntax import (
     Unary,
 )
 from irc.ir import Reduce
-from irc.size import nonnegative
+from irc.size import nonnegative, polynomial
 
 FEW = 16  # terms of a sum that is written out
 
@@ -88,8 +88,9 @@ class Context:
         """A sum node of a temporary name, and its element. One of a query and a key is one of the whole pair, so that
         what is derived from it is summed over batch entries once, in the end. A sum of a few terms that tells a mask or
         a place, as of coordinates, is written out."""
-        if self.told and 1 <= (points(tuple(self.axes[n] for n in over)) or 0) <= FEW:
-            return self._written_out(over, body, span)
+        counts = [polynomial(self.axes[n].size, self.scope.sizes).value or 0 for n in over]
+        if self.told and 1 <= math.prod(counts) <= FEW:
+            return self._written_out(dict(zip(over, counts, strict=True)), body, span)
         used = indices(body) - set(over)
         of_weight = self.weight is not None and self.weight in walk(body)
         if of_weight or {"row", "column"} <= {self.axes[n].role for n in used}:
@@ -99,9 +100,9 @@ class Context:
         self.pending.append((self.hint, node))
         return Load(node.name, tuple(a.index for a in axes))
 
-    def _written_out(self, over: list[str], body: Expr, span: Span) -> Expr:
+    def _written_out(self, over: dict[str, int], body: Expr, span: Span) -> Expr:
         total: Expr = float_constant(0.0)
-        for point in cartesian(*(range(points((self.axes[n],)) or 0) for n in over)):
+        for point in cartesian(*map(range, over.values())):
             at: dict[Expr, Expr] = {Index(n): integer(k) for n, k in zip(over, point, strict=True)}
             term = substitute(body, at)
             for load in loads(term):
