@@ -41,11 +41,11 @@ def matrix_product(node: Reduce, graph: Graph, pairs: bool = False) -> Product |
     is_product = over <= rows & columns and rows | columns == axes.keys() and rows - columns and columns - rows
     if a is None or b is None or not is_product:
         return None
-    absent: Absent = "left" if is_chosen(left, graph) else "right" if is_chosen(right, graph) else ""
+    absent: Absent = "left" if sums_chosen(left, graph) else "right" if sums_chosen(right, graph) else ""
     return Product(node.name, node.axes, node.groups, a, b, pairs, absent)
 
 
-def is_chosen(load: Load, graph: Graph) -> bool:
+def sums_chosen(load: Load, graph: Graph) -> bool:
     """Whether the tensor has a sum over the pairs that chose each of its elements, 0 where none did; or the forward run
     made such a one."""
     source = graph[load.tensor]
@@ -197,12 +197,13 @@ def without_absent(graph: Graph) -> Graph:
 
 
 def _without_absent(node: Reduce, graph: Graph) -> Reduce:
+    """The sum where no such factor is 0, if others are read."""
     read = [f for f in factors(node.body) if loads(f)]
-    chosen = [f for f in read if isinstance(f, Load) and is_chosen(f, graph)]
+    chosen = [f for f in read if isinstance(f, Load) and sums_chosen(f, graph)]
     if node.op != "sum" or not chosen or len(read) == len(chosen) or matrix_product(node, graph):
         return node
-    there = [op("ne", load, number(0.0)) for load in chosen]
-    return replace(node, where=reduce(partial(op, "and"), [*([] if node.where is None else [node.where]), *there]))
+    asked = [*([] if node.where is None else [node.where]), *(op("ne", load, number(0.0)) for load in chosen)]
+    return replace(node, where=reduce(partial(op, "and"), asked))
 
 
 def unconditional(graph: Graph) -> Graph:
