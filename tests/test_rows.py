@@ -360,6 +360,8 @@ attention shared {{
         (("B,S,G,M,D", "B,T,G,D", "B,T,G,D"), ("b,s,g,m", "b,s,g,m", "b,t,g", "b,t,g"), "bias -abs(s - t)", {"s", "m"}),
         (("B,S,G,M,D", "B,T,G,M,D", "B,T,G,D"), ("b,s,g,m", "b,s,g,m", "b,t,g,m", "b,t,g"), "", {"s"}),
         (("B,S,G,D", "B,S,D", "B,S,D"), ("b,s,g", "b,s,g", "b,t", "b,t"), "allow t <= s", {"s"}),
+        (("B,S,G,D", "B,S,D", "B,S,D"), ("b,s,g", "b,s,g", "b,t", "b,t"), "bias (g + 1) * t - (g + 1) * s", {"s"}),
+        (("B,S,G,D", "B,S,D", "B,S,D"), ("b,s,g", "b,s,g", "b,t", "b,t"), "bias -abs(s - t)", {"s"}),
     ],
 )
 def test_queries_of_heads_that_share_keys(

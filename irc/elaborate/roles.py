@@ -89,16 +89,21 @@ def _keyed(stages: list[tuple[Stage, Lets]], columns: tuple[str, ...], scope: Sc
 
 
 def _compared(stages: list[tuple[Stage, Lets]], columns: tuple[str, ...], scope: Scope) -> set[str]:
-    """Indices that stand in `pos(…)`, or in one comparison, sum or difference with a key index."""
+    """Indices that stand in `pos(…)`, in one comparison with a key index, or beside one in a sum or a difference."""
     found: set[str] = set()
     for stage, lets in stages:
         for e in expanded(stage.value, lets):
             if isinstance(e, Call) and e.function.id == "pos":
                 found |= {a.id for a in e.args if isinstance(a, Name)}
-            if isinstance(e, Compare) or (isinstance(e, Binary) and e.op in "+-"):
+            used = set[str]()
+            if isinstance(e, Compare):
                 used = bare_names(e, scope, lets)
-                if used & set(columns):
-                    found |= used - set(columns)
+            elif isinstance(e, Binary) and e.op in "+-":
+                used = set().union(
+                    *(bare_names(t, scope, seen) for t, seen in _addends(e, lets) if isinstance(t, Name))
+                )
+            if used & set(columns):
+                found |= used - set(columns)
     return found
 
 
