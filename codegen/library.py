@@ -74,7 +74,7 @@ class ProductAxis:
 @dataclass(frozen=True, slots=True)
 class Multiply:
     """result = sum over `inner` of left * right. `rows` are indices of the left operand alone, `columns`
-    of the right. `pairs`: numbers may be rounded to bf16. `absent`: as in the plan's products, 1 left and 2 right."""
+    of the right. `pairs`: numbers may be rounded to bf16. `absent`: as in the plan's products."""
 
     result: Place
     left: Place

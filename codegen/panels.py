@@ -52,9 +52,9 @@ def pair_by_pair(kernel: TileKernel) -> TileKernel:
     return replace(kernel, body=body, panels=tuple(panel for panel in kernel.panels if panel.name in read))
 
 
-def fixed_of(panel: Panel) -> tuple[Expr, dict[Expr, Expr]]:
-    """The panel's value, and Locals in it for floats that a token computes once for all its features."""
-    names, found = {axis.name for axis in panel.features}, dict[Expr, Expr]()
+def fixed_of(panel: Panel) -> tuple[Expr, dict[Expr, Local]]:
+    """The panel's value, with Locals for floats that a token computes once for all its features, and what these are."""
+    names, found = {axis.name for axis in panel.features}, dict[Expr, Local]()
 
     def place(part: Expr) -> Expr | None:
         if isinstance(part, Op) and part.kind is Kind.FLOAT and indices(part) and not names & indices(part):
@@ -63,8 +63,7 @@ def fixed_of(panel: Panel) -> tuple[Expr, dict[Expr, Expr]]:
             return op("where", rebuild(part.args[0], place), *part.args[1:])
         return part if isinstance(part, Load) else None
 
-    value = rebuild(panel.value, place)
-    return value, {local: part for part, local in found.items()}
+    return rebuild(panel.value, place), found
 
 
 def before_features(load: Load | Target, features: tuple[Axis, ...]) -> tuple[Expr, ...] | None:

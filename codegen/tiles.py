@@ -293,12 +293,9 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
 
     def value_text(panel: Panel) -> tuple[str, tuple[str, ...]]:
         value, fixed = fixed_of(panel)
-        texts = (
-            f"const T {identifier(name.name)} = {hoists.scalar(part, 'place', 'place')};"
-            for name, part in fixed.items()
-            if isinstance(name, Local)
-        )
-        return hoists.scalar(value, "place", "place"), tuple(texts)
+        text = hoists.scalar(value, "place", "place")
+        named = ((identifier(local.name), hoists.scalar(part, "place", "place")) for part, local in fixed.items())
+        return text, tuple(f"const T {name} = {made};" for name, made in named)
 
     def panel_text(panel: Panel) -> PanelText:
         side = kernel.rows if panel.side == "row" else kernel.columns

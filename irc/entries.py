@@ -222,10 +222,10 @@ class _Entry:
         result, of_result = self._by_axis(Operand(step.result, dims))
         sides = [step.left, step.right]
         wanted = [a.name for a in step.axes]
-        absent = ("", "left", "right").index(step.absent)
+        absent = step.absent
         if wanted and wanted[-1] not in self._by_axis(step.right)[1]:
             sides.reverse()  # columns run along the last axis of the result
-            absent = absent and 3 - absent
+            absent = -absent
         (left, of_left), (right, of_right) = (self._by_axis(side) for side in sides)
         axes = {a.name: a for side in sides for dim in side.dims if not isinstance(dim, int) for a in dim}
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from itertools import chain
 
 from irc.codegen.expr import (
@@ -32,6 +31,7 @@ from irc.codegen.expr import (
     walk,
 )
 from irc.differentiate import conjunction
+from irc.distances import all_of
 from irc.elaborate.bounds import Bounds
 from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, own_element, product
 from irc.simplify import add_all
@@ -121,8 +121,8 @@ def _turned(
     extents = {a.name: a.size for a in (*solver.axes, *(a for dim in places for a in dim))}
     # Whether there is such a point comes first: other conditions may read tables there.
     conditions = (substitute(c, solver.points) for c in (*solver.inside, *asked))
-    within = [c for c in conditions if not _is_plain(c, bounds, extents)]
-    return tuple(solver.axes), substitute(substitute(body, apart), solver.points), reduce(conjunction, within, None)
+    within = all_of(c for c in conditions if not _is_plain(c, bounds, extents))
+    return tuple(solver.axes), substitute(substitute(body, apart), solver.points), within
 
 
 def counted(body: Expr, where: Expr | None) -> tuple[Expr, Expr | None]:

@@ -14,15 +14,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
-from irc.codegen.expr import Axis, Expr, Index, Kind, Load, indices, number, op
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, indices, op
 from irc.distances import is_told
-from irc.ir import Graph, Map, Node, Reduce, Scatter, Update, is_tile, shape
+from irc.ir import Graph, Map, Node, Reduce, is_tile, shape
 from irc.runtime.sizes import evaluate
-from irc.simplify import factors, times_all
+from irc.simplify import factors
 from irc.size import size_names
-from irc.split import reads_tiles
+from irc.values import summed, weights_and_values
 
-ONE = number(1.0)
 LONGEST = 8  # vectors of a table for each number in one
 
 
@@ -69,11 +68,9 @@ def _lookup(node: Reduce, near: Expr, table: Expr, graph: Graph) -> Lookup | Non
     over = {a.name for a in node.over}
     if (indices(near) & rows and indices(near) & columns) or not over <= indices(near):
         return None
-    chosen = tuple(d for d, e in enumerate(table.indices) if indices(e) & rows and indices(e) & columns)
+    chosen = _chosen(table, rows, columns)
     others = [e for d, e in enumerate(table.indices) if d not in chosen]
-    if not chosen or not all(isinstance(e, Index) and e.name not in rows | columns for e in others):
-        return None
-    if not over <= {name for e in others for name in indices(e)}:
+    if not chosen or not over <= {name for e in others for name in indices(e)}:
         return None
     far = columns if indices(near) & rows else rows
     in_part = far - {name for d in chosen for name in indices(table.indices[d])}
@@ -83,19 +80,24 @@ def _lookup(node: Reduce, near: Expr, table: Expr, graph: Graph) -> Lookup | Non
 
 def _values(node: Reduce, graph: Graph) -> Lookup | None:
     """A sum over keys of weights times values that pairs choose."""
-    read = [f for f in factors(node.body) if isinstance(f, Load) and not is_tile(graph[f.tensor])]
-    weights = times_all(tuple(f for f in factors(node.body) if f not in read) or (ONE,))
-    if node.op != "sum" or len(read) != 1 or {a.role for a in node.over} != {"column"} or not reads_tiles(node, graph):
+    found = weights_and_values(node, graph, lambda n: not is_tile(n))
+    if found is None:
         return None
+    weights, table = found
     rows, columns = ({a.name for a in node.axes + node.over if a.role == role} for role in ("row", "column"))
-    (table,) = read
-    chosen = tuple(d for d, e in enumerate(table.indices) if indices(e) & rows and indices(e) & columns)
-    others = [e for d, e in enumerate(table.indices) if d not in chosen]
-    if not chosen or not all(isinstance(e, Index) and e.name not in rows | columns for e in others):
+    chosen = _chosen(table, rows, columns)
+    if not chosen:
         return None
     sizes = tuple(shape(graph[table.tensor])[d] for d in chosen)
     features = tuple(a for a in node.axes if a.index in table.indices and a.name not in indices(weights))
     return Lookup(node, weights, table, chosen, sizes, features)
+
+
+def _chosen(table: Load, rows: set[str], columns: set[str]) -> tuple[int, ...]:
+    """The dimensions in which rows and columns choose an entry, if the others are those of other indices."""
+    chosen = tuple(d for d, e in enumerate(table.indices) if indices(e) & rows and indices(e) & columns)
+    others = [e for d, e in enumerate(table.indices) if d not in chosen]
+    return chosen if all(isinstance(e, Index) and e.name not in rows | columns for e in others) else ()
 
 
 def products_first(graph: Graph, sizes: Mapping[str, int]) -> Graph:
@@ -134,12 +136,8 @@ def _last(found: Lookup) -> tuple[Node, ...]:
     """The weights summed by the entry that their pairs choose, and the matrix product of these sums and the table."""
     node, name = found.node, f"{found.node.name}.chosen"
     entries, whole, chosen = _entries(found, name)
-    read = indices(found.near) | (frozenset() if node.where is None else indices(node.where))
-    axes = tuple(a for a in node.axes if a.name in read)
-    own, shared = tuple(a.index for a in axes), tuple(a.index for a in entries)
-    update = Update(axes + node.over, (*own, *chosen), found.near, node.where)
-    sums = Scatter(name, tuple(a.size for a in (*axes, *entries)), (update,), node.span)
-    body = op("mul", Load(name, (*own, *shared)), whole)
+    sums, own = summed(name, node, found.near, chosen, found.sizes)
+    body = op("mul", Load(name, (*own, *(a.index for a in entries))), whole)
     return sums, Reduce(node.name, node.axes, entries, "sum", body, groups=node.groups, span=node.span)
 
 

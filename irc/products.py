@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from functools import partial, reduce
 from itertools import chain
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, integer, loads, number, op, substitute, walk
+from irc.distances import all_of
 from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, is_tile, own_element, product, shape
-from irc.runtime.plan import Absent, Operand, Product
+from irc.runtime.plan import Operand, Product
 from irc.simplify import factors, times_all
 from irc.size import equal
 from irc.split import reads_tiles
@@ -41,7 +41,7 @@ def matrix_product(node: Reduce, graph: Graph, pairs: bool = False) -> Product |
     is_product = over <= rows & columns and rows | columns == axes.keys() and rows - columns and columns - rows
     if a is None or b is None or not is_product:
         return None
-    absent: Absent = "left" if sums_chosen(left, graph) else "right" if sums_chosen(right, graph) else ""
+    absent = -1 if sums_chosen(left, graph) else int(sums_chosen(right, graph))
     return Product(node.name, node.axes, node.groups, a, b, pairs, absent)
 
 
@@ -202,8 +202,7 @@ def _without_absent(node: Reduce, graph: Graph) -> Reduce:
     chosen = [f for f in read if isinstance(f, Load) and sums_chosen(f, graph)]
     if node.op != "sum" or not chosen or len(read) == len(chosen) or matrix_product(node, graph):
         return node
-    asked = [*([] if node.where is None else [node.where]), *(op("ne", load, number(0.0)) for load in chosen)]
-    return replace(node, where=reduce(partial(op, "and"), asked))
+    return replace(node, where=all_of((node.where, *(op("ne", load, number(0.0)) for load in chosen))))
 
 
 def unconditional(graph: Graph) -> Graph:

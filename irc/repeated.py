@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from irc.codegen.expr import Expr, Kind, Load, Op, children, indices, is_lookup, substitute, walk
+from irc.codegen.expr import Expr, Kind, Load, Op, children, indices, substitute, walk
 from irc.codegen.outside import LONG
 from irc.ir import Graph, Map, is_tile, own_element
 from irc.simplify import Growing
@@ -37,7 +37,7 @@ def _repeated(node: Map, graph: Graph) -> Expr | None:
 def _is_long(expr: Expr, graph: Graph) -> bool:
     if isinstance(expr, Load):
         return not is_tile(graph[expr.tensor])
-    return is_lookup(expr) or (isinstance(expr, Op) and expr.name in LONG)
+    return isinstance(expr, Op) and expr.name in LONG
 
 
 def _evaluated(expr: Expr) -> Iterator[Expr]:

@@ -4,10 +4,10 @@ they would be quadratic, and so would their gradients, which run the other way."
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial, reduce
 
 from irc.codegen.expr import Axis, Expr, Load, conjuncts, indices, integer, number, op, substitute
 from irc.codegen.kernel import Loop, Target
+from irc.distances import all_of
 from irc.gathers import counted, spare
 from irc.ir import Graph, Map, Node, Reduce, is_tile, own_element, position
 from irc.simplify import factors, times_all
@@ -51,14 +51,14 @@ class Running:
         parallel = tuple(a.name for a in axes if a != self.along)
         return Loop(axes, (), "", body, None, None, stored, False, parallel)
 
-    def there_are(self, total: Expr) -> tuple[Expr, ...]:
-        """Conditions for terms: where there are none, what they are multiplied by may be anything."""
+    def there_are(self, total: Expr) -> Expr | None:
+        """A condition for terms: where there are none, what they are multiplied by may be anything."""
         if self.some:
-            return (op("ne", total, ZERO),)
+            return op("ne", total, ZERO)
         if not self.apart:
-            return ()
+            return None
         last = op("sub", self.along.size, integer(1))
-        return (op("lt", self.along.index, last) if self.back else op("lt", integer(0), self.along.index),)
+        return op("lt", self.along.index, last) if self.back else op("lt", integer(0), self.along.index)
 
 
 def with_running(graph: Graph, host: bool) -> Graph:
@@ -71,8 +71,7 @@ def with_running(graph: Graph, host: bool) -> Graph:
             continue
         total = replace(found.node, name=f"{node.name}.running", body=found.term, where=found.condition)
         value = times_all((own_element(total), *found.later))
-        asked = (*found.asked, *found.there_are(own_element(total)))
-        where = reduce(partial(op, "and"), asked) if asked else None
+        where = all_of((*found.asked, found.there_are(own_element(total))))
         nodes += (total, Map(node.name, total.axes, value, where, total.groups, total.span))
     return replace(graph, nodes=tuple(nodes))
 
@@ -97,8 +96,8 @@ def running(node: Node, graph: Graph, host: bool) -> Running | None:
         later = tuple(f for f in factors(body) if f not in inside)
         own = [c for c in others if over.name in indices(c)]
         term = times_all(tuple(inside)) if inside else number(1.0)
-        if own:
-            term = op("where", reduce(partial(op, "and"), own), term, ZERO)
+        if (there := all_of(own)) is not None:
+            term = op("where", there, term, ZERO)
         several = any(a != along and equal(a.size, along.size, {}) for a in node.axes)
         if along.name not in indices(term) and (host or several):
             rest = tuple(c for c in others if c not in own)

@@ -9,7 +9,6 @@ from irc.codegen.expr import Axis, Expr
 from irc.codegen.kernel import Storage
 
 TensorRole = Literal["input", "param", "const", "scalar", "saved", "cotangent", "tangent", "temporary"]
-Absent = Literal["", "left", "right"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,8 @@ class Operand:
 @dataclass(frozen=True, slots=True)
 class Product:
     """result[axes] = sum over the other axes of left * right. `groups` merges axes into dimensions. `pairs`: what is
-    multiplied may be rounded to bf16, as in products of kernels. `absent`: the operand of which a 0 stands for no term,
-    whatever the other one holds there."""
+    multiplied may be rounded to bf16, as in products of kernels. `absent`: of the left operand (-1) or the
+    right one (1) a 0 stands for no term, whatever the other one holds there."""
 
     result: str
     axes: tuple[Axis, ...]
@@ -59,7 +58,7 @@ class Product:
     left: Operand
     right: Operand
     pairs: bool = False
-    absent: Absent = ""
+    absent: int = 0
 
 
 @dataclass(frozen=True, slots=True)

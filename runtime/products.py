@@ -43,9 +43,9 @@ Named = tuple[Array, tuple[str, ...], Extents]
 
 def _product(run: Any, step: Product, left: Named, right: Named, storage: Storage) -> Array:
     extents, wanted = common(step, left[2], right[2]), tuple(axis.name for axis in step.axes)
-    absent = ("", "left", "right").index(step.absent)
+    absent = step.absent
     if wanted and wanted[-1] in left[1]:  # vectors run along the result's last axis
-        left, right, absent = right, left, absent and 3 - absent
+        left, right, absent = right, left, -absent
     shape = [extents[name] for name in wanted]
     result = allocate(tuple(grouped(shape, step.groups)), storage)
     tensors = [result, *(_taken(operand[0], storage) for operand in (left, right))]

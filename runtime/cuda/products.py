@@ -43,7 +43,7 @@ class Strided:
         self, left: Array, right: Array | None, outer: int, storage: Storage, absent: int = 0, made: Array | None = None
     ) -> Array:
         """The products of two arrays of one shape (the left alone without a right one), summed in order over the axes
-        from `outer` on, and rounded once; row-major. Of the left (1) or the right one (2) a 0 may stand for no term.
+        from `outer` on, and rounded once; row-major. Of the left (-1) or the right one (1) a 0 may stand for no term.
         What is `made` already is summed where it is not finite."""
         shape = left.shape[:outer]
         wide = storage in ("f64", "i32", "bool")
@@ -78,15 +78,17 @@ def product(device: Cuda, step: Product, left: Named, right: Named, storage: Sto
     wanted = tuple(axis.name for axis in step.axes)
     batch, m, n, inner = operands.kinds(a_names, b_names, wanted)
     lone = {*a_names, *b_names} - {*batch, *m, *n, *inner}
-    absent = ("", "left", "right").index(step.absent)
+    absent = step.absent
+
+    def spread(*terms: str) -> tuple[Array, Array]:
+        return _spread(a, a_names, terms, extents), _spread(b, b_names, terms, extents)
+
     if not (m and n and inner) or lone or not all(extents.values()):
-        terms = (*wanted, *inner, *sorted(lone))
-        made: Array = device.strided.contract(
-            _spread(a, a_names, terms, extents), _spread(b, b_names, terms, extents), len(wanted), storage, absent
-        )
+        sides = spread(*wanted, *inner, *sorted(lone))
+        made: Array = device.strided.contract(*sides, len(wanted), storage, absent)
     else:
         if wanted[-1] in m:  # the result's last axis then runs fastest in the matrix too
-            a, a_names, m, b, b_names, n, absent = b, b_names, n, a, a_names, m, absent and 3 - absent
+            a, a_names, m, b, b_names, n, absent = b, b_names, n, a, a_names, m, -absent
         kind = "bf16" if step.pairs else _multiplied(storage_of(a), storage_of(b), storage)
         parts = [[extents[name] for name in part] for part in (batch, m, n, inner)]
         size = [prod(part) for part in parts]
@@ -95,9 +97,7 @@ def product(device: Cuda, step: Product, left: Named, right: Named, storage: Sto
         made = cublaslt.multiply(device, x, y, "f32" if kind == "f32" else storage)
         made = device.converted(made, storage)
         if absent:
-            terms = (*batch, *m, *n, *inner)
-            sides = (_spread(a, a_names, terms, extents), _spread(b, b_names, terms, extents))
-            device.strided.contract(*sides, len(wanted), storage, absent, made)
+            device.strided.contract(*spread(*batch, *m, *n, *inner), len(wanted), storage, absent, made)
         made = made.reshape([extent for part in parts[:3] for extent in part])
         made = operands.ordered(made, (*batch, *m, *n), wanted)
     return device.addressable(device.reshaped(made, operands.grouped([extents[name] for name in wanted], step.groups)))

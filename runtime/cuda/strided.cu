@@ -8,7 +8,7 @@ struct Contraction {
   const void *left, *right;
   void *result;                                   // row-major over the outer axes
   int64_t left_type, right_type, result_type;     // as numbered in `value`; right_type -1: there is no right
-  int64_t absent, mends;                          // of the left operand (1) or the right one (2) a 0 stands for no term;
+  int64_t absent, mends;                          // of the left operand (-1) or the right one (1) a 0 stands for no term;
                                                   // whether the result is there, and right where it is finite
   int64_t outer, axes, points, terms;             // axes from `outer` on are summed over: `terms` for each of `points`
   int64_t extent[AXES], left_stride[AXES], right_stride[AXES];  // strides in elements
@@ -57,7 +57,7 @@ template <class T> DEVICE void contract(const Contraction &c) {
     T one = value<T>(c.left, c.left_type, left);
     if (c.right_type >= 0) {
       const T other = value<T>(c.right, c.right_type, right);
-      one = c.absent && (c.absent == 1 ? one : other) == 0 ? T(0) : one * other;
+      one = c.absent && (c.absent < 0 ? one : other) == 0 ? T(0) : one * other;
     }
     sum = term ? sum + one : one;  // a copy keeps the sign of 0
   }

@@ -60,7 +60,7 @@ struct Tensor {
 
 template <class E> Tensor tensor(E *memory) { return {(void *)memory, type_of<E>}; }
 
-// `pairs`: numbers may be rounded to bf16, and multiplied in pairs. `absent`: of the left operand (1) or the right one (2) a 0
+// `pairs`: numbers may be rounded to bf16, and multiplied in pairs. `absent`: of the left operand (-1) or the right one (1) a 0
 // stands for no term, whatever the other one holds there.
 struct Matrices {
   Tensor result, left, right;
@@ -367,7 +367,7 @@ template <class T> void leave_out_absent(const Matrices &all, int threads) {
             for (int64_t term = 0; term < terms; term++) {
               const T a = load<T>(left[from_left + all.inner.offset(term, &Axis::left)]);
               const T b = load<T>(right[from_right + all.columns.offset(column, &Axis::right) + all.inner.offset(term, &Axis::right)]);
-              if ((all.absent == 1 ? a : b) != 0) sum += a * b;
+              if ((all.absent < 0 ? a : b) != 0) sum += a * b;
             }
             irc::store(found, sum);
           }
