@@ -61,7 +61,7 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> tuple[str, ...]:
             tiled = tiles.context(kernel, schedule)
             if not stream.has_form(kernel):
                 return (_filled("tiles", {**tiled, "few": None}),)
-            few = stream.context(kernel)
+            few = stream.context(kernel, schedule.caches)
             return _filled("tiles", {**tiled, "few": few["few"]}), _filled("stream", few)
 
 

@@ -34,12 +34,14 @@ from irc.codegen.panels import pair_by_pair, sums_distances, width
 from irc.codegen.places import STREAM_PLACES
 from irc.codegen.positions import extent, size
 from irc.codegen.printer import print_scalar
+from irc.codegen.schedule import Caches
 from irc.codegen.sharing import Shared, read_by_mask, share
 from irc.codegen.slopes import even_step
 from irc.codegen.tile_texts import PanelText, RowText
 from irc.codegen.tiles import text_context, tile_text
 
 MOST_COLUMNS, LEAST_COLUMNS = 64, 16  # of a tile
+FIRST_CACHE = 48 << 10  # bytes of one that what comes next is fetched into: smaller ones, Zen 4's, await fewer lines than memory gives
 TILE_BYTES = 4096  # of an operand: those at hand and those to come, of keys and values, in the first cache
 COLUMNS_OF_A_PART = 512
 TASKS_OF_A_THREAD = 4  # at least, where heads are walked together
@@ -61,7 +63,7 @@ def has_form(kernel: TileKernel) -> bool:
     return not sums_distances(kernel) and not by_bits(kernel)
 
 
-def context(kernel: TileKernel) -> dict[str, object]:
+def context(kernel: TileKernel, caches: Caches) -> dict[str, object]:
     """The names that the template reads. The kernel has this form."""
     kernel = pair_by_pair(kernel)
     rows, shared = size(kernel.rows), share(kernel)
@@ -74,6 +76,7 @@ def context(kernel: TileKernel) -> dict[str, object]:
         "elements": {f"panel_{p.name}": STORAGE[_storage(p, kernel)] for p in kernel.panels},
         "columns_of_a_tile": _columns(kernel),
         "columns_of_a_part": COLUMNS_OF_A_PART,
+        "cache_of_fetches": 1 if caches.first >= FIRST_CACHE else 2,
         "tasks_of_a_thread": TASKS_OF_A_THREAD,
         "inner": _inner(shared.kernel, text.column_panels),
         "few": print_scalar(_few(shared, rows)),

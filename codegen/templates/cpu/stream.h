@@ -39,16 +39,16 @@ template <int WIDTH, class T, class E> IRC_ONCE void read_row(T *to, const E *fr
 // Features of a row that share a line of the cache, and are fetched at once: whole vectors.
 template <class T, class E> constexpr int OF_LINE = std::max<int>(sizeof(typename Vectors<T>::vec) / sizeof(T), 64 / sizeof(E));
 
-// Fetches what comes next into the first cache, a line at a time, in the order of memory, which processors foresee: of
-// each token the rows of all heads, which lie `step` apart. A fetch waits for the one before, since its place is kept in
-// memory: it then asks about as often as memory answers, where faster ones would hold up all else.
-template <class T, class E, int WIDTH, int COLUMNS> class Fetch {
+// Fetches what comes next into the first cache (CACHE = 1) or the second, a line at a time, in the order of memory, which
+// processors foresee: of each token the rows of all heads, which lie `step` apart. A fetch waits for the one before, since
+// its place is kept in memory: it then asks about as often as memory answers, where faster ones would hold up all else.
+template <class T, class E, int WIDTH, int COLUMNS, int CACHE> class Fetch {
  public:
   void begin(const E *const *rows, int64_t heads, int64_t step) {
     rows_ = rows, heads_ = heads, step_ = step, column_ = 0, head_ = 0, at_ = rows[0], end_ = at_ + WIDTH;
   }
   __attribute__((always_inline)) void line() {
-    __builtin_prefetch(at_, 0, 3);
+    __builtin_prefetch(at_, 0, 4 - CACHE);
     at_ += OF_LINE<T, E>;
     if (at_ < end_) return;
     if (++head_ == heads_) head_ = 0, column_ += column_ + 1 < COLUMNS;
@@ -62,7 +62,7 @@ template <class T, class E, int WIDTH, int COLUMNS> class Fetch {
 
 // A matrix operand of the columns: pointers to rows of WIDTH features of type E, wherever they lie, of one stretch of
 // columns and of the next, which is fetched into the caches meanwhile.
-template <class T, class E, int WIDTH, int COLUMNS> class Stream {
+template <class T, class E, int WIDTH, int COLUMNS, int CACHE> class Stream {
   typedef typename Vectors<T>::vec V;
   static constexpr int LANES = sizeof(V) / sizeof(T);
 
@@ -102,7 +102,7 @@ template <class T, class E, int WIDTH, int COLUMNS> class Stream {
   }
 
   const E *const *rows() const { return rows_[now_]; }
-  Fetch<T, E, WIDTH, COLUMNS> &fetch() { return fetch_; }
+  Fetch<T, E, WIDTH, COLUMNS, CACHE> &fetch() { return fetch_; }
 
   bool is_finite() {
     if (known_ >= 0) return known_ != 0;
@@ -128,7 +128,7 @@ template <class T, class E, int WIDTH, int COLUMNS> class Stream {
   E zeros_[WIDTH] = {};
   bool finite_[COLUMNS];
   int count_[2] = {}, now_ = 0, known_ = -1;
-  Fetch<T, E, WIDTH, COLUMNS> fetch_;
+  Fetch<T, E, WIDTH, COLUMNS, CACHE> fetch_;
   Buffer<T> values_;
 };
 
@@ -150,9 +150,8 @@ template <class Form, int NUMBERS> struct Units {
 };
 
 // tile[query][column] of QUERIES queries, whose features are filled up to whole vectors of units.
-template <class Form, int WIDTH, int QUERIES, int COLUMNS, class T, class E>
-void stream_dots_block(T *tile, const T *queries, const E *const *rows, int count,
-                       Fetch<T, E, WIDTH, COLUMNS> &fetch) {
+template <class Form, int WIDTH, int QUERIES, int COLUMNS, class T, class E, class Fetch>
+void stream_dots_block(T *tile, const T *queries, const E *const *rows, int count, Fetch &fetch) {
   typedef typename Vectors<T>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(T), KEYS = LANES / QUERIES, STEP = LANES * Form::DEPTH;  // numbers in a vector
   constexpr int ROW = (WIDTH + STEP - 1) / STEP * LANES;  // units of a query
@@ -170,6 +169,7 @@ void stream_dots_block(T *tile, const T *queries, const E *const *rows, int coun
         V key;
         if constexpr (Form::DEPTH == 1) key = load_features<V, WIDTH, decltype(is_whole)::value>(row[k], f);
         else key = load_units<Form>(row[k], f / Form::DEPTH, WIDTH);
+        IRC_IN_REGISTER(key);
 #pragma GCC unroll 16
         for (int m = 0; m < QUERIES; m++) sums[m * KEYS + k] = Form::multiply_add(sums[m * KEYS + k], query[m], key);
       }
@@ -187,8 +187,8 @@ void stream_dots_block(T *tile, const T *queries, const E *const *rows, int coun
   }
 }
 
-template <class Form, int WIDTH, int COLUMNS, class T, class E>
-void stream_dots(T *tile, const T *queries, int query_count, Stream<T, E, WIDTH, COLUMNS> &keys, int count) {
+template <class Form, int WIDTH, int COLUMNS, class T, class E, int CACHE>
+void stream_dots(T *tile, const T *queries, int query_count, Stream<T, E, WIDTH, COLUMNS, CACHE> &keys, int count) {
   typedef InPlace<Form, E, WIDTH> Used;
   constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
   constexpr int MANY = LANES < 4 ? LANES : 4;
@@ -230,9 +230,9 @@ IRC_INLINE void load_rows(V (&vectors)[VECTORS], const E *const *rows, bool both
 
 // sums[query][f ...] = factor[query] * sums[query][f ...] + sum over columns of tile[query][column] * row[column][f ...],
 // the tile in units of columns.
-template <class Form, int WIDTH, int QUERIES, int VECTORS, bool WHOLE, int COLUMNS, class T, class E>
+template <class Form, int WIDTH, int QUERIES, int VECTORS, bool WHOLE, int COLUMNS, class T, class E, class Fetch>
 IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, const E *const *rows, int count,
-                                     Fetch<T, E, WIDTH, COLUMNS> &fetch, int f) {
+                                     Fetch &fetch, int f) {
   typedef typename Vectors<T>::vec V;
   typedef T unit __attribute__((may_alias));
   constexpr int LANES = sizeof(V) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES, DEPTH = Form::DEPTH;
@@ -264,9 +264,8 @@ IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, co
     for (int n = 0; n < VECTORS; n++) store_vector(sums + m * FEATURES + f + n * LANES, block[m][n]);
 }
 
-template <class Form, int WIDTH, int QUERIES, int COLUMNS, class T, class E>
-void stream_product_queries(T *sums, const T *factor, const T *tile, const E *const *rows, int count,
-                            Fetch<T, E, WIDTH, COLUMNS> &fetch) {
+template <class Form, int WIDTH, int QUERIES, int COLUMNS, class T, class E, class Fetch>
+void stream_product_queries(T *sums, const T *factor, const T *tile, const E *const *rows, int count, Fetch &fetch) {
   constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), VECTORS = FEATURE_VECTORS;
   constexpr int WHOLE = WIDTH / LANES, REST = WHOLE % VECTORS;
   int f = 0;
@@ -280,8 +279,8 @@ void stream_product_queries(T *sums, const T *factor, const T *tile, const E *co
     stream_product_block<Form, WIDTH, QUERIES, 1, false, COLUMNS>(sums, factor, tile, rows, count, fetch, f);
 }
 
-template <class Form, int WIDTH, int COLUMNS, class T, class E>
-void stream_product(T *sums, const T *factor, const T *tile, int query_count, Stream<T, E, WIDTH, COLUMNS> &operand,
+template <class Form, int WIDTH, int COLUMNS, class T, class E, int CACHE>
+void stream_product(T *sums, const T *factor, const T *tile, int query_count, Stream<T, E, WIDTH, COLUMNS, CACHE> &operand,
                     const E *const *rows, int count) {
   typedef InPlace<Form, E, WIDTH> Used;
   constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
