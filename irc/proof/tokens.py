@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from irc.codegen.expr import Axis, Expr, Load, Op, flat, indices, loads, substitute
 from irc.ir import Core, Graph, Input, Map, Node, Reduce, bodies, grouped, product, shape
 from irc.proof.flow import Chain, Undecided, chains, core_of, inline, own_axes, parts
-from irc.size import equal
+from irc.size import equal, text
 
 
 class PropertyError(Exception):
@@ -67,21 +67,38 @@ class Tokens:
         whole = any(self.same(size, e) for e in ends)
         return Axis("whole", size) if whole else found[0] if len(found) == 1 else None
 
+    def token(self, name: str, dim: int) -> Axis:
+        """The part of a token dimension that runs over tokens: all of it, if any core that reaches it runs over all.
+        Raises Undecided where cores run over different parts."""
+        size = shape(self.graph[name])[dim]
+        found = {t for c, _ in self.dims[name][dim] if (t := self.token_factor(size, c)) is not None}
+        whole = {t for t in found if t.name == "whole"} or found
+        if len(whole) > 1:
+            said = " and over ".join(sorted(text(t.size) for t in whole))
+            raise Undecided(f"of `{name}`, {text(size)} long, cores run over {said}: an entry has no one position")
+        return next(iter(whole))
+
     def entry(self, name: str, dim: int, index: Expr) -> Expr:
         """The index of the token at a position of a token dimension."""
-        size = shape(self.graph[name])[dim]
-        token = self.token_factor(size, min(self.dims[name][dim])[0])
-        every = factors(size)
+        token, every = self.token(name, dim), factors(shape(self.graph[name])[dim])
         return index if token not in every else parts(index, every)[every.index(token)]
 
     def row_core(self, name: str, dim: int) -> Core | None:
         """The core whose `pos` tells where the entries sit; None where the index itself does, as for keys."""
-        sides, size = self.dims[name][dim], shape(self.graph[name])[dim]
+        sides, token = self.dims[name][dim], self.token(name, dim)
         for core, side in sides:
-            token = self.token_factor(size, core)
-            if side == "column" or core in self.plain or token is None or not self.same(token.size, self.rows(core)):
+            if side == "column" or core in self.plain or not self.same(token.size, self.rows(core)):
                 return None
         return self.cores[min(sides)[0]]
+
+    def beside(self, core: str) -> list[Expr]:
+        """How many tokens there are, as rows or as keys, of the core and of those that share such a number with it:
+        positions among these are comparable, of a core with rows for chunks and one with rows for tokens not."""
+        found, rest = [self.rows(core), self.columns(core)], dict.fromkeys(self.cores)
+        while near := [c for c in rest if any(self.same(n, self.rows(c)) or self.same(n, self.columns(c)) for n in found)]:
+            found += [n for c in near for n in (self.rows(c), self.columns(c))]
+            rest = {c: None for c in rest if c not in near}
+        return found
 
     def plainly(self, chain: Chain, read: Expr, at_output: Output) -> bool:
         """Whether the pair of the nearest core is the output's own query and what it reads: its key, or its query."""
@@ -182,16 +199,20 @@ def _own(core: Core, side: str, axis: Axis, found: Tokens) -> Sides:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The token dimension of an output: where its entry sits, at the output's own axes, and the core that says so
-    (None where the index itself does)."""
+    """The token dimension of an output: where its entry sits, at the output's own axes, the core that says so
+    (None where the index itself does), and how many tokens there are, each number that runs over such (`beside`)."""
 
     position: Expr
     core: Core | None
     batch: dict[Expr, Expr]
+    tokens: list[Expr]
 
     def row(self, index: Expr) -> Expr:
         """Where another entry of that dimension sits."""
         return index if self.core is None else position(self.core, index, self.batch)
+
+    def beside(self, size: Expr, found: Tokens) -> bool:
+        return any(found.same(size, n) for n in self.tokens)
 
 
 def output(found: Tokens, public: str, name: str) -> Output:
@@ -206,9 +227,9 @@ def output(found: Tokens, public: str, name: str) -> Output:
             if not found.same(size, found.rows(core_name)):
                 continue
             if core_name in found.plain:
-                return Output(index, None, {})
+                return Output(index, None, {}, found.beside(core_name))
             batch = _batch(found, name, core)
-            return Output(position(core, index, batch), core, batch)
+            return Output(position(core, index, batch), core, batch, found.beside(core_name))
     raise PropertyError(
         f"output `{public}` has no query dimension, so its entries have no position",
         "return a tensor that has the query index of a core",
@@ -284,7 +305,15 @@ def input_positions(found: Tokens, chain: Chain, at_output: Output) -> tuple[Exp
         return _table_position(found, chain, standing)
     out = []
     for dim, index in zip(found.of(chain.tensor), chain.indices, strict=True):
-        core, entry = found.row_core(chain.tensor, dim), found.entry(chain.tensor, dim, index)
+        core, token = found.row_core(chain.tensor, dim), found.token(chain.tensor, dim)
+        if not at_output.beside(token.size, found):
+            size = shape(found.graph[chain.tensor])[dim]
+            if at_output.core is None and at_output.beside(size, found):
+                out.append(index)
+                continue
+            long = f"`{chain.tensor}` is {text(token.size)} tokens long, and the result {text(at_output.tokens[0])}"
+            raise Undecided(f"{long}: nothing says where the ones sit among the others")
+        entry = found.entry(chain.tensor, dim, index)
         if core is None:
             out.append(entry)
         elif chain.place is None or chain.place.core != core.name:
