@@ -174,8 +174,7 @@ def values_of(kernel: TileKernel, kept_as: Form, factored: bool) -> tuple[TileKe
     """What a kernel makes of its dots: with the kernel as it then is, and what it evaluates once a token. `factored`
     where weights multiply by the factor of logits."""
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
-    # What rounding a logsumexp loses (irc/remainder.py) is told of natural ones.
-    powers = Powers(kernel.body, softmax.score if softmax else None) if kept_as is FLOAT else in_powers_of_two(kernel)
+    powers = Powers(kernel.body, softmax.score if softmax else None, True) if kept_as is FLOAT else in_powers_of_two(kernel)
     hoists = Hoists(kernel, Narrow(kernel))
     kernel = _hoisted(replace(kernel, body=powers.body), hoists)
     logit = hoists(powers.logit) if powers.logit is not None else None
@@ -198,7 +197,7 @@ def values_of(kernel: TileKernel, kept_as: Form, factored: bool) -> tuple[TileKe
         "wide": wide,
         "rescaled_first": [r.name for r in products if kept_as is FLOAT and padded(r.width) > FEATURES_BESIDE],
         "reduces": [r for r in results if r.reduce],
-        "softmax": softmax and _softmax(softmax, logit, kept_as is not FLOAT, factored),
+        "softmax": softmax and _softmax(softmax, logit, kept_as, powers.natural, factored),
         "row_values": hoists.row.values(),
         "column_values": hoists.column.values(),
         "batch_values": hoists.batch.values(),
@@ -354,10 +353,10 @@ def _results(body: tuple[TileOp, ...]) -> list[RowProduct | RowReduce]:
     return [s for s in body if isinstance(s, RowProduct | RowReduce)]
 
 
-def _softmax(step: OnlineSoftmax, logit: Expr | None, powers: bool, factored: bool) -> dict[str, str]:
-    """`logit` and `init` are in powers of two, or natural. Where `factored`, a constant `factor` of logits is left to
+def _softmax(step: OnlineSoftmax, logit: Expr | None, kept_as: Form, natural: bool, factored: bool) -> dict[str, str]:
+    """`logit` and `init` are in powers of two, or `natural`. Where `factored`, a constant `factor` of logits is left to
     the weights, which multiply and subtract in one instruction."""
-    init = step.init if step.init is None or not powers else op("mul", step.init, LOG2_E)
+    init = step.init if step.init is None or natural else op("mul", step.init, LOG2_E)
     factor = ""
     match logit:
         case Op("mul", (moving, Const(value) as constant)) if factored and value > 0:
@@ -367,6 +366,6 @@ def _softmax(step: OnlineSoftmax, logit: Expr | None, powers: bool, factored: bo
         "logit": printed(logit),
         "factor": factor,
         "init": printed(init),
-        "exp": "irc::exp2<Form>" if powers else "irc::exp",
-        "to_natural": " * T(0.6931471805599453)" if powers else "",
+        "exp": "irc::exp" if kept_as is FLOAT else "irc::natural_exp<Form>" if natural else "irc::exp2<Form>",
+        "to_natural": "" if natural else " * T(0.6931471805599453)",
     }

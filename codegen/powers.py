@@ -1,6 +1,10 @@
 """Tile values with less work for every pair of a query and a key, in single precision: factors that do not depend on
 the pair are multiplied with each other first, once; and exponentials are powers of two, exp(x) = 2^(x log2(e)), the
 factor folded into those. Each changes a value by roundings alone.
+
+What an argument holds for a pair or a key may be any number: the least of all floats, by which masks that are added
+block, has no multiple. Where a score reads such, and in double precision, logits are `natural`, the scores
+themselves, and what multiplies by log2(e) is their difference from a maximum or a logsumexp.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Const, Expr, Local, Op, indices, number, op, rebuild, walk
+from irc.codegen.expr import Const, Expr, Load, Local, Op, indices, number, op, rebuild, walk
 from irc.codegen.kernel import (
     Accumulate,
     ColumnSums,
@@ -24,15 +28,17 @@ from irc.codegen.kernel import (
 )
 
 LOG2_E = number(math.log2(math.e))
+LARGE = 1e38  # of numbers whose multiples and sums may be infinite
 
 
 @dataclass(frozen=True, slots=True)
 class Powers:
     """The body with its exponentials as powers of two, without values that nothing reads any more; and the logit of the
-    running softmax times log2(e)."""
+    running softmax, times log2(e) unless `natural`."""
 
     body: tuple[TileOp, ...]
     logit: Expr | None
+    natural: bool
 
 
 def in_powers_of_two(kernel: TileKernel) -> Powers:
@@ -44,23 +50,50 @@ def in_powers_of_two(kernel: TileKernel) -> Powers:
         if isinstance(step, Value) and not step.masked and read[step.name] == 1
     }
     body = kernel.body
+    given = _given(kernel)
     if kernel.arithmetic == "f32":
-        body = tuple(replace(s, value=_lighter(s.value, values)) if isinstance(s, Value) else s for s in body)
+        body = tuple(replace(s, value=_lighter(s.value, values, given)) if isinstance(s, Value) else s for s in body)
     softmax = next((s for s in body if isinstance(s, OnlineSoftmax)), None)
-    logit = _scaled(softmax.score, values) if softmax else None
-    return Powers(_live(body, logit, softmax), logit)
+    natural = softmax is not None and (kernel.arithmetic != "f32" or _is_given(softmax.score, given))
+    logit = None
+    if softmax is not None:
+        logit = _lighter(softmax.score, values, given) if natural else _scaled(softmax.score, values, given)
+    return Powers(_live(body, logit, softmax), logit, natural)
 
 
-def _lighter(expr: Expr, values: dict[str, Expr]) -> Expr:
+def _given(kernel: TileKernel) -> frozenset[str]:
+    """Values that hold what an argument has for a pair or a key, or a number as large."""
+    keys = {a.name for a in (*kernel.rows, *kernel.columns) if a.role == "column"}
+    found: set[str] = set()
+    for step in kernel.body:
+        if isinstance(step, Value):
+            for e in walk(step.value):
+                match e:
+                    case Load() if indices(e) & keys:
+                        found.add(step.name)
+                    case Const(value) if abs(value) > LARGE:
+                        found.add(step.name)
+                    case Local(name) if name in found:
+                        found.add(step.name)
+    return frozenset(found)
+
+
+def _is_given(expr: Expr, given: frozenset[str]) -> bool:
+    return any(isinstance(e, Local) and e.name in given for e in walk(expr))
+
+
+def _lighter(expr: Expr, values: dict[str, Expr], given: frozenset[str]) -> Expr:
     def place(part: Expr) -> Expr | None:
         if not isinstance(part, Op) or not _of_the_pair(part):
             return None
         if part.name == "exp":
-            return op("exp2", _scaled(part.args[0], values))
+            if _is_given(part, given):
+                return op("exp2", op("mul", _lighter(part.args[0], values, given), LOG2_E))
+            return op("exp2", _scaled(part.args[0], values, given))
         if part.name in ("mul", "div"):
             moving, fixed = _factors(part, values)
             if fixed is not None and (moving, fixed) != (part.args[0], part.args[-1]):
-                return op("mul", _lighter(moving, values), fixed)
+                return op("mul", _lighter(moving, values, given), fixed)
         return None
 
     return rebuild(expr, place)
@@ -92,19 +125,19 @@ def _of_the_pair(expr: Expr) -> bool:
     return any(isinstance(e, Local) for e in walk(expr))
 
 
-def _scaled(expr: Expr, values: dict[str, Expr]) -> Expr:
+def _scaled(expr: Expr, values: dict[str, Expr], given: frozenset[str]) -> Expr:
     """The expression times log2(e), which joins a constant or what does not depend on the pair, if there is such."""
     match expr:
         case Local(name) if name in values:
-            return _scaled(values[name], values)
+            return _scaled(values[name], values, given)
         case Op("add" | "sub" as name, (x, y)) if _of_the_pair(x) or _of_the_pair(y):
-            return op(name, _scaled(x, values), _scaled(y, values))
+            return op(name, _scaled(x, values, given), _scaled(y, values, given))
         case Op("mul", (x, y)) if not _of_the_pair(expr):
             few, many = sorted((x, y), key=lambda e: len(indices(e)))
             return op("mul", _product(few, LOG2_E), many)
         case _:
             moving, fixed = _factors(expr, values)
-            return op("mul", _lighter(moving, values), LOG2_E if fixed is None else _product(fixed, LOG2_E))
+            return op("mul", _lighter(moving, values, given), LOG2_E if fixed is None else _product(fixed, LOG2_E))
 
 
 def _reads(step: TileOp) -> tuple[str, ...]:

@@ -375,7 +375,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         waiting=tuple(name for stage in stages for name in (*_summed(stage), *stage.leaves)),
         late=tuple(_line(s, True, hoists) for s in late_values),
         late_reads=_tile_names(late_reads),
-        softmax=_softmax_text(softmax, logit, waits, hoists) if softmax is not None else None,
+        softmax=_softmax_text(softmax, logit, powers.natural, waits, hoists) if softmax is not None else None,
         kept=tuple(KeptText(identifier(name), uses) for name, uses in sorted(kept.items())),
         row_products=tuple(r for s, r in results if isinstance(s, RowProduct)),
         row_sums=row_sums,
@@ -433,10 +433,11 @@ def _block_sum(step: InnerSum, packed: Expr, packing: Packing, texts: dict[Expr,
     return BlockSum(identifier(step.name), tuple(made.values()), text, inner, is_cheap(value))
 
 
-def _softmax_text(step: OnlineSoftmax, logit: str, waits: bool, hoists: Hoists) -> SoftmaxText:
+def _softmax_text(step: OnlineSoftmax, logit: str, natural: bool, waits: bool, hoists: Hoists) -> SoftmaxText:
     return SoftmaxText(
         weight=identifier(step.weight),
         logit=logit,
+        natural=natural,
         waits=waits,
         score=hoists.vector(step.score) if step.max is not None else None,
         init=print_scalar(step.init) if step.init is not None else None,

@@ -70,9 +70,11 @@ def _slope(name: str, args: tuple[Expr, ...], k: int, value: Expr) -> Expr:
         case "div", _:
             return op("neg", op("div", value, args[1]))
         case "pow", 0:
-            return times(args[1], op("pow", x, op("sub", args[1], ONE)))
-        case "pow", _:
-            return op("mul", value, op("log", x))
+            slope = times(args[1], op("pow", x, op("sub", args[1], ONE)))
+            return slope if isinstance(args[1], Const) else op("where", op("eq", args[1], ZERO), ZERO, slope)
+        case "pow", _:  # 0 ^ p is 0 for all p > 0
+            flat = op("and", op("eq", x, ZERO), op("le", ZERO, args[1]))
+            return op("where", flat, ZERO, op("mul", value, op("log", x)))
         case "exp", _:
             return value
         case "log", _:

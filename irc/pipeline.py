@@ -27,7 +27,7 @@ from irc.lookups import products_first
 from irc.motion import moved
 from irc.prepared import keep_templates, parse
 from irc.products import of_tensors
-from irc.remainder import with_remainders
+from irc.remainder import remainder_name, with_remainders
 from irc.repeated import named_apart
 from irc.rows import with_rows
 from irc.runtime.plan import Plan
@@ -110,16 +110,16 @@ def _steps(forward_graph: Graph, backward_graph: Graph | None, precision: Precis
         forward_graph, backward_graph = traced("unrounded", partial(with_unrounded, forward_graph, backward_graph))
         verify(forward_graph)
         verify(backward_graph)
-    if backward_graph and precision.storage == "f32":  # fewer bits round more than this is about
-        backward_graph = traced("remainder", partial(with_remainders, backward_graph, forward_graph))
-        verify(backward_graph)
     saved = tuple(n.name for n in backward_graph.inputs if n.role == "saved") if backward_graph else ()
-    forward = traced("fuse", lambda: made_of(forward_graph, precision, saved))
+    forward = traced("fuse", lambda: made_of(forward_graph, precision, (*saved, *map(remainder_name, saved))))
+    if backward_graph:
+        made = {t.name: t.storage for t in forward.plan.tensors}
+        backward_graph = traced("remainder", partial(with_remainders, backward_graph, made))
+        verify(backward_graph)
     backward, choice = None, None
     if backward_graph is None:
         forward = traced("arrange", partial(arrange, forward))
     else:
-        made = {t.name: t.storage for t in forward.plan.tensors}
         public = dict(forward_graph.outputs)
         for node in backward_graph.inputs:
             if node.role == "cotangent":

@@ -1,19 +1,20 @@
 """What a float of a logsumexp leaves out, kept beside it for the backward run.
 
 That run computes weights again, as exp(score - lse). Where scores are in the hundreds, a float of lse and its product
-with log2(e) (codegen/powers.py) are off by some 1e-5, and all weights of the row, and its gradients, by that factor.
+with log2(e) (codegen/powers.py) are off by some 1e-5, and all weights of the row, and its gradients, by that factor;
+where they are -1e9, as a mask that is added makes them, lse has lost the number of keys.
 The kernel that makes the logsumexp therefore makes its remainder too, one number a row, and weights become
 exp((score - lse) - remainder). The first difference is small where the weight is not, and loses nothing there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 
 from irc.codegen.expr import Axis, Expr, Load, Op, op, rebuild
 from irc.ir import Graph, Input, Map, Node, Reduce, Scatter
 from irc.simplify import rewrite
-from irc.split import reads_tiles
 
 
 def remainder_name(lse: str) -> str:
@@ -21,13 +22,13 @@ def remainder_name(lse: str) -> str:
     return f"{lse}.remainder"
 
 
-def with_remainders(backward: Graph, forward: Graph) -> Graph:
-    """The backward graph with the remainders of the logsumexps that tile kernels of the forward run save for it."""
+def with_remainders(backward: Graph, made: Container[str]) -> Graph:
+    """The backward graph with the remainders that the forward run has `made` of logsumexps, as tile kernels do."""
     nodes: list[Node] = []
     found: set[str] = set()
     for node in backward:
         nodes.append(node)
-        if isinstance(node, Input) and node.role == "saved" and _is_of_tiles(forward[node.name], forward):
+        if isinstance(node, Input) and node.role == "saved" and remainder_name(node.name) in made:
             nodes.append(replace(node, name=remainder_name(node.name)))
             found.add(node.name)
 
@@ -42,10 +43,6 @@ def with_remainders(backward: Graph, forward: Graph) -> Graph:
     return replace(
         backward, nodes=tuple(rewrite(n, lambda e: rebuild(e, whole)) if _is_of_pairs(n) else n for n in nodes)
     )
-
-
-def _is_of_tiles(node: Node, graph: Graph) -> bool:
-    return isinstance(node, Reduce) and node.op == "logsumexp" and reads_tiles(node, graph)
 
 
 def _is_of_pairs(node: Node) -> bool:

@@ -114,9 +114,11 @@ IRC_INLINE VecF quotients(VecF a, VecF b, VecF c, VecF d) {
 #define IRC_APART __attribute__((noinline))
 
 // shift / log2(e) + log_total is a logsumexp: what `lse`, its float, lacks where a logit in powers of two has lse log2(e)
-// subtracted, as a float too. That product is rounded apart: fused with the sum it would be another.
+// subtracted, as a float too. That product is rounded apart: fused with the sum it would be another. Of NATURAL logits
+// shift + log_total is one.
 template <class V> IRC_APART V rounded_product(V x, V y) { return x * y; }
-template <class V> IRC_INLINE V remainder(V shift, V log_total, V lse) {
+template <bool NATURAL, class V> IRC_INLINE V remainder(V shift, V log_total, V lse) {
+  if (NATURAL) return (shift - lse) + log_total;
   return (shift - rounded_product(lse, V{} + 1.44269504f)) * 0.693147181f + log_total;
 }
 

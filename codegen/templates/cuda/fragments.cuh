@@ -30,6 +30,7 @@ DEVICE void mma(F16, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_
 template <class Half> DEVICE uint16_t rounded(Half, float x) { return uint16_t(pack(Half{}, x, 0.0f)); }
 
 template <class Form> DEVICE float exp2(float x) { return ptx::exp2_approx(x); }
+template <class Form> DEVICE float natural_exp(float x) { return ptx::exp2_approx(x * 1.4426950408889634f); }
 
 // Whether a number of the chunk is infinite or NaN.
 DEVICE bool is_odd(Bf16, const Chunk &chunk) {
