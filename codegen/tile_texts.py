@@ -152,9 +152,9 @@ class KeptText:
 
 @dataclass(frozen=True, slots=True)
 class SoftmaxText:
-    """`logit`: the score times log2(e), or where `natural` the score. `score` is printed where the largest one is stored. `waits`: whether weights
-    are made when the next two columns' logits are, since these take long themselves: a processor looks so far ahead
-    only, and a shorter chain of operations leaves more of that to the dots."""
+    """`logit`: the score times log2(e), or where `natural` the score. `score` is printed where the largest one is
+    stored. `waits`: whether weights are made when the next two columns' logits are, since these take long themselves:
+    a processor looks so far ahead only, and a shorter chain of operations leaves more of that to the dots."""
 
     weight: str
     logit: str

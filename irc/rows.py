@@ -135,7 +135,7 @@ def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None
     if rows and not any({a.name for a in rows} & indices(key) for key in keys):
         return _of_queries(core, axes, keys)
     if rows and not all({a.name for a in rows} & indices(key) for key in keys):
-        return None
+        return _of_own_values(core, nodes, axes)
     if rows and any(of_distance(key, rows, core.columns) is not None for key in keys):
         return None
     batch, whole, parts = set[Axis](), set[Axis](), dict[Axis, tuple[Axis, Axis]]()
@@ -163,6 +163,17 @@ def _of_queries(core: Core, axes: tuple[Axis, ...], keys: list[Expr]) -> _Split 
     free = [a for a in axes if not a.role and members(a, keys) == a.size] if ambiguous else []
     more = [a for a in free if a.size in {c.size for c in core.columns}] or free
     return _Split(core.columns, frozenset(), frozenset((*rows, *more)), {}, None) if more else None
+
+
+def _of_own_values(core: Core, nodes: list[Map | Reduce], axes: tuple[Axis, ...]) -> _Split | None:
+    """Where each query has values of its own, z[b,i,j,f], but no keys: heads that share these values."""
+    columns, rows = {a.name for a in core.columns}, {a.name for a in axes if a.role == "row"}
+    sums = [n for n in nodes if isinstance(n, Reduce) and columns & {a.name for a in n.over}]
+    values = [key for node in sums for keys in _keys(node, axes, columns) for key in keys]
+    heads = frozenset(a for a in axes if not a.role and not any(a.name in indices(v) for v in values))
+    if not heads or not values or not all(rows & indices(v) for v in values):
+        return None
+    return _Split(core.columns, frozenset(axes) - heads, heads, {}, None)
 
 
 def _operands(node: Map | Reduce, axes: tuple[Axis, ...], columns: set[str]) -> tuple[set[str], list[Expr]]:

@@ -95,3 +95,14 @@ def test_an_exponent_that_may_be_negative_makes_a_float() -> None:
     assert kind("2 ^ w", declare="scalar w: int") is Kind.FLOAT
     assert kind("2 ^ w", "assume w >= 0", "scalar w: int") is Kind.INT
     assert kind("1 / 2 ^ n") is Kind.FLOAT  # as it is written
+
+
+@pytest.mark.parametrize("target", ["reference", "cpu", "emulator"])
+def test_gradients_at_a_base_of_0(target: str) -> None:
+    """0 ^ p is 0 for p > 0, and x ^ 0 is 1: neither moves."""
+    spec = "attention t {\n size N\n input x[N], p[N]\n project { y[n] = x[n] ^ p[n] }\n return y\n}"
+    x, p = (np.array(v, np.float64) for v in ([0, 0, 2, 0.5], [1.5, 0, 3, -1]))
+    program = irc.compile(spec, dtype="f64", target=target)
+    found = program.forward(x=x, p=p).backward(y=np.ones(4))
+    assert np.allclose(found["x"], [0, 0, 12, -4], rtol=1e-14)
+    assert np.allclose(found["p"], [0, 0, 8 * np.log(2), 2 * np.log(0.5)], rtol=1e-14)

@@ -107,3 +107,58 @@ def test_values_sampled_between_tokens(dtype: str, target: str) -> None:
     if target == "cpu":
         source = irc.compile(SAMPLED, dtype=dtype, sizes={"D": 8}).source
         assert "const T fixed_1 = " in source and "*to++ = fixed_0*irc::load<T>(v_ptr[" in source
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+@pytest.mark.parametrize("values", ["z[b,i,j]", "z[b,i,j] * r[b,j]"])
+def test_a_query_that_has_values_of_its_own_is_the_query(values: str, target: str) -> None:
+    """Heads that share values of pairs are a kernel's rows; positions are those of what is compared with keys."""
+    spec = f"""attention own {{
+  size  B, H, S, D
+  input q[B,H,S,D], k[B,H,S,D], z[B,S,S], r[B,S]
+  core o[b,h,i], lse[b,h,i] {{
+    score  q[b,h,i,c] * k[b,h,j,c]
+    allow  j <= pos(i)
+    softmax j
+    matmul {values}
+  }}
+  return o, lse
+  ensure causal, window(S)
+}}"""
+    rng = np.random.default_rng(1)
+    both(
+        spec,
+        arrays(irc.compile(spec, target="reference"), {"B": 2, "H": 3, "S": 21, "D": 8}, rng),
+        "f32",
+        rng,
+        target=target,
+    )
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_scores_that_become_a_tensor(target: str) -> None:
+    """Their logsumexp is no kernel's of tiles, and has no remainder."""
+    spec = """attention index {
+  size  B, S, N, C
+  input q[B,S,N,C], k[B,S,C], w[B,S,N]
+  const p[B,S,S]
+  core o[b,i,d], lse[b,i] {
+    score sum(n: w[b,i,n] * max(sum(c: q[b,i,n,c] * k[b,j,c]), 0))
+    softmax j
+    matmul k[b,j,d]
+  }
+  core e[b,i] {
+    score p[b,i,j]
+    linear j
+    matmul k[b,j,0]
+  }
+  return lse, e
+}"""
+    rng = np.random.default_rng(1)
+    both(
+        spec,
+        arrays(irc.compile(spec, target="reference"), {"B": 2, "S": 21, "N": 2, "C": 8}, rng),
+        "f32",
+        rng,
+        target=target,
+    )
