@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from irc.built import Built
 from irc.carried import Carrying
 from irc.codegen.kernel import Storage
@@ -117,7 +119,10 @@ class PreparedCall:
         """Make of arguments, as `look` answered, what runs take, and check what depends on entries. Raises
         InputError."""
         self.taking.take(tensors)
-        entries = self._entries(tensors.arrays)
+        self._check_entries(tensors.arrays)
+
+    def _check_entries(self, arrays: Mapping[str, Array]) -> None:
+        entries = self._entries(arrays)
         found = _bytes(entries)
         if found != self._checked:
             check(self.graph, entries, self.sizes)
@@ -154,9 +159,12 @@ class PreparedCall:
         """Add gradients, by the names of the graph, to what a forward run took and made.
 
         given: cotangents by output. take_owned: gives what that run kept for this one, which uses it up. Raises
-        InputError for a cotangent that does not fit, before anything is used up.
+        InputError for a cotangent that does not fit, before anything is used up, and for a table in the host's memory
+        that has since come to hold what no call takes.
         """
         backward = self._take_cotangents(tensors, given)
+        if self._read and all(isinstance(tensors.arrays[name], np.ndarray) for name in self._read):
+            self._check_entries(tensors.arrays)
         owned = take_owned()
         names = tuple(owned)
         if names:

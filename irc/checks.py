@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial, reduce
 
 from irc.codegen.expr import (
     Axis,
@@ -22,6 +23,7 @@ from irc.codegen.expr import (
     walk,
 )
 from irc.codegen.library import Check
+from irc.contract import nonzero
 from irc.ir import Fact, Graph, shape
 from irc.runtime.sizes import show
 
@@ -48,7 +50,12 @@ def size_checks(graph: Graph, known: Graph, fixed: Mapping[str, int]) -> tuple[C
         for axis, size in enumerate(node.shape):
             if any(isinstance(e, Op) and e.name not in ("add", "mul") for e in walk(size)):
                 checks.append(Check((), op("le", ZERO, size), f"{node.name} axis {axis}: {show(size)} is negative"))
-    return (*checks, *(_fact(fact) for fact in known.facts if not loads(fact.predicate)))
+    checks += [_fact(fact) for fact in known.facts if not loads(fact.predicate)]
+    for size, axes, wrong in nonzero(known):
+        if not isinstance(size, Const):
+            empty = (op("eq", a.size, ZERO) for a in axes)
+            checks.append(Check((), reduce(partial(op, "or"), empty, op("lt", ZERO, size)), wrong))
+    return tuple(checks)
 
 
 def input_checks(known: Graph) -> tuple[Check, ...]:

@@ -25,6 +25,9 @@ DTYPES: dict[Kind, Any] = {Kind.FLOAT: np.float64, Kind.INT: np.int64, Kind.BOOL
 CHUNK = 2**26  # points of a grid that are held at once
 
 
+FAR = 2**31 - 1  # beyond it a floor is this number, or less it, and that of NaN 0
+
+
 def interpret(graph: Graph, inputs: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Array]:
     """The value of every node by its name, inputs included: float64, int64 or bool.
 
@@ -183,7 +186,7 @@ def apply(name: str, x: list[Array]) -> Array:
         case "pow" if all(issubclass(a.dtype.type, np.integer) for a in x):
             return _whole_power(*np.broadcast_arrays(*x))
         case "floor":
-            return np.floor(x[0]).astype(np.int64)
+            return np.clip(np.nan_to_num(np.floor(x[0])), -FAR, FAR).astype(np.int64)
         case "float":
             return x[0].astype(np.float64)
         case _:
@@ -219,7 +222,7 @@ def _load(load: Load, at: Grid) -> Array:
     for expr, extent in zip(load.indices, tensor.shape, strict=True):
         index = evaluate(expr, at)
         outside = (index < 0) | (index >= extent)
-        if outside.any() and (outside if at.active is None else outside & at.active).any():
+        if 0 not in at.shape and (outside if at.active is None else outside & at.active).any():
             raise IndexError(f"an index of '{load.tensor}' leaves its axis of size {extent}")
         indices.append(np.clip(index, 0, max(extent - 1, 0)))
     if 0 in tensor.shape:  # no element to clip to, and none that anybody would use

@@ -19,7 +19,7 @@ from irc.codegen.expr import Kind
 from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Precision, arguments
-from irc.contract import check, entries_of
+from irc.contract import check, check_sizes, entries_of
 from irc.cuda import device_of
 from irc.error import DeviceError, InputError, SpecWarning
 from irc.grammar.source import Source
@@ -300,6 +300,7 @@ class Program:
         self.check_names(arrays)
         taken = {name: self.device.take(name, arrays[name], storage) for name, storage in self.storages.items()}
         sizes = self.sizes_of({name: array.shape for name, array in taken.items()})
+        check_sizes(self.graph, sizes)
         check(self.graph, entries_of(self.graph, taken, self.device), sizes)
         return taken, sizes, self.like(arrays)
 

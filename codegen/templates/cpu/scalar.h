@@ -178,8 +178,10 @@ template <class F> inline if_floating<F> sigmoid(F x) {
   return (x < F(0) ? small : F(1)) / (F(1) + small);
 }
 
+// Within 32 bits whatever x is, so that what is computed of it is an integer too: NaN is 0.
 template <class F> inline std::enable_if_t<std::is_floating_point<F>::value, int64_t> floor(F x) {
-  return int64_t(std::floor(x));
+  constexpr int64_t FAR = 2147483647;
+  return !(x == x) ? 0 : x >= F(FAR) ? FAR : x <= -F(FAR) ? -FAR : int64_t(std::floor(x));
 }
 
 // Philox4x32-7 (Salmon et al. 2011), in place: the four words of each of LANES counters.

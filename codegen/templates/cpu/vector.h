@@ -202,8 +202,10 @@ template <class V> IRC_INLINE V round_down(V x) {
   V near = __builtin_convertvector(__builtin_convertvector(x, M), V);
   return near - select(near > x, splat<V>(1), V{});
 }
-template <class V, class = if_real_vector<V>> IRC_INLINE auto floor(V x) {
-  return __builtin_convertvector(round_down(x), typename VectorTraits<V>::mask);
+template <class V, class = if_real_vector<V>> IRC_INLINE auto floor(V x) {  // as of numbers: the last below 2^31 is near
+  constexpr typename VectorTraits<V>::element FAR = 2147483520;
+  const V near = select(x > splat<V>(-FAR), x, splat<V>(-FAR));
+  return __builtin_convertvector(round_down(select(x == x, select(near < splat<V>(FAR), near, splat<V>(FAR)), V{})), typename VectorTraits<V>::mask);
 }
 
 // Integers floor; division by zero, in a lane that is not taken, is 0. Through floating point, exactly: int32 / int32

@@ -1,0 +1,76 @@
+"""Tables without entries and sizes of 0 as divisors: an error where something would be read or divided, and none where
+no reader exists; and tables that change between a forward run and its backward run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import irc
+from irc.error import InputError
+
+SPEC = """
+attention t {{
+  size  B, S, N, D = 2
+  input x[B,S,D], length[N]: int
+  param T[N]
+  core o[b,i,d] {{
+    score x[b,i,c] * x[b,j,c]
+    bias  {bias}
+    allow j <= i{allow}
+    softmax j
+    matmul x[b,j,d]
+  }}
+  return o
+}}
+"""
+BIASES = ["T[clamp(j, 0, N - 1)] * j", "T[0]", "T[N - 1]", "T[min(j, N - 1)]", "T[j % N]"]
+
+
+def called(spec: str, tokens: int, entries: int, target: str) -> None:
+    x, table = np.ones((1, tokens, 2)), np.full(7, np.nan)[:entries]
+    o = irc.compile(spec, dtype="f64", target=target)(x=x, T=table, length=np.ones(entries, np.int32))
+    assert o.shape == (1, tokens, 2)
+
+
+@pytest.mark.parametrize("target", ["reference", "cpu", "emulator"])
+@pytest.mark.parametrize("bias", BIASES)
+def test_a_table_without_entries(bias: str, target: str) -> None:
+    spec = SPEC.format(bias=bias, allow="")
+    with pytest.raises(InputError, match=r"^T: axis 0, of size N, has no entries, but the program reads T\["):
+        called(spec, 3, 0, target)
+    called(spec, 0, 0, target)
+
+
+def test_a_table_of_a_mask_without_entries() -> None:
+    with pytest.raises(InputError, match="length: axis 0, of size N, has no entries"):
+        called(SPEC.format(bias="0.0", allow=" and j < length[clamp(b, 0, N - 1)]"), 3, 0, "cpu")
+
+
+def test_a_size_of_0_as_divisor() -> None:
+    spec = SPEC.format(bias="0.0", allow=" and j % N <= i")
+    with pytest.raises(InputError, match=r"the program divides by N, which is 0 here: j % N"):
+        called(spec, 3, 0, "cpu")
+    called(spec, 0, 0, "cpu")
+
+
+def test_a_table_that_changes_before_the_backward_run() -> None:
+    program = irc.compile("""
+attention t {
+  size  B, S, D = 2
+  input x[B,S,D], at[S]: int
+  assume 0 <= at[s] < S
+  core o[b,i,d] {
+    score x[b,i,c] * x[b,j,c]
+    softmax j
+    matmul x[b,at[j],d]
+  }
+  return o
+}""")
+    at = np.arange(4, dtype=np.int32)
+    run = program.forward(x=np.ones((1, 4, 2), np.float32), at=at)
+    at[1] = 10**9
+    with pytest.raises(InputError, match="0 <= at.s. < S, which fails at s = 1"):
+        run.backward(o=np.ones((1, 4, 2), np.float32))
+    at[1] = 1
+    assert run.backward(o=np.ones((1, 4, 2), np.float32))["x"].shape == (1, 4, 2)
