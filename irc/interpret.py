@@ -25,7 +25,7 @@ DTYPES: dict[Kind, Any] = {Kind.FLOAT: np.float64, Kind.INT: np.int64, Kind.BOOL
 CHUNK = 2**26  # points of a grid that are held at once
 
 
-FAR = 2**31 - 1  # beyond it a floor is this number, or less it, and that of NaN 0
+LARGEST = 2**31 - 1  # beyond it a floor is this number, or less it, and that of NaN 0
 
 
 def interpret(graph: Graph, inputs: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Array]:
@@ -186,7 +186,7 @@ def apply(name: str, x: list[Array]) -> Array:
         case "pow" if all(issubclass(a.dtype.type, np.integer) for a in x):
             return _whole_power(*np.broadcast_arrays(*x))
         case "floor":
-            return np.clip(np.nan_to_num(np.floor(x[0])), -FAR, FAR).astype(np.int64)
+            return np.clip(np.nan_to_num(np.floor(x[0])), -LARGEST, LARGEST).astype(np.int64)
         case "float":
             return x[0].astype(np.float64)
         case _:

@@ -62,16 +62,13 @@ def tile_operands(node_bodies: tuple[Expr, ...], graph: Graph) -> tuple[str, ...
 
 
 def frame_of(axes: tuple[Axis, ...], body: Expr, where: Expr | None, graph: Graph) -> Frame:
-    """The frame of a sum over tokens: the axes of the tile values that it reads."""
-    for name in tile_operands((body,), graph):
-        node = graph[name]
-        assert isinstance(node, Map | Reduce)
-        batch = tuple(a for a in node.axes if not a.role)
-        rows = tuple(a for a in node.axes if a.role == "row")
-        columns = tuple(a for a in node.axes if a.role == "column")
-        return Frame(batch, rows, columns, where)
-    rows = tuple(a for a in axes if a.role == "row")
-    return Frame((), rows, tuple(a for a in axes if a.role == "column"), where)
+    """The frame of a sum over tokens: the axes of the tile values that it reads, each of which may lack some."""
+    read = [n for name in tile_operands((body,), graph) if isinstance(n := graph[name], Map | Reduce)]
+    batch = tuple(dict.fromkeys(a for node in read for a in node.axes if not a.role))
+    sides = read[0].axes if read else axes
+    return Frame(
+        batch, tuple(a for a in sides if a.role == "row"), tuple(a for a in sides if a.role == "column"), where
+    )
 
 
 def parted(node: Reduce, frame: Frame) -> tuple[tuple[Axis, ...], tuple[Expr, ...], tuple[Expr, ...]]:
