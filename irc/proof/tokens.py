@@ -95,8 +95,9 @@ class Tokens:
         """How many tokens there are, as rows or as keys, of the core and of those that share such a number with it:
         positions among these are comparable, of a core with rows for chunks and one with rows for tokens not."""
         found, rest = [self.rows(core), self.columns(core)], dict.fromkeys(self.cores)
-        while near := [c for c in rest if any(self.same(n, self.rows(c)) or self.same(n, self.columns(c)) for n in found)]:
-            found += [n for c in near for n in (self.rows(c), self.columns(c))]
+        ends = {c: (self.rows(c), self.columns(c)) for c in rest}
+        while near := [c for c in rest if any(self.same(n, end) for n in found for end in ends[c])]:
+            found += [end for c in near for end in ends[c]]
             rest = {c: None for c in rest if c not in near}
         return found
 

@@ -87,6 +87,26 @@ POOLED = """attention pooled {
   return y
   ensure causal
 }"""
+CHUNKS = """attention chunks {
+  size B, N, P, D
+  input x[B,(N P),D]
+  project { z[b,n,d] = sum(p: x[b,(n p),d]) }
+  core NAME[b,n,d] {
+    score z[b,n,c] * z[b,m,c]
+    allow m <= n
+    softmax m
+    matmul z[b,m,d]
+  }
+  core o[b,(n p),d] {
+    score x[b,(n p),c] * x[b,(m r),c]
+    allow m < n or (m == n and r <= p)
+    softmax (m r)
+    matmul x[b,(m r),d]
+  }
+  merge { y[b,(n p),d] = o[b,(n p),d] + NAME[b,n,d] }
+  return y
+  ensure causal
+}"""
 
 
 def paged(allow: str, ensure: str, scale: str = "") -> str:
@@ -212,3 +232,13 @@ def test_the_assignment_explains_keys_that_change_as_tokens_come() -> None:
     )
     broken = [c for c in claims(graph.properties[0], graph) if decide(c, graph).status == "refuted"]
     assert {c.span.text() for c in broken if c.span} == {"m[b,e] = sum(s: x[b,s,e]) / S", "sum(s: x[b,s,e])"}
+
+
+@pytest.mark.parametrize("name", ["a", "z0"])
+def test_a_chunk_sees_all_of_itself_whatever_its_core_is_called(name: str) -> None:
+    graph = graph_of(CHUNKS.replace("NAME", name))
+    try:
+        found = [decide(claim, graph).status for claim in claims(graph.properties[0], graph)]
+    except Undecided:
+        return
+    assert "refuted" in found
