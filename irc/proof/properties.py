@@ -76,7 +76,7 @@ def _ordered(graph: Graph, kept: Callable[[Expr, Expr], Expr]) -> tuple[Claim, .
     """For every output and every input that it reads: `kept(position of the output, position of the input)`."""
     found = tokens(graph)
     check_comparable(found)
-    data = {n.name: found.of(n.name) for n in graph.inputs if n.role == "input" and n.kind is Kind.FLOAT}
+    data = {n.name: found.asked(n.name) for n in graph.inputs if n.role == "input" and n.kind is Kind.FLOAT}
     placed = {name for name in data if _needs_place(name, found)}
     out: list[Claim] = []
     for public, name in graph.outputs:
