@@ -10,6 +10,7 @@ from irc.elaborate.scope import Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.ir import Graph, Map, Node, Reduce, bodies, shape
+from irc.proof.flow import inline
 from irc.size import Polynomial, constant, expression, nonnegative, polynomial, text
 
 ONE = constant(1)
@@ -18,18 +19,16 @@ Accesses = tuple[tuple[Load, tuple[Axis, ...]], ...]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One index of an access, for all points of the axes of its reader; `graph` has the facts that may be used."""
+    """One index of an access, written by what arguments hold, for all points of the axes of its reader; `graph` has the
+    facts that may be used."""
 
     load: Load
     dim: int
+    index: Expr
     size: Expr
     axes: tuple[Axis, ...]
     span: Span | None
     graph: Graph
-
-    @property
-    def index(self) -> Expr:
-        return self.load.indices[self.dim]
 
 
 def check_accesses(scope: Scope) -> Accesses:
@@ -45,11 +44,12 @@ def check_accesses(scope: Scope) -> Accesses:
     for axes, expressions, span, known, bounds in readers:
         extents = {a.name: a.size for a in axes}
         for load in dict.fromkeys(found for e in expressions for found in loads(e)):
-            for dim, (index, size) in enumerate(zip(load.indices, shapes[load.tensor], strict=True)):
+            read = Load(load.tensor, tuple(inline(i, graph) for i in load.indices), load.kind)
+            for dim, (index, size) in enumerate(zip(read.indices, shapes[load.tensor], strict=True)):
                 if isinstance(index, Index) and scope.same(extents[index.name], size):
                     continue
-                if not _proved(Place(load, dim, size, axes, span, known), bounds, scope):
-                    left[(load, tuple(a for a in axes if a.name in indices(load)))] = None
+                if not _proved(Place(load, dim, index, size, axes, span, known), bounds, scope):
+                    left[(read, tuple(a for a in axes if a.name in indices(read)))] = None
     return tuple(left)
 
 

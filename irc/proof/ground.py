@@ -39,9 +39,11 @@ Binding = dict[Expr, Expr]
 
 def assumed(graph: Graph) -> tuple[Fact, ...]:
     """What holds in every state: the program's facts, and the accesses that each call checks, closed."""
-    sizes = dict(graph.sizes)
+    sizes, inputs = dict(graph.sizes), {n.name for n in graph.inputs}
     facts = list(graph.facts)
     for load, axes in graph.accesses:
+        if not all(x.tensor in inputs for i in load.indices for x in loads(i)):
+            continue  # what is computed takes not every value
         for index, size in zip(load.indices, shape(graph[load.tensor]), strict=True):
             free = tuple(a for a in axes if a.name in indices(index))
             inside = op("and", op("le", integer(0), index), op("lt", index, size))
