@@ -96,8 +96,7 @@ def text(graph: Graph) -> str:
         lines += [f"  {line}" for line in statement(node)]
     returned = (public if public == name else f"{public} = {name}" for public, name in graph.outputs)
     lines.append(f"  return {', '.join(returned)}")
-    for item in graph.properties:
-        lines.append(f"  ensure {item.text}")
+    lines += [f"  ensure {text}" for text in dict.fromkeys(item.text for item in graph.properties)]
     return "\n".join(lines) + "\n"
 
 

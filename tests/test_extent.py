@@ -90,3 +90,17 @@ def test_many_shallow_ones_are_no_mistake() -> None:
     lets = "\n".join(f"let x{n} = {n}" for n in range(500))
     maps = "map tanh(score)\n" * (DEEPEST - 4)
     build(parse(Source("<test>", program(f"{lets}\nallow j <= i + x7\n{maps}")))[0])
+
+
+@pytest.mark.parametrize("length", [DEEPEST, 5000])
+def test_a_chain_of_comparisons_is_as_deep_as_it_is_long(length: int) -> None:
+    deep = f"is more than {DEEPEST} operations deep"
+    assert refused(program("allow i " + "<= j " * length))[0] == f"with this stage, the mask {deep}"
+    assumed = "assume S " + "<= S " * length
+    assert refused(program("", assumed))[0] == f"with all that it names, the assumption {deep}"
+    promised = program("").rstrip()[:-1] + "ensure allow == (i " + "<= j " * length + ")\n}"
+    assert refused(promised)[0] == f"with all that it names, the promise {deep}"
+
+
+def test_a_chain_of_some_comparisons_is_built() -> None:
+    build(parse(Source("<test>", program("allow i " + "<= j " * (DEEPEST // 2))))[0])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Axis, Expr, Index, Load, Size, indices, loads
+from irc.codegen.expr import Axis, Expr, Index, Load, Op, Size, indices, loads, walk
 from irc.elaborate.bounds import Bounds, Range, below
 from irc.elaborate.scope import Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.ir import Graph, Map, Node, Reduce, bodies, shape
+from irc.proof.flow import inline
 from irc.size import Polynomial, constant, expression, nonnegative, polynomial, text
 
 ONE = constant(1)
@@ -18,18 +19,16 @@ Accesses = tuple[tuple[Load, tuple[Axis, ...]], ...]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One index of an access, for all points of the axes of its reader; `graph` has the facts that may be used."""
+    """One index of an access, written by what arguments hold, for all points of the axes of its reader; `graph` has the
+    facts that may be used."""
 
     load: Load
     dim: int
+    index: Expr
     size: Expr
     axes: tuple[Axis, ...]
     span: Span | None
     graph: Graph
-
-    @property
-    def index(self) -> Expr:
-        return self.load.indices[self.dim]
 
 
 def check_accesses(scope: Scope) -> Accesses:
@@ -45,11 +44,12 @@ def check_accesses(scope: Scope) -> Accesses:
     for axes, expressions, span, known, bounds in readers:
         extents = {a.name: a.size for a in axes}
         for load in dict.fromkeys(found for e in expressions for found in loads(e)):
-            for dim, (index, size) in enumerate(zip(load.indices, shapes[load.tensor], strict=True)):
+            read = Load(load.tensor, tuple(inline(i, graph) for i in load.indices), load.kind)
+            for dim, (index, size) in enumerate(zip(read.indices, shapes[load.tensor], strict=True)):
                 if isinstance(index, Index) and scope.same(extents[index.name], size):
                     continue
-                if not _proved(Place(load, dim, size, axes, span, known), bounds, scope):
-                    left[(load, tuple(a for a in axes if a.name in indices(load)))] = None
+                if not _proved(Place(load, dim, index, size, axes, span, known), bounds, scope):
+                    left[(read, tuple(a for a in axes if a.name in indices(read)))] = None
     return tuple(left)
 
 
@@ -73,13 +73,21 @@ def _proved(place: Place, bounds: Bounds, scope: Scope) -> bool:
     # Here, because few programs come this far, and z3 takes longer to import than most programs take to build.
     from irc.proof.inside import is_within, out_of_axis
 
+    which = f"index {place.dim + 1} of `{place.load.tensor}`"
     how = _outside(found, last) if found.exact else None
     if how is None or place.span is None:
-        return is_within(place.index, place.size, place.axes, place.graph)
+        inside = is_within(place.index, place.size, place.axes, place.graph)
+        if not inside and _floored(place.index) and place.span is not None:
+            scope.report.error(
+                "E214",
+                f"{which} comes from a float, and nothing holds it within the axis of size {text(place.size)}",
+                scope.places.get(place.load, place.span),
+                help=f"write `clamp(…, 0, {_shown(last)})`: floats are rounded, and no assumption bounds them",
+            )
+        return inside
     seen = out_of_axis(place.index, place.size, place.axes, place.graph)
     of_size = isinstance(place.index, Size)
     own = "an index has a name of its own, as `b` for the size `B`" if of_size else None
-    which = f"index {place.dim + 1} of `{place.load.tensor}`"
     scope.report.error(
         "E212",
         f"table access out of range: {which} {how}, and the axis has size {text(place.size)}",
@@ -88,6 +96,11 @@ def _proved(place: Place, bounds: Bounds, scope: Scope) -> bool:
         help=own if how.startswith("is") else "shift it (`i - j + N - 1`), or bound it with `clamp(x, low, high)`",
     )
     return False
+
+
+def _floored(index: Expr) -> bool:
+    """Whether a `floor` of floats stands in it: no check of a call could know its values."""
+    return any(isinstance(e, Op) and e.name == "floor" for e in walk(index))
 
 
 def _outside(found: Range, last: Polynomial) -> str | None:

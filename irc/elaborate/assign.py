@@ -8,7 +8,7 @@ from irc.codegen.expr import Axis, Expr, Kind, Load
 from irc.elaborate.declare import size_value
 from irc.elaborate.expressions import Context
 from irc.elaborate.inference import Inference
-from irc.elaborate.names import names
+from irc.elaborate.names import names, no_name_twice
 from irc.elaborate.scope import Lets, Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.syntax import Access, Assign, Group, Name
@@ -29,11 +29,7 @@ def target_names(target: Access, scope: Scope) -> tuple[tuple[Name, ...], tuple[
         if not members or (isinstance(item, Group) and len(members) != len(item.items)):
             scope.report.fail("E210", "a result is written with plain indices, as in `y[b, s, (h d)]`", item.span)
         for name in members:
-            taken = next((n for n in written if n.id == name.id), None)
-            if taken is not None:
-                scope.report.fail(
-                    "E211", f"index `{name.id}` stands twice on the left", name.span, (Note("first here", taken.span),)
-                )
+            no_name_twice((*written, name), "on the left", scope.report)
             if scope.is_declared(name.id):
                 scope.report.fail(
                     "E206",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from irc.codegen.expr import Const, Expr, Index, Kind, Load, Op, Size, conjuncts, op, rebuild
+from irc.codegen.expr import Const, Expr, Index, Kind, Load, Op, Size, conjuncts, op, rebuild, walk
 from irc.ir import Fact
 from irc.size import Polynomial, constant, divide, expression, nonnegative, polynomial
 
@@ -28,6 +28,16 @@ UNKNOWN = Range()
 def below(a: Polynomial, b: Polynomial) -> bool:
     """Whether a <= b is plain for all sizes."""
     return nonnegative(b - a)
+
+
+def of_floats(part: Expr) -> bool:
+    """Whether it makes an integer or a truth of floats."""
+    return isinstance(part, Op) and part.kind is not Kind.FLOAT and any(a.kind is Kind.FLOAT for a in part.args)
+
+
+def told_by_floats(e: Expr) -> bool:
+    """Whether floats, which are rounded, decide the value of an integer or a truth."""
+    return any(of_floats(part) for part in walk(e))
 
 
 @dataclass

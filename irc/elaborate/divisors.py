@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from irc.codegen.expr import Axis, Expr, Index, Load, Op, indices, integer, op, walk
 from irc.elaborate.access import node_axes
-from irc.elaborate.bounds import Bounds
+from irc.elaborate.bounds import Bounds, told_by_floats
 from irc.elaborate.scope import Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
@@ -32,7 +32,7 @@ def _fact(divisor: Expr, axes: dict[str, Axis], bounds: Bounds, scope: Scope, sp
     extents = {name: a.size for name, a in axes.items()}
     if any(nonnegative(x - constant(1)) for x in bounds.range(divisor, extents).low):
         return None
-    if _moves(divisor):
+    if _moves(divisor) or told_by_floats(divisor):
         from irc.proof.inside import is_positive, not_positive
 
         free, graph = tuple(axes.values()), scope.graph()

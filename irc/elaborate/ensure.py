@@ -19,10 +19,11 @@ PROPERTIES = ("causal", "window", "rows nonempty", "allow", "incremental", "batc
 def ensure(statement: syntax.Ensure, scope: Scope, cores: list[CoreBuilder]) -> None:
     for item in statement.properties:
         try:
-            argument, core = _argument(item, scope, cores)
+            found = _arguments(item, scope, cores)
         except Failed:
             continue
-        scope.properties.append(Property(_name(item), _text(item.span), argument, core, span=item.span))
+        name, text = _name(item), _text(item.span)
+        scope.properties += [Property(name, text, argument, core, span=item.span) for argument, core in found]
 
 
 def _name(item: syntax.Property) -> str:
@@ -37,8 +38,8 @@ def _text(span: Span) -> str:
     return " ".join(" ".join(line.partition("#")[0].split()) for line in lines)
 
 
-def _argument(item: syntax.Property, scope: Scope, cores: list[CoreBuilder]) -> tuple[Expr | None, str | None]:
-    """The argument, and the core whose indices it has."""
+def _arguments(item: syntax.Property, scope: Scope, cores: list[CoreBuilder]) -> list[tuple[Expr | None, str | None]]:
+    """The argument; that of `allow` for each core that has its indices, with the core."""
     report, name = scope.report, _name(item)
     if name not in PROPERTIES:
         known = ", ".join(f"`{p}`" for p in PROPERTIES)
@@ -48,17 +49,19 @@ def _argument(item: syntax.Property, scope: Scope, cores: list[CoreBuilder]) -> 
         wanted = "takes no argument" if item.argument is not None else "needs an argument, as in `window(w)`"
         report.fail("E502", f"`{name}` {wanted}", item.span)
     if item.argument is None:
-        return None, None
+        return [(None, None)]
     if name == "window":
         width = Context(scope, {}, scope.lets).lower(item.argument, frozenset())
-        return whole(width, item.argument.span, report, "the width of a window"), None
+        return [(whole(width, item.argument.span, report, "the width of a window"), None)]
     used = index_names(item.argument, scope, scope.lets)
+    found: list[tuple[Expr | None, str | None]] = []
     for core in cores:
         if used <= core.context.axes.keys():
             context = Context(scope, core.context.axes, core.context.lets, position=core.positions.position)
             predicate = context.lower(item.argument, frozenset([*core.frame.members, *core.frame.columns]))
-            return boolean(predicate, item.argument.span, report, "a mask"), core.core.outputs[0].tensor.id
-    if cores:
+            predicate = boolean(predicate, item.argument.span, report, "a mask")
+            found.append((predicate, core.core.outputs[0].tensor.id))
+    if not found and (cores or not report.errors):
         names = ", ".join(f"`{n}`" for n in sorted(used))
         report.fail("E503", f"no core of this program has the indices {names}", item.argument.span)
-    raise Failed
+    return found

@@ -30,7 +30,7 @@ from irc.codegen.expr import number as float_constant
 from irc.elaborate import typing as ty
 from irc.elaborate.bounds import Bounds
 from irc.elaborate.contract import contract
-from irc.elaborate.names import index_names
+from irc.elaborate.names import index_names, no_name_twice
 from irc.elaborate.report import Report, similar
 from irc.elaborate.scope import Lets, Scope
 from irc.elaborate.segments import table
@@ -300,6 +300,7 @@ class Context:
 
     def _sum(self, e: Sum, free: frozenset[str]) -> Expr:
         over = [n.id for n in e.over]
+        no_name_twice(e.over, "in the sum", self.report)
         for name in e.over:
             if name.id in free:
                 self.report.fail("E208", f"index `{name.id}` is already given here; it cannot be summed", name.span)

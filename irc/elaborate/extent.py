@@ -16,7 +16,20 @@ from irc.elaborate.scope import RUNNING
 from irc.grammar.diagnostic import Diagnostic
 from irc.grammar.nodes import DEEPEST
 from irc.grammar.source import Span
-from irc.grammar.syntax import Assign, Attention, Block, Core, Expression, Let, Name, Stage
+from irc.grammar.syntax import (
+    Assign,
+    Assume,
+    Attention,
+    Block,
+    Compare,
+    Core,
+    Ensure,
+    Expression,
+    Let,
+    Name,
+    Nondecreasing,
+    Stage,
+)
 
 LARGEST = 10_000  # operations in one expression
 
@@ -38,13 +51,23 @@ NOTHING = Extent()
 
 
 def overgrown(program: Attention) -> tuple[Diagnostic, ...]:
-    """What is wrong with the first `let`, assignment or stage that reaches too far."""
+    """What is wrong with the first `let`, assumption, assignment, stage or promise that reaches too far."""
     report, shared = Report(), dict[str, Extent]()
     try:
         for statement in program.statements:
             match statement:
                 case Let():
                     _let(statement, shared, report)
+                case Assume(facts=facts):
+                    for fact in facts:
+                        value = fact.value if isinstance(fact, Nondecreasing) else fact
+                        _within(extent(value, shared), "with all that it names, the assumption", fact.span, report)
+                case Ensure(properties=properties):
+                    for item in properties:
+                        if item.argument is not None:
+                            _within(
+                                extent(item.argument, shared), "with all that it names, the promise", item.span, report
+                            )
                 case Block():
                     _block(statement, dict(shared), report)
                 case Core():
@@ -60,13 +83,14 @@ def extent(e: Expression, known: dict[str, Extent]) -> Extent:
     """That of an expression, with what is known of names."""
     if isinstance(e, Name):
         return known.get(e.id, NOTHING)
-    return _joined(extent(part, known) for part in parts(e))
+    signs = len(e.ops) if isinstance(e, Compare) else 1  # a chain of comparisons is one `and` within another
+    return _joined((extent(part, known) for part in parts(e)), signs)
 
 
-def _joined(operands: Iterable[Extent]) -> Extent:
-    """One operation on these."""
+def _joined(operands: Iterable[Extent], times: int = 1) -> Extent:
+    """One operation on these, or as many as `times`, one within the other."""
     found = list(operands)
-    return Extent(1 + max((x.depth for x in found), default=0), 1 + sum(x.operations for x in found))
+    return Extent(times + max((x.depth for x in found), default=0), times + sum(x.operations for x in found))
 
 
 def _let(statement: Let, known: dict[str, Extent], report: Report) -> None:
@@ -98,13 +122,13 @@ def _core(core: Core, known: dict[str, Extent], report: Report) -> None:
                     running[name.id] = value
             case Stage("allow" | "block", value):
                 mask = _joined((mask, extent(value, known)))
-                _within(mask, "the mask", statement.span, report)
+                _within(mask, "with this stage, the mask", statement.span, report)
             case Stage("matmul", value):
-                _within(extent(value, known), "the operand", statement.span, report)
+                _within(extent(value, known), "with this stage, the operand", statement.span, report)
             case Stage(kind, value):
                 found = extent(value, known)
                 so_far = found if kind == "map" else _joined((known.get("score", NOTHING), found))
-                _within(so_far, "what the core computes of a pair", statement.span, report)
+                _within(so_far, "with this stage, what the core computes of a pair", statement.span, report)
                 known |= dict.fromkeys(RUNNING, so_far)
                 for name_of, e in running.items():
                     known[name_of] = extent(e, known)
@@ -114,7 +138,7 @@ def _core(core: Core, known: dict[str, Extent], report: Report) -> None:
 
 def _within(found: Extent, what: str, span: Span, report: Report) -> None:
     if found.excess:
-        report.fail("E006", f"with this stage, {what} is {found.excess}", span)
+        report.fail("E006", f"{what} is {found.excess}", span)
 
 
 def _names(e: Expression) -> set[str]:

@@ -8,7 +8,7 @@ from irc.codegen.expr import Axis, Role
 from irc.elaborate.assign import target_names
 from irc.elaborate.declare import size_value
 from irc.elaborate.inference import Inference
-from irc.elaborate.names import index_names, names
+from irc.elaborate.names import index_names, names, no_name_twice
 from irc.elaborate.report import Failed, Report
 from irc.elaborate.roles import rows, statements, with_lets
 from irc.elaborate.scope import Lets, Scope
@@ -47,6 +47,7 @@ def frame(core: Core, scope: Scope, lets: Lets) -> Frame:
             inference.fix(item.name, size_value(item.value, scope), "the header")
     for name in header:
         inference.mention(name)
+    no_name_twice(names(normaliser.over), f"in `{normaliser.kind}`", scope.report)
     for name in names(normaliser.over):
         inference.mention(name)
         if name.id in (n.id for n in header):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from irc.elaborate.report import Report
 from irc.elaborate.scope import RUNNING, Lets, Scope
+from irc.grammar.diagnostic import Note
 from irc.grammar.syntax import (
     Access,
     Binary,
@@ -39,6 +41,16 @@ def parts(e: Expression) -> tuple[Expression, ...]:
             return e.operands
         case Number() | Bool() | Name():
             return ()
+
+
+def no_name_twice(found: Iterable[Name], where: str, report: Report) -> None:
+    """Reports the first index that stands twice among those of a result or of a sum."""
+    seen: dict[str, Name] = {}
+    for name in found:
+        first = seen.setdefault(name.id, name)
+        if first is not name:
+            message = f"index `{name.id}` stands twice {where}"
+            report.fail("E211", message, name.span, (Note("first here", first.span),))
 
 
 def index_names(e: Expression, scope: Scope, lets: Lets) -> frozenset[str]:

@@ -102,7 +102,8 @@ def _quantified(problem: Problem) -> Answer | None:
     checked = problem.solve([*roots, *problem.state(roots)], quantified=facts)
     if checked.result != "unsat":
         return None
-    return Answer("proved", "with quantifiers", queries=(("with quantifiers", checked.text),))
+    said = ", ".join(["with quantifiers", *problem.reservations])
+    return Answer("proved", said, queries=(("with quantifiers", checked.text),))
 
 
 def _searched(problem: Problem) -> Answer:

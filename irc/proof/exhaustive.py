@@ -40,7 +40,12 @@ def counterexample(
             if least and sum(_cost(claim, graph, sizes, bound) for sizes in choices) > budget:
                 break
             for sizes in choices:
-                found = _first(claim, graph, sizes, bound)
+                try:
+                    found = _first(claim, graph, sizes, bound)
+                except IndexError:  # a fact or the claim leaves its table
+                    if least:
+                        return checked, None
+                    continue  # one that is empty: no such call is accepted
                 if found is not None:
                     return checked, found
             checked = max(checked, bound)
@@ -91,7 +96,9 @@ def _sizes(claim: Claim, graph: Graph, least: int, bound: int, fixed: dict[str, 
     points = product(range(least, bound + 1), repeat=len(open_sizes))
     for point in sorted((p for p in points if least or 0 in p), key=lambda p: (max(p, default=0), p)):
         chosen = {n: 1 for n, d in graph.sizes if d is None} | fixed | dict(zip(open_sizes, point, strict=True))
-        yield complete_sizes(graph, chosen)
+        known = complete_sizes(graph, chosen)
+        if all(size_value(s, known) >= 0 for n in graph.inputs for s in n.shape):
+            yield known
 
 
 def _entries(kind: Kind, scalar: bool, bound: int) -> Sequence[Any]:

@@ -31,6 +31,7 @@ from irc.codegen.expr import (
 from irc.ir import Fact, Graph, Map, Reduce, bodies, shape
 from irc.proof.offsets import meaning
 from irc.proof.smt import closed, conjunction
+from irc.size import nonnegative, polynomial
 
 ROUNDS = 3  # how often instances may read elements that call for further instances
 MOST = 300  # instances in all
@@ -39,16 +40,18 @@ Binding = dict[Expr, Expr]
 
 def assumed(graph: Graph) -> tuple[Fact, ...]:
     """What holds in every state: the program's facts, and the accesses that each call checks, closed."""
-    sizes = dict(graph.sizes)
-    facts = list(graph.facts)
+    sizes, inputs = dict(graph.sizes), {n.name for n in graph.inputs}
+    facts: list[Fact] = []  # accesses first: what is assumed may read there
     for load, axes in graph.accesses:
+        if not all(x.tensor in inputs for i in load.indices for x in loads(i)):
+            continue  # what is computed takes not every value
         for index, size in zip(load.indices, shape(graph[load.tensor]), strict=True):
             free = tuple(a for a in axes if a.name in indices(index))
             inside = op("and", op("le", integer(0), index), op("lt", index, size))
             facts.append(Fact(inside, free, f"{load.tensor} is read within its axes"))
     return tuple(
         Fact(closed(f.predicate, sizes), closed_axes(f.free, sizes), f.text, f.nondecreasing, f.span)
-        for f in dict.fromkeys(facts)
+        for f in dict.fromkeys((*facts, *graph.facts))
     )
 
 
@@ -57,6 +60,13 @@ def divisors(graph: Graph) -> tuple[Expr, ...]:
     read = [e for n in graph if isinstance(n, Map | Reduce) for e in bodies(n)] + [f.predicate for f in graph.facts]
     read += [a.size for n in graph if isinstance(n, Map | Reduce) for a in n.axes]
     return divided_by(read, graph)
+
+
+def extents(graph: Graph) -> tuple[Expr, ...]:
+    """The dimensions of inputs that might be negative, as N - 3: in no call they are."""
+    sizes = dict(graph.sizes)
+    found = (closed(s, sizes) for n in graph.inputs for s in n.shape)
+    return tuple(dict.fromkeys(s for s in found if not nonnegative(polynomial(s, {}), 0)))
 
 
 def divided_by(read: Sequence[Expr], graph: Graph) -> tuple[Expr, ...]:

@@ -19,6 +19,7 @@ from irc.proof.distinct import distinct
 from irc.proof.flow import Undecided, all_of, core_of, inline, parts, reads_floats
 from irc.proof.growth import Growth, dimensions, growth
 from irc.proof.invariance import row_invariant, up_to_rows
+from irc.proof.tokens import check_addresses, tokens
 from irc.size import expression as size_expression
 from irc.size import polynomial
 from irc.specialise import specialise
@@ -28,6 +29,7 @@ def incremental(graph: Graph) -> tuple[Claim, ...]:
     """One claim for each expression that could differ between the two states."""
     graph = specialise(graph, {})
     compared = _Compared(graph, growth(graph))
+    check_addresses(tokens(graph))
     found: list[Claim] = []
     for node in _needed(graph):
         if isinstance(node, Map | Reduce):

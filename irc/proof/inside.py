@@ -1,12 +1,18 @@
-"""Accesses and divisors: an index within its axis and a divisor at least 1, at every point of the axes that read it."""
+"""Accesses and divisors: an index within its axis and a divisor at least 1, at every point of the axes that read it.
+
+Kernels rely on what is proved here, so floats are not taken for real numbers: a `floor` may have any value, as may a
+comparison of floats, and facts about floats count for nothing, since a host checks them in double and kernels round.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from irc.codegen.expr import Axis, Expr, indices, integer, op
+from irc.codegen.expr import Axis, Expr, Load, indices, integer, op, rebuild
+from irc.elaborate.bounds import of_floats, told_by_floats
 from irc.interpret import Grid, evaluate
 from irc.ir import Graph
 from irc.printer import expression
@@ -27,11 +33,21 @@ def positive(divisor: Expr, axes: Sequence[Axis]) -> Claim:
 
 
 def is_within(index: Expr, size: Expr, axes: Sequence[Axis], graph: Graph) -> bool:
-    return is_proved(within_axis(index, size, axes), graph)
+    return _is_proved(within_axis(index, size, axes), graph)
 
 
 def is_positive(divisor: Expr, axes: Sequence[Axis], graph: Graph) -> bool:
-    return is_proved(positive(divisor, axes), graph)
+    return _is_proved(positive(divisor, axes), graph)
+
+
+def _is_proved(claim: Claim, graph: Graph) -> bool:
+    exact = tuple(f for f in graph.facts if not told_by_floats(f.predicate))
+    return is_proved(replace(claim, goal=rebuild(claim.goal, _unknown)), replace(graph, facts=exact))
+
+
+def _unknown(part: Expr) -> Expr | None:
+    """An unknown for each expression that makes something of floats; what is around it still bounds it."""
+    return Load(repr(part), (), part.kind) if of_floats(part) else None
 
 
 def out_of_axis(index: Expr, size: Expr, axes: Sequence[Axis], graph: Graph) -> str | None:

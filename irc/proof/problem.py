@@ -19,6 +19,7 @@ from irc.proof.ground import (
     divided_by,
     divisors,
     everywhere,
+    extents,
     instances,
     pairwise,
     symbols,
@@ -67,6 +68,7 @@ class Problem:
     context: Any = field(default_factory=z3.Context)
     facts: tuple[Fact, ...] = field(init=False)
     nonzero: tuple[Expr, ...] = field(init=False)
+    natural: tuple[Expr, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         sizes, claim = dict(self.graph.sizes), self.claim
@@ -80,6 +82,7 @@ class Problem:
         object.__setattr__(self, "claim", whole)
         object.__setattr__(self, "facts", assumed(self.graph))
         object.__setattr__(self, "nonzero", tuple(op("le", integer(1), d) for d in divisors(self.graph)))
+        object.__setattr__(self, "natural", tuple(op("le", integer(0), s) for s in extents(self.graph)))
 
     @property
     def point(self) -> list[Expr]:
@@ -109,7 +112,7 @@ class Problem:
 
     def state(self, roots: Sequence[Expr]) -> list[Expr]:
         """What every state keeps, as far as the elements that `roots` read call for it."""
-        return [*self.nonzero, *instances(self.facts, [*roots, *self.nonzero])]
+        return [*self.nonzero, *self.natural, *instances(self.facts, [*roots, *self.nonzero])]
 
     def check(self, roots: Sequence[Expr], most: Mapping[Expr, range] | None = None) -> Checked:
         """Whether a state keeps all of `roots`, sizes being natural numbers below LARGEST."""
@@ -155,10 +158,10 @@ class Problem:
         known = dict(fixed or {})
         claim = self.claim
 
-        def extents(axes: Sequence[Axis]) -> list[int]:
+        def spans(axes: Sequence[Axis]) -> list[int]:
             return [largest(substitute(a.size, known), bound) for a in axes]
 
-        some = extents(claim.some)
+        some = spans(claim.some)
         found = list(self.point)
         quantified: list[Fact] = []
         if prod(some) <= KEYS:
@@ -168,16 +171,16 @@ class Problem:
         else:
             quantified.append(_in(self.nowhere, known))
         found = [substitute(e, known) for e in found]
-        if sum(prod(extents(f.free)) for f in self.facts) <= POINTS:
-            written = (e for f in self.facts for e in everywhere(_in(f, known), extents(f.free)))
-            found += [*(substitute(e, known) for e in self.nonzero), *dict.fromkeys(written)]
+        if sum(prod(spans(f.free)) for f in self.facts) <= POINTS:
+            written = (e for f in self.facts for e in everywhere(_in(f, known), spans(f.free)))
+            found += [*(substitute(e, known) for e in (*self.nonzero, *self.natural)), *dict.fromkeys(written)]
             found += meaning(found)
         else:
             found += [substitute(e, known) for e in self.state(found)]
         values: dict[Expr, range] = {}
         for symbol in symbols(found):
             values[symbol] = range(0, bound + 1) if isinstance(symbol, Size) else range(-bound - 1, bound + 2)
-        for axis, extent in zip(claim.free, extents(claim.free), strict=True):
+        for axis, extent in zip(claim.free, spans(claim.free), strict=True):
             values[axis.index] = range(0, extent)
         return Bounded(found, values, tuple(quantified))
 

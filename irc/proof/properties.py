@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from irc.codegen.expr import TRUE, Expr, Index, Kind, Op, indices, loads, op, substitute
+from irc.codegen.expr import TRUE, Expr, Index, Op, indices, loads, op, substitute
 from irc.ir import Core, Graph, Input, Property, bodies, shape
 from irc.printer import expression
 from irc.proof.claim import Claim
@@ -15,6 +15,7 @@ from irc.proof.distinct import distinct
 from irc.proof.flow import Chain, Undecided, all_of, chains, inline, own_axes, possible, reads_floats
 from irc.proof.growth import dimensions
 from irc.proof.incremental import incremental
+from irc.proof.known import data
 from irc.proof.tokens import PropertyError, Tokens, input_positions, output, tokens
 from irc.size import equal, text
 
@@ -76,18 +77,25 @@ def _ordered(graph: Graph, kept: Callable[[Expr, Expr], Expr]) -> tuple[Claim, .
     """For every output and every input that it reads: `kept(position of the output, position of the input)`."""
     found = tokens(graph)
     check_comparable(found)
-    data = {n.name: found.of(n.name) for n in graph.inputs if n.role == "input" and n.kind is Kind.FLOAT}
-    placed = {name for name in data if _needs_place(name, found)}
+    asked = data(found)
+    placed = {name for name in asked if _needs_place(name, found)}
     out: list[Claim] = []
+    empty = True
     for public, name in graph.outputs:
         at = output(found, public, name)
-        for chain in chains(graph, name, data, placed):
+        for chain in chains(graph, name, asked, placed):
             for read in input_positions(found, chain, at):
+                empty = False
                 about = f"output `{public}` at position {{}} reads `{chain.tensor}` at position {{}}"
                 said = (at.position, read)
                 in_core = found.plainly(chain, read, at)
                 claim = _claim(graph, name, chain, kept(*said), about, said, in_core)
                 out.append(claim if claim.core else _moved(claim, chain, graph, found.of))
+    if empty:
+        raise PropertyError(
+            "no output depends on an input whose entries have positions",
+            "tokens are floating inputs, or integers by which floats are read, as `ids` in `emb[ids[b,s], c]`",
+        )
     return distinct(out)
 
 

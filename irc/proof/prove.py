@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from irc.codegen.expr import TRUE
@@ -42,7 +43,19 @@ def prove(graph: Graph, accept: tuple[str, ...] = ()) -> tuple[Verdict, ...]:
     if nonsense:
         raise SpecError(tuple(nonsense))
     proved = tuple(p for p, found in decided.items() if all(answer.status == "proved" for _, answer in found))
-    return accepted(tuple(_verdict(p, decided[p], graph, proved) for p in graph.properties), accept)
+    said: dict[str, list[Verdict]] = {}
+    for p in graph.properties:
+        said.setdefault(p.text, []).append(_verdict(p, decided[p], graph, proved))
+    return accepted(tuple(_together(verdicts) for verdicts in said.values()), accept)
+
+
+def _together(verdicts: list[Verdict]) -> Verdict:
+    """One `ensure` that speaks of several cores: the weakest of its verdicts."""
+    weakest = min(verdicts, key=lambda v: ("refuted", "not decided", "proved").index(v.status))
+    if weakest.status != "proved":
+        return weakest
+    queries = tuple(query for v in verdicts for query in v.queries)
+    return replace(weakest, evidence="; ".join(dict.fromkeys(v.evidence for v in verdicts)), queries=queries)
 
 
 def _decided(property: Property, graph: Graph) -> Decided:
@@ -75,7 +88,7 @@ def _verdict(property: Property, decided: Decided, graph: Graph, proved: tuple[P
     """The verdict of the weakest claim."""
     queries = tuple(query for _, answer in decided for query in answer.queries)
     if property in proved:
-        return Verdict(property.text, "proved", evidence(property, decided), queries=queries, span=property.span)
+        return Verdict(property.text, "proved", evidence(graph, property, decided), queries=queries, span=property.span)
     claim, answer = min(decided, key=_weakness)
     if answer.status == "unknown":
         why = answer.evidence or f"no proof that {claim.about}, and too many states to search"

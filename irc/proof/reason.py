@@ -10,30 +10,40 @@ from irc.interpret import complete_sizes, size_value
 from irc.ir import Core, Graph, Property
 from irc.printer import expression
 from irc.proof.claim import Answer, Claim, Model
+from irc.proof.known import taken_as_known
 from irc.proof.mutation import written
 from irc.proof.state import value
+from irc.proof.tokens import tokens
 
 
-def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]]) -> str:
-    """The sentence for a property that is proved."""
+def evidence(graph: Graph, property: Property, decided: Sequence[tuple[Claim, Answer]]) -> str:
+    """The sentence for a property that is proved, with what the proofs suppose."""
+    keys = dict.fromkeys((claim.core, answer.evidence) for claim, answer in decided)
+    if property.name == "rows nonempty":
+        named = len(keys) > 1
+        said = ", ".join(f"{key} in `{core}`" if named else key for core, key in keys)
+        return f"every query has a key: {said}"
+    supposed = list(dict.fromkeys(answer.evidence for _, answer in decided if answer.evidence))
+    if property.name in ("causal", "window"):
+        supposed += [f"`{table}` taken as known" for table in taken_as_known(tokens(graph))]
+    return _sentence(property) + (f" ({', '.join(supposed)})" if supposed else "")
+
+
+def _sentence(property: Property) -> str:
     match property.name:
         case "causal":
             return "no output reads an input at a later position than its own"
         case "window":
             assert property.argument is not None
             return f"no output reads an input `{expression(property.argument)}` or more positions before its own"
-        case "rows nonempty":
-            keys = dict.fromkeys((claim.core, answer.evidence) for claim, answer in decided)
-            named = len(keys) > 1
-            said = ", ".join(f"{key} in `{core}`" if named else key for core, key in keys)
-            return f"every query has a key: {said}"
         case "batch independent":
             return "no output entry reads another entry of an input"
         case "allow":
             return f"the mask of `{property.core}` allows exactly these pairs"
         case "incremental":
             return "a query decoded against the cache gives its row of the full computation"
-    return "; ".join(dict.fromkeys(f"{c.about}{f' ({a.evidence})' if a.evidence else ''}" for c, a in decided))
+        case _:
+            raise ValueError(f"no property {property.name}")
 
 
 def of_pairs(claim: Claim) -> bool:

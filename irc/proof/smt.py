@@ -156,7 +156,7 @@ class Encoder:
     def _power(self, base: Expr, exponent: Expr) -> Term:
         """A function of two integers, with what is known of it: its first values, and that it is no less beyond."""
         a, n = self(base), self(exponent)
-        power = self.function("pow", 2, Kind.INT)(a, n)
+        power = self.function("power of", 2, Kind.INT)(a, n)  # no table is called so
         self.lemmas.append(z3.Implies(z3.And(a >= 1, n >= 0), power >= 1))
         if isinstance(base, Const) and base.value > 1:
             values = [whole_power(int(base.value), k) for k in range(POWERS + 1)]

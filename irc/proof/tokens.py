@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from irc.codegen.expr import Axis, Expr, Load, Op, flat, indices, loads, substitute
+from irc.codegen.expr import Axis, Expr, Kind, Load, Op, flat, indices, loads, substitute
 from irc.ir import Core, Graph, Input, Map, Node, Reduce, bodies, grouped, product, shape
+from irc.printer import expression
+from irc.proof.addresses import of_token
 from irc.proof.flow import Chain, Undecided, chains, core_of, inline, own_axes, parts
 from irc.size import equal, text
 
@@ -46,6 +48,10 @@ class Tokens:
 
     def of(self, name: str) -> tuple[int, ...]:
         return tuple(sorted(self.dims.get(name, {})))
+
+    def asked(self, name: str) -> tuple[int, ...]:
+        """The dimensions that tell where an entry sits; through a table, all that token indices reach."""
+        return self.of(name) or (tuple(sorted(self.reached[name])) if name in self.tabled else ())
 
     def same(self, a: Expr, b: Expr) -> bool:
         return equal(a, b, self.definitions)
@@ -95,10 +101,9 @@ class Tokens:
         """How many tokens there are, as rows or as keys, of the core and of those that share such a number with it:
         positions among these are comparable, of a core with rows for chunks and one with rows for tokens not."""
         found, rest = [self.rows(core), self.columns(core)], dict.fromkeys(self.cores)
-        while near := [
-            c for c in rest if any(self.same(n, self.rows(c)) or self.same(n, self.columns(c)) for n in found)
-        ]:
-            found += [n for c in near for n in (self.rows(c), self.columns(c))]
+        ends = {c: (self.rows(c), self.columns(c)) for c in rest}
+        while near := [c for c in rest if any(self.same(n, end) for n in found for end in ends[c])]:
+            found += [end for c in near for end in ends[c]]
             rest = {c: None for c in rest if c not in near}
         return found
 
@@ -296,8 +301,12 @@ def position(core: Core, index: Expr, batch: dict[Expr, Expr]) -> Expr:
 
 def key_position(core: Core, standing: dict[str, Expr]) -> Expr:
     """Where the key of a pair sits: the logical key index."""
-    compared: tuple[Axis, ...] = core.columns if len(core.rows) == len(core.columns) else core.columns[:1]
-    return flat(tuple((standing[a.name], a.size) for a in compared))
+    return flat(tuple((standing[a.name], a.size) for a in key_axes(core)))
+
+
+def key_axes(core: Core) -> tuple[Axis, ...]:
+    """The key indices with which rows are compared."""
+    return core.columns if len(core.rows) == len(core.columns) else core.columns[:1]
 
 
 def input_positions(found: Tokens, chain: Chain, at_output: Output) -> tuple[Expr, ...]:
@@ -325,6 +334,16 @@ def input_positions(found: Tokens, chain: Chain, at_output: Output) -> tuple[Exp
     return tuple(out)
 
 
+def check_addresses(found: Tokens) -> None:
+    """Raises Undecided where an entry that is read through a table need not be that of the pair's own token."""
+    graph = found.graph
+    data = [n.name for n in graph.inputs if n.role == "input" and n.kind is Kind.FLOAT and not found.of(n.name)]
+    tabled = {name: found.asked(name) for name in data if name in found.tabled}
+    for _, name in graph.outputs:
+        for chain in chains(graph, name, tabled, tabled):
+            _table_position(found, chain, dict(chain.place.at) if chain.place else {})
+
+
 def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> tuple[Expr, ...]:
     """An input without token dimensions: where token indices reach it through a table, the pair's own indices tell."""
     if chain.tensor not in found.reached:
@@ -338,7 +357,15 @@ def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> t
         why = f"core `{chain.place.core}`, which has no query index, reads `{chain.tensor}` through a table"
         raise Undecided(f"{why}, so its entries have no place")
     core = found.cores[chain.place.core]
-    if chain.place.side == "column":
-        return (key_position(core, standing),)
     batch: dict[Expr, Expr] = {a.index: standing[a.name] for a in core.batch}
-    return (position(core, flat(tuple((standing[a.name], a.size) for a in core.rows)), batch),)
+    of_key = chain.place.side == "column"
+    axes = key_axes(core) if of_key else core.rows
+    token = flat(tuple((standing[a.name], a.size) for a in axes))
+    moving = frozenset(n for a in core.rows + core.columns for n in indices(standing[a.name]))
+    if not of_token(chain.indices, token, [standing[a.name] for a in axes], moving):
+        own = f"{'key' if of_key else 'query'} {expression(token)}"
+        places = ", ".join(map(expression, chain.indices))
+        raise Undecided(
+            f"`{chain.tensor}` is read through a table at {places}: nothing says that this is of {own} alone"
+        )
+    return (token if of_key else position(core, token, batch),)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from irc.codegen.expr import Index, integer, op
+from irc.error import SpecError
 from irc.proof.claim import Claim, Model
 from irc.proof.exhaustive import breaks, counterexample, looked_at
 from tests.proof.predicates import LEN, SORTED, Mask
@@ -66,3 +67,15 @@ def test_what_was_looked_at_is_said_in_full() -> None:
     assert looked_at(nonempty(mask), mask.graph(), 3) == (
         "all sizes up to 3, scalars from -3 to 4, table entries from -1 to 3, floats of 0.0, 0.5, 1.0, -1.0"
     )
+
+
+def test_no_call_has_an_empty_table_where_an_entry_is_assumed() -> None:
+    mask = Mask("j <= i", True, True, "input doc[B,S]: int\n assume doc[b,0] == 0")
+    assert counterexample(nonempty(mask), mask.graph(), 2) == (2, None)
+
+
+def test_no_call_has_a_table_of_negative_size() -> None:
+    mask = Mask("j <= i", True, True, "size N\n input t[N - 3]: int\n assume t[0] == S")
+    assert counterexample(nonempty(mask), mask.graph(), 2) == (2, None)
+    with pytest.raises(SpecError, match=r"index 1 of `t` is N, and the axis has size N - 3"):
+        Mask("j <= i", True, True, "size N\n input t[N - 3]: int\n assume t[N] == S").graph()

@@ -36,6 +36,37 @@ def test_an_access_that_may_leave_its_axis_is_left_to_the_call(declare: str, all
     assert len(Mask(allow, True, None, declare, SAME.replace("D\n", "D, N\n", 1)).graph().accesses) == 1
 
 
+U = "\n scalar u: float\n assume 0 <= u and u < 1, 0 <= floor(u * S) and floor(u * S) < S"
+
+
+@pytest.mark.parametrize(
+    "index", ["floor(j + 0.99999999)", "floor(u * S)", "min(floor(u * S), S - 1)", "floor(j / 3.0)"]
+)
+def test_floats_are_no_real_numbers_where_they_choose_an_entry(index: str) -> None:
+    with pytest.raises(SpecError, match=r"comes from a float[^$]*clamp"):
+        Mask(f"T[{index}]", True, None, "input T[S]: bool" + U).graph()
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "clamp(floor(u * S), 0, S - 1)",
+        "max(min(floor(j + u), S - 1), 0)",
+        "clamp(i + floor(u), i, S - 1)",
+        "floor(u) % S",
+        "where(u < 0.5, i, j)",
+        "where(floor(j + u) < S and floor(j + u) >= 0, floor(j + u), 0)",
+    ],
+)
+def test_what_is_around_a_float_bounds_it(index: str) -> None:
+    assert Mask(f"T[{index}]", True, None, "input T[S]: bool" + U).graph().accesses == ()
+
+
+def test_a_float_that_only_chooses_leaves_the_access_to_the_call() -> None:
+    declare = "input T[S]: bool, at[B]: int\n scalar u: float"
+    assert len(Mask("T[where(u < 0.5, at[b], 0)]", True, None, declare).graph().accesses) == 1
+
+
 def test_a_fact_does_not_prove_its_own_access() -> None:
     declare = "input T[S]: int, at[B]: int\n assume T[at[b]] >= 0 and at[b] >= 0 and at[b] < S"
     assert len(Mask("j <= i", True, None, declare).graph().accesses) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from irc.codegen.expr import indices, loads
-from irc.ir import Input
+from irc.ir import Graph, Input
 from irc.proof import flow
 from irc.proof.decide import decide
 from irc.proof.properties import PropertyError, Undecided, claims
@@ -86,6 +86,40 @@ POOLED = """attention pooled {
   merge { y[b,d] = sum(s: o[b,s,d]) }
   return y
   ensure causal
+}"""
+CHUNKS = """attention chunks {
+  size B, N, P, D
+  input x[B,(N P),D]
+  project { z[b,n,d] = sum(p: x[b,(n p),d]) }
+  core NAME[b,n,d] {
+    score z[b,n,c] * z[b,m,c]
+    allow m <= n
+    softmax m
+    matmul z[b,m,d]
+  }
+  core o[b,(n p),d] {
+    score x[b,(n p),c] * x[b,(m r),c]
+    allow m < n or (m == n and r <= p)
+    softmax (m r)
+    matmul x[b,(m r),d]
+  }
+  merge { y[b,(n p),d] = o[b,(n p),d] + NAME[b,n,d] }
+  return y
+  ensure causal
+}"""
+ADDRESSED = """attention addressed {
+  size B, Sq, Sk, D, N, R, M
+  input q[B,Sq,D], k[N,R,D], v[N,R,D], flat[N], page[B,M]: int, slot[B,Sk]: int, first[B]: int
+  scalar w: int
+  core o[b,i,d] over j: Sk {
+    align last
+    score q[b,i,c] * k[page[b, j // R], j % R, c]
+    allow j <= pos(i)
+    softmax j
+    matmul VALUE
+  }
+  return o
+  ensure PROPERTY
 }"""
 
 
@@ -168,6 +202,54 @@ def test_a_pool_read_outside_of_cores_has_no_place() -> None:
         claims(graph.properties[0], graph)
 
 
+def addressed(value: str, property: str = "causal") -> Graph:
+    return graph_of(ADDRESSED.replace("VALUE", value).replace("PROPERTY", property))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "v[page[b, j // R], j % R, d]",
+        "v[slot[b,j] // R, slot[b,j] % R, d]",
+        "v[(first[b] + j) // R, (first[b] + j) % R, d]",
+        "v[page[b, page[b, j // R // M] + j // R % M], j % R, d]",
+        "v[page[b, j // R], j % R, d] * flat[page[b, j // R] * R + j % R]",
+        "v[page[b, j // R], j % R, d] * flat[first[b] + j]",
+    ],
+)
+@pytest.mark.parametrize("property", ["causal", "window(Sk + 1)", "incremental"])
+def test_tables_put_the_token_itself_anywhere(value: str, property: str) -> None:
+    assert verdict(addressed(value, property)) == "proved"
+
+
+@pytest.mark.parametrize("property", ["causal", "window(Sk)", "incremental"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "v[page[b, (j + 1) // R], (j + 1) % R, d]",
+        "v[page[b, (Sk - 1 - j) // R], (Sk - 1 - j) % R, d]",
+        "v[page[b, j // R], (j + 1) % R, d]",
+        "v[page[b, j // R], R - 1, d]",
+        "v[page[b, j // R], R - 1 - j % R, d]",
+        "v[page[b, j // R + 1], j % R, d]",
+        "v[slot[b, j], (j + i) % R, d]",
+        "v[slot[b, j], j * w, d]",
+        "v[slot[b, j], j % R, d] * flat[first[b] + j + j]",
+        "v[page[b, j // R], j % R, d] * flat[page[b, j // R] * R + j % R + 1]",
+        "v[page[b, j // R], j % R, d] * flat[slot[b, j] + w]",
+        "v[page[b, j // R], j % R, d] * flat[slot[b, j] + j * w]",
+        "v[page[b, j // R], j % (R + 1), d]",
+        "v[page[b, j // R], j % R, d] * flat[slot[b, pos(i)]]",
+    ],
+)
+def test_another_token_read_through_a_table_is_not_taken_for_the_pairs_own(value: str, property: str) -> None:
+    graph = addressed(value, property)
+    with pytest.raises(
+        Undecided, match=r"is read through a table at .*: nothing says that this is of (key j|query i) alone"
+    ):
+        claims(graph.properties[0], graph)
+
+
 def test_a_pair_of_the_core_explains_a_mask_that_leaks() -> None:
     graph = graph_of(block("j <= i + 1"))
     (claim,) = claims(graph.properties[0], graph)
@@ -212,3 +294,13 @@ def test_the_assignment_explains_keys_that_change_as_tokens_come() -> None:
     )
     broken = [c for c in claims(graph.properties[0], graph) if decide(c, graph).status == "refuted"]
     assert {c.span.text() for c in broken if c.span} == {"m[b,e] = sum(s: x[b,s,e]) / S", "sum(s: x[b,s,e])"}
+
+
+@pytest.mark.parametrize("name", ["a", "z0"])
+def test_a_chunk_sees_all_of_itself_whatever_its_core_is_called(name: str) -> None:
+    graph = graph_of(CHUNKS.replace("NAME", name))
+    try:
+        found = [decide(claim, graph).status for claim in claims(graph.properties[0], graph)]
+    except Undecided:
+        return
+    assert "refuted" in found

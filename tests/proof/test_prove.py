@@ -105,6 +105,34 @@ def test_what_is_accepted_by_name_passes_and_says_so(name: str) -> None:
     assert str(found[1]).startswith("refuted, accepted: query i = 1 sees key j = 0")
 
 
+TWO = FORWARD.replace(
+    "  return o",
+    """  core p[b,i,d] {
+    score q[b,i,c] * v[b,j,c]
+    allow OTHER
+    softmax j
+    matmul k[b,j,d]
+  }
+  merge { y[b,i,d] = o[b,i,d] + p[b,i,d] }
+  return y""",
+).replace("MASK", "j <= i")
+
+
+@pytest.mark.parametrize(("other", "status"), [("j <= i", "proved"), ("j < i", "refuted"), ("j >= 0", "refuted")])
+def test_a_mask_is_ensured_of_every_core_with_its_indices(other: str, status: str) -> None:
+    (verdict,) = verdicts(TWO.replace("OTHER", other).replace("ENSURE", "allow == j <= i"))
+    assert verdict.status == status
+    both = "the mask of `o` allows exactly these pairs; the mask of `p` allows exactly these pairs"
+    assert verdict.core == "p" if status == "refuted" else verdict.evidence == both
+
+
+def test_a_mask_is_ensured_of_some_core() -> None:
+    with pytest.raises(SpecError, match="no core of this program has the indices"):
+        verdicts(
+            "attention none { size S\n input x[S]\n project { y[s] = 2 * x[s] }\n return y\n ensure allow == 1 < 2 }"
+        )
+
+
 def test_what_is_proved_needs_no_acceptance() -> None:
     assert [v.label for v in verdicts(program(), ("causal",))] == ["proved", "proved"]
 
