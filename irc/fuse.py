@@ -34,6 +34,7 @@ from irc.ir import (
     Reduce,
     Scatter,
     Update,
+    bodies,
     is_tile,
     operands,
     own_element,
@@ -41,7 +42,7 @@ from irc.ir import (
     whole,
 )
 from irc.products import of_tensors, operand, unconditional, without_absent
-from irc.remainder import remainder_name
+from irc.remainder import remainder_name, weighs
 from irc.running import with_running
 from irc.runtime.plan import Plan, PlanTensor, SumChunks, View
 from irc.simplify import factors, times_all
@@ -74,6 +75,7 @@ def fuse(
 class _Fuser(Steps):
     saved: tuple[str, ...] = ()
     added: dict[str, Scatter] = field(default_factory=dict)  # sums over rows, by their names, that kernels add up there
+    remainders: set[str] = field(default_factory=set)  # of the logsumexps that this run makes, those that it reads
 
     def run(self) -> Fused:
         graph = self.graph
@@ -190,14 +192,17 @@ class _Fuser(Steps):
             later = {n.name for n in pending}
             joining = [n for n in waiting if online is not None and self._joins(n, first, online, later)]
             group = [n for n in dict.fromkeys([*same, *joining]) if self.frame(n) == frame]
-        builder = Builder(self.graph, frame)
+        builder = Builder(self.graph, frame, remainders=self.remainders)
         maximum = None
         if first and first.op == "logsumexp":
             maximum = next((n for n in group if n.op == "max" and n.body == first.body), None)
-            remainder = remainder_name(first.name) if remainder_name(first.name) in self.saved else None
-            if remainder:
+            remainder = remainder_name(first.name)
+            if self._weighs_later(first, [n for n in pending if n not in group]):
+                self.remainders.add(first.name)
+            is_made = remainder in self.saved or first.name in self.remainders
+            if is_made:
                 self.declare(remainder, shape(first), self.precision.arithmetic)
-            builder.softmax(first, online or f"{first.name}.unused", maximum, remainder)
+            builder.softmax(first, online or f"{first.name}.unused", maximum, remainder if is_made else None)
         added = [self.added[n.name] for n in group if n.name in self.added]
         serial = meeting((total.updates[0].indices for total in added), frame)
         owners = tuple(a for a in frame.batch if a not in serial)
@@ -251,6 +256,11 @@ class _Fuser(Steps):
                 return node.name
         return None
 
+    def _weighs_later(self, lse: Reduce, later: list[Node]) -> bool:
+        """Whether nodes that are still to be made read weights of that logsumexp."""
+        weights = {n.name for n in self.graph if is_tile(n) and any(weighs(e, lse.name) for e in bodies(n))}
+        return any(weights & self._reach(n) for n in later)
+
     def _joins(self, node: Reduce, lse: Reduce, weight: str, later: set[str]) -> bool:
         """Whether a sum over keys waits for the logsumexp only through one factor that is the weight."""
         if node.op != "sum" or node.over != lse.over or node.where != lse.where:
@@ -289,7 +299,7 @@ class _Fuser(Steps):
         return self.host and tiled and each.of_pairs and each.frame.support is None
 
     def _element_kernel(self, group: tuple[ElementSum, ...]) -> None:
-        builder = Builder(self.graph, group[0].frame, apart=False)
+        builder = Builder(self.graph, group[0].frame, apart=False, remainders=self.remainders)
         for each in group:
             target, at = each.total, each.update.indices
             if each.private:

@@ -186,7 +186,7 @@ def apply(name: str, x: list[Array]) -> Array:
         case "pow" if all(issubclass(a.dtype.type, np.integer) for a in x):
             return _whole_power(*np.broadcast_arrays(*x))
         case "floor":
-            return np.clip(np.nan_to_num(np.floor(x[0])), -LARGEST, LARGEST).astype(np.int64)
+            return np.asarray(np.clip(np.nan_to_num(np.floor(x[0])), -LARGEST, LARGEST).astype(np.int64))
         case "float":
             return x[0].astype(np.float64)
         case _:

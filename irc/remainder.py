@@ -1,10 +1,11 @@
-"""What a float of a logsumexp leaves out, kept beside it for the backward run.
+"""What a float of a logsumexp leaves out, kept beside it for the kernels that read it.
 
-That run computes weights again, as exp(score - lse). Where scores are in the hundreds, a float of lse and its product
-with log2(e) (codegen/powers.py) are off by some 1e-5, and all weights of the row, and its gradients, by that factor;
-where they are -1e9, as a mask that is added makes them, lse has lost the number of keys.
-The kernel that makes the logsumexp therefore makes its remainder too, one number a row, and weights become
-exp((score - lse) - remainder). The first difference is small where the weight is not, and loses nothing there.
+A backward run computes weights again, as exp(score - lse), and so do kernels of what is made of weights. Where scores
+are in the hundreds, a float of lse and its product with log2(e) (codegen/powers.py) are off by some 1e-5, and all
+weights of the row, and its gradients, by that factor; where they are -1e9, as a mask that is added makes them, lse has
+lost the number of keys. The kernel that makes the logsumexp therefore makes its remainder too, one number a row, and
+weights become exp((score - lse) - remainder). The first difference is small where the weight is not, and loses nothing
+there.
 """
 
 from __future__ import annotations
@@ -31,18 +32,27 @@ def with_remainders(backward: Graph, made: Container[str]) -> Graph:
         if isinstance(node, Input) and node.role == "saved" and remainder_name(node.name) in made:
             nodes.append(replace(node, name=remainder_name(node.name)))
             found.add(node.name)
+    return replace(
+        backward, nodes=tuple(rewrite(n, lambda e: exact(e, found)) if _is_of_pairs(n) else n for n in nodes)
+    )
 
-    def whole(expr: Expr) -> Expr | None:
-        """A weight, computed from the whole logsumexp."""
-        match expr:
-            case Op("exp", (Op("sub", (score, Load(lse, at) as rounded)),)) if lse in found:
+
+def exact(expr: Expr, known: Container[str]) -> Expr:
+    """The expression, its weights computed from whole logsumexps where they are `known`."""
+
+    def whole(e: Expr) -> Expr | None:
+        match e:
+            case Op("exp", (Op("sub", (score, Load(lse, at) as rounded)),)) if lse in known:
                 near = op("sub", rebuild(score, whole), rounded)
                 return op("exp", op("sub", near, Load(remainder_name(lse), at)))
         return None
 
-    return replace(
-        backward, nodes=tuple(rewrite(n, lambda e: rebuild(e, whole)) if _is_of_pairs(n) else n for n in nodes)
-    )
+    return rebuild(expr, whole)
+
+
+def weighs(expr: Expr, lse: str) -> bool:
+    """Whether a weight is computed from that logsumexp."""
+    return exact(expr, {lse}) != expr
 
 
 def _is_of_pairs(node: Node) -> bool:

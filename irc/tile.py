@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -36,6 +37,7 @@ from irc.distances import exists, of_distance
 from irc.ir import Graph, Map, Node, Reduce, is_tile, own_element, position
 from irc.mask.analyse import analyse
 from irc.mask.assumed import bounds
+from irc.remainder import exact
 from irc.simplify import factors, times_all
 
 FEATURES = 256  # at most, of sums of what is computed of each pair
@@ -112,11 +114,13 @@ def is_computed(node: Reduce, frame: Frame, graph: Graph) -> bool:
 
 @dataclass
 class Builder:
-    """Collects panels and operations of one kernel; `apart`: of one that may have panels of distances."""
+    """Collects panels and operations of one kernel; `apart`: of one that may have panels of distances;
+    `remainders`: the logsumexps that are read with theirs."""
 
     graph: Graph
     frame: Frame
     apart: bool = True
+    remainders: Container[str] = ()
     panels: dict[str, Panel] = field(default_factory=dict)
     body: list[TileOp] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
@@ -148,7 +152,7 @@ class Builder:
                 return Local(self.name(e.tensor))
             return None
 
-        return rebuild(expr, swap)
+        return exact(rebuild(expr, swap), self.remainders)
 
     def need(self, *exprs: Expr) -> None:
         """Compute the tile values that the expressions read, and what those read."""

@@ -81,3 +81,17 @@ def test_rows_that_are_masked_throughout(
         got = run.outputs[name] if name in run.outputs else gradients[name]
         assert np.isfinite(np.asarray(got, np.float64)).all(), name
         assert close(got, want, ERROR[dtype]), name
+
+
+@pytest.mark.parametrize("queries, keys", SIZES)
+@pytest.mark.parametrize("dtype, target", [("f32", "cpu"), ("bf16", "cpu"), ("f32", "emulator"), ("bf16", "emulator")])
+def test_what_is_made_of_weights_in_such_rows(dtype: str, target: str, queries: int, keys: int) -> None:
+    rng, kind = np.random.default_rng(1), DTYPE[dtype]
+    rows = {"q": queries, "k": keys, "v": keys}
+    a = {name: rng.standard_normal((3, 2, n, 16)).astype(kind) for name, n in rows.items()}
+    spec = (
+        SPEC.replace("softmax j\n", "softmax j\n    map    weight ^ 2\n").replace("MASK", "B,Sk").replace("AT", "b,j")
+    )
+    o, _ = irc.compile(spec, dtype=dtype, target=target)(**a, mask=np.full((3, keys), -1e9, kind))
+    want = np.asarray(a["v"], np.float64).mean(2, keepdims=True) / keys
+    assert close(o, np.broadcast_to(want, o.shape), ERROR[dtype])

@@ -12,6 +12,7 @@ from irc.elaborate.roles import bare_names
 from irc.elaborate.scope import Scope
 from irc.grammar.source import Span
 from irc.grammar.syntax import Align, Binary, Compare, Name, Stage
+from irc.ir import product
 from irc.size import text
 
 
@@ -55,9 +56,11 @@ class Positions:
             case "first":
                 return query.index
             case "last":
-                if self._scope.same(query.size, key.size):
+                of_all = product(tuple(axes[c].size for c in self._frame.columns))
+                keys = key.size if len(self._frame.rows) > 1 else of_all
+                if self._scope.same(query.size, keys):
                     return query.index
-                return op("add", query.index, op("sub", key.size, query.size))
+                return op("add", query.index, op("sub", keys, query.size))
             case _:
                 assert self.align.offset is not None
                 free = frozenset(self._frame.members)

@@ -305,8 +305,8 @@ def key_position(core: Core, standing: dict[str, Expr]) -> Expr:
 
 
 def key_axes(core: Core) -> tuple[Axis, ...]:
-    """The key indices with which rows are compared."""
-    return core.columns if len(core.rows) == len(core.columns) else core.columns[:1]
+    """The key indices that rows are compared with; a single row index with all, as with a page and a place in it."""
+    return core.columns if len(core.rows) in (1, len(core.columns)) else core.columns[:1]
 
 
 def input_positions(found: Tokens, chain: Chain, at_output: Output) -> tuple[Expr, ...]:
