@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from irc.codegen.expr import Const, Expr, Op, Size, integer, op, walk
+from irc.codegen.expr import Const, Expr, Kind, Op, Size, integer, op, walk
 
 Monomial = tuple[Expr, ...]
 Definitions = Mapping[str, Expr | None]
@@ -63,7 +63,7 @@ def _collect(terms: list[tuple[Monomial, int]]) -> Polynomial:
 def polynomial(expr: Expr, definitions: Definitions) -> Polynomial:
     """The canonical form, size definitions substituted, of an expression of sizes and integer operations."""
     match expr:
-        case Const(value, _):
+        case Const(value, kind) if kind is not Kind.FLOAT:
             return constant(int(value))
         case Size(name):
             meaning = definitions.get(name)
@@ -81,7 +81,7 @@ def polynomial(expr: Expr, definitions: Definitions) -> Polynomial:
             whole, rest = split(polynomial(a, definitions), by)
             part = _opaque(name, rest, by)
             return whole + part if name == "floordiv" else part
-        case Op(name, args, _):
+        case Op(name, args, _) if not any(e.kind is Kind.FLOAT for e in (expr, *args)):
             return _opaque(name, *(polynomial(a, definitions) for a in args))
         case _:
             return Polynomial((((expr,), 1),))

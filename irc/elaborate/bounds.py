@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from irc.codegen.expr import Const, Expr, Index, Kind, Load, Op, Size, conjuncts, op, rebuild, walk
+from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Op, Size, conjuncts, op, rebuild, walk
 from irc.ir import Fact
 from irc.size import Polynomial, constant, divide, expression, nonnegative, polynomial
 
@@ -28,6 +28,32 @@ UNKNOWN = Range()
 def below(a: Polynomial, b: Polynomial) -> bool:
     """Whether a <= b is plain for all sizes."""
     return nonnegative(b - a)
+
+
+def possibly_zero(
+    exprs: Iterable[Expr], axes: Iterable[Axis], sizes: Mapping[str, Expr | None], facts: Iterable[Fact]
+) -> tuple[str, ...]:
+    """Names of open sizes in some expressions that may be 0 though none of the axes is empty."""
+    positive: set[Expr] = set()
+    for axis in axes:
+        terms = polynomial(axis.size, sizes).terms
+        positive |= set(terms[0][0]) if len(terms) == 1 else set()
+    for predicate in (p for f in facts if not f.free for p in conjuncts(f.predicate)):
+        match predicate:
+            case Op("le", (Const(least, _), Size() as size), _) if least >= 1:
+                positive.add(size)
+            case Op("lt", (Const(least, _), Size() as size), _) if least >= 0:
+                positive.add(size)
+            case Op("eq", (Op("mod", (_, Size() as size), _), _), _):  # nothing is a multiple of 0
+                positive.add(size)
+    atoms = (part for e in exprs for m, _ in polynomial(e, sizes).terms for a in m for part in walk(a))
+    return tuple(dict.fromkeys(a.name for a in atoms if isinstance(a, Size) and a not in positive))
+
+
+def from_zero(sizes: Mapping[str, Expr | None], names: Iterable[str]) -> dict[str, Expr | None]:
+    """The sizes, some of them from 0 on: each is one less than a size."""
+    one = Const(1, Kind.INT)
+    return {**sizes, **{n: op("sub", Size(f"{n} + 1"), one) for n in names}}
 
 
 def of_floats(part: Expr) -> bool:

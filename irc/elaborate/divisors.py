@@ -2,42 +2,70 @@
 
 from __future__ import annotations
 
-from irc.codegen.expr import Axis, Expr, Index, Load, Op, indices, integer, op, walk
+from collections.abc import Iterable
+from dataclasses import replace
+
+from irc.codegen.expr import Axis, Expr, Index, Load, Op, indices, integer, loads, op, walk
 from irc.elaborate.access import node_axes
-from irc.elaborate.bounds import Bounds, told_by_floats
+from irc.elaborate.bounds import Bounds, from_zero, possibly_zero, told_by_floats
 from irc.elaborate.scope import Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
-from irc.ir import Fact, Map, Reduce, bodies
+from irc.ir import Fact, Graph, Map, Reduce, bodies
+from irc.proof.flow import inline
 from irc.size import constant, nonnegative, text
 
 
 def assumed_divisors(scope: Scope) -> tuple[Fact, ...]:
     """A fact `divisor >= 1` for each divisor of which that is not plain; an error where it cannot be."""
-    bounds = Bounds(scope.sizes, tuple(scope.facts))
+    graph = scope.graph()
     found: dict[Expr, Fact] = {}
     for node in scope.nodes:
         if not isinstance(node, Map | Reduce) or node.span is None:
             continue
-        axes = {a.name: a for a in node_axes(node)}
-        for e in (part for body in bodies(node) for part in walk(body)):
-            if isinstance(e, Op) and e.name in ("floordiv", "mod") and e.args[1] not in found:
-                fact = _fact(e.args[1], axes, bounds, scope, node.span)
+        axes = node_axes(node)
+        for divisor in _divisors(bodies(node), graph):
+            if divisor not in found:
+                fact = _fact(divisor, axes, graph, scope, node.span)
                 if fact is not None:
-                    found[e.args[1]] = fact
+                    found[divisor] = fact
+    for number, fact in enumerate(scope.facts):  # each may use the earlier ones
+        _check_moving((fact.predicate,), fact.free, replace(graph, facts=graph.facts[:number]), scope, fact.span)
+    for promise in scope.properties:
+        core = next((c for c in scope.cores if c.name == promise.core), None)
+        if core is not None and promise.argument is not None:
+            axes = core.batch + core.rows + core.columns
+            _check_moving((promise.argument,), axes, graph, scope, promise.span)
     return tuple(found.values())
 
 
-def _fact(divisor: Expr, axes: dict[str, Axis], bounds: Bounds, scope: Scope, span: Span) -> Fact | None:
-    extents = {name: a.size for name, a in axes.items()}
-    if any(nonnegative(x - constant(1)) for x in bounds.range(divisor, extents).low):
+def _divisors(exprs: Iterable[Expr], graph: Graph) -> tuple[Expr, ...]:
+    """Each divisor once, written by what arguments hold."""
+    parts = (part for e in exprs for part in walk(e))
+    found = (e.args[1] for e in parts if isinstance(e, Op) and e.name in ("floordiv", "mod"))
+    return tuple(dict.fromkeys(inline(e, graph) for e in found))
+
+
+def _check_moving(
+    exprs: tuple[Expr, ...], axes: tuple[Axis, ...], graph: Graph, scope: Scope, span: Span | None
+) -> None:
+    """What is assumed and promised divides by numbers that are at least 1 for every value of its indices."""
+    for divisor in _divisors(exprs, graph):
+        if _moves(divisor) and span is not None:
+            _fact(divisor, axes, graph, scope, span)
+
+
+def _fact(divisor: Expr, axes: tuple[Axis, ...], graph: Graph, scope: Scope, span: Span) -> Fact | None:
+    names = possibly_zero((divisor,), axes, scope.sizes, graph.facts)
+    bounds = Bounds(from_zero(scope.sizes, names), graph.facts)
+    if any(nonnegative(x - constant(1)) for x in bounds.range(divisor, {a.name: a.size for a in axes}).low):
         return None
-    if _moves(divisor) or told_by_floats(divisor):
+    inputs = {n.name for n in graph.inputs}
+    if _moves(divisor) or told_by_floats(divisor) or any(x.tensor not in inputs for x in loads(divisor)):
         from irc.proof.inside import is_positive, not_positive
 
-        free, graph = tuple(axes.values()), scope.graph()
-        if not is_positive(divisor, free, graph):
-            seen = not_positive(divisor, free, graph)
+        if not is_positive(divisor, axes, graph):
+            seen = not_positive(divisor, axes, graph)
             scope.report.error(
                 "E213",
                 f"the divisor `{text(divisor)}` is not at least 1 for every value of its indices",
@@ -46,7 +74,7 @@ def _fact(divisor: Expr, axes: dict[str, Axis], bounds: Bounds, scope: Scope, sp
                 help="bound it, as in `max(x, 1)`",
             )
         return None
-    free = tuple(a for name, a in axes.items() if name in indices(divisor))
+    free = tuple(a for a in axes if a.name in indices(divisor))
     return Fact(op("le", integer(1), divisor), free, f"{_written(divisor)} >= 1 (a divisor)", span=span)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+import irc
+from irc.codegen.expr import loads
 from irc.error import SpecError
 from tests.proof.predicates import CACHE, SAME, Mask
 
@@ -40,7 +43,7 @@ U = "\n scalar u: float\n assume 0 <= u and u < 1, 0 <= floor(u * S) and floor(u
 
 
 @pytest.mark.parametrize(
-    "index", ["floor(j + 0.99999999)", "floor(u * S)", "min(floor(u * S), S - 1)", "floor(j / 3.0)"]
+    "index", ["floor(j + 0.99999999)", "floor(u * S)", "min(floor(u * S), S - 1)", "floor(u + 0.9) - floor(u + 0.1)"]
 )
 def test_floats_are_no_real_numbers_where_they_choose_an_entry(index: str) -> None:
     with pytest.raises(SpecError, match=r"comes from a float[^$]*clamp"):
@@ -82,3 +85,60 @@ def test_a_divisor_that_is_positive_everywhere_needs_no_check() -> None:
     assert graph.facts == ()
     with pytest.raises(SpecError, match=r"with i = 0, j = 0 it is 0"):
         Mask("i % (max(i, j) - min(i, j)) == 0", True, None).graph()
+
+
+@pytest.mark.parametrize(
+    ("promise", "declare"),
+    [
+        ("j <= i and i // i == 1", ""),
+        ("j <= i and j % (i - i % 2) == 0", ""),
+        ("j <= i", "input t[S]: int\n assume s == 0 or t[s] % s == 0"),
+    ],
+)
+def test_what_is_promised_or_assumed_divides_by_positive_numbers(promise: str, declare: str) -> None:
+    with pytest.raises(SpecError, match=r"the divisor `.*` is not at least 1 for every value of its indices"):
+        Mask("j <= i", True, True, declare, equal=(promise, True)).graph()
+
+
+def test_a_divisor_that_is_computed_is_assumed_of_what_it_is_computed_from() -> None:
+    before = "input len[B]: int\n project { n[b] over b: B = len[b] + 1 }"
+    (fact,) = Mask("j // n[b] <= i", True, None, before).graph().facts
+    assert {load.tensor for load in loads(fact.predicate)} == {"len"}
+
+
+@pytest.mark.parametrize("index", ["clamp(j, 0, N - 1)", "0", "N - 1", "min(j, N - 1)", "j % N", "clamp(w, 0, N - 1)"])
+def test_a_table_that_is_read_is_not_empty(index: str) -> None:
+    declare = "size N\n scalar w: int\n input T[N]: bool"
+    assert [f.text[:6] for f in Mask(f"T[{index}]", True, None, declare).graph().facts][:1] == ["N >= 1"]
+    assert Mask(f"T[{index}]", True, None, declare + "\n assume N >= 1").graph().facts[1:] == ()
+
+
+@pytest.mark.parametrize(
+    ("declare", "index"),
+    [
+        ("input T[S]: bool", "S - 1"),
+        ("input T[N + 1]: bool", "N"),
+        ("input T[N + 1]: bool", "min(j, N)"),
+        ("input T[N + S]: bool", "j + N"),
+        ("input T[2 * S - 1]: bool", "i - j + S - 1"),
+        ("input T[N]: bool\n assume H % N == 0", "h // (H // N)"),
+        ("input T[N]: bool\n assume S <= N", "N - 1 - j"),
+    ],
+)
+def test_a_table_that_cannot_be_empty_is_not_asked_about(declare: str, index: str) -> None:
+    assert not [f for f in Mask(f"T[{index}]", True, None, f"size N\n {declare}").graph().facts if "read" in f.text]
+
+
+def test_a_call_with_an_empty_table_is_refused() -> None:
+    text = """attention empty {
+      size B, S, N, D
+      input x[B,S,D], T[N]
+      core o[b,i,d] { score x[b,i,c] * x[b,j,c]
+        bias T[clamp(j, 0, N - 1)]
+        softmax j
+        matmul x[b,j,d] }
+      return o }"""
+    program = irc.compile(text, target="reference")
+    with pytest.raises(irc.InputError, match=r"N >= 1 \(`T` is read\), but S = 3, N = 0"):
+        program(x=np.ones((1, 3, 2)), T=np.ones(0))
+    assert program(x=np.ones((1, 0, 2)), T=np.ones(0)).shape == (1, 0, 2)
