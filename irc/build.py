@@ -55,7 +55,7 @@ def build(program: Attention) -> Graph:
     for promise in promises:
         ensure(promise, scope, cores)
     check_ordered(scope)
-    accesses, supposed = check_accesses(scope) if not scope.report.errors else ((), ())
+    accesses = check_accesses(scope) if not scope.report.errors else ()
     divisors = assumed_divisors(scope) if not scope.report.errors else ()
     if scope.report.errors:
         raise SpecError(scope.report.errors)
@@ -64,7 +64,7 @@ def build(program: Attention) -> Graph:
         joined(scope.nodes, scope.cores),
         outputs,
         tuple(scope.sizes.items()),
-        (*scope.facts, *divisors, *supposed),
+        (*scope.facts, *divisors),
         tuple(scope.properties),
         accesses,
         tuple(scope.cores),

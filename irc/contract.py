@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Op, Size, indices, loads, walk
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size, indices, loads, walk
 from irc.codegen.fold import whole_power
 from irc.error import InputError
 from irc.interpret import evaluate, grid
@@ -44,34 +44,26 @@ def check(graph: Graph, entries: Mapping[str, Array], sizes: Mapping[str, int]) 
     check_accesses(graph, entries, sizes)
 
 
-def nonzero(graph: Graph) -> Iterator[tuple[Expr, tuple[Axis, ...], str]]:
-    """Sizes that are 1 or more unless one of the axes is empty, and in words what is wrong else: of what is read, and
-    divisors. Proofs take every size for at least 1, since nothing is read where an axis of the reader is empty; one of
-    a tensor may be while its reader's are not."""
+def read_sizes(graph: Graph) -> Iterator[tuple[Expr, tuple[Axis, ...], str]]:
+    """Sizes of what is read, each 1 or more unless one of some axes is empty, and in words what is wrong else. Proofs
+    of accesses take every size for at least 1, since nothing is read where an axis of the reader is empty; one of a
+    table may be while its reader's are not."""
     readers = [(all_axes(node), bodies(node)) for node in graph if isinstance(node, Map | Reduce)]
     readers += [(fact.free, (fact.predicate,)) for fact in graph.facts]
     for axes, expressions in readers:
         sizes = {a.size for a in axes}
-        for e in dict.fromkeys(part for body in expressions for part in walk(body)):
-            match e:
-                case Load(tensor):
-                    for dim, size in enumerate(shape(graph[tensor])):
-                        if size not in sizes:
-                            what = f"{tensor}: axis {dim}, of size {show(size)}, has no entries"
-                            yield size, axes, f"{what}, but the program reads {expression(e)}"
-                case Op("floordiv" | "mod", (_, divisor), _) if divisor not in sizes and _is_of_sizes(divisor):
-                    yield divisor, axes, f"the program divides by {show(divisor)}, which is 0 here: {expression(e)}"
+        for load in dict.fromkeys(load for e in expressions for load in loads(e)):
+            for dim, size in enumerate(shape(graph[load.tensor])):
+                if size not in sizes:
+                    what = f"{load.tensor}: axis {dim}, of size {show(size)}, has no entries"
+                    yield size, axes, f"{what}, but the program reads {expression(load)}"
 
 
 def check_sizes(graph: Graph, sizes: Mapping[str, int]) -> None:
-    """Raises InputError where a tensor that is read has no entries, or the program divides by a size that is 0."""
-    for size, axes, wrong in nonzero(graph):
+    """Raises InputError where a tensor that is read has no entries."""
+    for size, axes, wrong in read_sizes(graph):
         if evaluate_size(size, sizes) == 0 and all(evaluate_size(a.size, sizes) != 0 for a in axes):
             raise InputError(wrong)
-
-
-def _is_of_sizes(expr: Expr) -> bool:
-    return all(isinstance(e, Const | Size) or (isinstance(e, Op) and e.kind is Kind.INT) for e in walk(expr))
 
 
 def check_facts(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, int]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Axis, Expr, Index, Load, Op, Size, indices, integer, loads, op, walk
-from irc.elaborate.bounds import Bounds, Range, below, from_zero, possibly_zero
+from irc.codegen.expr import Axis, Expr, Index, Load, Op, Size, indices, loads, walk
+from irc.elaborate.bounds import Bounds, Range, below
 from irc.elaborate.scope import Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
-from irc.ir import Fact, Graph, Map, Node, Reduce, bodies, shape
-from irc.proof.flow import all_of, inline
+from irc.ir import Graph, Map, Node, Reduce, bodies, shape
+from irc.proof.flow import inline
 from irc.size import Polynomial, constant, expression, nonnegative, polynomial, text
 
 ONE = constant(1)
@@ -31,12 +31,11 @@ class Place:
     graph: Graph
 
 
-def check_accesses(scope: Scope) -> tuple[Accesses, tuple[Fact, ...]]:
-    """The accesses that only a call can check, each with the axes that it reads, and the sizes that they suppose."""
+def check_accesses(scope: Scope) -> Accesses:
+    """The accesses that only a call can check, each with the axes that it reads."""
     graph = scope.graph()
     shapes = {node.name: shape(node) for node in graph}
     left: dict[tuple[Load, tuple[Axis, ...]], None] = {}
-    supposed: dict[Expr, Fact] = {}
     bounds = Bounds(scope.sizes, graph.facts)
     readers = [(node_axes(n), bodies(n), n.span, graph, bounds) for n in graph]
     for number, fact in enumerate(graph.facts):  # facts are checked in their order, so each may use the earlier ones
@@ -49,41 +48,9 @@ def check_accesses(scope: Scope) -> tuple[Accesses, tuple[Fact, ...]]:
             for dim, (index, size) in enumerate(zip(read.indices, shapes[load.tensor], strict=True)):
                 if isinstance(index, Index) and scope.same(extents[index.name], size):
                     continue
-                place = Place(load, dim, index, size, axes, span, known)
-                if not _proved(place, bounds, scope):
+                if not _proved(Place(load, dim, index, size, axes, span, known), bounds, scope):
                     left[(read, tuple(a for a in axes if a.name in indices(read)))] = None
-                elif not _proved_from_zero(place, scope):
-                    fact = _nothing_empty(place, scope)
-                    supposed.setdefault(fact.predicate, fact)
-    return tuple(left), tuple(supposed.values())
-
-
-def _proved_from_zero(place: Place, scope: Scope) -> bool:
-    """Whether the index lies within its axis also where sizes are 0 that no axis of the reader shows to be positive."""
-    names = possibly_zero((place.index, place.size), place.axes, scope.sizes, place.graph.facts)
-    if not names:
-        return True
-    bounds = Bounds(from_zero(scope.sizes, names), place.graph.facts)
-    if _is_inside(bounds.range(place.index, {a.name: a.size for a in place.axes}), bounds, place.size):
-        return True
-    from irc.proof.inside import is_within
-
-    return is_within(place.index, place.size, place.axes, place.graph)
-
-
-def _nothing_empty(place: Place, scope: Scope) -> Fact:
-    """That these sizes are positive, where the index has a value at all: it may be looked up once for all readers."""
-    names = possibly_zero((place.index, place.size), place.axes, scope.sizes, place.graph.facts)
-    holds = all_of([op("le", integer(1), Size(n)) for n in names])
-    for size in dict.fromkeys(a.size for a in place.axes if a.name in indices(place.index)):
-        holds = op("or", op("eq", size, integer(0)), holds)
-    said = " and ".join(f"{n} >= 1" for n in names)
-    return Fact(holds, (), f"{said} (`{place.load.tensor}` is read)", span=place.span)
-
-
-def _is_inside(found: Range, bounds: Bounds, size: Expr) -> bool:
-    last = polynomial(size, bounds.sizes) - ONE
-    return any(nonnegative(x) for x in found.low) and any(below(x, last) for x in found.high)
+    return tuple(left)
 
 
 def node_axes(node: Node) -> tuple[Axis, ...]:
@@ -100,12 +67,12 @@ def _proved(place: Place, bounds: Bounds, scope: Scope) -> bool:
     """Whether 0 <= index < size, by the bounds of polynomials or else by z3; reports an index that is out of range
     whatever the sizes (from 2 on) are."""
     found = bounds.range(place.index, {a.name: a.size for a in place.axes})
-    if _is_inside(found, bounds, place.size):
+    last = polynomial(place.size, bounds.sizes) - ONE
+    if any(nonnegative(x) for x in found.low) and any(below(x, last) for x in found.high):
         return True
     # Here, because few programs come this far, and z3 takes longer to import than most programs take to build.
     from irc.proof.inside import is_within, out_of_axis
 
-    last = polynomial(place.size, bounds.sizes) - ONE
     which = f"index {place.dim + 1} of `{place.load.tensor}`"
     how = _outside(found, last) if found.exact else None
     if how is None or place.span is None:

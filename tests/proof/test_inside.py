@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-import irc
 from irc.codegen.expr import loads
 from irc.error import SpecError
 from tests.proof.predicates import CACHE, SAME, Mask
@@ -104,41 +102,3 @@ def test_a_divisor_that_is_computed_is_assumed_of_what_it_is_computed_from() -> 
     before = "input len[B]: int\n project { n[b] over b: B = len[b] + 1 }"
     (fact,) = Mask("j // n[b] <= i", True, None, before).graph().facts
     assert {load.tensor for load in loads(fact.predicate)} == {"len"}
-
-
-@pytest.mark.parametrize("index", ["clamp(j, 0, N - 1)", "0", "N - 1", "min(j, N - 1)", "j % N", "clamp(w, 0, N - 1)"])
-def test_a_table_that_is_read_is_not_empty(index: str) -> None:
-    declare = "size N\n scalar w: int\n input T[N]: bool"
-    assert [f.text[:6] for f in Mask(f"T[{index}]", True, None, declare).graph().facts][:1] == ["N >= 1"]
-    assert Mask(f"T[{index}]", True, None, declare + "\n assume N >= 1").graph().facts[1:] == ()
-
-
-@pytest.mark.parametrize(
-    ("declare", "index"),
-    [
-        ("input T[S]: bool", "S - 1"),
-        ("input T[N + 1]: bool", "N"),
-        ("input T[N + 1]: bool", "min(j, N)"),
-        ("input T[N + S]: bool", "j + N"),
-        ("input T[2 * S - 1]: bool", "i - j + S - 1"),
-        ("input T[N]: bool\n assume H % N == 0", "h // (H // N)"),
-        ("input T[N]: bool\n assume S <= N", "N - 1 - j"),
-    ],
-)
-def test_a_table_that_cannot_be_empty_is_not_asked_about(declare: str, index: str) -> None:
-    assert not [f for f in Mask(f"T[{index}]", True, None, f"size N\n {declare}").graph().facts if "read" in f.text]
-
-
-def test_a_call_with_an_empty_table_is_refused() -> None:
-    text = """attention empty {
-      size B, S, N, D
-      input x[B,S,D], T[N]
-      core o[b,i,d] { score x[b,i,c] * x[b,j,c]
-        bias T[clamp(j, 0, N - 1)]
-        softmax j
-        matmul x[b,j,d] }
-      return o }"""
-    program = irc.compile(text, target="reference")
-    with pytest.raises(irc.InputError, match=r"N >= 1 \(`T` is read\), but S = 3, N = 0"):
-        program(x=np.ones((1, 3, 2)), T=np.ones(0))
-    assert program(x=np.ones((1, 0, 2)), T=np.ones(0)).shape == (1, 0, 2)
