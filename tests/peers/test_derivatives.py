@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from torch.autograd import forward_ad
+from torch.func import grad, jvp, linearize
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import irc
 from irc.error import Error
@@ -119,6 +121,31 @@ def test_entries_of_a_batch(program: irc.Program, given: list[torch.Tensor]) -> 
 def test_jacobians(program: irc.Program, given: list[torch.Tensor], of: str) -> None:
     given = [t[:1] for t in given]
     same(lambda call: getattr(torch.func, of)(lambda q: call(q, *given[1:])[0].square().sum())(given[0]), program)
+
+
+def test_graphs_of_derivatives(program: irc.Program, given: list[torch.Tensor]) -> None:
+    """They hold operators, for what moves now and for what the trace saw alike."""
+    move, others = given[0].sin(), (given[0].exp(), given[0].cos())
+
+    def alone(call: Call) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda q: call(q, *given[1:])[0]
+
+    def gradient(call: Call) -> Callable[[torch.Tensor], torch.Tensor]:
+        return grad(lambda q: alone(call)(q).square().sum())
+
+    def linear(call: Call) -> Any:
+        along = linearize(alone(call), given[0])[1]
+        return along(move), torch.vmap(along)(torch.stack(others))
+
+    def graph(of: Callable[[Call], Callable[[torch.Tensor], torch.Tensor]]) -> Callable[[Call], Any]:
+        return lambda call: make_fx(lambda q, t: jvp(of(call), (q,), (t,)))(given[0], move)(*others)
+
+    def again(call: Call) -> Any:
+        products = make_fx(lambda q, t: grad(lambda q: (gradient(call)(q) * t).sum())(q))
+        return products(given[0], move)(*others)
+
+    for compute in (linear, graph(alone), graph(gradient), again):
+        same(compute, program)
 
 
 def test_a_result_that_does_not_move(given: list[torch.Tensor]) -> None:
