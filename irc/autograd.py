@@ -38,6 +38,12 @@ def transformed() -> bool:
     return bool(sys.modules["torch.autograd.forward_ad"]._current_level >= 0)
 
 
+def is_batched(value: Any) -> bool:
+    """Whether the value is a tensor of PyTorch's older vmap, which `torch.autograd.functional` uses."""
+    torch: Any = sys.modules["torch"]
+    return isinstance(value, torch.Tensor) and bool(torch._C._functorch.is_legacy_batchedtensor(value))
+
+
 def followed(arrays: Mapping[str, Any]) -> tuple[str, ...]:
     """Which arguments PyTorch differentiates: those that require gradients, outside of `torch.no_grad()`, and what
     may move in forward mode or be of a transform."""
@@ -98,7 +104,7 @@ def _forward(ctx: Any, program: Program, arrays: Mapping[str, Any], names: tuple
 
 def _backward(ctx: Any, *cotangents: Any) -> Any:
     _ = ctx.saved_tensors
-    if sys.modules["torch"].is_grad_enabled() or transformed():
+    if sys.modules["torch"].is_grad_enabled() or transformed() or any(map(is_batched, cotangents)):
         from irc import transforms  # whose gradients have derivatives
 
         return None, None, None, *transforms.followed_gradients(ctx.program, ctx.arrays, ctx.names, cotangents)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress
 from math import prod
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from irc.autograd import check_gradients, transformed
+from irc.autograd import check_gradients, is_batched, transformed
 from irc.carried import carried, outputs
 from irc.codegen.expr import Kind
 from irc.codegen.kernel import Storage
@@ -208,7 +209,7 @@ def gradients(ctx: Any, cotangents: Sequence[Any], backward: Callable[..., Any])
 
 def _gradients(ctx: Any, cotangents: Any) -> Any:
     backward = torch.ops.irc.backward
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or any(map(is_batched, cotangents)):
         from irc.transforms import backward  # whose results have gradients; it imports this file
     return None, None, gradients(ctx, cotangents, backward), None, None
 
@@ -237,6 +238,26 @@ def _batches(operator: Any) -> Callable[..., Any]:
     return vmap
 
 
+def _looped(operator: Any) -> Callable[..., Any]:
+    def older(*given: Any) -> list[Any]:
+        """Under PyTorch's older vmap, which `is_grads_batched` and `torch.autograd.functional` use."""
+        leaves, tree = pytree.tree_flatten(given)
+        batched = [is_batched(x) for x in leaves]
+        level = torch._C._vmapmode_decrement_nesting() + 1  # entries are outside of it
+        try:
+            size = max(torch._remove_batch_dim(x, level, 1, 0).shape[0] for x in compress(leaves, batched))
+            plain = [
+                torch._remove_batch_dim(x, level, size, 0) if b else x for x, b in zip(leaves, batched, strict=True)
+            ]
+            places = [0 if b else None for b in batched]
+            made = by_entry(operator, size, places, pytree.tree_unflatten(plain, tree))
+        finally:
+            torch._C._vmapmode_increment_nesting()
+        return [torch._add_batch_dim(tensor, 0, level) for tensor in made]
+
+    return older
+
+
 def _register() -> Any:
     library = torch.library.Library("irc", "DEF")
     runs = {
@@ -247,6 +268,7 @@ def _register() -> Any:
         library.define(name + SCHEMAS[name], tags=TAGS)
         library.impl(name, run, "CompositeExplicitAutograd")
         torch.library.register_fake(f"irc::{name}", traced, lib=library)
+        library.impl(name, _looped(getattr(torch.ops.irc, name)), "Batched")
         torch.library.register_vmap(f"irc::{name}", _batches(getattr(torch.ops.irc, name)), lib=library)
     torch.library.register_autograd("irc::forward", _gradients, setup_context=setup_context, lib=library)
     for name in ("backward", "jvp", "hvp"):

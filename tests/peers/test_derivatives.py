@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch.autograd import forward_ad
+from torch._vmap_internals import _vmap
+from torch.autograd import forward_ad, functional
 from torch.func import grad, jvp, linearize
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -146,6 +147,41 @@ def test_graphs_of_derivatives(program: irc.Program, given: list[torch.Tensor]) 
 
     for compute in (linear, graph(alone), graph(gradient), again):
         same(compute, program)
+
+
+@pytest.mark.parametrize("strategy", ["reverse-mode", "forward-mode"])
+def test_batches_of_gradients(program: irc.Program, given: list[torch.Tensor], strategy: str) -> None:
+    """PyTorch's older vmap runs them."""
+    q, k, v = (t[:1] for t in given)
+
+    def compute(call: Call) -> Any:
+        def alone(q: torch.Tensor) -> torch.Tensor:
+            return call(q, k, v)[0]
+
+        def loss(q: torch.Tensor) -> torch.Tensor:
+            return alone(q).square().sum()
+
+        first = functional.jacobian(alone, q, vectorize=True, strategy=strategy)
+        return first, functional.hessian(loss, q, vectorize=True, outer_jacobian_strategy=strategy)
+
+    same(compute, program)
+
+
+def test_batches_of_batches_of_gradients(program: irc.Program, given: list[torch.Tensor]) -> None:
+    q, cotangents = given[0].clone().requires_grad_(), torch.stack([given[0].sin(), given[0].cos()])
+
+    def compute(call: Call) -> Any:
+        o = call(q, *given[1:])[0]
+
+        def gradient(c: torch.Tensor) -> torch.Tensor:
+            return torch.autograd.grad(o, q, c, retain_graph=True)[0]
+
+        def each(c: torch.Tensor) -> torch.Tensor:
+            return _vmap(lambda d: gradient(c) + gradient(c * d))(cotangents)
+
+        return _vmap(each)(cotangents)
+
+    same(compute, program)
 
 
 def test_a_result_that_does_not_move(given: list[torch.Tensor]) -> None:

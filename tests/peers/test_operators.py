@@ -363,6 +363,20 @@ def test_batches_of_operators() -> None:
     assert torch.equal(torch.vmap(make_fx(gradient)(q), in_dims=1)(queries), wanted)
 
 
+def test_batches_of_gradients() -> None:
+    program = irc.compile(CAUSAL)
+    q, k, v = (t.detach() for t in three())
+    q.requires_grad_()
+    cotangents = torch.stack([q.sin(), q.cos()]).detach()
+
+    def call(q: torch.Tensor) -> torch.Tensor:
+        return program(q=q, k=k, v=v)[0]
+
+    wanted = [torch.autograd.grad(call(q), q, cotangent)[0] for cotangent in cotangents]
+    (found,) = torch.autograd.grad(compiled(call)(q), q, cotangents, is_grads_batched=True)
+    assert torch.equal(found, torch.stack(wanted))
+
+
 class Attention(torch.nn.Module):
     def __init__(self, program: irc.Program) -> None:
         super().__init__()
