@@ -219,15 +219,21 @@ def no_gradients(*_: Any) -> NoReturn:
 
 
 def by_entry(call: Callable[..., Any], size: int, dims: Any, given: Any) -> list[Any]:
-    """The results of each entry of a batch, side by side. dims: of the arguments, those along which entries lie."""
+    """The results of each entry of a batch, side by side. dims: of the arguments, those along which entries lie.
+
+    Of no entries the results of one of zeros tell the shapes.
+    """
     leaves, tree = pytree.tree_flatten(given)
-    places = pytree.tree_flatten(dims)[0]
-    entries = {n: leaves[n].unbind(d) for n, d in enumerate(places) if d is not None}
+    along = {n: d for n, d in enumerate(pytree.tree_flatten(dims)[0]) if d is not None}
+    if size:
+        entries = {n: leaves[n].unbind(d) for n, d in along.items()}
+    else:
+        entries = {n: [leaves[n].sum(d, dtype=leaves[n].dtype)] for n, d in along.items()}
     made = []
-    for entry in range(size):
+    for entry in range(size or 1):
         taken = [entries[n][entry] if n in entries else x for n, x in enumerate(leaves)]
         made.append(call(*pytree.tree_unflatten(taken, tree)))
-    return [torch.stack(tensors) for tensors in zip(*made, strict=True)]
+    return [torch.stack(tensors)[:size] for tensors in zip(*made, strict=True)]
 
 
 def _batches(operator: Any) -> Callable[..., Any]:

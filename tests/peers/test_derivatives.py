@@ -118,6 +118,18 @@ def test_entries_of_a_batch(program: irc.Program, given: list[torch.Tensor]) -> 
     same(lambda call: torch.vmap(lambda q: call(q, *given[1:]), in_dims=1)(torch.stack([given[0]] * 3, 1)), program)
 
 
+def test_no_entries(program: irc.Program, given: list[torch.Tensor]) -> None:
+    none = torch.zeros(0, *given[0].shape, dtype=torch.float64)
+
+    def loss(call: Call, q: torch.Tensor) -> torch.Tensor:
+        return torch.vmap(lambda q: call(q, *given[1:])[0])(q).square().sum()
+
+    same(lambda call: torch.vmap(lambda q: call(q, *given[1:]))(none), program)
+    same(lambda call: torch.vmap(grad(lambda q: call(q, *given[1:])[0].sum()))(none), program)
+    same(lambda call: grad(lambda q: loss(call, q))(none), program)
+    same(lambda call: torch.autograd.grad(loss(call, leaf := none.clone().requires_grad_()), leaf), program)
+
+
 @pytest.mark.parametrize("of", ["jacrev", "jacfwd", "hessian"])
 def test_jacobians(program: irc.Program, given: list[torch.Tensor], of: str) -> None:
     given = [t[:1] for t in given]
