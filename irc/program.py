@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 PREPARED_KEPT = 64  # signatures of arguments
+MOST_FEATURES = (1 << 31) - 1  # of a size that kernels hold as a constant
 
 
 class Program:
@@ -64,6 +65,9 @@ class Program:
                 raise InputError(f"sizes: the program has no size {name}; it has {', '.join(sorted(declared))}")
             if value < 0:
                 raise InputError(f"sizes: {name} must be a natural number, got {value}")
+        for name, value in self.kernel_sizes(sizes).items():
+            if value > MOST_FEATURES:
+                raise InputError(f"sizes: {name} must be at most {MOST_FEATURES}, got {value}")
         for finding in graph.warnings:
             warnings.warn(finding.render(), SpecWarning, stacklevel=4)  # at the caller of `compile`
         self.host = target == "cpu"  # whether kernels are the host's

@@ -53,6 +53,12 @@ def test_a_value_that_is_no_number_nor_array(value: str) -> None:
     assert code == 2 and "is not NAME=VALUE" in text
 
 
+def test_an_integer_of_a_list_that_does_not_fit(given: str) -> None:
+    documents = str(EXAMPLES / "documents.attn")
+    code, text = said("run", documents, "--inputs", given, "--set", f"doc=[[0, 0, 1, 1, {2**32}]]")
+    assert code == 2 and f"doc: expected integers of 32 bits, got {2**32}" in text
+
+
 @pytest.mark.parametrize("size", ["=3", ",", "D", "D=", "D=4.5"])
 def test_a_size_that_is_none(size: str) -> None:
     code, text = said("show", CAUSAL, "--stage", "source", "--size", size)
@@ -143,6 +149,7 @@ def test_a_path_is_named_once() -> None:
         ({"sizes": {"D": 4.0}}, irc.InputError, "sizes: D must be a natural number, got 4.0"),
         ({"sizes": {"D": True}}, irc.InputError, "sizes: D must be a natural number, got True"),
         ({"sizes": {"D": "4"}}, irc.InputError, "sizes: D must be a natural number, got '4'"),
+        ({"sizes": {"D": 10**20}}, irc.InputError, f"sizes: D must be at most 2147483647, got {10**20}"),
         ({"accept": 3}, irc.InputError, "accept: expected the text of a property, got 3"),
         ({"accept": [None]}, irc.InputError, "accept: expected the text of a property, got None"),
     ],
