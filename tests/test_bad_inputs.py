@@ -41,13 +41,18 @@ def test_a_file_that_is_no_npz(contents: bytes, tmp_path: Path) -> None:
     assert code == 2 and f"{path} is no .npz file" in text
 
 
+def test_a_name_longer_than_files_have() -> None:
+    code, text = said("check", "x" * 5000)
+    assert code == 2 and f"error: {'x' * 5000}: File name too long" in text
+
+
 def test_an_npz_of_words(tmp_path: Path) -> None:
     np.savez(tmp_path / "in.npz", **{name: np.array(["a"]) for name in "qkv"})
     code, text = said("run", CAUSAL, "--inputs", str(tmp_path / "in.npz"))
     assert code == 2 and "q: expected f32, got <U1" in text
 
 
-@pytest.mark.parametrize("value", ["[[1],[1,2]]", '{"a": 1}', '["x"]', "null", '"3"', f"[{10**30}]", ""])
+@pytest.mark.parametrize("value", ["[[1],[1,2]]", '{"a": 1}', '["x"]', "null", '"3"', f"[{10**30}]", "[" * 10**5, ""])
 def test_a_value_that_is_no_number_nor_array(value: str) -> None:
     code, text = said("plot", PADDING, "--set", f"len={value}")
     assert code == 2 and "is not NAME=VALUE" in text
