@@ -32,13 +32,16 @@ def traced() -> bool:
 
 
 def transformed() -> bool:
-    """Whether the call is inside `torch.func.grad` and the like."""
-    return bool(sys.modules["torch._C"]._are_functorch_transforms_active())
-
-
-def _moving() -> bool:
-    """Whether the call is inside `torch.autograd.forward_ad.dual_level()`."""
+    """Whether the call is inside `torch.func.grad` and the like, or `torch.autograd.forward_ad.dual_level()`."""
+    if sys.modules["torch._C"]._are_functorch_transforms_active():
+        return True
     return bool(sys.modules["torch.autograd.forward_ad"]._current_level >= 0)
+
+
+def is_batched(value: Any) -> bool:
+    """Whether the value is a tensor of PyTorch's older vmap, which `torch.autograd.functional` uses."""
+    torch: Any = sys.modules["torch"]
+    return isinstance(value, torch.Tensor) and bool(torch._C._functorch.is_legacy_batchedtensor(value))
 
 
 def followed(arrays: Mapping[str, Any]) -> tuple[str, ...]:
@@ -47,7 +50,7 @@ def followed(arrays: Mapping[str, Any]) -> tuple[str, ...]:
     if "torch.compiler" not in sys.modules:
         return ()
     torch: Any = sys.modules["torch"]
-    if transformed() or _moving():
+    if transformed():
         found = [*arrays]
     else:
         found = [name for name, array in arrays.items() if getattr(array, "requires_grad", False)]
@@ -101,7 +104,7 @@ def _forward(ctx: Any, program: Program, arrays: Mapping[str, Any], names: tuple
 
 def _backward(ctx: Any, *cotangents: Any) -> Any:
     _ = ctx.saved_tensors
-    if sys.modules["torch"].is_grad_enabled() or transformed() or _moving():
+    if sys.modules["torch"].is_grad_enabled() or transformed() or any(map(is_batched, cotangents)):
         from irc import transforms  # whose gradients have derivatives
 
         return None, None, None, *transforms.followed_gradients(ctx.program, ctx.arrays, ctx.names, cotangents)
@@ -110,16 +113,8 @@ def _backward(ctx: Any, *cotangents: Any) -> Any:
     return None, None, None, *(gradients.get(name) for name in ctx.names)
 
 
-def _jvp(ctx: Any, *moved: Any) -> Any:
-    from irc import transforms
-
-    along = {name: tangent for name, tangent in zip(ctx.names, moved[3:], strict=True) if tangent is not None}
-    made = transforms.tangents(ctx.program.handle, ctx.arrays, along)
-    return tuple(made.get(name) for name in ctx.program.returned)
-
-
 @cache
 def _function() -> Any:
     torch: Any = sys.modules["torch"]
-    made = {"forward": _forward, "backward": _backward, "jvp": _jvp}
-    return type("Attention", (torch.autograd.Function,), {name: staticmethod(call) for name, call in made.items()})
+    made = {"forward": staticmethod(_forward), "backward": staticmethod(_backward)}
+    return type("Attention", (torch.autograd.Function,), made)

@@ -57,14 +57,14 @@ class Derivatives:
         return {public: values[name] for public, name in made.compiled.graph.outputs}
 
     def _moves(self, what: str, given: Mapping[str, Any], inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The tangents of inputs, by their names in the graph."""
+        """The tangents of inputs, by their names in the graph; None is as a missing one."""
         takes = differentiable(self.graph)
         for name in given:
             if name not in takes:
                 raise InputError(f"{what} of {name}: no floating input or param; those are {', '.join(takes)}")
         found = {}
         for name in takes:
-            if name in given:
+            if given.get(name) is not None:
                 storage = self.program.precision.storage
                 found[tangent_name(name)] = self._like(f"{what} of {name}", given[name], storage, inputs[name].shape)
         return found

@@ -1,6 +1,7 @@
 """Programs as operators of PyTorch: what `torch.compile` and `torch.export` put into their graphs for a call.
 
-`irc::forward` gives outputs and, with `keep`, what `irc::backward` needs beside them. Tensors that they give are
+`irc::forward` gives outputs and, with `keep`, what `irc::backward` needs beside them; `irc::jvp` and `irc::hvp` give
+what `Program.jvp` and `Program.hvp` do, in graphs that `make_fx` makes of derivatives. Tensors that they give are
 row-major and in memory of their own, since graphs write to such tensors. Imported by calls that are traced, and not
 before: it needs PyTorch.
 """
@@ -8,28 +9,34 @@ before: it needs PyTorch.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress
 from math import prod
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from irc.autograd import check_gradients, transformed
+from irc.autograd import check_gradients, is_batched, transformed
 from irc.carried import carried, outputs
+from irc.codegen.expr import Kind
 from irc.codegen.kernel import Storage
 from irc.error import Error, InputError
 from irc.handles import found
+from irc.ir import kind
 from irc.runtime.arrays import check_element_type, name_of, take
 
 if TYPE_CHECKING:
     from irc.program import Program
 
 torch: Any = sys.modules["torch"]
+pytree: Any = torch.utils._pytree
 
 CALL = "str program, str[] names, Tensor[] tensors"  # names: of the tensors, and then of the numbers
 SCHEMAS = {
     "forward": f"({CALL}, bool keep, Scalar[]? numbers) -> Tensor[]",
     "backward": f"({CALL}, Tensor[] made, Tensor?[] cotangents, str[] wanted, Scalar[]? numbers) -> Tensor[]",
+    "jvp": f"({CALL}, str[] along, Tensor[] tangents, Scalar[]? numbers) -> Tensor[]",
+    "hvp": f"({CALL}, str[] along, Tensor[] vectors, Tensor?[] cotangents, Scalar[]? numbers) -> Tensor[]",
 }
 STRIDES = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)  # by the version of PyTorch
 TAGS = (torch.Tag.pt2_compliant_tag, STRIDES)  # kernels read any strides, and bits may depend on them
@@ -71,6 +78,16 @@ def given(names: Sequence[str], tensors: Sequence[Any], numbers: Sequence[Any] |
     return dict(zip(names, (*tensors, *(numbers or ())), strict=True))
 
 
+def present(names: Iterable[str], values: Sequence[Any]) -> dict[str, Any]:
+    """Those that there are, by name."""
+    return {name: value for name, value in zip(names, values, strict=False) if value is not None}
+
+
+def moving(program: Program) -> list[str]:
+    """The outputs that have tangents: what `irc::jvp` gives."""
+    return [name for name, node in program.returned.items() if kind(program.graph[node]) is Kind.FLOAT]
+
+
 # what runs
 
 
@@ -83,9 +100,22 @@ def _backward(
 ) -> list[Any]:
     called = found(program)
     run = called.resumed(given(names, tensors, numbers), made)
-    taken = {name: c for name, c in zip(called.returned, cotangents, strict=True) if c is not None}
+    taken = present(called.returned, cotangents)
     gradients = run.backward(**taken)
     return _apart([gradients[name] for name in wanted], (*tensors, *made, *taken.values()))
+
+
+def _jvp(program: str, names: Any, tensors: Any, along: Any, tangents: Any, numbers: Any) -> list[Any]:
+    called = found(program)
+    made = called.jvp(given(names, tensors, numbers), dict(zip(along, tangents, strict=True)))[1]
+    return _apart([made[name] for name in moving(called)], (*tensors, *tangents))
+
+
+def _hvp(program: str, names: Any, tensors: Any, along: Any, vectors: Any, cotangents: Any, numbers: Any) -> list[Any]:
+    called = found(program)
+    taken = present(called.returned, cotangents)
+    made = called.hvp(given(names, tensors, numbers), dict(zip(along, vectors, strict=True)), taken)
+    return _apart([made[name] for name in sorted(called.differentiated)], (*tensors, *vectors, *taken.values()))
 
 
 def _apart(made: Sequence[Any], given: Sequence[Any]) -> list[Any]:
@@ -142,6 +172,18 @@ def _traced_backward(
     return [torch.empty_like(arrays[name], memory_format=torch.contiguous_format) for name in wanted]
 
 
+def _traced_jvp(program: str, names: Any, tensors: Any, along: Any, tangents: Any, numbers: Any) -> list[Any]:
+    called = found(program)
+    outputs = dict(zip(called.returned, _traced_forward(program, names, tensors, False, numbers), strict=True))
+    return [outputs[name] for name in moving(called)]
+
+
+def _traced_hvp(
+    program: str, names: Any, tensors: Any, along: Any, vectors: Any, cotangents: Any, numbers: Any
+) -> list[Any]:
+    return _traced_backward(program, names, tensors, (), cotangents, sorted(found(program).differentiated), numbers)
+
+
 # autograd
 
 
@@ -167,29 +209,76 @@ def gradients(ctx: Any, cotangents: Sequence[Any], backward: Callable[..., Any])
 
 def _gradients(ctx: Any, cotangents: Any) -> Any:
     backward = torch.ops.irc.backward
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or any(map(is_batched, cotangents)):
         from irc.transforms import backward  # whose results have gradients; it imports this file
     return None, None, gradients(ctx, cotangents, backward), None, None
 
 
 def no_gradients(*_: Any) -> NoReturn:
-    raise Error("gradients of gradients do not pass through the operator irc::backward: they do through program(...)")
+    raise Error("gradients of derivatives do not pass through irc's operators: they do through program(...)")
 
 
-def no_batch(*_: Any) -> NoReturn:
-    raise Error("torch.func.vmap does not pass through an operator of irc: it does through program(...)")
+def by_entry(call: Callable[..., Any], size: int, dims: Any, given: Any) -> list[Any]:
+    """The results of each entry of a batch, side by side. dims: of the arguments, those along which entries lie.
+
+    Of no entries the results of one of zeros tell the shapes.
+    """
+    leaves, tree = pytree.tree_flatten(given)
+    along = {n: d for n, d in enumerate(pytree.tree_flatten(dims)[0]) if d is not None}
+    if size:
+        entries = {n: leaves[n].unbind(d) for n, d in along.items()}
+    else:
+        entries = {n: [leaves[n].sum(d, dtype=leaves[n].dtype)] for n, d in along.items()}
+    made = []
+    for entry in range(size or 1):
+        taken = [entries[n][entry] if n in entries else x for n, x in enumerate(leaves)]
+        made.append(call(*pytree.tree_unflatten(taken, tree)))
+    return [torch.stack(tensors)[:size] for tensors in zip(*made, strict=True)]
+
+
+def _batches(operator: Any) -> Callable[..., Any]:
+    def vmap(info: Any, dims: Any, *given: Any) -> tuple[list[Any], list[int]]:
+        made = by_entry(operator, info.batch_size, dims, given)
+        return made, [0] * len(made)
+
+    return vmap
+
+
+def _looped(operator: Any) -> Callable[..., Any]:
+    def older(*given: Any) -> list[Any]:
+        """Under PyTorch's older vmap, which `is_grads_batched` and `torch.autograd.functional` use."""
+        leaves, tree = pytree.tree_flatten(given)
+        batched = [is_batched(x) for x in leaves]
+        level = torch._C._vmapmode_decrement_nesting() + 1  # entries are outside of it
+        try:
+            size = max(torch._remove_batch_dim(x, level, 1, 0).shape[0] for x in compress(leaves, batched))
+            plain = [
+                torch._remove_batch_dim(x, level, size, 0) if b else x for x, b in zip(leaves, batched, strict=True)
+            ]
+            places = [0 if b else None for b in batched]
+            made = by_entry(operator, size, places, pytree.tree_unflatten(plain, tree))
+        finally:
+            torch._C._vmapmode_increment_nesting()
+        return [torch._add_batch_dim(tensor, 0, level) for tensor in made]
+
+    return older
 
 
 def _register() -> Any:
     library = torch.library.Library("irc", "DEF")
-    runs = {"forward": (_forward, _traced_forward), "backward": (_backward, _traced_backward)}
+    runs = {
+        "forward": (_forward, _traced_forward), "backward": (_backward, _traced_backward),
+        "jvp": (_jvp, _traced_jvp), "hvp": (_hvp, _traced_hvp),
+    }  # fmt: skip
     for name, (run, traced) in runs.items():
         library.define(name + SCHEMAS[name], tags=TAGS)
         library.impl(name, run, "CompositeExplicitAutograd")
         torch.library.register_fake(f"irc::{name}", traced, lib=library)
-        torch.library.register_vmap(f"irc::{name}", no_batch, lib=library)
+        library.impl(name, _looped(getattr(torch.ops.irc, name)), "Batched")
+        torch.library.register_vmap(f"irc::{name}", _batches(getattr(torch.ops.irc, name)), lib=library)
     torch.library.register_autograd("irc::forward", _gradients, setup_context=setup_context, lib=library)
-    torch.library.register_autograd("irc::backward", no_gradients, lib=library)
+    for name in ("backward", "jvp", "hvp"):
+        torch.library.register_autograd(f"irc::{name}", no_gradients, lib=library)
     return library
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections import OrderedDict
@@ -25,6 +26,7 @@ from irc.error import DeviceError, InputError, SpecWarning
 from irc.grammar.source import Source
 from irc.ir import Graph, Input
 from irc.proof.verdict import Verdict
+from irc.runtime.arrays import give
 from irc.runtime.execute import Library, Tensors
 from irc.runtime.sizes import infer
 from irc.specialise import feature_sizes, specialise
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 PREPARED_KEPT = 64  # signatures of arguments
+MOST_FEATURES = (1 << 31) - 1  # of a size that kernels hold as a constant
 
 
 class Program:
@@ -62,6 +65,9 @@ class Program:
                 raise InputError(f"sizes: the program has no size {name}; it has {', '.join(sorted(declared))}")
             if value < 0:
                 raise InputError(f"sizes: {name} must be a natural number, got {value}")
+        for name, value in self.kernel_sizes(sizes).items():
+            if value > MOST_FEATURES:
+                raise InputError(f"sizes: {name} must be at most {MOST_FEATURES}, got {value}")
         for finding in graph.warnings:
             warnings.warn(finding.render(), SpecWarning, stacklevel=4)  # at the caller of `compile`
         self.host = target == "cpu"  # whether kernels are the host's
@@ -344,6 +350,7 @@ class Run:
         self._owned = call.owned(tensors)
         self._tensors = tensors
         self._lock = threading.Lock()
+        self._process = os.getpid()
 
     def backward(self, *unnamed: Any, **cotangents: Any) -> dict[str, Any]:
         """Gradients of every floating `input` and `param`, by name, for cotangents of outputs; a missing one is zero.
@@ -360,6 +367,8 @@ class Run:
         for name in cotangents:
             if name not in call.outputs:
                 raise InputError(f"{name}: no output of that name; the outputs are {', '.join(call.outputs)}")
+        if call.threads > 1 and self._process != os.getpid():
+            return self._here().backward(**cotangents)
         device = self._program.device
         with device.running((self._like, *cotangents.values())):
             call.taking.look_again(self._tensors)
@@ -367,6 +376,14 @@ class Run:
             call.backward(tensors, cotangents, self._take_owned)
             made = tensors.arrays
             return {public: device.give(made[name], self._like) for public, name in call.gradients.items()}
+
+    def _here(self) -> Run:
+        """The same run, run again in a process made by fork, which has fewer threads than the one that began it."""
+        program, arrays = self._program, self._tensors.arrays
+        arguments = {name: give(arrays[name], arrays[name], storage) for name, storage in program.storages.items()}
+        call, tensors, _ = program._call(arguments)
+        call.forward(tensors, keep=True)
+        return Run(program, call, tensors, self._like, self.outputs)
 
     def _take_owned(self) -> dict[str, Array]:
         """What the forward run kept for one backward run alone; it is the caller's now."""

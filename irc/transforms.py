@@ -12,11 +12,9 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from irc.codegen.expr import Kind
 from irc.error import Error
 from irc.handles import found
-from irc.ir import kind
-from irc.operators import given, gradients, setup_context, split
+from irc.operators import by_entry, given, gradients, moving, present, setup_context, split
 
 if TYPE_CHECKING:
     from irc.program import Program
@@ -52,7 +50,7 @@ def tangents(program: str, arrays: Named, moved: Named) -> dict[str, Any]:
     """Of the outputs, by name."""
     names, tensors, numbers = split(arrays)
     made = Tangents.apply(program, names, numbers, [*moved], *tensors, *moved.values()) if moved else ()
-    return dict(zip(_moving(program), made, strict=False))
+    return dict(zip(moving(found(program)), made, strict=False))
 
 
 def products(program: str, arrays: Named, moved: Named, cotangents: Named) -> dict[str, Any]:
@@ -68,17 +66,7 @@ def products(program: str, arrays: Named, moved: Named, cotangents: Named) -> di
 def _kept(ctx: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arguments and the cotangents of a backward run, by name."""
     tensors, _, cotangents = _lists((ctx.counts[0], 0, ctx.counts[2]), ctx.saved_tensors)
-    return given(ctx.names, tensors, ctx.numbers), _present(found(ctx.program).returned, cotangents)
-
-
-def _present(names: Any, values: Sequence[Any]) -> dict[str, Any]:
-    return {name: value for name, value in zip(names, values, strict=False) if value is not None}
-
-
-def _moving(program: str) -> list[str]:
-    """The outputs that have tangents."""
-    called = found(program)
-    return [name for name, node in called.returned.items() if kind(called.graph[node]) is Kind.FLOAT]
+    return given(ctx.names, tensors, ctx.numbers), present(found(ctx.program).returned, cotangents)
 
 
 class Function(torch.autograd.Function):  # type: ignore[misc]
@@ -97,12 +85,7 @@ class Function(torch.autograd.Function):  # type: ignore[misc]
     def __init_subclass__(cls) -> None:
         def vmap(info: Any, dims: Any, *given: Any) -> tuple[Any, int]:
             """Entry by entry."""
-            entries = (
-                [x.select(d, n) if isinstance(d, int) else x for x, d in zip(given, dims, strict=True)]
-                for n in range(info.batch_size)
-            )
-            made = [cls.apply(*entry) for entry in entries]
-            return tuple(torch.stack(tensors) for tensors in zip(*made, strict=True)), 0
+            return tuple(by_entry(cls.apply, info.batch_size, dims, given)), 0
 
         cls.vmap = staticmethod(vmap)
         for name in ("forward", "setup_context", "backward", "jvp", "vmap"):
@@ -128,7 +111,7 @@ class Forward(Function):
     @staticmethod
     def jvp(ctx: Any, *moved: Any) -> Any:
         arrays = given(ctx.names, ctx.saved_tensors, ctx.numbers)
-        made = tangents(ctx.program, arrays, _present(ctx.names, moved[3:]))
+        made = tangents(ctx.program, arrays, present(ctx.names, moved[3:]))
         of_outputs = [made.get(name) for name in found(ctx.program).returned]
         return *of_outputs, *[None] * (ctx.results - len(of_outputs))
 
@@ -149,7 +132,7 @@ class Backward(Function):
     @staticmethod
     def backward(ctx: Any, *vectors: Any) -> Any:
         arrays, cotangents = _kept(ctx)
-        along = _present(ctx.wanted, vectors)
+        along = present(ctx.wanted, vectors)
         of_arrays = products(ctx.program, arrays, along, cotangents)
         wanted = {name for name, cotangent in cotangents.items() if cotangent.requires_grad}
         moved = tangents(ctx.program, arrays, along) if wanted else {}
@@ -161,7 +144,7 @@ class Backward(Function):
     def jvp(ctx: Any, *moved: Any) -> Any:
         of_tensors, _, of_cotangents = _lists(ctx.counts, moved[5:])
         arrays, cotangents = _kept(ctx)
-        made = products(ctx.program, arrays, _present(ctx.names, of_tensors), cotangents)
+        made = products(ctx.program, arrays, present(ctx.names, of_tensors), cotangents)
         if any(c is not None for c in of_cotangents):
             names, tensors, numbers = split(arrays)
             more = backward(ctx.program, names, tensors, (), of_cotangents, ctx.wanted, numbers)
@@ -172,10 +155,8 @@ class Backward(Function):
 class Tangents(Function):
     @staticmethod
     def forward(program: str, names: Any, numbers: Any, moved: Any, *tensors: Any) -> Any:
-        count = len(tensors) - len(moved)
-        along = dict(zip(moved, tensors[count:], strict=True))
-        made = found(program).jvp(given(names, tensors[:count], numbers), along)[1]
-        return tuple(made[name] for name in _moving(program))
+        own, along = _lists((len(tensors) - len(moved), len(moved)), tensors)
+        return tuple(torch.ops.irc.jvp(program, names, own, moved, along, numbers))
 
 
 class Products(Function):
@@ -183,10 +164,8 @@ class Products(Function):
     def forward(program: str, names: Any, numbers: Any, moved: Any, held: Any, *tensors: Any) -> Any:
         counts = len(tensors) - len(moved) - len(held), len(moved), len(held)
         own, along, cotangents = _lists(counts, tensors)
-        made = found(program).hvp(
-            given(names, own, numbers), dict(zip(moved, along, strict=True)), dict(zip(held, cotangents, strict=True))
-        )
-        return tuple(made[name] for name in sorted(made))
+        fixed = [dict(zip(held, cotangents, strict=True)).get(name) for name in found(program).returned]
+        return tuple(torch.ops.irc.hvp(program, names, own, moved, along, fixed, numbers))
 
 
 def _lists(counts: Sequence[int], tensors: Sequence[Any]) -> list[list[Any]]:

@@ -41,16 +41,27 @@ def test_a_file_that_is_no_npz(contents: bytes, tmp_path: Path) -> None:
     assert code == 2 and f"{path} is no .npz file" in text
 
 
+def test_a_name_longer_than_files_have() -> None:
+    code, text = said("check", "x" * 5000)
+    assert code == 2 and f"error: {'x' * 5000}: File name too long" in text
+
+
 def test_an_npz_of_words(tmp_path: Path) -> None:
     np.savez(tmp_path / "in.npz", **{name: np.array(["a"]) for name in "qkv"})
     code, text = said("run", CAUSAL, "--inputs", str(tmp_path / "in.npz"))
     assert code == 2 and "q: expected f32, got <U1" in text
 
 
-@pytest.mark.parametrize("value", ["[[1],[1,2]]", '{"a": 1}', '["x"]', "null", '"3"', f"[{10**30}]", ""])
+@pytest.mark.parametrize("value", ["[[1],[1,2]]", '{"a": 1}', '["x"]', "null", '"3"', f"[{10**30}]", "[" * 10**5, ""])
 def test_a_value_that_is_no_number_nor_array(value: str) -> None:
     code, text = said("plot", PADDING, "--set", f"len={value}")
     assert code == 2 and "is not NAME=VALUE" in text
+
+
+def test_an_integer_of_a_list_that_does_not_fit(given: str) -> None:
+    documents = str(EXAMPLES / "documents.attn")
+    code, text = said("run", documents, "--inputs", given, "--set", f"doc=[[0, 0, 1, 1, {2**32}]]")
+    assert code == 2 and f"doc: expected integers of 32 bits, got {2**32}" in text
 
 
 @pytest.mark.parametrize("size", ["=3", ",", "D", "D=", "D=4.5"])
@@ -143,6 +154,7 @@ def test_a_path_is_named_once() -> None:
         ({"sizes": {"D": 4.0}}, irc.InputError, "sizes: D must be a natural number, got 4.0"),
         ({"sizes": {"D": True}}, irc.InputError, "sizes: D must be a natural number, got True"),
         ({"sizes": {"D": "4"}}, irc.InputError, "sizes: D must be a natural number, got '4'"),
+        ({"sizes": {"D": 10**20}}, irc.InputError, f"sizes: D must be at most 2147483647, got {10**20}"),
         ({"accept": 3}, irc.InputError, "accept: expected the text of a property, got 3"),
         ({"accept": [None]}, irc.InputError, "accept: expected the text of a property, got None"),
     ],

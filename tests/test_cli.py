@@ -235,6 +235,20 @@ def test_run_writes_outputs_and_gradients(arrays: tuple[str, dict[str, np.ndarra
     np.testing.assert_allclose(last, np.broadcast_to(weight, last.shape), rtol=1e-4)
 
 
+def test_run_writes_bf16_in_a_file_that_it_reads(arrays: tuple[str, dict[str, np.ndarray]], tmp_path: Path) -> None:
+    path, out = arrays[0], tmp_path / "out"
+    for inputs in (path, str(out)):
+        result = irc("run", CAUSAL, "--inputs", inputs, "--dtype", "bf16", "--out", str(out))
+        assert result.exit_code == 0, result.stderr
+        assert "bfloat16" in result.stdout
+        with np.load(out) as file:
+            found = dict(file)
+        assert {a.dtype for a in found.values()} == {np.dtype(np.float32)}
+        assert list(tmp_path.glob("out*")) == [out]
+        with open(out, "wb") as file:
+            np.savez(file, **{name: found["o"] for name in "qkv"})
+
+
 def test_run_on_cpu_and_on_the_interpreter_agree(arrays: tuple[str, dict[str, np.ndarray]], tmp_path: Path) -> None:
     path, _ = arrays
     found = {}

@@ -49,6 +49,34 @@ process.start()
 assert answers.get(timeout=100) == here
 process.join()
 """
+BEGUN_BEFORE = """
+import multiprocessing
+import numpy as np
+import irc
+
+text = open("examples/causal.attn", encoding="utf-8").read()
+text = text.replace("softmax j", "allow  m[b,j]\\n    softmax j").replace("v[B,H,S,D]", "v[B,H,S,D], m[B,S]: bool")
+program = irc.compile(text.replace(", rows nonempty", ""))
+q = np.linspace(-1, 1, 2 * 4 * 256 * 32).reshape(2, 4, 256, 32).astype(np.float32)
+m = np.arange(512).reshape(2, 256) % 3 != 1
+
+def begun():
+    return program.forward(q=q, k=q, v=q, m=m)
+
+run = begun()
+here = begun().backward(o=q)["q"].tobytes()
+
+def child(answers):
+    answers.put(run.backward(o=q)["q"].tobytes())
+
+context = multiprocessing.get_context("fork")
+answers = context.Queue()
+process = context.Process(target=child, args=(answers,), daemon=True)
+process.start()
+assert answers.get(timeout=60) == here
+assert run.backward(o=q)["q"].tobytes() == here
+process.join()
+"""
 
 
 def run(code: str, *arguments: str) -> str:
@@ -93,3 +121,4 @@ def test_a_warning_names_the_line_that_compiles_and_is_not_repeated() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_process_made_by_fork_does_not_wait_for_threads_that_it_has_not() -> None:
     run(FORKED)
+    run(BEGUN_BEFORE)

@@ -46,11 +46,11 @@ def check(spec: str, accept: tuple[str, ...], strict: bool, as_json: bool, queri
     """
     from irc import check as checking
 
-    folder = Path(spec) if spec != "-" and Path(spec).is_dir() else None
-    files = sorted(folder.rglob("*.attn")) if folder is not None else [spec]
-    if not files:
-        raise click.BadParameter(f"there is no .attn file below {spec}", param_hint="SPEC")
     with failures():
+        folder = Path(spec) if spec != "-" and Path(spec).is_dir() else None
+        files = sorted(folder.rglob("*.attn")) if folder is not None else [spec]
+        if not files:
+            raise click.BadParameter(f"there is no .attn file below {spec}", param_hint="SPEC")
         found = checking.check([read(str(file)) for file in files], accept, strict)
         written = checking.write_queries(found, queries) if queries is not None else ()
     if as_json:

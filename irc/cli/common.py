@@ -106,8 +106,6 @@ def argument(value: Any, floating: Any) -> Any:
     if not isinstance(value, list | np.ndarray):
         return value
     array = np.asarray(value)
-    if array.dtype.kind in "biu":
-        return array.astype(np.int32) if isinstance(value, list) and array.dtype.kind == "i" else array
     return array.astype(floating, copy=False) if array.dtype.kind == "f" else array
 
 

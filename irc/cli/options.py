@@ -22,7 +22,7 @@ def assignments(form: str, whole: bool) -> Callable[[Any, Any, tuple[str, ...]],
             key, equals, value = item.partition("=")
             try:
                 found[key.strip()] = int(value) if whole else numbers(json.loads(value))
-            except ValueError:
+            except (ValueError, RecursionError):  # of lists in lists, as deep as that
                 equals = ""
             if not equals or not key.strip():
                 raise click.BadParameter(f"{item!r} is not {form}", ctx=context, param=parameter)

@@ -36,7 +36,7 @@ def run(
     \b
     Example:  irc run examples/softcap_window.attn --inputs qkv.npz --set window=256 --set cap=30.0 --out o.npz --grad
 
-    In the file for --out, outputs have their own names and gradients the name d_INPUT.
+    In the file for --out, outputs have their own names and gradients the name d_INPUT. bf16 is written in f32.
     """
     import numpy as np
 
@@ -62,4 +62,14 @@ def run(
     if out:
         with failures():
             out.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(out, allow_pickle=False, **results)
+            with open(out, "wb") as file:  # of a name, numpy makes another
+                np.savez(file, allow_pickle=False, **{name: _written(value) for name, value in results.items()})
+
+
+def _written(value: Any) -> Any:
+    """As a file of numpy has it: bf16, which it has not, in f32, where nothing is lost."""
+    import numpy as np
+
+    from irc.runtime.arrays import DTYPE
+
+    return value.astype(np.float32) if value.dtype == DTYPE["bf16"] else value

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch.autograd import forward_ad
+from torch._vmap_internals import _vmap
+from torch.autograd import forward_ad, functional
+from torch.func import grad, jvp, linearize
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import irc
 from irc.error import Error
@@ -115,10 +118,82 @@ def test_entries_of_a_batch(program: irc.Program, given: list[torch.Tensor]) -> 
     same(lambda call: torch.vmap(lambda q: call(q, *given[1:]), in_dims=1)(torch.stack([given[0]] * 3, 1)), program)
 
 
+def test_no_entries(program: irc.Program, given: list[torch.Tensor]) -> None:
+    none = torch.zeros(0, *given[0].shape, dtype=torch.float64)
+
+    def loss(call: Call, q: torch.Tensor) -> torch.Tensor:
+        return torch.vmap(lambda q: call(q, *given[1:])[0])(q).square().sum()
+
+    same(lambda call: torch.vmap(lambda q: call(q, *given[1:]))(none), program)
+    same(lambda call: torch.vmap(grad(lambda q: call(q, *given[1:])[0].sum()))(none), program)
+    same(lambda call: grad(lambda q: loss(call, q))(none), program)
+    same(lambda call: torch.autograd.grad(loss(call, leaf := none.clone().requires_grad_()), leaf), program)
+
+
 @pytest.mark.parametrize("of", ["jacrev", "jacfwd", "hessian"])
 def test_jacobians(program: irc.Program, given: list[torch.Tensor], of: str) -> None:
     given = [t[:1] for t in given]
     same(lambda call: getattr(torch.func, of)(lambda q: call(q, *given[1:])[0].square().sum())(given[0]), program)
+
+
+def test_graphs_of_derivatives(program: irc.Program, given: list[torch.Tensor]) -> None:
+    """They hold operators, for what moves now and for what the trace saw alike."""
+    move, others = given[0].sin(), (given[0].exp(), given[0].cos())
+
+    def alone(call: Call) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda q: call(q, *given[1:])[0]
+
+    def gradient(call: Call) -> Callable[[torch.Tensor], torch.Tensor]:
+        return grad(lambda q: alone(call)(q).square().sum())
+
+    def linear(call: Call) -> Any:
+        along = linearize(alone(call), given[0])[1]
+        return along(move), torch.vmap(along)(torch.stack(others))
+
+    def graph(of: Callable[[Call], Callable[[torch.Tensor], torch.Tensor]]) -> Callable[[Call], Any]:
+        return lambda call: make_fx(lambda q, t: jvp(of(call), (q,), (t,)))(given[0], move)(*others)
+
+    def again(call: Call) -> Any:
+        products = make_fx(lambda q, t: grad(lambda q: (gradient(call)(q) * t).sum())(q))
+        return products(given[0], move)(*others)
+
+    for compute in (linear, graph(alone), graph(gradient), again):
+        same(compute, program)
+
+
+@pytest.mark.parametrize("strategy", ["reverse-mode", "forward-mode"])
+def test_batches_of_gradients(program: irc.Program, given: list[torch.Tensor], strategy: str) -> None:
+    """PyTorch's older vmap runs them."""
+    q, k, v = (t[:1] for t in given)
+
+    def compute(call: Call) -> Any:
+        def alone(q: torch.Tensor) -> torch.Tensor:
+            return call(q, k, v)[0]
+
+        def loss(q: torch.Tensor) -> torch.Tensor:
+            return alone(q).square().sum()
+
+        first = functional.jacobian(alone, q, vectorize=True, strategy=strategy)
+        return first, functional.hessian(loss, q, vectorize=True, outer_jacobian_strategy=strategy)
+
+    same(compute, program)
+
+
+def test_batches_of_batches_of_gradients(program: irc.Program, given: list[torch.Tensor]) -> None:
+    q, cotangents = given[0].clone().requires_grad_(), torch.stack([given[0].sin(), given[0].cos()])
+
+    def compute(call: Call) -> Any:
+        o = call(q, *given[1:])[0]
+
+        def gradient(c: torch.Tensor) -> torch.Tensor:
+            return torch.autograd.grad(o, q, c, retain_graph=True)[0]
+
+        def each(c: torch.Tensor) -> torch.Tensor:
+            return _vmap(lambda d: gradient(c) + gradient(c * d))(cotangents)
+
+        return _vmap(each)(cotangents)
+
+    same(compute, program)
 
 
 def test_a_result_that_does_not_move(given: list[torch.Tensor]) -> None:

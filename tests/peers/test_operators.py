@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 import irc
@@ -257,6 +258,9 @@ def test_the_operators_say_what_they_do() -> None:
     given = [t.detach() for t in (q, k, v)]
     args = program.handle, ["q", "k", "v"], given, made, [torch.ones_like(made[0]), None], ["q", "v"], None
     torch.library.opcheck(torch.ops.irc.backward.default, args)
+    args = program.handle, ["q", "k", "v"], given, ["k"], [torch.ones_like(k)]
+    torch.library.opcheck(torch.ops.irc.jvp.default, (*args, None))
+    torch.library.opcheck(torch.ops.irc.hvp.default, (*args, [torch.ones_like(made[0]), None], None))
 
 
 @pytest.mark.parametrize(
@@ -340,10 +344,37 @@ def test_what_the_operators_leave_to_calls() -> None:
     made = torch.ops.irc.forward(*given, True, None)
     cotangents = [torch.ones_like(made[0]), None]
     (gradient,) = torch.ops.irc.backward(*given, [m.detach() for m in made], cotangents, ["q"], None)
-    with pytest.raises(Error, match=r"gradients of gradients .* do through program"):
-        gradient.sum().backward()
-    with pytest.raises(Error, match="vmap does not pass through an operator of irc: it does through program"):
-        torch.vmap(lambda q: torch.ops.irc.forward(program.handle, ["q", "k", "v"], [q, k, v], False, None)[0])(q[None])
+    (moved, _) = torch.ops.irc.jvp(*given, ["q"], [torch.ones_like(q)], None)
+    products = torch.ops.irc.hvp(*given, ["q"], [torch.ones_like(q)], cotangents, None)
+    for derivative in (gradient, moved, *products):
+        with pytest.raises(Error, match=r"gradients of derivatives .* do through program"):
+            derivative.sum().backward(retain_graph=True)
+
+
+def test_batches_of_operators() -> None:
+    program = irc.compile(CAUSAL)
+    q, k, v = (t.detach() for t in three())
+    queries = torch.stack([q, q.sin()], 1)
+
+    def gradient(q: torch.Tensor) -> torch.Tensor:
+        return torch.func.grad(lambda q: program(q=q, k=k, v=v)[0].square().sum())(q)
+
+    wanted = torch.stack([gradient(q), gradient(q.sin())])
+    assert torch.equal(torch.vmap(make_fx(gradient)(q), in_dims=1)(queries), wanted)
+
+
+def test_batches_of_gradients() -> None:
+    program = irc.compile(CAUSAL)
+    q, k, v = (t.detach() for t in three())
+    q.requires_grad_()
+    cotangents = torch.stack([q.sin(), q.cos()]).detach()
+
+    def call(q: torch.Tensor) -> torch.Tensor:
+        return program(q=q, k=k, v=v)[0]
+
+    wanted = [torch.autograd.grad(call(q), q, cotangent)[0] for cotangent in cotangents]
+    (found,) = torch.autograd.grad(compiled(call)(q), q, cotangents, is_grads_batched=True)
+    assert torch.equal(found, torch.stack(wanted))
 
 
 class Attention(torch.nn.Module):
