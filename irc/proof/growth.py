@@ -32,6 +32,11 @@ class Growth:
     tokens: Expr | None
     given: tuple[Expr, ...]
 
+    @property
+    def held(self) -> bool:
+        """Whether tables of tokens have their full size from the start, beyond `step` holding anything."""
+        return self.rows is not None and self.tokens not in self.sizes
+
     def kind(self, size: Expr) -> Kind:
         """How an axis of that size changes. Raises Undecided where it is neither tokens nor fixed."""
         if size == self.rows:

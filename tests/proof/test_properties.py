@@ -21,7 +21,7 @@ PAGED = """attention paged {{
     {scale}
     allow  {allow}
     softmax j
-    matmul vpool[page[b, j // R], j % R, d]
+    matmul {values}
   }}
   return o
   ensure {ensure}
@@ -89,8 +89,13 @@ POOLED = """attention pooled {
 }"""
 
 
-def paged(allow: str, ensure: str, scale: str = "") -> str:
-    return PAGED.format(allow=allow, ensure=ensure, scale=scale)
+def paged(allow: str, ensure: str, scale: str = "", values: str = "vpool[page[b, j // R], j % R, d]") -> str:
+    return PAGED.format(allow=allow, ensure=ensure, scale=scale, values=values)
+
+
+def values_at(place: str) -> str:
+    """Values of the pool at another place than the key's own."""
+    return f"vpool[page[b, ({place}) // R], ({place}) % R, d]"
 
 
 def past(allow: str, ensure: str) -> str:
@@ -110,6 +115,9 @@ def past(allow: str, ensure: str) -> str:
         (paged("j <= i", "incremental"), "refuted"),
         (paged("j <= pos(i)", "incremental", "scale 1 / sqrt(len[b] + 1)"), "refuted"),
         (paged("j <= pos(i)", "incremental", "scale 1 / sqrt(pos(i) + 1)"), "proved"),
+        (paged("j <= pos(i)", "incremental", values=values_at("max(j - 1, 0)")), "proved"),
+        (paged("j <= pos(i)", "incremental", values=values_at("min(j + 1, P * R - 1)")), "refuted"),
+        (paged("j <= pos(i)", "incremental", values=values_at("P * R - 1 - j")), "refuted"),
         (past("j <= pos(i)", "causal"), "proved"),
         (past("j <= pos(i)", "incremental"), "proved"),
         (past("j < i", "incremental"), "refuted"),
@@ -165,6 +173,12 @@ def test_a_pool_read_outside_of_cores_has_no_place() -> None:
     text = paged("j <= pos(i)", "causal").replace("return o", merged).replace("Sq <= len", "Sq <= P * R, Sq <= len")
     graph = graph_of(text)
     with pytest.raises(Undecided, match="outside of every core"):
+        claims(graph.properties[0], graph)
+
+
+def test_a_slot_of_a_page_that_is_not_the_keys_own_tells_no_token() -> None:
+    graph = graph_of(paged("j <= pos(i)", "incremental", values="vpool[page[b, j // R], R - 1, d]"))
+    with pytest.raises(Undecided, match="which token `o` reads of `vpool`"):
         claims(graph.properties[0], graph)
 
 
