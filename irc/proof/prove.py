@@ -75,7 +75,7 @@ def _verdict(property: Property, decided: Decided, graph: Graph, proved: tuple[P
     """The verdict of the weakest claim."""
     queries = tuple(query for _, answer in decided for query in answer.queries)
     if property in proved:
-        return Verdict(property.text, "proved", evidence(property, decided), queries=queries, span=property.span)
+        return Verdict(property.text, "proved", evidence(property, decided, graph), queries=queries, span=property.span)
     claim, answer = min(decided, key=_weakness)
     if answer.status == "unknown":
         why = answer.evidence or f"no proof that {claim.about}, and too many states to search"

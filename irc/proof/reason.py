@@ -11,10 +11,11 @@ from irc.ir import Core, Graph, Property
 from irc.printer import expression
 from irc.proof.claim import Answer, Claim, Model
 from irc.proof.mutation import written
+from irc.proof.properties import independence
 from irc.proof.state import value
 
 
-def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]]) -> str:
+def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]], graph: Graph) -> str:
     """The sentence for a property that is proved."""
     match property.name:
         case "causal":
@@ -28,7 +29,7 @@ def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]]) -> str
             said = ", ".join(f"{key} in `{core}`" if named else key for core, key in keys)
             return f"every query has a key: {said}"
         case "batch independent":
-            return "no output entry reads another entry of an input"
+            return independence(graph)
         case "allow":
             return f"the mask of `{property.core}` allows exactly these pairs"
         case "incremental":
