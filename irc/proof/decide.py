@@ -71,7 +71,8 @@ def _proved(problem: Problem, ways: list[Way]) -> Answer | None:
         said = " or ".join(names)
         return Answer(
             "proved",
-            ", ".join([*([said] if said else []), *problem.reservations]),
+            said,
+            problem.reservations,
             queries=((said or "no state breaks it", text),),
         )
     return None
@@ -102,7 +103,7 @@ def _quantified(problem: Problem) -> Answer | None:
     checked = problem.solve([*roots, *problem.state(roots)], quantified=facts)
     if checked.result != "unsat":
         return None
-    return Answer("proved", "with quantifiers", queries=(("with quantifiers", checked.text),))
+    return Answer("proved", "with quantifiers", problem.reservations, queries=(("with quantifiers", checked.text),))
 
 
 def _searched(problem: Problem) -> Answer:

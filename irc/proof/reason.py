@@ -16,7 +16,12 @@ from irc.proof.state import value
 
 
 def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]], graph: Graph) -> str:
-    """The sentence for a property that is proved."""
+    """The sentence for a property that is proved, with what its proofs suppose beyond what is assumed."""
+    supposed = dict.fromkeys(s for _, answer in decided for s in answer.supposed)
+    return _sentence(property, decided, graph) + (f" ({', '.join(supposed)})" if supposed else "")
+
+
+def _sentence(property: Property, decided: Sequence[tuple[Claim, Answer]], graph: Graph) -> str:
     match property.name:
         case "causal":
             return "no output reads an input at a later position than its own"

@@ -124,6 +124,23 @@ def test_contradictory_assumptions_are_an_error_and_no_proof() -> None:
     assert [n.span.text() for n in found.notes if n.span] == ["2 * w < 5"]
 
 
+@pytest.mark.parametrize(
+    ("mask", "ensure", "supposed"),
+    [
+        ("j <= i", "allow == (j <= i and u // u == 1)", "where u >= 1"),
+        ("0 <= i - j and 0.1 * (i - j) <= 0.7", "window(7)", "floats taken as real numbers"),
+        ("0 <= i - j and 0.1 * (i - j) <= 0.7", "causal", "floats taken as real numbers"),
+        ("0 <= i - j and 0.1 * (i - j) <= 0.7", "allow == (0 <= i - j <= 6)", "floats taken as real numbers"),
+        ("0 <= i - j and 0.1 * (i - j) <= 0.7", "rows nonempty", "floats taken as real numbers"),
+        ("0 <= i - j and 0.1 * (i - j) <= 0.7", "incremental", "floats taken as real numbers"),
+    ],
+)
+def test_the_evidence_of_each_property_says_what_is_supposed(mask: str, ensure: str, supposed: str) -> None:
+    (found,) = verdicts(program(mask, ensure).replace("scalar", "scalar u: int, "))
+    assert found.status == "proved"
+    assert found.evidence.endswith(f" ({supposed})")
+
+
 def test_verdicts_are_the_same_each_time() -> None:
     source = program("i - w <= j and j <= i + 1", "causal, window(w), rows nonempty, incremental")
     first = verdicts(source)
