@@ -254,8 +254,8 @@ class _Point:
                     yield self.claim(about, op("le", place, step), (*given, where), (), (step, place), words)
 
     def _places(self, load: Load) -> Iterator[Expr]:
-        """The token of an element that may not be there yet, in the full computation: its own index where tables of tokens
-        have their full size from the start, and what a table finds it by."""
+        """The token of an element that may not be there yet, in the full computation: its own index where tables of
+        tokens have their full size from the start, and what a table finds it by."""
         read = self.graph[load.tensor]
         if isinstance(read, Input) and read.role != "input":
             return

@@ -56,7 +56,7 @@ def reason(graph: Graph, property: Property, claim: Claim, model: Model) -> str:
     core = next((c for c in graph.cores if c.name == claim.core), None)
     if core is None or not of_pairs(claim) or any(a.name not in model.indices for a in core.rows):
         return _said(graph, claim, model)
-    query = f"query {_point(core.rows, model)}{_place(graph, core, model)}"
+    query = f"query {_point(core.rows, model)}{_place(graph, core, model)}" if core.rows else f"core `{core.name}`"
     if property.name == "rows nonempty":
         return f"{query} has no key" + ("" if _keys(graph, core, model) else ", for there is none")
     if any(a.name not in model.indices for a in core.columns):
@@ -73,8 +73,8 @@ def reason(graph: Graph, property: Property, claim: Claim, model: Model) -> str:
             if value(core.support or TRUE, graph, model):
                 return f"{query} sees {key}, which `{wanted}` forbids"
             return f"{query} does not see {key}, which `{wanted}` allows"
-        case "incremental" if isinstance(claim.goal, Op) and claim.goal.name == "not":
-            return f"{query} sees {key}, which is not there yet when the query is decoded"
+        case "incremental" if not isinstance(claim.goal, Op) or claim.goal.name != "eq":
+            return f"{query} sees {key}, which is not there yet when {'the query' if core.rows else 'a row'} is decoded"
         case "incremental":
             sees = value(core.support or TRUE, graph, model)
             first, then = ("sees", "does not see") if sees else ("does not see", "sees")
