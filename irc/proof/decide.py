@@ -74,6 +74,7 @@ def _proved(problem: Problem, ways: list[Way]) -> Answer | None:
             said,
             problem.reservations,
             queries=((said or "no state breaks it", text),),
+            read=tuple(roots),
         )
     return None
 
@@ -103,7 +104,8 @@ def _quantified(problem: Problem) -> Answer | None:
     checked = problem.solve([*roots, *problem.state(roots)], quantified=facts)
     if checked.result != "unsat":
         return None
-    return Answer("proved", "with quantifiers", problem.reservations, queries=(("with quantifiers", checked.text),))
+    queries = (("with quantifiers", checked.text),)
+    return Answer("proved", "with quantifiers", problem.reservations, queries=queries, read=tuple(roots))
 
 
 def _searched(problem: Problem) -> Answer:
