@@ -64,6 +64,7 @@ def growth(graph: Graph) -> Growth:
     rows, keys = core.rows[0].size, core.columns[0].size
     _open(core, rows, "queries")
     taken = {a.name for node in graph for a in (*getattr(node, "axes", ()), *getattr(node, "over", ()))}
+    taken |= {node.name for node in graph} | {name for name, _ in graph.sizes}
     name = "t"
     while name in taken:
         name += "'"

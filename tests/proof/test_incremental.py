@@ -50,6 +50,20 @@ DECODER = """attention decoder {{
   return y
   ensure incremental
 }}"""
+OVER_QUERIES = """attention over {{
+  size B, Sq, Sk, D
+  input q[B,Sq,D], k[B,Sk,D], v[B,Sk,D]
+  project {{ m[b,e] = sum({n}: q[b,{n},e]) }}
+  core o[b,i,d] {{
+    align last
+    score q[b,i,c] * k[b,j,c]
+    allow j <= pos(i)
+    softmax j
+    matmul v[b,j,d] + m[b,d]
+  }}
+  return o
+  ensure incremental
+}}"""
 CASES = {
     "decoder block with a memory": Case(DECODER.format(keys="memory"), True, GROWING),
     "memory of the tokens themselves": Case(DECODER.format(keys="x"), False, GROWING),
@@ -98,6 +112,11 @@ CASES = {
     ),
     "reversed": Case(
         block("j <= i", before="z[b,s,e] = x[b,S-1-s,e] * one[s]", x="z", ensure="incremental"), False, GROWING
+    ),
+    "a sum over queries": Case(OVER_QUERIES.format(n="n"), False),
+    "a sum over queries called like the step": Case(OVER_QUERIES.format(n="t"), False),
+    "keys up to a number called like the step": Case(
+        cache("j <= t", ensure="incremental", more="scalar t: int"), False
     ),
     "layers": Case(two_layers("j <= i", "i - w < j and j <= i", "incremental"), True, GROWING),
     "layers, one looks ahead": Case(two_layers("j <= i + 1", "j <= i", "incremental"), False, GROWING),
