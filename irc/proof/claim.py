@@ -52,12 +52,15 @@ class Answer:
     """What was found of a claim.
 
     `model` refutes it: the smallest there is, the largest of its sizes first; a size is 0 only where it must be.
-    `evidence` says how it was proved (a witness for `some`, in the text of the language) and what the proof supposes
-    beyond the facts, or up to which sizes nothing was found. `queries` are the SMT-LIB 2 texts that were
-    decided, (name, text): each is unsatisfiable for a claim that is proved, satisfiable for one that is refuted.
+    `evidence` says how it was proved (a witness for `some`, in the text of the language), or up to which sizes nothing
+    was found; `supposed` is what the proof supposes beyond the facts. `queries` are the SMT-LIB 2 texts that were
+    decided, (name, text): each is unsatisfiable for a claim that is proved, satisfiable for one that is refuted. `read`
+    are the sentences of which a proof showed that no state keeps them all.
     """
 
     status: Status
     evidence: str = ""
+    supposed: tuple[str, ...] = ()
     model: Model | None = None
     queries: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    read: tuple[Expr, ...] = field(default=(), compare=False)

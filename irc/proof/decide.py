@@ -71,8 +71,10 @@ def _proved(problem: Problem, ways: list[Way]) -> Answer | None:
         said = " or ".join(names)
         return Answer(
             "proved",
-            ", ".join([*([said] if said else []), *problem.reservations]),
+            said,
+            problem.reservations,
             queries=((said or "no state breaks it", text),),
+            read=tuple(roots),
         )
     return None
 
@@ -102,8 +104,8 @@ def _quantified(problem: Problem) -> Answer | None:
     checked = problem.solve([*roots, *problem.state(roots)], quantified=facts)
     if checked.result != "unsat":
         return None
-    said = ", ".join(["with quantifiers", *problem.reservations])
-    return Answer("proved", said, queries=(("with quantifiers", checked.text),))
+    queries = (("with quantifiers", checked.text),)
+    return Answer("proved", "with quantifiers", problem.reservations, queries=queries, read=tuple(roots))
 
 
 def _searched(problem: Problem) -> Answer:

@@ -18,7 +18,7 @@ from irc.proof.assumptions import contradiction
 from irc.proof.claim import Claim, Model
 from irc.proof.flow import core_of
 from irc.proof.mutation import aligned, negated, repairs, written
-from irc.proof.picture import pairs
+from irc.proof.picture import Picture, pairs
 
 Holds = Callable[[Graph, Property], bool]
 NONEMPTY = Property("rows nonempty", "rows nonempty")
@@ -73,22 +73,26 @@ def diagnose(
 def _masks(graph: Graph, property: Property, core: Core, model: Model) -> tuple[Candidate, ...]:
     """Programs with other masks that do not fail in the state of the model."""
     found = (*_with_mask_changed(graph, property, core), *_with_masks_added(graph, property, core))
-    if property.name == "incremental":  # no single pair tells
-        return (*found, *_with_last_aligned(graph, core))
+    if property.name == "incremental":  # no single pair tells, and it holds of no pair at all
+        found = (*found, *_with_last_aligned(graph, core))
+        return tuple(c for c in found if (after := _pairs(c.graph, core, model)) is None or after.filled.any())
     some = property.name in ("causal", "window")  # which hold of no pair at all
     return tuple(c for c in found if _differs(graph, c.graph, core, model, some))
 
 
 def _differs(graph: Graph, other: Graph, core: Core, model: Model, some: bool) -> bool:
     """Whether the mask has changed at the offending pair or row; with `some`, it must let some pair through."""
-    before = pairs(graph, core, model)
-    after = pairs(other, next(c for c in other.cores if c.name == core.name), model)
+    before, after = _pairs(graph, core, model), _pairs(other, core, model)
     if before is None or after is None or before.row is None:
         return True
     if some and not after.filled.any():
         return False
     at = before.row if before.column is None else (before.row, before.column)
     return bool((before.filled[at] != after.filled[at]).any())
+
+
+def _pairs(graph: Graph, core: Core, model: Model) -> Picture | None:
+    return pairs(graph, next(c for c in graph.cores if c.name == core.name), model)
 
 
 # masks

@@ -32,6 +32,11 @@ class Growth:
     tokens: Expr | None
     given: tuple[Expr, ...]
 
+    @property
+    def held(self) -> bool:
+        """Whether tables of tokens have their full size from the start, beyond `step` holding anything."""
+        return self.rows is not None and self.tokens not in self.sizes
+
     def kind(self, size: Expr) -> Kind:
         """How an axis of that size changes. Raises Undecided where it is neither tokens nor fixed."""
         if size == self.rows:
@@ -59,6 +64,7 @@ def growth(graph: Graph) -> Growth:
     rows, keys = core.rows[0].size, core.columns[0].size
     _open(core, rows, "queries")
     taken = {a.name for node in graph for a in (*getattr(node, "axes", ()), *getattr(node, "over", ()))}
+    taken |= {node.name for node in graph} | {name for name, _ in graph.sizes}
     name = "t"
     while name in taken:
         name += "'"

@@ -3,7 +3,8 @@
 A step of decoding computes with smaller sizes and, where queries and keys run over different sizes, with one row.
 The elements that it computes correspond to elements of the full computation (`growth.py`). They agree if at
 corresponding points every node sees the same operands: the same support, none of it out of the step's reach, and
-index expressions, positions and sizes of the same value.
+index expressions, positions and sizes of the same value. A cache that has its full size from the start is moreover read
+nowhere beyond the step, and neither is a pool that a table addresses; where tables grow no access reaches there.
 """
 
 from __future__ import annotations
@@ -11,12 +12,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import TRUE, Axis, Const, Expr, Kind, Load, Op, indices, integer, op, rebuild, substitute, walk
+from irc.codegen.expr import (
+    TRUE,
+    Axis,
+    Const,
+    Expr,
+    Index,
+    Kind,
+    Load,
+    Op,
+    indices,
+    integer,
+    op,
+    rebuild,
+    substitute,
+    walk,
+)
 from irc.ir import Core, Graph, Input, Map, Node, Reduce, all_axes, operands, own_element
 from irc.printer import expression
 from irc.proof.claim import Claim
 from irc.proof.distinct import distinct
-from irc.proof.flow import Undecided, all_of, core_of, inline, parts, reads_floats
+from irc.proof.flow import Undecided, all_of, core_of, inline, parts, possible, reads, reads_floats
 from irc.proof.growth import Growth, dimensions, growth
 from irc.proof.invariance import row_invariant, up_to_rows
 from irc.proof.tokens import check_addresses, tokens
@@ -83,7 +99,9 @@ class _Compared:
         if at.differs(where):
             goal = op("eq", at.step(where), at.full(where))
             about = f"{what} is the same while decoding as in the full computation"
-            yield at.claim(about, goal, (*inside, *at.inside(over), at.full(guard)))
+            seen = () if self.states.held else at.inside(over)
+            yield at.claim(about, goal, (*inside, *seen, at.full(guard)))
+        yield from at.unread(where, (*inside, *at.inside(over), at.full(guard)))
         for axis in over:
             other = at.beyond(axis)
             if other is not None:
@@ -98,9 +116,12 @@ class _Compared:
             body = up_to_rows(body, frozenset(a.name for a in at.core.columns), at.shifts)
         for goal, about, given in at.leaves(body, ()):
             yield at.claim(about, goal, (*seen, *given))
+        yield from at.unread(body, seen)
         if isinstance(node, Reduce) and node.init is not None:
-            for goal, about, given in at.leaves(inline(node.init, self.graph), ()):
+            init = inline(node.init, self.graph)
+            for goal, about, given in at.leaves(init, ()):
                 yield at.claim(about, goal, (*inside, reach, *given))
+            yield from at.unread(init, (*inside, reach))
 
 
 def _telling(term: Expr) -> Expr:
@@ -130,6 +151,7 @@ class _Point:
     def __init__(self, compared: _Compared, node: Map | Reduce) -> None:
         self.graph, self.states, self.node = compared.graph, compared.states, node
         self.core: Core | None = core_of(node, self.graph)
+        self.name = node.name.partition(".")[0]  # of a core, where it is one of its parts
         self.axes = all_axes(node)
         self.kinds = {a.name: self.states.kind(a.size) for a in self.axes}
         rows = [a for a in self.axes if self.kinds[a.name] == "row"]
@@ -149,7 +171,7 @@ class _Point:
             case "token":
                 return _Beyond(op("lt", step, axis.index))
             case "row":
-                other = replace(axis, name=axis.name + "'")
+                other = replace(axis, name=f"another {axis.name}")
                 return _Beyond(op("ne", step, other.index), (other,), ((axis.index, other.index),))
             case _:
                 return None
@@ -207,7 +229,7 @@ class _Point:
                 for argument in expr.args:
                     yield from self.leaves(argument, given)
             case _ if self.differs(expr):
-                about = f"`{self.node.name}` uses {expression(expr)}, the same while decoding"
+                about = f"`{self.name}` uses {expression(expr)}, the same while decoding"
                 yield op("eq", self.step(expr), self.full(expr)), about, given
 
     def _entry(self, tensor: str, dim: tuple[Axis, ...], index: Expr) -> Iterator[tuple[Expr, str]]:
@@ -217,15 +239,47 @@ class _Point:
             if self._kind(axis.size) == "row":
                 a = op("add", a, self.states.step.index)
             if a != b and polynomial(a, {}) != polynomial(b, {}):
-                about = f"`{self.node.name}` reads `{tensor}` at {expression(index)}, the same while decoding"
+                about = f"`{self.name}` reads `{tensor}` at {expression(index)}, the same while decoding"
                 yield op("eq", a, b), about
+
+    def unread(self, expr: Expr, given: tuple[Expr, ...]) -> Iterator[Claim]:
+        """That the expression reads no token that memory has room for and does not hold yet."""
+        step = self.states.step.index
+        for load, conditions in reads(expr):
+            for place in dict.fromkeys(self._places(load)):
+                if place != step and not (isinstance(place, Index) and self.kinds.get(place.name) == "token"):
+                    where = self.full(all_of([possible(c) for c in conditions]))
+                    about = f"`{self.name}` reads nothing of `{load.tensor}` that is not there while decoding"
+                    words = f"`{self.name}` at position {{}} reads `{load.tensor}` at {{}}, "
+                    words += "which is not there yet when that position is decoded"
+                    yield self.claim(about, op("le", place, step), (*given, where), (), (step, place), words)
+
+    def _places(self, load: Load) -> Iterator[Expr]:
+        """The token of an element that may not be there yet, in the full computation: its own index, where tables of
+        tokens have their full size from the start. What a table finds is the pair's own (`check_addresses`)."""
+        read = self.graph[load.tensor]
+        if not self.states.held or (isinstance(read, Input) and read.role != "input"):
+            return
+        for dim, index in zip(dimensions(load.tensor, self.graph), load.indices, strict=True):
+            for axis, place in zip(dim, parts(self.full(index), dim), strict=True):
+                if self._kind(axis.size) == "token":
+                    yield place
 
     def _kind(self, size: Expr) -> str:
         """How a dimension of a tensor changes; where a table grows with the tokens, an entry keeps its index."""
         return self.states.kind(size) if size in (self.states.rows, self.states.tokens) else "fixed"
 
-    def claim(self, about: str, goal: Expr, given: tuple[Expr, ...], further: tuple[Axis, ...] = ()) -> Claim:
-        """The claim at every point of the node; its row, while decoding, is the last one there is."""
+    def claim(
+        self,
+        about: str,
+        goal: Expr,
+        given: tuple[Expr, ...],
+        further: tuple[Axis, ...] = (),
+        said: tuple[Expr, ...] = (),
+        words: str = "",
+    ) -> Claim:
+        """The claim at every point of the node; its row, while decoding, is the last one there is. One that says places
+        speaks of no pair."""
         step = self.states.step
         rows = [a for a in self.axes if a.index in self.rows]
         last = replace(rows[0], size=step.size) if rows else step
@@ -240,6 +294,8 @@ class _Point:
             free,
             substitute(goal, names),
             substitute(all_of(given), names),
-            core=None if core is None else core.name,
+            core=None if core is None or said else core.name,
             span=self.node.span,
+            words=words,
+            said=tuple(substitute(e, names) for e in said),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,9 @@ def pairs(graph: Graph, core: Core, model: Model, legend: str = "", also: Sequen
     except (KeyError, IndexError):
         return None
     sizes = complete_sizes(graph, model.sizes)
-    rows, columns = _positions(core.rows, sizes), _positions(core.columns, sizes)
-    filled = filled.reshape([len(next(iter(side.values()))) for side in (rows, columns)])
+    extents = [[size_value(a.size, sizes) for a in side] for side in (core.rows, core.columns)]
+    rows, columns = _positions(core.rows, extents[0]), _positions(core.columns, extents[1])
+    filled = filled.reshape([prod(side) for side in extents])
     row, column = _at(rows, model), _at(columns, model)
     read = (support, *core.position, *(a.size for a in (*core.rows, *core.columns)), *also)
     if not legend and column is None:
@@ -79,14 +81,16 @@ def reads(graph: Graph, claim: Claim, model: Model) -> Picture | None:
     return Picture(filled, {"output": places}, {"input": places}, row - least, column - least, legend, shown)
 
 
-def _positions(axes: tuple[Axis, ...], sizes: dict[str, int]) -> dict[str, tuple[int, ...]]:
-    """The index of each axis along a side, the last axis running fastest."""
-    where = np.indices([size_value(a.size, sizes) for a in axes]).reshape(len(axes), -1)
+def _positions(axes: tuple[Axis, ...], extents: list[int]) -> dict[str, tuple[int, ...]]:
+    """The index of each axis along a side, the last axis running fastest; of no axes, there is one place."""
+    where = np.indices(extents).reshape(len(axes), prod(extents))
     return {a.name: tuple(int(n) for n in along) for a, along in zip(axes, where, strict=True)}
 
 
 def _at(side: dict[str, tuple[int, ...]], model: Model) -> int | None:
     """The place along a side where the model's indices are; None where it does not say."""
+    if not side:
+        return 0
     point = tuple(model.indices.get(name) for name in side)
     places = list(zip(*side.values(), strict=True))
     return places.index(point) if point in places else None

@@ -96,14 +96,14 @@ class Problem:
         return all(load.tensor in inputs for e in (self.claim.given, self.claim.goal) for load in loads(e))
 
     @property
-    def reservations(self) -> list[str]:
+    def reservations(self) -> tuple[str, ...]:
         """What a proof supposes beyond the facts: divisors that only the claim has, floats without rounding."""
         read = (self.claim.given, self.claim.goal)
         known = {*self.nonzero, *(f.predicate for f in self.facts)}
         own = [d for d in divided_by(read, self.graph) if op("le", integer(1), d) not in known]
         own = [d for d in own if not nonnegative(polynomial(d, {}) - constant(1))]
         rounds = any(isinstance(e, Op) and e.kind is Kind.FLOAT for root in read for e in walk(root))
-        return [f"where {text(d)} >= 1" for d in own] + (["floats taken as real numbers"] if rounds else [])
+        return (*(f"where {text(d)} >= 1" for d in own), *(("floats taken as real numbers",) if rounds else ()))
 
     def fails(self, witness: Mapping[Expr, Expr]) -> Expr:
         """That the goal does not hold with these values of the `some` axes, or that one leaves its axis."""

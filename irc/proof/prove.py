@@ -8,7 +8,7 @@ from functools import partial
 from irc.codegen.expr import TRUE
 from irc.error import SpecError
 from irc.grammar.source import Span
-from irc.ir import Core, Graph, Property
+from irc.ir import Core, Fact, Graph, Property
 from irc.proof.assumptions import contradiction
 from irc.proof.claim import Answer, Claim, Model
 from irc.proof.decide import decide
@@ -31,9 +31,7 @@ def prove(graph: Graph, accept: tuple[str, ...] = ()) -> tuple[Verdict, ...]:
     """
     if not graph.properties:
         return accepted((), accept)
-    against = contradiction(graph)
-    if against:
-        raise SpecError((contradictory(against),))
+    _refuse(contradiction(graph))
     decided, nonsense = {}, []
     for property in graph.properties:
         try:
@@ -59,10 +57,20 @@ def _together(verdicts: list[Verdict]) -> Verdict:
 
 
 def _decided(property: Property, graph: Graph) -> Decided:
+    """The claims of the property and their answers. Raises SpecError where one is proved of nothing."""
     try:
-        return tuple((claim, decide(claim, graph)) for claim in claims(property, graph))
+        found = tuple((claim, decide(claim, graph)) for claim in claims(property, graph))
     except Undecided as why:
         return ((Claim(property.text, (), TRUE), Answer("unknown", str(why))),)
+    for claim, answer in found:
+        if answer.status == "proved" and any(f.free for f in graph.facts):
+            _refuse(contradiction(graph, claim, answer.read))
+    return found
+
+
+def _refuse(facts: tuple[Fact, ...]) -> None:
+    if facts:
+        raise SpecError((contradictory(facts),))
 
 
 def holds(graph: Graph, property: Property, core: str | None = None) -> bool:
@@ -88,7 +96,7 @@ def _verdict(property: Property, decided: Decided, graph: Graph, proved: tuple[P
     """The verdict of the weakest claim."""
     queries = tuple(query for _, answer in decided for query in answer.queries)
     if property in proved:
-        return Verdict(property.text, "proved", evidence(graph, property, decided), queries=queries, span=property.span)
+        return Verdict(property.text, "proved", evidence(property, decided, graph), queries=queries, span=property.span)
     claim, answer = min(decided, key=_weakness)
     if answer.status == "unknown":
         why = answer.evidence or f"no proof that {claim.about}, and too many states to search"

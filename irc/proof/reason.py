@@ -12,32 +12,33 @@ from irc.printer import expression
 from irc.proof.claim import Answer, Claim, Model
 from irc.proof.known import taken_as_known
 from irc.proof.mutation import written
+from irc.proof.properties import independence
 from irc.proof.state import value
 from irc.proof.tokens import tokens
 
 
-def evidence(graph: Graph, property: Property, decided: Sequence[tuple[Claim, Answer]]) -> str:
-    """The sentence for a property that is proved, with what the proofs suppose."""
-    keys = dict.fromkeys((claim.core, answer.evidence) for claim, answer in decided)
-    if property.name == "rows nonempty":
-        named = len(keys) > 1
-        said = ", ".join(f"{key} in `{core}`" if named else key for core, key in keys)
-        return f"every query has a key: {said}"
-    supposed = list(dict.fromkeys(answer.evidence for _, answer in decided if answer.evidence))
+def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]], graph: Graph) -> str:
+    """The sentence for a property that is proved, with what its proofs suppose beyond what is assumed."""
+    supposed = list(dict.fromkeys(s for _, answer in decided for s in answer.supposed))
     if property.name in ("causal", "window"):
         supposed += [f"`{table}` taken as known" for table in taken_as_known(tokens(graph))]
-    return _sentence(property) + (f" ({', '.join(supposed)})" if supposed else "")
+    return _sentence(property, decided, graph) + (f" ({', '.join(supposed)})" if supposed else "")
 
 
-def _sentence(property: Property) -> str:
+def _sentence(property: Property, decided: Sequence[tuple[Claim, Answer]], graph: Graph) -> str:
     match property.name:
         case "causal":
             return "no output reads an input at a later position than its own"
         case "window":
             assert property.argument is not None
             return f"no output reads an input `{expression(property.argument)}` or more positions before its own"
+        case "rows nonempty":
+            keys = dict.fromkeys((claim.core, answer.evidence) for claim, answer in decided)
+            named = len(keys) > 1
+            said = ", ".join(f"{key} in `{core}`" if named else key for core, key in keys)
+            return f"every query has a key: {said}"
         case "batch independent":
-            return "no output entry reads another entry of an input"
+            return independence(graph)
         case "allow":
             return f"the mask of `{property.core}` allows exactly these pairs"
         case "incremental":
@@ -60,7 +61,7 @@ def reason(graph: Graph, property: Property, claim: Claim, model: Model) -> str:
     core = next((c for c in graph.cores if c.name == claim.core), None)
     if core is None or not of_pairs(claim) or any(a.name not in model.indices for a in core.rows):
         return _said(graph, claim, model)
-    query = f"query {_point(core.rows, model)}{_place(graph, core, model)}"
+    query = f"query {_point(core.rows, model)}{_place(graph, core, model)}" if core.rows else f"core `{core.name}`"
     if property.name == "rows nonempty":
         return f"{query} has no key" + ("" if _keys(graph, core, model) else ", for there is none")
     if any(a.name not in model.indices for a in core.columns):
@@ -77,8 +78,8 @@ def reason(graph: Graph, property: Property, claim: Claim, model: Model) -> str:
             if value(core.support or TRUE, graph, model):
                 return f"{query} sees {key}, which `{wanted}` forbids"
             return f"{query} does not see {key}, which `{wanted}` allows"
-        case "incremental" if isinstance(claim.goal, Op) and claim.goal.name == "not":
-            return f"{query} sees {key}, which is not there yet when the query is decoded"
+        case "incremental" if not isinstance(claim.goal, Op) or claim.goal.name != "eq":
+            return f"{query} sees {key}, which is not there yet when {'the query' if core.rows else 'a row'} is decoded"
         case "incremental":
             sees = value(core.support or TRUE, graph, model)
             first, then = ("sees", "does not see") if sees else ("does not see", "sees")

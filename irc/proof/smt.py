@@ -133,7 +133,7 @@ class Encoder:
             case "div", [a, b] if isinstance(expr.args[1], Const) and expr.args[1].value != 0:
                 return a / b
             case name, _:
-                return z3.Function(name, *[a.sort() for a in x], z3.RealSort(self.context))(*x)
+                return z3.Function(f"function {name}", *[a.sort() for a in x], z3.RealSort(self.context))(*x)
 
     def _flat(self, x: list[Term]) -> Term:
         """A position in a product axis: within it where its parts are within theirs."""

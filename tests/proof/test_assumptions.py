@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from irc.error import SpecError
+from irc.ir import Property
 from irc.proof.assumptions import contradiction
+from irc.proof.decide import decide
+from irc.proof.prove import prove
 from tests.proof.predicates import CACHE, MASKS, SAME, Mask
 
 LEN = "input len[B]: int\n"
@@ -23,6 +29,8 @@ LEN = "input len[B]: int\n"
             ["nondecreasing doc[b,s] over s", "doc[b,S - 1] < doc[b,0]"],
         ),
         ("input a[S]: int\n assume a[s] < a[t]", ["a[s] < a[t]"]),
+        ("input a[S]: int\n assume n < a[n] < S", ["n < a[n] < S"]),
+        ("input a[S,H]: int\n assume n < a[n,h] < h + S", ["n < a[n,h] < h + S"]),
         ("assume S % 2 == 0, S % 4 == 1, S % 3 == 0", ["S % 2 == 0", "S % 4 == 1"]),
     ],
 )
@@ -34,6 +42,25 @@ def test_the_least_contradiction_is_named(declare: str, core: list[str]) -> None
 def test_a_divisor_that_cannot_be_positive_contradicts() -> None:
     graph = Mask("i // w == j // w", True, True, "scalar w: int\n assume w <= 0", SAME).graph()
     assert [f.text for f in contradiction(graph)] == ["w <= 0", "w >= 1 (a divisor)"]
+
+
+def test_what_a_proof_reads_contradicts_too() -> None:
+    declare = "input a[S]: int\n assume S >= 4, a[n] > 5 or n != 3, a[n] < 5 or n != 3"
+    mask = Mask("j <= i and a[3] > j", True, True, declare, SAME, equal=("j <= i and a[3] < j", True))
+    graph = mask.graph()
+    assert contradiction(graph) == ()
+    (*_, (_, claim, _)) = mask.claims()
+    facts = ["S >= 4", "a[n] > 5 or n != 3", "a[n] < 5 or n != 3"]
+    assert [f.text for f in contradiction(graph, claim, decide(claim, graph).read)] == facts
+    with pytest.raises(SpecError, match="E603"):
+        prove(replace(graph, properties=(Property("causal", "causal"),)))
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_what_a_proof_reads_does_not_contradict(mask: str) -> None:
+    graph = MASKS[mask].graph()
+    for _, claim, _ in MASKS[mask].claims():
+        assert contradiction(graph, claim, decide(claim, graph).read) == ()
 
 
 @pytest.mark.parametrize("mask", MASKS)

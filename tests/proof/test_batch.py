@@ -9,6 +9,7 @@ from irc.codegen.expr import Kind, Size
 from irc.contract import check_facts
 from irc.error import InputError
 from irc.proof.properties import PropertyError, claims
+from irc.proof.prove import prove
 from tests.proof.dependence import Array, entries, outputs, states
 from tests.proof.test_flow import graph_of, verdict
 
@@ -84,3 +85,55 @@ def test_packed_sequences_have_no_batch() -> None:
     graph = graph_of(text)
     with pytest.raises(PropertyError, match="T, is tokens"):
         claims(graph.properties[0], graph)
+
+
+BESIDE = """attention beside {{
+  size H, B, S, D
+  input x[H,B,S,D], m[B,S]
+  param slope[{of}]
+  core o[h,b,i,d] {{
+    score x[h,b,i,c] * x[{at},j,c]
+    bias {bias}
+    softmax j
+    matmul x[h,b,j,d]
+  }}
+  return o
+  ensure batch independent
+}}"""
+
+
+def beside(at: str = "h,b", bias: str = "m[b,j]", of: str = "S") -> str:
+    return BESIDE.format(at=at, bias=bias, of=of)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (beside(), "proved: no output entry reads another entry of an input along H or B"),
+        (beside("h, B - 1 - b"), "refuted: entry 0 of output `o` along B reads entry 1 of `x`"),
+        (beside("H - 1 - h, b"), "refuted: entry 0 of output `o` reads entry 1 of `x`"),
+        (beside(bias="m[B - 1 - b, j]"), "refuted: entry 0 of output `o` along B reads entry 1 of `m`"),
+        (
+            beside(bias="slope[b]", of="B"),
+            "proved: no output entry reads another entry of an input along H (B taken for heads)",
+        ),
+    ],
+)
+def test_every_dimension_that_the_cores_run_along_is_looked_at(text: str, expected: str) -> None:
+    (found,) = prove(graph_of(text))
+    assert str(found) == expected
+
+
+def test_heads_may_mix() -> None:
+    text = """attention mixed {
+  size B, H, S, D
+  input x[B,H,S,D]
+  project { m[b,s,d] = sum(g: x[b,g,s,d]) }
+  core o[b,h,i,d] { score x[b,h,i,c] * m[b,j,c]
+    softmax j
+    matmul x[b,h,j,d] }
+  return o
+  ensure batch independent
+}"""
+    (found,) = prove(graph_of(text))
+    assert str(found) == "proved: no output entry reads another entry of an input along B (H taken for heads)"

@@ -124,13 +124,13 @@ def test_a_proof_says_what_it_supposes() -> None:
     declare = "scalar w: int, t: float"
     divided = Mask("j <= i", True, True, declare, equal=("j // w <= i // w and j <= i", True))
     (*_, (_, claim, _)) = divided.claims()
-    assert decide(claim, divided.graph()).evidence == "where w >= 1"
+    assert decide(claim, divided.graph()).supposed == ("where w >= 1",)
     assumed = Mask("j <= i", True, True, declare + "\n assume w >= 1", equal=("j // w <= i // w and j <= i", True))
     (*_, (_, claim, _)) = assumed.claims()
-    assert decide(claim, assumed.graph()).evidence == ""
+    assert decide(claim, assumed.graph()).supposed == ()
     rounded = Mask("j <= i and exp(t) == exp(t)", True, True, declare, equal=("j <= i", True))
     (*_, (_, claim, _)) = rounded.claims()
-    assert decide(claim, rounded.graph()).evidence == "floats taken as real numbers"
+    assert decide(claim, rounded.graph()).supposed == ("floats taken as real numbers",)
 
 
 def test_what_is_computed_is_never_made_up() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from irc.codegen.expr import Size
 from irc.ir import Graph, shape
-from tests.proof.dependence import Array, outputs, states
+from tests.proof.dependence import Array, entries, outputs, states
 from tests.proof.test_flow import block, cache, graph_of, two_layers, verdict
 from tests.proof.test_flow_random import AFTER, BEFORE
 
@@ -48,6 +48,20 @@ DECODER = """attention decoder {{
     matmul {keys}[b,m,d]
   }}
   return y
+  ensure incremental
+}}"""
+OVER_QUERIES = """attention over {{
+  size B, Sq, Sk, D
+  input q[B,Sq,D], k[B,Sk,D], v[B,Sk,D]
+  project {{ m[b,e] = sum({n}: q[b,{n},e]) }}
+  core o[b,i,d] {{
+    align last
+    score q[b,i,c] * k[b,j,c]
+    allow j <= pos(i)
+    softmax j
+    matmul v[b,j,d] + m[b,d]
+  }}
+  return o
   ensure incremental
 }}"""
 CASES = {
@@ -99,9 +113,54 @@ CASES = {
     "reversed": Case(
         block("j <= i", before="z[b,s,e] = x[b,S-1-s,e] * one[s]", x="z", ensure="incremental"), False, GROWING
     ),
+    "a sum over queries": Case(OVER_QUERIES.format(n="n"), False),
+    "a sum over queries called like the step": Case(OVER_QUERIES.format(n="t"), False),
+    "keys up to a number called like the step": Case(
+        cache("j <= t", ensure="incremental", more="scalar t: int"), False
+    ),
     "layers": Case(two_layers("j <= i", "i - w < j and j <= i", "incremental"), True, GROWING),
     "layers, one looks ahead": Case(two_layers("j <= i + 1", "j <= i", "incremental"), False, GROWING),
     "residual": Case(block(after="y[b,s,(h d)] = o[b,h,s,d] + x[b,s,(h d)]", ensure="incremental"), True, GROWING),
+}
+
+HELD = """attention held {{
+  size B, Sq, Sk, D
+  input q[B,Sq,D], k[B,Sk,D], v[B,Sk,D], doc[B,Sk]: int
+  param slope[Sk]
+  scalar past: int
+  assume past >= 0, past + Sq <= Sk
+  core o[b,i,d] {{
+    align offset past
+    score q[b,i,c] * k[b,j,c]
+    {stage}
+    allow {allow}
+    softmax j
+    matmul {values}
+  }}
+  return o
+  ensure incremental
+}}"""
+
+
+def held(values: str = "v[b,j,d]", stage: str = "", allow: str = "j <= pos(i)") -> str:
+    """A cache that has its full size from the start."""
+    return HELD.format(values=values, stage=stage, allow=allow)
+
+
+IN_PLACE = {
+    "cache": Case(held(), True),
+    "values the other way round": Case(held("v[b,Sk - 1 - j,d]"), False),
+    "values one ahead": Case(held("v[b,min(j + 1, Sk - 1),d]"), False),
+    "values one before": Case(held("v[b,max(j - 1, 0),d]"), True),
+    "values one ahead of earlier keys": Case(held("where(j < pos(i), v[b,min(j + 1, Sk - 1),d], 0)"), True),
+    "last key in the weights": Case(held(stage="map score * k[b,Sk - 1,0]"), False),
+    "last key for the whole row": Case(held(stage="bias k[b,Sk - 1,0]"), True),
+    "slope of the last slot": Case(held(stage="bias slope[Sk - 1] * j"), True),
+    "document of the last key": Case(held(allow="j <= pos(i) and doc[b,j] == doc[b,Sk - 1]"), False),
+    "document of the query": Case(held(allow="doc[b,j] == doc[b,pos(i)] and j <= pos(i)"), True),
+    "a step sees what no row of the full run does": Case(
+        held(allow="j <= pos(i) or (i == 0 and past > 0 and j == 3)"), False
+    ),
 }
 
 
@@ -169,6 +228,32 @@ def test_blocks_put_together_at_random(at: int) -> None:
     graph = graph_of(BLOCKS[at])
     found = differs(graph, {"B": (1,), "S": (2, 7), "H": (1,), "D": (1,)})
     assert verdict(graph) == ("refuted" if found else "proved")
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_a_cache_of_full_size_is_read_where_it_is_filled(name: str) -> None:
+    case = IN_PLACE[name]
+    graph = graph_of(case.text)
+    assert verdict(graph) == ("proved" if case.holds else "refuted")
+    assert case.holds != differs_in_place(graph)
+
+
+def differs_in_place(graph: Graph) -> bool:
+    """Whether a step's row changes with what stands beyond it in the cache, or is not that of the full computation."""
+    rng = np.random.default_rng(1)
+    for count in (1, 2, 4, 4):
+        sizes = {"B": 1, "Sq": count, "Sk": count, "D": 2}
+        inputs = {n.name: entries(n, sizes, rng) for n in graph.inputs} | {"past": np.asarray(0)}
+        full = outputs(graph, inputs, sizes)["o"]
+        for at in range(count):
+            now = {**inputs, "q": inputs["q"][:, [at]], "past": np.asarray(at)}
+            for name in ("k", "v", "doc"):
+                fresh = entries(graph[name], sizes, rng)  # type: ignore[arg-type]
+                now[name] = np.concatenate((inputs[name][:, : at + 1], fresh[:, at + 1 :]), axis=1)
+            row = outputs(graph, now, {**sizes, "Sq": 1})["o"]
+            if not np.allclose(row[:, 0], full[:, at], rtol=0, atol=1e-9):
+                return True
+    return False
 
 
 def differs(graph: Graph, choices: Mapping[str, tuple[int, ...]]) -> bool:

@@ -100,3 +100,12 @@ def test_without_keys_there_is_a_row_alone() -> None:
 def test_what_the_model_leaves_out_is_not_drawn() -> None:
     graph = build(parse(Source("a.attn", LONG))[0])
     assert pairs(graph, graph.cores[0], Model({"B": 1, "S": 2, "D": 1}, {}, {}, {"i": 0, "j": 0})) is None
+
+
+def test_a_core_without_query_index_has_one_row() -> None:
+    pooled = LONG.replace("o[b,i,d]", "o[b,d]").replace("q[b,i,c]", "w[c]").replace("allow j <= i and", "allow")
+    pooled = pooled.replace("doc[b,i]", "doc[b,0]").replace("D\n", "D\n  param w[D]\n", 1)
+    shown = drawn(pooled, Model({"B": 1, "S": 3, "D": 1}, {}, {"doc": np.array([[0, 1, 0]])}, {"b": 0}))
+    assert text(shown) == ("  j  0 1 2", "     ■ · ■  ◂", "", "■ allowed   · blocked   ◂ no key is allowed")
+    shown = drawn(pooled.replace("doc[b,0] == doc[b,j]", "true"), Model({"B": 1, "S": 0, "D": 1}, {}, {}, {"b": 0}))
+    assert text(shown)[-1] == "■ allowed   · blocked   ◂ no key is allowed"

@@ -21,6 +21,26 @@ from irc.proof.picture import text
 from irc.proof.prove import prove
 from irc.proof.verdict import Verdict
 
+POOLED = """attention pooled {
+  size B, S, D
+  input x[B,S,D]
+  param seed[D]
+  core p[b,d] {
+    score seed[c] * x[b,j,c]
+    allow MASK
+    softmax j
+    matmul x[b,j,d]
+  }
+  core o[b,i,d] {
+    score x[b,i,c] * x[b,j,c]
+    allow j <= i
+    softmax j
+    matmul x[b,j,d] * p[b,d]
+  }
+  return o
+  ensure ENSURE
+}
+"""
 FORWARD = """attention forward {
   size B, S, D
   input q[B,S,D], k[B,S,D], v[B,S,D]
@@ -150,6 +170,38 @@ def test_contradictory_assumptions_are_an_error_and_no_proof() -> None:
     (found,) = error.value.diagnostics
     assert found.span.text() == "w >= 3"
     assert [n.span.text() for n in found.notes if n.span] == ["2 * w < 5"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "ensure", "supposed"),
+    [
+        ("j <= i", "allow == (j <= i and u // u == 1)", "where u >= 1"),
+        ("0 <= i - j and 0.1 * (i - j) <= 0.7", "window(7)", "floats taken as real numbers"),
+        ("0 <= i - j and 0.1 * (i - j) <= 0.7", "causal", "floats taken as real numbers"),
+        ("0 <= i - j and 0.1 * (i - j) <= 0.7", "allow == (0 <= i - j <= 6)", "floats taken as real numbers"),
+        ("0 <= i - j and 0.1 * (i - j) <= 0.7", "rows nonempty", "floats taken as real numbers"),
+        ("0 <= i - j and 0.1 * (i - j) <= 0.7", "incremental", "floats taken as real numbers"),
+    ],
+)
+def test_the_evidence_of_each_property_says_what_is_supposed(mask: str, ensure: str, supposed: str) -> None:
+    (found,) = verdicts(program(mask, ensure).replace("scalar", "scalar u: int, "))
+    assert found.status == "proved"
+    assert found.evidence.endswith(f" ({supposed})")
+
+
+@pytest.mark.parametrize(
+    ("ensure", "allow", "reason"),
+    [
+        ("rows nonempty", "true", "core `p` has no key, for there is none"),
+        ("incremental", "true", "core `p` sees key j = 1, which is not there yet when a row is decoded"),
+        ("allow == j < 3", "j < 4", "core `p` sees key j = 3, which `j < 3` forbids"),
+    ],
+)
+def test_a_core_without_query_index_is_refuted_by_its_one_row(ensure: str, allow: str, reason: str) -> None:
+    (found,) = verdicts(POOLED.replace("MASK", allow).replace("ENSURE", ensure))
+    assert found.status == "refuted" and found.reason == reason
+    assert found.picture is not None and text(found.picture)
+    assert found.fix != "write `block true`, or `allow false`"
 
 
 def test_verdicts_are_the_same_each_time() -> None:

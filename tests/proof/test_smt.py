@@ -108,3 +108,18 @@ def test_floats_without_a_rule_are_functions() -> None:
     solver.add(encoder(op("eq", t, u)))
     assert solver.check(encoder(op("ne", op("exp", t), op("exp", u)))) == z3.unsat
     assert solver.check(encoder(op("lt", op("exp", t), number(0.0)))) == z3.sat
+
+
+@pytest.mark.parametrize(
+    ("table", "function"),
+    [
+        (Load("pow", (X, Y), Kind.INT), op("pow", X, Y)),
+        (Load("exp", (X,), Kind.FLOAT), op("exp", op("float", X))),
+        (Load("random", (X, Y, N, M), Kind.FLOAT), op("random", X, Y, N, M)),
+    ],
+)
+def test_a_table_is_no_function_of_the_language(table: Expr, function: Expr) -> None:
+    encoder = smt.Encoder(z3.Context())
+    solver = z3.SimpleSolver(ctx=encoder.context)
+    solver.add(encoder(table) != encoder(function))
+    assert solver.check() == z3.sat
