@@ -48,16 +48,20 @@ TILE_BYTES = 4096  # of an operand: those at hand and those to come, of keys and
 COLUMNS_OF_A_PART = 512
 TASKS_OF_A_THREAD = 4  # at least, where heads are walked together
 MOST_ROWS = 16  # of the kernel
+MOST_FEATURES = 4096  # of which a thread's stack holds some rows
 MOST_QUERIES = 128  # rows of a task, those of all its heads: beyond, packing pays
 
 
 def has_form(kernel: TileKernel) -> bool:
     """Whether the kernel has this form beside tiles: not where it makes sums of columns, where its rows are as many as
-    its columns, some times as many, or known to be many, and where bits matter."""
+    its columns, some times as many, or known to be many, where features are as many as a picture has pixels, and where
+    bits matter."""
     rows, columns = size(kernel.rows), size(kernel.columns)
     if kernel.order != "rows" or columns in (rows, *(rows.args if isinstance(rows, Op) and rows.name == "mul" else ())):
         return False
     if isinstance(rows, Const) and rows.value > MOST_ROWS:
+        return False
+    if any(width(panel) > MOST_FEATURES for panel in kernel.panels):
         return False
     others = ColumnProduct | ColumnReduce | DistanceProduct | DistanceReduce | TileSums | Accumulate
     if any(isinstance(step, others) for step in kernel.body):

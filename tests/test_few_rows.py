@@ -256,3 +256,22 @@ def test_all_heads_in_one_group_of_sizes_that_are_known() -> None:
         n: rng.standard_normal((h, s, 8)).astype(np.float32) for n, h, s in (("q", 2, 3), ("k", 1, 40), ("v", 1, 40))
     }
     both(text, inputs, "f32", rng, {"H": 2, "G": 1, "D": 8})
+
+
+def test_features_as_many_as_a_picture_has_pixels() -> None:
+    """Rows of which no stack holds some are multiplied in tiles."""
+    spec = """attention channels {
+  size  C, K, D
+  input q[C,D], k[K,D], v[K,D]
+  core o[i,d] {
+    score  q[i,c] * k[j,c]
+    scale  1 / D
+    softmax j
+    matmul v[j,d]
+  }
+  return o
+}"""
+    q, k = (np.random.default_rng(1).standard_normal((n, 1 << 20)).astype(np.float32) for n in (2, 3))
+    scores = q.astype(np.float64) @ k.astype(np.float64).T / q.shape[1]
+    weights = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    assert np.allclose(irc.compile(spec)(q=q, k=k, v=k), weights @ k, atol=1e-4)
