@@ -134,6 +134,21 @@ def _telling(term: Expr) -> Expr:
             return TRUE
 
 
+def found_by(load: Load, index: Expr, node: Map | Reduce, states: Growth) -> Iterator[Expr]:
+    """The tokens of an element that tables in one of its indices find: `j` of `pool[page[j]]`, and of
+    `pool[page[j // Z], j % Z]`."""
+    tokens = {a.name for a in all_axes(node) if states.kind(a.size) != "fixed"}
+    for place in (i for table in loads(index) for i in table.indices if indices(i) & tokens):
+        match place:
+            case Op("floordiv", (token, size), _) if op("mod", token, size) in load.indices:
+                yield token
+            case _ if any(isinstance(e, Op) and e.name in ("floordiv", "mod") for e in walk(place)):
+                name = node.name.partition(".")[0]
+                raise Undecided(f"it cannot be told which token `{name}` reads of `{load.tensor}` through a table")
+            case _:
+                yield place
+
+
 @dataclass(frozen=True, slots=True)
 class _Beyond:
     """Entries of an axis that only the full computation has: the condition, and the axis where it needs a name of its
@@ -265,21 +280,7 @@ class _Point:
                 places = zip(kinds, parts(self.full(index), dim), strict=True)
                 yield from (place for kind, place in places if kind == "token")
             if set(kinds) == {"fixed"}:
-                yield from (self.full(e) for table in loads(index) for e in self._found_by(table, load))
-
-    def _found_by(self, table: Load, load: Load) -> Iterator[Expr]:
-        """The token of an element that a table finds: `j` of `pool[page[j]]`, and of `pool[page[j // Z], j % Z]`."""
-        tokens = {name for name, kind in self.kinds.items() if kind != "fixed"}
-        for index in (i for i in table.indices if indices(i) & tokens):
-            match index:
-                case Op("floordiv", (place, size), _) if op("mod", place, size) in load.indices:
-                    yield place
-                case _ if any(isinstance(e, Op) and e.name in ("floordiv", "mod") for e in walk(index)):
-                    raise Undecided(
-                        f"it cannot be told which token `{self.name}` reads of `{load.tensor}` through a table"
-                    )
-                case _:
-                    yield index
+                yield from (self.full(e) for e in found_by(load, index, self.node, self.states))
 
     def _kind(self, size: Expr) -> str:
         """How a dimension of a tensor changes; where a table grows with the tokens, an entry keeps its index."""

@@ -9,6 +9,7 @@ from irc.ir import Input
 from irc.proof import flow
 from irc.proof.decide import decide
 from irc.proof.properties import PropertyError, Undecided, claims
+from irc.proof.prove import prove
 from tests.proof.test_flow import RESHAPED, block, cache, graph_of, two_layers, verdict
 
 PAGED = """attention paged {{
@@ -222,6 +223,15 @@ def test_a_pool_read_outside_of_cores_has_no_place() -> None:
     graph = graph_of(text)
     with pytest.raises(Undecided, match="outside of every core"):
         claims(graph.properties[0], graph)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [("min(j + 1, P * R - 1)", "refuted"), ("P * R - 1 - j", "refuted"), ("max(j - 1, 0)", "proved")],
+)
+def test_a_run_shows_a_slot_that_holds_no_token_yet(values: str, expected: str) -> None:
+    (found,) = prove(graph_of(paged("j <= pos(i)", "incremental", values=values_at(values))))
+    assert found.status == expected
 
 
 def test_a_slot_of_a_page_that_is_not_the_keys_own_tells_no_token() -> None:
