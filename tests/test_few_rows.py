@@ -271,7 +271,8 @@ def test_features_as_many_as_a_picture_has_pixels() -> None:
   }
   return o
 }"""
-    q, k = (np.random.default_rng(1).standard_normal((n, 1 << 20)).astype(np.float32) for n in (2, 3))
+    rng = np.random.default_rng(1)
+    q, k = (rng.standard_normal((n, 1 << 20)).astype(np.float32) for n in (2, 3))
     scores = q.astype(np.float64) @ k.astype(np.float64).T / q.shape[1]
     weights = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     assert np.allclose(irc.compile(spec)(q=q, k=k, v=k), weights @ k, atol=1e-4)

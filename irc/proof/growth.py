@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from irc.codegen.expr import FALSE, TRUE, Axis, Const, Expr, Index, Load, Size, indices, integer, loads, op, substitute
-from irc.ir import Core, Graph, Map, Reduce, bodies, grouped, shape
+from irc.ir import Core, Fact, Graph, Map, Reduce, bodies, grouped, shape
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
 from irc.proof.flow import Undecided, all_of
@@ -128,9 +128,27 @@ def _with_facts(found: Growth, core: Core, graph: Graph) -> Growth:
             new = [substitute(p, dict(state)) for p in here for state in (found.sizes, found.full)]
             new = [p for p in new if p not in (fact.predicate, TRUE)]
             given += new
-            if new and not _possible(given, found, core, graph):
+            both = [] if new else [fact.predicate, substitute(fact.predicate, dict(found.sizes))]
+            if (new or both[0] != both[1]) and not _possible([*given, *both], found, core, graph):
                 raise PropertyError(f"the program assumes {fact.text}, which one query against a cache breaks")
+    _check_tied(found, graph)
     return replace(found, given=tuple(dict.fromkeys(given)))
+
+
+def _check_tied(found: Growth, graph: Graph) -> None:
+    """Raises Undecided where the program reads a number, or a table without tokens, of which something is assumed that
+    changes with every token: a step may have to be given another one than the full computation."""
+    offsets = {x.tensor for x in found.full if isinstance(x, Load)}
+    loose = {n.name for n in graph.inputs if not {found.rows, found.tokens} & {*n.shape}} - offsets
+    tied: dict[str, Fact] = {}
+    for fact in graph.facts * len(graph.facts):  # one fact may tie a table to what another one ties
+        names = {x.tensor for x in loads(fact.predicate)}
+        if names & tied.keys() or substitute(fact.predicate, dict(found.sizes)) != fact.predicate:
+            tied |= {name: fact for name in sorted(names & loose - tied.keys())}
+    read = {x.tensor for node in graph for e in bodies(node) for x in loads(e)}
+    for name, fact in tied.items():
+        if name in read:
+            raise Undecided(f"the program assumes {fact.text}, so a step may need another `{name}` than the whole run")
 
 
 def _counts(found: Growth) -> str:

@@ -16,10 +16,12 @@ from irc.proof.diagnosis import Diagnosis, diagnose, moved
 from irc.proof.picture import pairs, reads
 from irc.proof.properties import PropertyError, Undecided, claims
 from irc.proof.reason import evidence, of_pairs, reason
+from irc.proof.replay import differs
 from irc.proof.report import contradictory, senseless
 from irc.proof.verdict import Verdict, accepted
 
 Decided = tuple[tuple[Claim, Answer], ...]
+UNSEEN = "but no run of a few tokens has other outputs"
 WEAKEST_FIRST = ("refuted", "unknown", "proved")
 
 
@@ -62,10 +64,23 @@ def _decided(property: Property, graph: Graph) -> Decided:
         found = tuple((claim, decide(claim, graph)) for claim in claims(property, graph))
     except Undecided as why:
         return ((Claim(property.text, (), TRUE), Answer("unknown", str(why))),)
+    if property.name == "incremental":
+        found = _shown(property, found, graph)
     for claim, answer in found:
         if answer.status == "proved" and any(f.free for f in graph.facts):
             _refuse(contradiction(graph, claim, answer.read))
     return found
+
+
+def _shown(property: Property, found: Decided, graph: Graph) -> Decided:
+    """Without refutations of what the program computes on the way, where no run has other outputs for it."""
+    refuted = [answer.model for _, answer in found if answer.model is not None]
+    if not refuted or any(differs(graph, model) for model in refuted):
+        return found
+    return tuple(
+        (c, a if a.model is None else Answer("unknown", f"{reason(graph, property, c, a.model)}, {UNSEEN}"))
+        for c, a in found
+    )
 
 
 def _refuse(facts: tuple[Fact, ...]) -> None:

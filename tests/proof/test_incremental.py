@@ -11,8 +11,10 @@ import pytest
 
 from irc.codegen.expr import Size
 from irc.ir import Graph, shape
+from irc.proof import replay
+from irc.proof.prove import prove
 from tests.proof.dependence import Array, entries, outputs, states
-from tests.proof.test_flow import block, cache, graph_of, two_layers, verdict
+from tests.proof.test_flow import answers, block, cache, graph_of, two_layers, verdict
 from tests.proof.test_flow_random import AFTER, BEFORE
 
 GROWING = {"B": (1,), "S": (1, 2, 4), "H": (1,), "D": (2,), "M": (3,)}
@@ -208,6 +210,66 @@ BLOCKS = [
 ]
 
 
+AHEAD = """attention ahead {{
+  size B, S, D
+  input x[B,S,D]
+  param one[S]
+  scalar w: int
+  assume w >= 1
+  project {{ z[b,s,e] = x[b,min(s + 1, S - 1),e] * one[s] }}
+  core o[b,i,d] {{
+    align first
+    score x[b,i,c] * {keys}[b,j,c]
+    allow {allow}
+    softmax j
+    matmul {keys}[b,j,d]
+  }}
+  merge {{ y[b,s,d] = where(w < s + {late}, o[b,s,d], 0) }}
+  return y
+  ensure incremental
+}}"""
+OF_THE_ROW = """attention row {{
+  size B, Sq, Sk, D
+  input q[B,Sq,D], k[B,Sk,D], v[B,Sk,D]
+  project {{ last[b] = k[b,Sk - 1,0] }}
+  core o[b,i,d] {{
+    align last
+    score q[b,i,c] * k[b,j,c]
+    map {score}
+    allow j <= pos(i)
+    softmax j
+    matmul v[b,j,d]
+  }}
+  return o
+  ensure incremental
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (AHEAD.format(keys="z", allow="j < i", late=2), "not decided"),
+        (AHEAD.format(keys="z", allow="j <= i", late=2), "refuted"),
+        (AHEAD.format(keys="x", allow="i % 2 >= i", late=0), "not decided"),
+        (AHEAD.format(keys="x", allow="i % 2 >= i", late=1), "refuted"),
+        (OF_THE_ROW.format(score="score - last[b]"), "not decided"),
+        (OF_THE_ROW.format(score="score * last[b]"), "refuted"),
+    ],
+)
+def test_only_what_an_output_shows_is_refuted(text: str, status: str) -> None:
+    (found,) = prove(graph_of(text))
+    assert found.status == status
+    assert (found.model is not None) == (status == "refuted")
+    assert found.why.endswith("no run of a few tokens has other outputs") == (status == "not decided")
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if not CASES[n].holds])
+def test_what_is_refuted_is_shown_by_a_run(name: str) -> None:
+    graph = graph_of(CASES[name].text)
+    refuted = [a.model for a in answers(graph) if a.model is not None]
+    assert any(replay.differs(graph, model) for model in refuted)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_decoding_is_the_full_computation_as_running_both_shows(name: str) -> None:
     case = CASES[name]
@@ -228,6 +290,13 @@ def test_blocks_put_together_at_random(at: int) -> None:
     graph = graph_of(BLOCKS[at])
     found = differs(graph, {"B": (1,), "S": (2, 7), "H": (1,), "D": (1,)})
     assert verdict(graph) == ("refuted" if found else "proved")
+
+
+@pytest.mark.parametrize("name", [n for n in IN_PLACE if not IN_PLACE[n].holds])
+def test_what_is_refuted_in_place_is_shown_by_a_run(name: str) -> None:
+    graph = graph_of(IN_PLACE[name].text)
+    refuted = [a.model for a in answers(graph) if a.model is not None]
+    assert any(replay.differs(graph, model) for model in refuted)
 
 
 @pytest.mark.parametrize("name", IN_PLACE)

@@ -177,6 +177,18 @@ def test_caches_addressed_by_tables(text: str, expected: str) -> None:
             cache("j <= pos(i)", ensure="incremental", more="scalar w: int\n assume w == Sk"),
             "assumes w == Sk, which one query",
         ),
+        (
+            cache("j < len[b] and j <= pos(i)", ensure="incremental", more="input len[B]: int\n assume len[b] == Sk"),
+            "assumes len.b. == Sk, which one query",
+        ),
+        (
+            cache(
+                "doc[b,j] == 0 and j <= pos(i)",
+                ensure="incremental",
+                more="input doc[B,Sk]: int\n assume doc[b,s] == Sk",
+            ),
+            "assumes doc.b,s. == Sk, which one query",
+        ),
         (block("j <= i", ensure="incremental").replace("B, S,", "B, S = 64,"), "run over 64, which is fixed"),
     ],
 )
@@ -184,6 +196,42 @@ def test_property_without_sense_says_why(text: str, message: str) -> None:
     graph = graph_of(text)
     with pytest.raises(PropertyError, match=message):
         claims(graph.properties[0], graph)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            cache(
+                "j >= len[b] - 3 and j <= pos(i)", ensure="incremental", more="input len[B]: int\n assume len[b] <= Sk"
+            ),
+            "assumes len.b. <= Sk, so a step may need another `len`",
+        ),
+        (
+            cache(
+                "j >= len[b] - 3 and j <= pos(i)",
+                ensure="incremental",
+                more="input len[B]: int, lim[B]: int\n assume lim[b] <= Sk, len[b] <= lim[b]",
+            ),
+            "assumes len.b. <= lim.b., so a step may need another `len`",
+        ),
+        (
+            past("j >= len[b] - 3 and j <= pos(i)", "incremental").replace(
+                "assume", "input len[B]: int\n assume len[b] <= past[b] + Sq,"
+            ),
+            "assumes len.b. <= past.b. . Sq, so a step may need another `len`",
+        ),
+    ],
+)
+def test_a_table_that_changes_with_every_token_is_not_that_of_the_full_computation(text: str, message: str) -> None:
+    graph = graph_of(text)
+    with pytest.raises(Undecided, match=message):
+        claims(graph.properties[0], graph)
+
+
+def test_what_is_assumed_of_tokens_holds_of_those_that_are_there() -> None:
+    more = "input doc[B,Sk]: int\n assume 0 <= doc[b,s] < Sk"
+    assert verdict(graph_of(cache("doc[b,j] == 0 and j <= pos(i)", ensure="incremental", more=more))) == "proved"
 
 
 def test_too_many_chains_are_not_decided(monkeypatch: pytest.MonkeyPatch) -> None:
