@@ -124,7 +124,9 @@ def interval(expr: Expr, axes: tuple[Axis, ...], values: Mapping[str, Array], si
 
 def _segments(table: Array, positions: Interval) -> Interval:
     """The least and the greatest segment of some positions, in all rows of the table."""
-    offsets = table[..., 1:].reshape(-1, max(table.shape[-1] - 1, 0))
+    if table.shape[-1] < 2:
+        return 0.0, 0.0
+    offsets = table[..., 1:].reshape(-1, table.shape[-1] - 1)
     if not len(offsets):
         return EVERYTHING
     low, high = ((offsets <= end).sum(axis=1) for end in positions)

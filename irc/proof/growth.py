@@ -113,9 +113,15 @@ def _with_facts(found: Growth, core: Core, graph: Graph) -> Growth:
     would follow."""
     given = list(found.given)
     offsets = [x for x in found.full if isinstance(x, Load)]
+    read = {x.tensor for node in graph for e in bodies(node) for x in loads(e)} - {x.tensor for x in offsets}
     if given and not _possible(given, found, core, graph):
         raise PropertyError(f"what the program assumes lets no computation have as many {_counts(found)}")
     for fact in graph.facts:
+        tables = [x.tensor for x in loads(fact.predicate) if x.indices and x.tensor in read]
+        if tables and any(
+            substitute(fact.predicate, dict(state)) != fact.predicate for state in (found.sizes, found.full)
+        ):
+            raise Undecided(f"what is assumed of `{tables[0]}`, {fact.text}, is not the same while decoding")
         if fact.nondecreasing is None:
             matches = _instances(fact.predicate, offsets) if fact.free else [{}]
             here = [substitute(fact.predicate, m) for m in matches]

@@ -11,7 +11,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import TRUE, Axis, Const, Expr, Kind, Load, Op, indices, integer, op, rebuild, substitute, walk
+from irc.codegen.expr import (
+    TRUE,
+    Axis,
+    Const,
+    Expr,
+    Index,
+    Kind,
+    Load,
+    Op,
+    indices,
+    integer,
+    op,
+    rebuild,
+    substitute,
+    walk,
+)
 from irc.ir import Core, Graph, Input, Map, Node, Reduce, all_axes, operands, own_element
 from irc.printer import expression
 from irc.proof.claim import Claim
@@ -216,6 +231,8 @@ class _Point:
         for axis, a, b in zip(dim, parts(self.step(index), smaller), parts(self.full(index), dim), strict=True):
             if self._kind(axis.size) == "row":
                 a = op("add", a, self.states.step.index)
+            elif self._kind(axis.size) == "token" and axis.size not in self.states.sizes and not isinstance(b, Index):
+                a = op("min", a, self.states.step.index)  # a cache of its full size has no later entries yet
             if a != b and polynomial(a, {}) != polynomial(b, {}):
                 about = f"`{self.node.name}` reads `{tensor}` at {expression(index)}, the same while decoding"
                 yield op("eq", a, b), about

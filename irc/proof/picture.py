@@ -38,12 +38,14 @@ class Picture:
 
 
 def pairs(graph: Graph, core: Core, model: Model, legend: str = "", also: Sequence[Expr] = ()) -> Picture | None:
-    """The pairs of the core; None where the model leaves out what its mask reads.
+    """The pairs of the core; None where it has no query index, or the model leaves out what its mask reads.
 
     `legend` says what is wrong with the offending pair, where that is not plain. `also` are expressions whose sizes,
     scalars and tables are named too.
     """
     support = core.support if core.support is not None else TRUE
+    if not core.rows:  # one row, which has no index: nothing to be drawn along a side
+        return None
     try:
         filled = over(support, (*core.rows, *core.columns), graph, model)
     except (KeyError, IndexError):

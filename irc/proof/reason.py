@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from irc.codegen.expr import TRUE, Axis, Kind, Op
 from irc.elaborate.report import counted
 from irc.interpret import complete_sizes, size_value
-from irc.ir import Core, Graph, Property
+from irc.ir import Core, Graph, Property, shape
 from irc.printer import expression
 from irc.proof.claim import Answer, Claim, Model
 from irc.proof.known import taken_as_known
 from irc.proof.mutation import written
 from irc.proof.state import value
 from irc.proof.tokens import tokens
+from irc.size import text
 
 
 def evidence(graph: Graph, property: Property, decided: Sequence[tuple[Claim, Answer]]) -> str:
@@ -26,6 +27,9 @@ def evidence(graph: Graph, property: Property, decided: Sequence[tuple[Claim, An
     supposed = list(dict.fromkeys(answer.evidence for _, answer in decided if answer.evidence))
     if property.name in ("causal", "window"):
         supposed += [f"`{table}` taken as known" for table in taken_as_known(tokens(graph))]
+    if property.name == "batch independent":
+        sizes = dict.fromkeys(text(shape(graph[name])[0]) for _, name in graph.outputs)
+        supposed.append(f"the entries are those of {', '.join(sizes)}")
     return _sentence(property) + (f" ({', '.join(supposed)})" if supposed else "")
 
 
@@ -60,7 +64,7 @@ def reason(graph: Graph, property: Property, claim: Claim, model: Model) -> str:
     core = next((c for c in graph.cores if c.name == claim.core), None)
     if core is None or not of_pairs(claim) or any(a.name not in model.indices for a in core.rows):
         return _said(graph, claim, model)
-    query = f"query {_point(core.rows, model)}{_place(graph, core, model)}"
+    query = f"query {_point(core.rows, model)}{_place(graph, core, model)}" if core.rows else "the one query"
     if property.name == "rows nonempty":
         return f"{query} has no key" + ("" if _keys(graph, core, model) else ", for there is none")
     if any(a.name not in model.indices for a in core.columns):

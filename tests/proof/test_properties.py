@@ -122,6 +122,56 @@ ADDRESSED = """attention addressed {
   ensure PROPERTY
 }"""
 
+TWO_FRAMES = """attention frames {
+  size B, S, T, D
+  input x[B,S,D], k[B,T,D]
+  assume S <= T
+  core e[b,t,d] {
+    align last
+    score k[b,t,c] * x[b,j,c]
+    allow j <= t
+    softmax j
+    matmul x[b,j,d]
+  }
+  core o[b,i,d] {
+    align last
+    score x[b,i,c] * e[b,j,c]
+    allow j <= pos(i)
+    softmax j
+    matmul e[b,j,d]
+  }
+  return o
+  ensure causal
+}"""
+PAGES_OF_SLOTS = """attention pages {
+  size B, Sq, M, Z, P, D
+  input q[B,Sq,D], kp[P,Z,D], page[B,M]: int
+  core o[b,i,d] {
+    align offset M * Z - Sq
+    score q[b,i,c] * kp[page[b,m],r,c]
+    allow m * Z <= pos(i)
+    softmax (m r)
+    matmul kp[page[b,m],r,d]
+  }
+  return o
+  ensure causal
+}"""
+APPENDED = """attention appended {
+  size B, Sq, Sk, D
+  input q[B,Sq,D], k[B,Sk,D], v[B,Sk,D], len[B]: int
+  scalar past: int
+  assume past >= 0, past + Sq <= Sk, FACT
+  core o[b,i,d] {
+    align ALIGN
+    score q[b,i,c] * k[b,j,c]
+    allow j <= pos(i) and len[b] - 3 <= j
+    softmax j
+    matmul VALUE
+  }
+  return o
+  ensure incremental
+}"""
+
 
 def paged(allow: str, ensure: str, scale: str = "") -> str:
     return PAGED.format(allow=allow, ensure=ensure, scale=scale)
@@ -304,3 +354,40 @@ def test_a_chunk_sees_all_of_itself_whatever_its_core_is_called(name: str) -> No
     except Undecided:
         return
     assert "refuted" in found
+
+
+def test_an_input_in_two_frames_of_positions_has_none() -> None:
+    graph = graph_of(TWO_FRAMES)
+    with pytest.raises(Undecided, match="an entry has no one position"):
+        claims(graph.properties[0], graph)
+
+
+def test_a_page_is_no_position_of_its_slots() -> None:
+    graph = graph_of(PAGES_OF_SLOTS)
+    with pytest.raises(Undecided, match="nothing says that this is of key m alone"):
+        claims(graph.properties[0], graph)
+
+
+def appended(value: str, align: str = "offset past", fact: str = "len[b] >= 0") -> Graph:
+    return graph_of(APPENDED.replace("VALUE", value).replace("ALIGN", align).replace("FACT", fact))
+
+
+@pytest.mark.parametrize("align", ["offset past", "last"])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("v[b,j,d]", "proved"),
+        ("v[b,max(j - 1, 0),d]", "proved"),
+        ("v[b,Sk - 1 - j,d]", "refuted"),
+        ("v[b,min(j + 1, Sk - 1),d]", "refuted"),
+    ],
+)
+def test_what_is_not_cached_yet_is_not_read(value: str, expected: str, align: str) -> None:
+    assert verdict(appended(value, align)) == expected
+
+
+@pytest.mark.parametrize("fact", ["len[b] == Sk", "len[b] <= Sk"])
+def test_what_is_assumed_of_a_table_by_a_size_that_grows_is_not_the_same_while_decoding(fact: str) -> None:
+    graph = appended("v[b,j,d]", "last", fact)
+    with pytest.raises(Undecided, match=r"what is assumed of `len`, .* is not the same while decoding"):
+        claims(graph.properties[0], graph)

@@ -197,3 +197,17 @@ def test_a_program_that_has_been_proved_needs_no_solver(tmp_path: Path) -> None:
     ]
     assert "z3" in lines[0]
     assert lines[1].splitlines() == ["proved", "[]"]
+
+
+def test_a_core_without_a_query_index_has_one_query() -> None:
+    text = """attention pooling { size B, S, D
+      input x[B,S,D]
+      param g[D]
+      core p[b,d] { score g[c] * x[b,j,c]
+        softmax j
+        matmul x[b,j,d] }
+      return p
+      ensure rows nonempty, batch independent }"""
+    nonempty, independent = verdicts(text)
+    assert nonempty.reason == "the one query has no key, for there is none"
+    assert independent.evidence.endswith("(the entries are those of B)")
