@@ -164,7 +164,7 @@ class _Point:
             case "token":
                 return _Beyond(op("lt", step, axis.index))
             case "row":
-                other = replace(axis, name=axis.name + "'")
+                other = replace(axis, name=f"another {axis.name}")
                 return _Beyond(op("ne", step, other.index), (other,), ((axis.index, other.index),))
             case _:
                 return None

@@ -77,6 +77,7 @@ class Encoder:
         return sorts[kind](self.context)
 
     def _operation(self, expr: Op) -> Term:
+        """Functions have names that no table can have."""
         if expr.name in ("mul", "floordiv", "mod", "flat"):
             cases = self._cases(expr)
             if cases is not None:
@@ -133,7 +134,7 @@ class Encoder:
             case "div", [a, b] if isinstance(expr.args[1], Const) and expr.args[1].value != 0:
                 return a / b
             case name, _:
-                return z3.Function(name, *[a.sort() for a in x], z3.RealSort(self.context))(*x)
+                return z3.Function(f"{name} of", *[a.sort() for a in x], z3.RealSort(self.context))(*x)
 
     def _flat(self, x: list[Term]) -> Term:
         """A position in a product axis: within it where its parts are within theirs."""
@@ -156,7 +157,7 @@ class Encoder:
     def _power(self, base: Expr, exponent: Expr) -> Term:
         """A function of two integers, with what is known of it: its first values, and that it is no less beyond."""
         a, n = self(base), self(exponent)
-        power = self.function("pow", 2, Kind.INT)(a, n)
+        power = self.function("power of", 2, Kind.INT)(a, n)
         self.lemmas.append(z3.Implies(z3.And(a >= 1, n >= 0), power >= 1))
         if isinstance(base, Const) and base.value > 1:
             values = [whole_power(int(base.value), k) for k in range(POWERS + 1)]

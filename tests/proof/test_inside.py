@@ -142,3 +142,9 @@ def test_a_call_with_an_empty_table_is_refused() -> None:
     with pytest.raises(irc.InputError, match=r"N >= 1 \(`T` is read\), but S = 3, N = 0"):
         program(x=np.ones((1, 3, 2)), T=np.ones(0))
     assert program(x=np.ones((1, 0, 2)), T=np.ones(0)).shape == (1, 0, 2)
+
+
+def test_a_promise_reads_within_its_tables() -> None:
+    declare = "input T[S]: bool"
+    with pytest.raises(SpecError, match="index 1 of `T` goes up to S, and the axis has size S"):
+        Mask("T[j]", True, None, declare, equal=("T[j + 1]", True)).graph()

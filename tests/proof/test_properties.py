@@ -391,3 +391,24 @@ def test_what_is_assumed_of_a_table_by_a_size_that_grows_is_not_the_same_while_d
     graph = appended("v[b,j,d]", "last", fact)
     with pytest.raises(Undecided, match=r"what is assumed of `len`, .* is not the same while decoding"):
         claims(graph.properties[0], graph)
+
+
+@pytest.mark.parametrize("name", ["n", "t"])
+def test_what_an_index_is_called_proves_nothing(name: str) -> None:
+    text = APPENDED.replace("VALUE", "v[b,j,d]").replace("ALIGN", "last").replace("FACT", "len[b] >= 0")
+    text = text.replace("  core o", f"  project {{ m[b,e] = sum({name}: q[b,{name},e]) }}\n  core o")
+    text = text.replace("return o", "merge { y[b,s,d] = o[b,s,d] + m[b,d] }\n  return y")
+    assert verdict(graph_of(text)) == "refuted"
+
+
+def test_what_a_table_is_called_proves_nothing() -> None:
+    text = """attention powers {
+      size B, S, D
+      input x[B,S,D], pow[B,S]: int
+      core o[b,i,d] { score x[b,i,c] * x[b,j,c]
+        allow j <= i or (i == 3 and pow[2,3] != 8 and 2 ^ i > 0)
+        softmax j
+        matmul x[b,j,d] }
+      return o
+      ensure causal }"""
+    assert verdict(graph_of(text)) == "refuted"
