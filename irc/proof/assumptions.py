@@ -29,10 +29,13 @@ def contradiction(graph: Graph) -> tuple[Fact, ...]:
 
 
 def _contradict(facts: Sequence[Fact], graph: Graph) -> bool:
-    """Whether the facts contradict each other at the first point of every axis, and at what is read from there on."""
+    """Whether the facts contradict each other at the first or the last point of every axis, and at what is read from
+    there on."""
     program = replace(graph, facts=tuple(facts), accesses=())
     closed = assumed(program)
     sizes: list[Expr] = [op("le", integer(1), Size(name)) for name, value in graph.sizes if value is None]
-    first = [instance(f, {a.index: integer(0) for a in f.free}) for f in closed if f.nondecreasing is None]
+    plain = [f for f in closed if f.nondecreasing is None]
+    ends = [instance(f, {a.index: integer(0) for a in f.free}) for f in plain]
+    ends += [instance(f, {a.index: op("sub", a.size, integer(1)) for a in f.free}) for f in plain if f.free]
     problem = Problem(Claim("the assumptions", (), TRUE), program)
-    return problem.check([*sizes, *first, *instances(closed, first)]).result == "unsat"
+    return problem.check([*sizes, *ends, *instances(closed, ends)]).result == "unsat"

@@ -23,6 +23,7 @@ LEN = "input len[B]: int\n"
             ["nondecreasing doc[b,s] over s", "doc[b,S - 1] < doc[b,0]"],
         ),
         ("input a[S]: int\n assume a[s] < a[t]", ["a[s] < a[t]"]),
+        ("input a[S]: int\n assume s < a[s] < S", ["s < a[s] < S"]),
         ("assume S % 2 == 0, S % 4 == 1, S % 3 == 0", ["S % 2 == 0", "S % 4 == 1"]),
     ],
 )
