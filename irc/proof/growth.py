@@ -110,18 +110,13 @@ def _by_offset(core: Core, step: Axis, tables: list[Load], graph: Graph) -> Grow
 def _with_facts(found: Growth, core: Core, graph: Graph) -> Growth:
     """With what is assumed of sizes and scalars, and of the table of an offset, in both states. Of other tables it is
     assumed of the full computation alone. Raises PropertyError where a state cannot keep what is assumed: everything
-    would follow."""
+    would follow; Undecided where a step assumes something else of a table that it reads."""
     given = list(found.given)
     offsets = [x for x in found.full if isinstance(x, Load)]
     read = {x.tensor for node in graph for e in bodies(node) for x in loads(e)} - {x.tensor for x in offsets}
     if given and not _possible(given, found, core, graph):
         raise PropertyError(f"what the program assumes lets no computation have as many {_counts(found)}")
     for fact in graph.facts:
-        tables = [x.tensor for x in loads(fact.predicate) if x.indices and x.tensor in read]
-        if tables and any(
-            substitute(fact.predicate, dict(state)) != fact.predicate for state in (found.sizes, found.full)
-        ):
-            raise Undecided(f"what is assumed of `{tables[0]}`, {fact.text}, is not the same while decoding")
         if fact.nondecreasing is None:
             matches = _instances(fact.predicate, offsets) if fact.free else [{}]
             here = [substitute(fact.predicate, m) for m in matches]
@@ -130,6 +125,11 @@ def _with_facts(found: Growth, core: Core, graph: Graph) -> Growth:
             given += new
             if new and not _possible(given, found, core, graph):
                 raise PropertyError(f"the program assumes {fact.text}, which one query against a cache breaks")
+    for fact in graph.facts:
+        tables = [x.tensor for x in loads(fact.predicate) if x.indices and x.tensor in read]
+        states = [substitute(fact.predicate, dict(state)) for state in (found.sizes, found.full)]
+        if tables and any(state != fact.predicate for state in states):
+            raise Undecided(f"what is assumed of `{tables[0]}`, {fact.text}, is not the same while decoding")
     return replace(found, given=tuple(dict.fromkeys(given)))
 
 
