@@ -41,6 +41,11 @@ def check_accesses(scope: Scope) -> Accesses:
     for number, fact in enumerate(graph.facts):  # facts are checked in their order, so each may use the earlier ones
         known = replace(graph, facts=graph.facts[:number])
         readers.append((fact.free, (fact.predicate,), fact.span, known, Bounds(scope.sizes, known.facts)))
+    for promise in scope.properties:
+        core = next((c for c in scope.cores if c.name == promise.core), None)
+        if promise.argument is not None:
+            axes = () if core is None else core.batch + core.rows + core.columns
+            readers.append((axes, (promise.argument,), promise.span, graph, bounds))
     for axes, expressions, span, known, bounds in readers:
         extents = {a.name: a.size for a in axes}
         for load in dict.fromkeys(found for e in expressions for found in loads(e)):

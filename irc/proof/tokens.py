@@ -89,9 +89,23 @@ class Tokens:
         token, every = self.token(name, dim), factors(shape(self.graph[name])[dim])
         return index if token not in every else parts(index, every)[every.index(token)]
 
+    def is_placed(self, core: str, size: Expr) -> bool:
+        """Whether `pos` puts the rows of the core elsewhere than their index."""
+        rows = tuple(a.index for a in self.cores[core].rows)
+        return (
+            core not in self.plain and self.cores[core].position not in ((), rows) and self.same(size, self.rows(core))
+        )
+
     def row_core(self, name: str, dim: int) -> Core | None:
         """The core whose `pos` tells where the entries sit; None where the index itself does, as for keys."""
         sides, token = self.dims[name][dim], self.token(name, dim)
+        placed = sorted(c for c, side in sides if side == "row" and self.is_placed(c, token.size))
+        keyed = sorted(c for c, side in sides if side == "column" and c not in self.plain)
+        if placed and keyed:
+            among = (
+                f"`{placed[0]}` places its queries `{name}` among its keys, and `{keyed[0]}` has `{name}` as its keys"
+            )
+            raise Undecided(f"{among}: an entry has no one position")
         for core, side in sides:
             if side == "column" or core in self.plain or not self.same(token.size, self.rows(core)):
                 return None

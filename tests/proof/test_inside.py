@@ -102,3 +102,9 @@ def test_a_divisor_that_is_computed_is_assumed_of_what_it_is_computed_from() -> 
     before = "input len[B]: int\n project { n[b] over b: B = len[b] + 1 }"
     (fact,) = Mask("j // n[b] <= i", True, None, before).graph().facts
     assert {load.tensor for load in loads(fact.predicate)} == {"len"}
+
+
+def test_a_promise_reads_within_its_tables() -> None:
+    declare = "input T[S]: bool"
+    with pytest.raises(SpecError, match="index 1 of `T` goes up to S, and the axis has size S"):
+        Mask("T[j]", True, None, declare, equal=("T[j + 1]", True)).graph()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from irc.codegen.expr import indices, loads
@@ -120,6 +122,56 @@ ADDRESSED = """attention addressed {
   }
   return o
   ensure PROPERTY
+}"""
+
+TWO_FRAMES = """attention frames {
+  size B, S, T, D
+  input x[B,S,D], k[B,T,D]
+  assume S <= T
+  core e[b,t,d] {
+    align last
+    score k[b,t,c] * x[b,j,c]
+    allow j <= t
+    softmax j
+    matmul x[b,j,d]
+  }
+  core o[b,i,d] {
+    align last
+    score x[b,i,c] * e[b,j,c]
+    allow j <= pos(i)
+    softmax j
+    matmul e[b,j,d]
+  }
+  return o
+  ensure causal
+}"""
+PAGES_OF_SLOTS = """attention pages {
+  size B, Sq, M, Z, P, D
+  input q[B,Sq,D], kp[P,Z,D], page[B,M]: int
+  core o[b,i,d] {
+    align offset M * Z - Sq
+    score q[b,i,c] * kp[page[b,m],r,c]
+    allow m * Z <= pos(i)
+    softmax (m r)
+    matmul kp[page[b,m],r,d]
+  }
+  return o
+  ensure causal
+}"""
+APPENDED = """attention appended {
+  size B, Sq, Sk, D
+  input q[B,Sq,D], k[B,Sk,D], v[B,Sk,D], len[B]: int
+  scalar past: int
+  assume past >= 0, past + Sq <= Sk, FACT
+  core o[b,i,d] {
+    align ALIGN
+    score q[b,i,c] * k[b,j,c]
+    allow j <= pos(i) and len[b] - 3 <= j
+    softmax j
+    matmul VALUE
+  }
+  return o
+  ensure incremental
 }"""
 
 
@@ -352,3 +404,56 @@ def test_a_chunk_sees_all_of_itself_whatever_its_core_is_called(name: str) -> No
     except Undecided:
         return
     assert "refuted" in found
+
+
+def test_an_input_in_two_frames_of_positions_has_none() -> None:
+    graph = graph_of(TWO_FRAMES)
+    with pytest.raises(Undecided, match="an entry has no one position"):
+        claims(graph.properties[0], graph)
+
+
+def test_a_key_of_a_page_sits_at_its_slot() -> None:
+    assert verdict(graph_of(PAGES_OF_SLOTS)) == "refuted"
+    slot = PAGES_OF_SLOTS.replace("allow m * Z <= pos(i)", "allow m * Z + r <= pos(i)")
+    assert slot != PAGES_OF_SLOTS and verdict(graph_of(slot)) == "proved"
+    last = re.sub(r"align .*", "align last", slot)
+    assert last != slot and verdict(graph_of(last)) == "proved"
+
+
+def appended(value: str, align: str = "offset past", fact: str = "len[b] >= 0") -> Graph:
+    return graph_of(APPENDED.replace("VALUE", value).replace("ALIGN", align).replace("FACT", fact))
+
+
+@pytest.mark.parametrize("align", ["offset past", "last"])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("v[b,j,d]", "proved"),
+        ("v[b,max(j - 1, 0),d]", "proved"),
+        ("v[b,Sk - 1 - j,d]", "refuted"),
+        ("v[b,min(j + 1, Sk - 1),d]", "refuted"),
+    ],
+)
+def test_what_is_not_cached_yet_is_not_read(value: str, expected: str, align: str) -> None:
+    assert verdict(appended(value, align)) == expected
+
+
+@pytest.mark.parametrize("name", ["n", "t"])
+def test_what_an_index_is_called_proves_nothing(name: str) -> None:
+    text = APPENDED.replace("VALUE", "v[b,j,d]").replace("ALIGN", "last").replace("FACT", "len[b] >= 0")
+    text = text.replace("  core o", f"  project {{ m[b,e] = sum({name}: q[b,{name},e]) }}\n  core o")
+    text = text.replace("return o", "merge { y[b,s,d] = o[b,s,d] + m[b,d] }\n  return y")
+    assert verdict(graph_of(text)) == "refuted"
+
+
+def test_what_a_table_is_called_proves_nothing() -> None:
+    text = """attention powers {
+      size B, S, D
+      input x[B,S,D], pow[B,S]: int
+      core o[b,i,d] { score x[b,i,c] * x[b,j,c]
+        allow j <= i or (i == 3 and pow[2,3] != 8 and 2 ^ i > 0)
+        softmax j
+        matmul x[b,j,d] }
+      return o
+      ensure causal }"""
+    assert verdict(graph_of(text)) == "refuted"
