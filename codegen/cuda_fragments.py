@@ -174,9 +174,8 @@ def values_of(kernel: TileKernel, kept_as: Form, factored: bool) -> tuple[TileKe
     """What a kernel makes of its dots: with the kernel as it then is, and what it evaluates once a token. `factored`
     where weights multiply by the factor of logits."""
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
-    powers = (
-        Powers(kernel.body, softmax.score if softmax else None, True) if kept_as is FLOAT else in_powers_of_two(kernel)
-    )
+    plain = Powers(kernel.body, softmax.score if softmax else None, natural=True)
+    powers = plain if kept_as is FLOAT else in_powers_of_two(kernel)
     hoists = Hoists(kernel, Narrow(kernel))
     kernel = _hoisted(replace(kernel, body=powers.body), hoists)
     logit = hoists(powers.logit) if powers.logit is not None else None

@@ -41,9 +41,7 @@ from irc.codegen.tile_texts import PanelText, RowText
 from irc.codegen.tiles import text_context, tile_text
 
 MOST_COLUMNS, LEAST_COLUMNS = 64, 16  # of a tile
-FIRST_CACHE = (
-    48 << 10
-)  # bytes of one that what comes next is fetched into: smaller ones, Zen 4's, await fewer lines than memory gives
+FIRST_CACHE = 48 << 10  # bytes of one that fetches fill: smaller ones, as Zen 4's, await too few lines at once
 TILE_BYTES = 4096  # of an operand: those at hand and those to come, of keys and values, in the first cache
 COLUMNS_OF_A_PART = 512
 TASKS_OF_A_THREAD = 4  # at least, where heads are walked together

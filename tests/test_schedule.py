@@ -182,6 +182,22 @@ def test_tiles_shrink_with_the_caches() -> None:
     assert large.columns > small.columns and large.panels >= small.panels
 
 
+@pytest.mark.parametrize(("first", "cache"), [(32 << 10, 2), (48 << 10, 1)])
+def test_small_caches_are_not_filled_with_what_comes_next(first: int, cache: int) -> None:
+    text = """attention t {
+  size  I, J, D
+  input q[I,D], k[J,D]
+  core o[i,d] {
+    score  q[i,c] * k[j,c]
+    softmax j
+    matmul k[j,d]
+  }
+  return o
+}"""
+    source = irc.compile(text, sizes={"D": 64}, schedule=Schedule(Caches(first))).source
+    assert source.count(f"irc::Stream<T, float, 64, COLUMNS, {cache}> ") == 2
+
+
 def test_tiles_that_templates_cannot_make_are_refused() -> None:
     for panels, columns in ((0, 96), (4, 0), (4, 40)):
         with pytest.raises(ValueError, match="tiles of"):
