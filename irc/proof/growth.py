@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from irc.codegen.expr import FALSE, TRUE, Axis, Const, Expr, Index, Load, Size, indices, integer, loads, op, substitute
-from irc.ir import Core, Fact, Graph, Map, Reduce, bodies, grouped, shape
+from irc.ir import Core, Fact, Graph, Map, Reduce, bodies, grouped, operands, shape
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
 from irc.proof.flow import Undecided, all_of
@@ -145,7 +145,10 @@ def _check_tied(found: Growth, graph: Graph) -> None:
         names = {x.tensor for x in loads(fact.predicate)}
         if names & tied.keys() or substitute(fact.predicate, dict(found.sizes)) != fact.predicate:
             tied |= {name: fact for name in sorted(names & loose - tied.keys())}
-    read = {x.tensor for node in graph for e in bodies(node) for x in loads(e)}
+    read = {name for _, name in graph.outputs}
+    for node in reversed(graph.nodes):
+        if node.name in read:
+            read.update(operands(node))
     for name, fact in tied.items():
         if name in read:
             raise Undecided(f"the program assumes {fact.text}, so a step may need another `{name}` than the whole run")

@@ -23,12 +23,13 @@ from irc.codegen.expr import (
     Op,
     indices,
     integer,
+    loads,
     op,
     rebuild,
     substitute,
     walk,
 )
-from irc.ir import Core, Graph, Input, Map, Node, Reduce, all_axes, operands, own_element
+from irc.ir import Core, Graph, Input, Map, Reduce, all_axes, operands, own_element
 from irc.printer import expression
 from irc.proof.claim import Claim
 from irc.proof.distinct import distinct
@@ -46,19 +47,7 @@ def incremental(graph: Graph) -> tuple[Claim, ...]:
     graph = specialise(graph, {})
     compared = _Compared(graph, growth(graph))
     check_addresses(tokens(graph))
-    found: list[Claim] = []
-    for node in _needed(graph):
-        if isinstance(node, Map | Reduce):
-            found += compared.node(node)
-    return distinct(found)
-
-
-def _needed(graph: Graph) -> list[Node]:
-    live = {name for _, name in graph.outputs}
-    for node in reversed(graph.nodes):
-        if node.name in live:
-            live.update(operands(node))
-    return [n for n in graph if n.name in live]
+    return distinct([claim for node in compared.needed for claim in compared.node(node)])
 
 
 class _Compared:
@@ -66,13 +55,29 @@ class _Compared:
         self.graph, self.states = graph, states
         self.guards: dict[str, set[Expr]] = {}
         self.invariant = row_invariant(graph)
-        for node in reversed(_needed(graph)):
+        self.needed = self._needed()
+        for node in reversed(self.needed):
             self._guard(node)
 
-    def _guard(self, node: Node) -> None:
+    def _needed(self) -> list[Map | Reduce]:
+        """The nodes that outputs are computed from, but for what softmax cancels."""
+        live = {name for _, name in self.graph.outputs}
+        for node in reversed(self.graph.nodes):
+            if node.name in live and isinstance(node, Map | Reduce):
+                written = {x.tensor for x in loads(inline(node.body, self.graph))}
+                cancelled = written - {x.tensor for x in loads(self.body(_Point(self, node)))}
+                live.update(name for name in operands(node) if name not in cancelled)
+        return [n for n in self.graph if n.name in live and isinstance(n, Map | Reduce)]
+
+    def body(self, at: _Point) -> Expr:
+        """What the node computes, without what is added to all logits of a row that only softmax reads."""
+        body = inline(at.node.body, self.graph)
+        if at.node.name not in self.invariant or at.core is None:
+            return body
+        return up_to_rows(body, frozenset(a.name for a in at.core.columns), at.shifts)
+
+    def _guard(self, node: Map | Reduce) -> None:
         """Where each operand of the node is read, in the operand's own axes."""
-        if not isinstance(node, Map | Reduce):
-            return
         here = all_of([*self._guarded(node), *([] if node.where is None else [node.where])])
         for e in (node.body, node.where or TRUE, getattr(node, "init", None) or TRUE):
             for load in (x for x in walk(e) if isinstance(x, Load)):
@@ -111,9 +116,7 @@ class _Compared:
                 yield at.claim(about, op("not", at.full(where, other.names)), conditions, other.axes)
         reach = at.full(guard)
         seen = (*inside, *at.inside(over), at.full(op("and", guard, where)))
-        body = inline(node.body, self.graph)
-        if node.name in self.invariant and at.core is not None:
-            body = up_to_rows(body, frozenset(a.name for a in at.core.columns), at.shifts)
+        body = self.body(at)
         for goal, about, given in at.leaves(body, ()):
             yield at.claim(about, goal, (*seen, *given))
         yield from at.unread(body, seen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +12,7 @@ from irc.printer import expression
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
 from irc.proof.distinct import distinct
-from irc.proof.flow import Chain, Undecided, all_of, chains, inline, own_axes, possible, reads_floats
+from irc.proof.flow import Chain, Undecided, all_of, chains, core_of, inline, own_axes, possible, reads_floats
 from irc.proof.growth import dimensions
 from irc.proof.incremental import incremental
 from irc.proof.known import data
@@ -178,8 +178,9 @@ def _independent(graph: Graph) -> tuple[Claim, ...]:
 def batch(found: Tokens, public: str, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The dimensions of an output that are the batch, and others that all cores run along and that are taken for heads.
 
-    The first dimension is the batch. Another one is too, unless it is something of a model: parameters have that size,
-    sums run over it, or an input has it within a longer dimension. Raises PropertyError where the first is tokens.
+    The first dimension is the batch. Another one is too, unless it is tokens, or something of a model: parameters have
+    that size, sums run over it, or an input has it within a longer dimension. Raises PropertyError where the first is
+    tokens.
     """
     graph, cores = found.graph, found.graph.cores
     sizes = shape(graph[name])
@@ -190,7 +191,7 @@ def batch(found: Tokens, public: str, name: str) -> tuple[tuple[int, ...], tuple
             + (f": its first one, {text(sizes[0])}, is tokens" if rows else ""),
             "packed sequences are kept apart by their mask: `ensure allow == p` says so",
         )
-    of_tokens = [a.size for c in cores for a in (*c.rows, *c.columns)]
+    of_tokens = [a.size for c in cores for a in (*c.rows, *c.columns)] + list(_read_by_tokens(graph))
     of_model = [s for n in graph.inputs if n.role != "input" for s in n.shape]
     of_model += [a.size for n in graph if isinstance(n, Reduce) for a in n.over]
     of_model += [a.size for n in graph.inputs for d in dimensions(n.name, graph) if len(d) > 1 for a in d]
@@ -205,6 +206,17 @@ def batch(found: Tokens, public: str, name: str) -> tuple[tuple[int, ...], tuple
     ]
     heads = tuple(dim for dim in beside if among(sizes[dim], of_model))
     return (0, *(dim for dim in beside if dim not in heads)), heads
+
+
+def _read_by_tokens(graph: Graph) -> Iterator[Expr]:
+    """The sizes of dimensions that a query or a key index reaches: keys that a table chooses for each query are read at
+    expressions."""
+    for node in graph:
+        core = core_of(node, graph)
+        names = set() if core is None else {a.name for a in (*core.rows, *core.columns)}
+        for load in (x for e in bodies(node) for x in loads(e)):
+            sizes = shape(graph[load.tensor])
+            yield from (size for size, i in zip(sizes, load.indices, strict=True) if indices(inline(i, graph)) & names)
 
 
 def independence(graph: Graph) -> str:

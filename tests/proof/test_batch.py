@@ -137,3 +137,18 @@ def test_heads_may_mix() -> None:
 }"""
     (found,) = prove(graph_of(text))
     assert str(found) == "proved: no output entry reads another entry of an input along B (H taken for heads)"
+
+
+def test_tokens_whose_keys_a_table_chooses_are_no_batch() -> None:
+    text = """attention chosen {
+  size B, S, K, D
+  input q[B,S,D], k[B,S,D], top[B,S,K]: int
+  assume 0 <= top[b,s,n] < S
+  core o[b,i,d] { score q[b,i,c] * k[b,top[b,i,n],c]
+    softmax n
+    matmul k[b,top[b,i,n],d] }
+  return o
+  ensure batch independent
+}"""
+    (found,) = prove(graph_of(text))
+    assert str(found) == "proved: no output entry reads another entry of an input along B"

@@ -252,7 +252,8 @@ OF_THE_ROW = """attention row {{
         (AHEAD.format(keys="z", allow="j <= i", late=2), "refuted"),
         (AHEAD.format(keys="x", allow="i % 2 >= i", late=0), "not decided"),
         (AHEAD.format(keys="x", allow="i % 2 >= i", late=1), "refuted"),
-        (OF_THE_ROW.format(score="score - last[b]"), "not decided"),
+        (OF_THE_ROW.format(score="score - last[b]"), "proved"),
+        (OF_THE_ROW.format(score="tanh(score) - 0.1 * sum(n: v[b,n,0])"), "proved"),
         (OF_THE_ROW.format(score="score * last[b]"), "refuted"),
     ],
 )
