@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from irc.codegen.expr import TRUE, Expr, Index, Op, flat, indices, loads, op, substitute
-from irc.ir import Core, Graph, Input, Property, Reduce, bodies, grouped, shape
+from irc.codegen.expr import TRUE, Expr, Index, Op, indices, loads, op, substitute
+from irc.ir import Core, Graph, Input, Property, bodies, shape
 from irc.printer import expression
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
 from irc.proof.distinct import distinct
-from irc.proof.flow import Chain, Undecided, all_of, chains, core_of, inline, own_axes, possible, reads_floats
+from irc.proof.flow import Chain, Undecided, all_of, chains, inline, own_axes, possible, reads_floats
 from irc.proof.growth import dimensions
 from irc.proof.incremental import incremental
 from irc.proof.known import data
@@ -161,29 +161,20 @@ def _independent(graph: Graph) -> tuple[Claim, ...]:
     out: list[Claim] = []
     for public, name in graph.outputs:
         node = graph[name]
-        for dim in batch(found, public, name)[0]:
-            size = shape(node)[dim]
-            data = {n.name: _of_size(n.name, size, graph) for n in graph.inputs if n.role == "input"}
-            axes = grouped(own_axes(node), getattr(node, "groups", ()))[dim]
-            entry = flat(tuple((a.index, a.size) for a in axes))
-            along = f" along {text(size)}" if dim else ""
-            for chain in chains(graph, name, {n: d for n, d in data.items() if d}):
-                read = chain.indices[0]
-                about = f"entry {{}} of output `{public}`{along} reads entry {{}} of `{chain.tensor}`"
-                claim = _claim(graph, name, chain, op("eq", read, entry), about, (entry, read))
-                out.append(_moved(claim, chain, graph, partial(_of_size, size=size, graph=graph)))
+        size = batch(found, public, name)
+        data = {n.name: _of_size(n.name, size, graph) for n in graph.inputs if n.role == "input"}
+        entry = own_axes(node)[0].index
+        for chain in chains(graph, name, {n: d for n, d in data.items() if d}):
+            read = chain.indices[0]
+            about = f"entry {{}} of output `{public}` reads entry {{}} of `{chain.tensor}`"
+            claim = _claim(graph, name, chain, op("eq", read, entry), about, (entry, read))
+            out.append(_moved(claim, chain, graph, partial(_of_size, size=size, graph=graph)))
     return distinct(out)
 
 
-def batch(found: Tokens, public: str, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The dimensions of an output that are the batch, and others that all cores run along and that are taken for heads.
-
-    The first dimension is the batch. Another one is too, unless it is tokens, or something of a model: parameters have
-    that size, sums run over it, or an input has it within a longer dimension. Raises PropertyError where the first is
-    tokens.
-    """
-    graph, cores = found.graph, found.graph.cores
-    sizes = shape(graph[name])
+def batch(found: Tokens, public: str, name: str) -> Expr:
+    """The size of the batch, an output's first dimension. Raises PropertyError where that is tokens."""
+    sizes = shape(found.graph[name])
     rows = [c for c in found.cores if sizes and found.same(sizes[0], found.rows(c))]
     if not sizes or rows:
         raise PropertyError(
@@ -191,45 +182,14 @@ def batch(found: Tokens, public: str, name: str) -> tuple[tuple[int, ...], tuple
             + (f": its first one, {text(sizes[0])}, is tokens" if rows else ""),
             "packed sequences are kept apart by their mask: `ensure allow == p` says so",
         )
-    of_tokens = [a.size for c in cores for a in (*c.rows, *c.columns)] + list(_read_by_tokens(graph))
-    of_model = [s for n in graph.inputs if n.role != "input" for s in n.shape]
-    of_model += [a.size for n in graph if isinstance(n, Reduce) for a in n.over]
-    of_model += [a.size for n in graph.inputs for d in dimensions(n.name, graph) if len(d) > 1 for a in d]
-
-    def among(size: Expr, others: Iterable[Expr]) -> bool:
-        return any(found.same(size, other) for other in others)
-
-    beside = [
-        dim
-        for dim, size in enumerate(sizes)
-        if dim and cores and all(among(size, (a.size for a in c.batch)) for c in cores) and not among(size, of_tokens)
-    ]
-    heads = tuple(dim for dim in beside if among(sizes[dim], of_model))
-    return (0, *(dim for dim in beside if dim not in heads)), heads
-
-
-def _read_by_tokens(graph: Graph) -> Iterator[Expr]:
-    """The sizes of dimensions that a query or a key index reaches: keys that a table chooses for each query are read at
-    expressions."""
-    for node in graph:
-        core = core_of(node, graph)
-        names = set() if core is None else {a.name for a in (*core.rows, *core.columns)}
-        for load in (x for e in bodies(node) for x in loads(e)):
-            sizes = shape(graph[load.tensor])
-            yield from (size for size, i in zip(sizes, load.indices, strict=True) if indices(inline(i, graph)) & names)
+    return sizes[0]
 
 
 def independence(graph: Graph) -> str:
-    """What `batch independent` says where it is proved, and of which dimensions."""
+    """What `batch independent` says where it is proved, and of which dimension."""
     found = tokens(graph)
-    along: dict[str, None] = {}
-    heads: dict[str, None] = {}
-    for public, name in graph.outputs:
-        for names, dims in zip((along, heads), batch(found, public, name), strict=True):
-            names.update(dict.fromkeys(text(shape(graph[name])[dim]) for dim in dims))
-    left = [name for name in heads if name not in along]
-    said = f"no output entry reads another entry of an input along {' or '.join(along)}"
-    return said + (f" ({', '.join(left)} taken for heads)" if left else "")
+    along = dict.fromkeys(text(batch(found, public, name)) for public, name in graph.outputs)
+    return f"no output entry reads another entry of an input along {' or '.join(along)}"
 
 
 def _of_size(name: str, size: Expr, graph: Graph) -> tuple[int, ...]:
