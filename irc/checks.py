@@ -23,7 +23,7 @@ from irc.codegen.expr import (
     walk,
 )
 from irc.codegen.library import Check
-from irc.contract import read_sizes
+from irc.contract import needed
 from irc.ir import Fact, Graph, shape
 from irc.runtime.sizes import show
 
@@ -51,10 +51,10 @@ def size_checks(graph: Graph, known: Graph, fixed: Mapping[str, int]) -> tuple[C
             if any(isinstance(e, Op) and e.name not in ("add", "mul") for e in walk(size)):
                 checks.append(Check((), op("le", ZERO, size), f"{node.name} axis {axis}: {show(size)} is negative"))
     checks += [_fact(fact) for fact in known.facts if not loads(fact.predicate)]
-    for size, axes, wrong in read_sizes(known):
-        if not isinstance(size, Const):
-            empty = (op("eq", a.size, ZERO) for a in axes)
-            checks.append(Check((), reduce(partial(op, "or"), empty, op("lt", ZERO, size)), wrong))
+    for each in needed(known):
+        if not isinstance(each.size, Const) and not each.where:
+            empty = (op("eq", a.size, ZERO) for a in each.axes)
+            checks.append(Check((), reduce(partial(op, "or"), empty, op("lt", ZERO, each.size)), each.wrong))
     return tuple(checks)
 
 

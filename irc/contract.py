@@ -7,6 +7,7 @@ the actual sizes, scalars and the least and greatest entry of each integer table
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -18,6 +19,7 @@ from irc.error import InputError
 from irc.interpret import evaluate, grid
 from irc.ir import Fact, Graph, Map, Reduce, all_axes, bodies, shape
 from irc.printer import expression
+from irc.proof.flow import reads
 from irc.runtime.device import Device
 from irc.runtime.sizes import evaluate as evaluate_size
 from irc.runtime.sizes import show
@@ -44,26 +46,65 @@ def check(graph: Graph, entries: Mapping[str, Array], sizes: Mapping[str, int]) 
     check_accesses(graph, entries, sizes)
 
 
-def read_sizes(graph: Graph) -> Iterator[tuple[Expr, tuple[Axis, ...], str]]:
-    """Sizes of what is read, each 1 or more unless one of some axes is empty, and in words what is wrong else. Proofs
-    of accesses take every size for at least 1, since nothing is read where an axis of the reader is empty; one of a
-    table may be while its reader's are not."""
-    readers = [(all_axes(node), bodies(node)) for node in graph if isinstance(node, Map | Reduce)]
-    readers += [(fact.free, (fact.predicate,)) for fact in graph.facts]
-    for axes, expressions in readers:
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """A size of what is read: 1 or more, unless one of the axes is empty or a condition of `where` fails everywhere;
+    and in words what is wrong else."""
+
+    size: Expr
+    axes: tuple[Axis, ...]
+    where: tuple[Expr, ...]
+    wrong: str
+
+
+def needed(graph: Graph) -> Iterator[Needed]:
+    """Sizes that an access needs. Its proof takes every size for at least 1, since nothing is read where an axis of the
+    reader is empty; one of a table may be while its reader's are not."""
+    for axes, parts in _readers(graph):
         sizes = {a.size for a in axes}
-        for load in dict.fromkeys(load for e in expressions for load in loads(e)):
-            for dim, size in enumerate(shape(graph[load.tensor])):
-                if size not in sizes:
-                    what = f"{load.tensor}: axis {dim}, of size {show(size)}, has no entries"
-                    yield size, axes, f"{what}, but the program reads {expression(load)}"
+        for body, given in parts:
+            for load, where in reads(body, given):
+                for dim, size in enumerate(shape(graph[load.tensor])):
+                    if size not in sizes:
+                        what = f"{load.tensor}: axis {dim}, of size {show(size)}, has no entries"
+                        yield Needed(size, axes, where, f"{what}, but the program reads {expression(load)}")
+
+
+def _readers(graph: Graph) -> Iterator[tuple[tuple[Axis, ...], list[tuple[Expr, tuple[Expr, ...]]]]]:
+    """Axes, and what is evaluated at their points, each with a condition outside of which its value is not used."""
+    for node in graph:
+        if isinstance(node, Map | Reduce):
+            where = () if node.where is None else (node.where,)
+            yield all_axes(node), [(e, where if e is node.body else ()) for e in bodies(node)]
+    for fact in graph.facts:
+        yield fact.free, [(fact.predicate, ())]
 
 
 def check_sizes(graph: Graph, sizes: Mapping[str, int]) -> None:
     """Raises InputError where a tensor that is read has no entries."""
-    for size, axes, wrong in read_sizes(graph):
-        if evaluate_size(size, sizes) == 0 and all(evaluate_size(a.size, sizes) != 0 for a in axes):
-            raise InputError(wrong)
+    for each in needed(graph):
+        is_empty = evaluate_size(each.size, sizes) == 0 and all(evaluate_size(a.size, sizes) for a in each.axes)
+        if is_empty and all(_may(condition, True, each.axes, sizes) for condition in each.where):
+            raise InputError(each.wrong)
+
+
+def _may(condition: Expr, be: bool, axes: tuple[Axis, ...], sizes: Mapping[str, int]) -> bool:
+    """Whether the condition may be so at some point of the axes, as far as intervals tell."""
+    match condition:
+        case Const(value, _):
+            return bool(value) is be
+        case Op("not", (a,), _):
+            return _may(a, not be, axes, sizes)
+        case Op("and" | "or" as name, (a, b), _):
+            both = [_may(part, be, axes, sizes) for part in (a, b)]
+            return all(both) if (name == "and") is be else any(both)
+        case Op("lt" | "le" as name, (a, b), _):
+            (low, high), (least, most) = (interval(part, axes, {}, sizes) for part in (a, b))
+            if be:
+                return low < most or (name == "le" and low == most)
+            return high > least or (name == "lt" and high == least)
+        case _:
+            return True
 
 
 def check_facts(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
@@ -78,7 +119,8 @@ def check_facts(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, i
         except FloatingPointError:
             divides = f"the program assumes {fact.text}, which divides by zero here{_given(fact, values, sizes)}"
             raise InputError(divides) from None
-        except IndexError:  # a table read at an entry of another: which, and how far it reaches
+        except IndexError:  # a table read at an entry of another, or an empty one: which, and how far it reaches
+            check_sizes(graph, sizes)
             check_accesses(graph, values, sizes)
             raise
         if fact.nondecreasing is not None:

@@ -365,6 +365,8 @@ def _contract(node: Reduce, whole: Grid) -> Array | None:
 
 
 def _add(out: Array, name: str, update: Update, part: Grid) -> None:
+    if 0 in out.shape:  # no element, and none that anybody would use
+        return
     allowed = None if update.where is None else evaluate(update.where, part)
     at = part if allowed is None else part.only(allowed)
     chosen = np.ones(part.shape, np.bool_) if allowed is None else np.broadcast_to(allowed, part.shape)

@@ -306,8 +306,8 @@ class Program:
         self.check_names(arrays)
         taken = {name: self.device.take(name, arrays[name], storage) for name, storage in self.storages.items()}
         sizes = self.sizes_of({name: array.shape for name, array in taken.items()})
-        check_sizes(self.graph, sizes)
         check(self.graph, entries_of(self.graph, taken, self.device), sizes)
+        check_sizes(self.graph, sizes)
         return taken, sizes, self.like(arrays)
 
     def sizes_of(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:

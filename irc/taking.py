@@ -28,7 +28,7 @@ class Taking:
     ) -> None:  # fmt: skip
         self.device = device
         theirs = [name for name in taken if looked.arrays[name] is given[name]]
-        moved = [name for name in theirs if taken[name].size and address(taken[name]) != looked.places[name]]
+        moved = [name for name in theirs if address(taken[name]) != looked.places[name]]
         self._takes = {name: storages[name] for name in theirs if name in whole or name in moved}
         self._direct = {name: storages[name] for name in theirs if name not in self._takes}
         self.needed = bool(self._takes)  # whether `take` has anything to do

@@ -110,7 +110,11 @@ def check_element_type(name: str, got: str, storage: Storage) -> None:
 
 
 def addressable(array: Array) -> Array:
-    """The array itself, or a copy where its layout cannot be told as a pointer and strides in elements."""
+    """The array itself, or a copy where its layout cannot be told as a pointer and strides in elements. In place of one
+    without elements one with a spare element at any index: kernels read `table[clamp(j, 0, N - 1)]` ahead of the
+    condition that there is such an entry."""
+    if array.size == 0:
+        return np.lib.stride_tricks.as_strided(np.zeros(1, array.dtype), array.shape, (0,) * array.ndim)
     return array if is_addressable(array) else np.array(array, order="C", copy=True)
 
 

@@ -29,7 +29,8 @@ SMALL = 4 << 10  # bytes up to which tensors are pieces of one block, and are fr
 @dataclass(frozen=True, slots=True)
 class New:
     """A contiguous tensor that starts on a cache line; undefined unless `zero`. `order`: its dimensions from the
-    slowest to the fastest, where that is not the order in which they are declared."""
+    slowest to the fastest, where that is not the order in which they are declared. One without elements has a spare
+    one, at any index: kernels may touch what no condition lets them use (see `arrays.addressable`)."""
 
     shape: tuple[int, ...]
     storage: Storage
@@ -38,11 +39,13 @@ class New:
 
     @property
     def bytes(self) -> int:
-        return prod(self.shape) * DTYPE[self.storage].itemsize
+        return max(prod(self.shape), 1) * DTYPE[self.storage].itemsize
 
     @property
     def strides(self) -> tuple[int, ...] | None:
         """None: those of the order of declaration."""
+        if 0 in self.shape:
+            return (0,) * len(self.shape)
         faster = {d: self.order[k + 1 :] for k, d in enumerate(self.order)}
         size = DTYPE[self.storage].itemsize
         return tuple(size * prod(self.shape[e] for e in faster[d]) for d in range(len(self.order))) or None

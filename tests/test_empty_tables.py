@@ -72,3 +72,32 @@ attention t {
         run.backward(o=np.ones((1, 4, 2), np.float32))
     at[1] = 1
     assert run.backward(o=np.ones((1, 4, 2), np.float32))["x"].shape == (1, 4, 2)
+
+
+@pytest.mark.parametrize("target", ["reference", "cpu", "emulator"])
+def test_what_a_condition_leaves_out_is_not_read(target: str) -> None:
+    """As the first step of decoding has no keys before its own."""
+    program = irc.compile(
+        """
+attention cached {
+  size  B, P, S, D = 2
+  input q[B,S,D], k[B,S,D], past[B,P,D]
+  project { all[b,j,d] over j: P + S = where(j < P, past[b,min(j, P - 1),d], k[b,max(j - P, 0),d]) }
+  core o[b,i,d] {
+    align last
+    score q[b,i,c] * all[b,j,c]
+    allow j <= pos(i)
+    softmax j
+    matmul all[b,j,d]
+  }
+  return o
+}""",
+        dtype="f64",
+        target=target,
+    )
+    q, k = np.random.default_rng(1).standard_normal((2, 1, 3, 2))
+    run = program.forward(q=q, k=k, past=np.ones((1, 0, 2)))
+    score = np.where(np.tri(3, dtype=bool), q @ k.swapaxes(1, 2), -np.inf)
+    weights = np.exp(score) / np.exp(score).sum(-1, keepdims=True)
+    assert np.allclose(run.outputs["o"], weights @ k, rtol=1e-14)
+    assert run.backward(o=np.ones((1, 3, 2)))["past"].shape == (1, 0, 2)

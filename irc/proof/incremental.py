@@ -29,11 +29,12 @@ from irc.codegen.expr import (
     substitute,
     walk,
 )
-from irc.ir import Core, Graph, Input, Map, Reduce, all_axes, operands, own_element
+from irc.ir import Core, Graph, Input, Map, Reduce, all_axes, operands
 from irc.printer import expression
 from irc.proof.claim import Claim
 from irc.proof.distinct import distinct
-from irc.proof.flow import Undecided, all_of, core_of, inline, parts, possible, reads, reads_floats
+from irc.proof.flow import Undecided, all_of, conjuncts, core_of, inline, parts, possible, reads, reads_floats
+from irc.proof.flow import at as located
 from irc.proof.growth import Growth, dimensions, growth
 from irc.proof.invariance import row_invariant, up_to_rows
 from irc.proof.tokens import check_addresses, tokens
@@ -50,23 +51,35 @@ def incremental(graph: Graph) -> tuple[Claim, ...]:
     return distinct([claim for node in compared.needed for claim in compared.node(node)])
 
 
+@dataclass(frozen=True, slots=True)
+class _Guard:
+    """Where elements are read: what holds there, of their own axes and for some point of further ones."""
+
+    holds: Expr
+    axes: tuple[Axis, ...] = ()
+
+
+EVERYWHERE = _Guard(TRUE)
+
+
 class _Compared:
     def __init__(self, graph: Graph, states: Growth) -> None:
         self.graph, self.states = graph, states
-        self.guards: dict[str, set[Expr]] = {}
+        self.guards: dict[str, list[_Guard]] = {}
         self.invariant = row_invariant(graph)
         self.needed = self._needed()
         for node in reversed(self.needed):
             self._guard(node)
 
     def _needed(self) -> list[Map | Reduce]:
-        """The nodes that outputs are computed from, but for what softmax cancels."""
+        """The nodes that outputs are computed from, but for what softmax cancels; where memory may hold anything, NaN
+        too, nothing cancels."""
         live = {name for _, name in self.graph.outputs}
         for node in reversed(self.graph.nodes):
             if node.name in live and isinstance(node, Map | Reduce):
                 written = {x.tensor for x in loads(inline(node.body, self.graph))}
-                cancelled = written - {x.tensor for x in loads(self.body(_Point(self, node)))}
-                live.update(name for name in operands(node) if name not in cancelled)
+                kept = written if self.states.held else {x.tensor for x in loads(self.body(_Point(self, node)))}
+                live.update(name for name in operands(node) if name in kept or name not in written)
         return [n for n in self.graph if n.name in live and isinstance(n, Map | Reduce)]
 
     def body(self, at: _Point) -> Expr:
@@ -77,23 +90,55 @@ class _Compared:
         return up_to_rows(body, frozenset(a.name for a in at.core.columns), at.shifts)
 
     def _guard(self, node: Map | Reduce) -> None:
-        """Where each operand of the node is read, in the operand's own axes."""
-        here = all_of([*self._guarded(node), *([] if node.where is None else [node.where])])
+        """Where each operand of the node is read."""
+        guard = self.guarded(node)
+        own = () if node.where is None else (node.where,)
         for e in (node.body, node.where or TRUE, getattr(node, "init", None) or TRUE):
-            for load in (x for x in walk(e) if isinstance(x, Load)):
-                read = self.graph[load.tensor]
-                own = isinstance(read, Map | Reduce) and load == own_element(read) and e is node.body
-                names = {a.name for a in read.axes} if isinstance(read, Map | Reduce) else set()
-                self.guards.setdefault(load.tensor, set()).add(here if own and indices(here) <= names else TRUE)
+            for load, given in reads(e):
+                here = _Guard(all_of([guard.holds, *own, *map(possible, given)]), guard.axes)
+                found = self._of_operand(load, here, node) if e is node.body else EVERYWHERE
+                self.guards.setdefault(load.tensor, []).append(found)
 
-    def _guarded(self, node: Map | Reduce) -> tuple[Expr, ...]:
-        found = self.guards.get(node.name, set())
-        return tuple(found) if len(found) == 1 and not any(n == node.name for _, n in self.graph.outputs) else ()
+    def _of_operand(self, load: Load, here: _Guard, node: Map | Reduce) -> _Guard:
+        """The guard in the axes of the tensor that is read; an index of the reader that is none of them gets a name of
+        its own, and the guard speaks of all its values. What it says of heads and features may be less than holds."""
+        read = self.graph[load.tensor]
+        if not isinstance(read, Map | Reduce):
+            return EVERYWHERE
+        kinds: dict[Expr, str] = {a.index: self.states.kind(a.size) for a in all_axes(node)}
+        own: dict[Expr, str] = {a.index: self.states.kind(a.size) for a in read.axes}
+        names: dict[Expr, Expr] = {}
+        equal: list[tuple[Expr, Expr]] = []
+        for index, place in located(read, load.indices).items():
+            if place not in names and kinds.get(place) == own[index]:
+                names[place] = index
+            elif own[index] != "fixed":
+                equal.append((index, place))
+        used = {n for e in (here.holds, *(place for _, place in equal)) for n in indices(e)}
+        axes: list[Axis] = []
+        holds: list[Expr] = []
+        for axis in (a for a in (*all_axes(node), *here.axes) if a.name in used and a.index not in names):
+            if self.states.kind(axis.size) == "row":
+                names[axis.index] = self.states.step.index
+                continue
+            axes.append(replace(axis, name=f"{axis.name} that reads"))
+            names[axis.index] = axes[-1].index
+            if self.states.kind(axis.size) == "token":
+                holds.append(op("le", axes[-1].index, self.states.step.index))
+        holds += [substitute(here.holds, names), *(op("eq", index, substitute(place, names)) for index, place in equal)]
+        return _Guard(all_of(holds), tuple(axes))
+
+    def guarded(self, node: Map | Reduce) -> _Guard:
+        """Where the node's elements matter: as the one reader sees them that all others are among, else everywhere."""
+        found = {frozenset(conjuncts(g.holds)): g for g in self.guards.get(node.name, [EVERYWHERE])}
+        returned = any(name == node.name for _, name in self.graph.outputs)
+        least = min(found, key=len)
+        return EVERYWHERE if returned or not all(least <= other for other in found) else found[least]
 
     def node(self, node: Map | Reduce) -> Iterator[Claim]:
         over = node.over if isinstance(node, Reduce) else ()
         at = _Point(self, node)
-        guard = inline(all_of(self._guarded(node)), self.graph)
+        guard = inline(self.guarded(node).holds, self.graph)
         where = inline(node.where or TRUE, self.graph)
         if isinstance(node, Reduce) and node.op == "sum":
             where = op("and", where, inline(_telling(node.body), self.graph))
@@ -119,7 +164,7 @@ class _Compared:
         body = self.body(at)
         for goal, about, given in at.leaves(body, ()):
             yield at.claim(about, goal, (*seen, *given))
-        yield from at.unread(body, seen)
+        yield from at.unread(inline(node.body, self.graph), seen)
         if isinstance(node, Reduce) and node.init is not None:
             init = inline(node.init, self.graph)
             for goal, about, given in at.leaves(init, ()):
@@ -155,7 +200,7 @@ class _Point:
         self.graph, self.states, self.node = compared.graph, compared.states, node
         self.core: Core | None = core_of(node, self.graph)
         self.name = node.name.partition(".")[0]  # of a core, where it is one of its parts
-        self.axes = all_axes(node)
+        self.axes, self.readers = all_axes(node), compared.guarded(node).axes
         self.kinds = {a.name: self.states.kind(a.size) for a in self.axes}
         rows = [a for a in self.axes if self.kinds[a.name] == "row"]
         step = self.states.step
@@ -286,12 +331,13 @@ class _Point:
         step = self.states.step
         rows = [a for a in self.axes if a.index in self.rows]
         last = replace(rows[0], size=step.size) if rows else step
-        free = (*(a for a in self.axes if a.index not in self.rows), *further, last)
+        given = (*self.states.given, *given)
+        readers = (a for a in self.readers if a.name in indices(all_of(given)))
+        free = (*(a for a in self.axes if a.index not in self.rows), *readers, *further, last)
         names: dict[Expr, Expr] = {step.index: last.index}
         core = self.core
         if core is not None and not {a.name for a in (*core.rows, *core.columns)} <= {a.name for a in free}:
             core = None
-        given = (*self.states.given, *given)
         return Claim(
             about,
             free,

@@ -23,7 +23,7 @@ from irc.size import size_names
 from irc.specialise import specialise
 
 COUNTS = (2, 3, 4, 6)  # tokens of the runs beside those of the model
-DRAWS = 2  # of floats, for each of them
+OTHER = (1.0, np.nan)  # what numbers that are not there yet are multiplied by, in the runs of each count
 TRIES = 40  # draws of tables until they keep what is assumed
 BUDGET = 3_000_000  # points of one run
 Values = dict[str, Array]
@@ -36,9 +36,9 @@ def differs(graph: Graph, model: Model) -> bool:
     states = growth(graph)
     rng = np.random.default_rng(0)
     for sizes, known in _runs(graph, states, model):
-        for _ in range(DRAWS if _cost(graph, sizes) <= BUDGET else 0):
+        for other in OTHER if _cost(graph, sizes) <= BUDGET else ():
             values = _drawn(graph, states, sizes, known, rng)
-            if values is not None and _steps_differ(graph, states, sizes, values, rng):
+            if values is not None and _steps_differ(graph, states, sizes, values, other, rng):
                 return True
     return False
 
@@ -101,11 +101,11 @@ def _offsets(state: Mapping[Expr, Expr], graph: Graph, sizes: Mapping[str, int],
 
 
 def _steps_differ(
-    graph: Graph, states: Growth, sizes: dict[str, int], values: Values, rng: np.random.Generator
+    graph: Graph, states: Growth, sizes: dict[str, int], values: Values, other: float, rng: np.random.Generator
 ) -> bool:
     full = _outputs(graph, values, sizes)
     for at in range(size_value(states.step.size, sizes) if full else 0):
-        arguments, fewer = _step(graph, states, sizes, values, at, rng)
+        arguments, fewer = _step(graph, states, sizes, values, at, other, rng)
         now = _outputs(graph, arguments, fewer) if _accepted(graph, fewer, arguments) else {}
         for name, value in now.items():
             expected = _part(full[name], name, graph, states, sizes, at, at + 1)
@@ -116,7 +116,13 @@ def _steps_differ(
 
 
 def _step(
-    graph: Graph, states: Growth, sizes: dict[str, int], values: Values, at: int, rng: np.random.Generator
+    graph: Graph,
+    states: Growth,
+    sizes: dict[str, int],
+    values: Values,
+    at: int,
+    other: float,
+    rng: np.random.Generator,
 ) -> tuple[Values, dict[str, int]]:
     """Arguments and sizes of the step after `at` tokens; what memory has room for and does not hold yet is anything."""
     here: dict[Expr, Expr] = {states.step.index: integer(at)}
@@ -126,12 +132,11 @@ def _step(
     tokens = None if states.held else at + 1
     there = {n.name: _there(n, graph, states, sizes, values, at) for n in graph.inputs if n.role == "input"}
     for kinds in ((Kind.FLOAT, Kind.INT, Kind.BOOL), (Kind.FLOAT,)):  # integers only where that keeps what is assumed
-        arguments = {
-            n.name: np.where(there[n.name], values[n.name], _entries(n, values[n.name].shape, rng))
-            if n.name in there and n.kind in kinds
-            else values[n.name]
-            for n in graph.inputs
-        }
+        arguments = dict(values)
+        for node in (n for n in graph.inputs if n.name in there and n.kind in kinds):
+            fresh = _entries(node, values[node.name].shape, rng)
+            fresh = fresh * other if node.kind is Kind.FLOAT else fresh
+            arguments[node.name] = np.where(there[node.name], values[node.name], fresh)
         arguments = {name: _part(v, name, graph, states, sizes, at, tokens) for name, v in arguments.items()}
         arguments |= _offsets(state, graph, fewer, arguments)
         if _accepted(graph, fewer, arguments):

@@ -156,7 +156,9 @@ IN_PLACE = {
     "values one before": Case(held("v[b,max(j - 1, 0),d]"), True),
     "values one ahead of earlier keys": Case(held("where(j < pos(i), v[b,min(j + 1, Sk - 1),d], 0)"), True),
     "last key in the weights": Case(held(stage="map score * k[b,Sk - 1,0]"), False),
-    "last key for the whole row": Case(held(stage="bias k[b,Sk - 1,0]"), True),
+    "last key for the whole row, which may be NaN": Case(held(stage="bias k[b,Sk - 1,0]"), False),
+    "key of the query for the whole row": Case(held(stage="bias k[b,pos(i),0]"), True),
+    "number of the row": Case(held(stage="bias slope[0] * (j - i)"), True),
     "slope of the last slot": Case(held(stage="bias slope[Sk - 1] * j"), True),
     "document of the last key": Case(held(allow="j <= pos(i) and doc[b,j] == doc[b,Sk - 1]"), False),
     "document of the query": Case(held(allow="doc[b,j] == doc[b,pos(i)] and j <= pos(i)"), True),
@@ -248,12 +250,16 @@ OF_THE_ROW = """attention row {{
 @pytest.mark.parametrize(
     ("text", "status"),
     [
-        (AHEAD.format(keys="z", allow="j < i", late=2), "not decided"),
+        (AHEAD.format(keys="z", allow="j < i", late=2), "proved"),
+        (AHEAD.format(keys="z", allow="j < i - w", late=2), "proved"),
+        (AHEAD.format(keys="z", allow="j < i + w - 1", late=2), "refuted"),
         (AHEAD.format(keys="z", allow="j <= i", late=2), "refuted"),
-        (AHEAD.format(keys="x", allow="i % 2 >= i", late=0), "not decided"),
+        (AHEAD.format(keys="x", allow="i % 2 >= i", late=0), "proved"),
         (AHEAD.format(keys="x", allow="i % 2 >= i", late=1), "refuted"),
         (OF_THE_ROW.format(score="score - last[b]"), "proved"),
         (OF_THE_ROW.format(score="tanh(score) - 0.1 * sum(n: v[b,n,0])"), "proved"),
+        (AHEAD.format(keys="z", allow="j < i", late=2).replace("return y", "return y, z"), "refuted"),
+        (OF_THE_ROW.format(score="score + 0 * last[b] * j"), "not decided"),
         (OF_THE_ROW.format(score="score * last[b]"), "refuted"),
     ],
 )
@@ -319,6 +325,7 @@ def differs_in_place(graph: Graph) -> bool:
             now = {**inputs, "q": inputs["q"][:, [at]], "past": np.asarray(at)}
             for name in ("k", "v", "doc"):
                 fresh = entries(graph[name], sizes, rng)  # type: ignore[arg-type]
+                fresh = fresh * np.nan if name != "doc" and at % 2 else fresh
                 now[name] = np.concatenate((inputs[name][:, : at + 1], fresh[:, at + 1 :]), axis=1)
             row = outputs(graph, now, {**sizes, "Sq": 1})["o"]
             if not np.allclose(row[:, 0], full[:, at], rtol=0, atol=1e-9):
