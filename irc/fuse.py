@@ -102,7 +102,8 @@ class _Fuser(Steps):
             else:
                 raise NotFusible(f"nothing is ready among {[n.name for n in pending]}")
             pending = [n for n in pending if all(n is not d for d in done)]
-        plan = Plan(tuple(self.tensors.values()), tuple(self.steps), graph.outputs, self.saved)
+        saved = tuple(name for name in self.saved if name in self.tensors)  # not all have remainders
+        plan = Plan(tuple(self.tensors.values()), tuple(self.steps), graph.outputs, saved)
         return Fused(plan, tuple(self.kernels))
 
     # which nodes are steps

@@ -46,9 +46,10 @@ def rows(
     """The query indices, in the order of the header.
 
     Candidates are indices of the header that are no feature and that the operand of `matmul` does not mention, but for
-    where a table is told how far a key is: heads and batch entries have their own values. Of several, one that shares
-    its keys with others stands before one that has its own, even where it has its own values and is compared with a key
-    (`matmul z[b,i,j]`); then one that is compared with a key, before one of the same size, and that before the last.
+    where a table is told how far a key is: heads and batch entries have their own values. Where none of them is
+    compared with a key, one is that has its own values but no keys (`matmul z[b,i,j]`). Of several, one that shares its
+    keys with others stands before one that has its own; then one that is compared with a key, before one of the same
+    size, and that before the last.
     What stands with it in a product axis is a query index too, unless the values mention it: in q[b,h,(n i),c] with
     values v[b,h,(n j),d], a block n is an entry of a batch. Without a product axis, as many likely ones as there are
     keys have a key each.
@@ -66,9 +67,9 @@ def rows(
     if not candidates:
         return []
     keyed = _keyed(stages, columns, scope)
-    candidates = (
-        [n for n in candidates if n not in keyed] or [n for n in members if n in compared - keyed] or candidates
-    )
+    if not compared & set(candidates):
+        candidates = [n for n in members if n in compared - keyed] or candidates
+    candidates = [n for n in candidates if n not in keyed] or candidates
     likely = [n for n in candidates if n in compared] or [
         n for n in candidates if any(scope.same(sizes[n], sizes[c]) for c in columns)
     ]
