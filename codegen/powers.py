@@ -2,8 +2,8 @@
 the pair are multiplied with each other first, once; and exponentials are powers of two, exp(x) = 2^(x log2(e)), the
 factor folded into those. Each changes a value by roundings alone.
 
-What an argument holds for a pair or a key may be any number: the least of all floats, by which masks that are added
-block, has no multiple. Where a score reads such, and in double precision, logits are `natural`, the scores
+What an argument holds for a pair or a key, or adds to a score, may be any number: the least of all floats, by which
+masks that are added block, has no multiple. Where a score reads such, and in double precision, logits are `natural`, the scores
 themselves, and what multiplies by log2(e) is their difference from a maximum or a logsumexp.
 """
 
@@ -62,20 +62,29 @@ def in_powers_of_two(kernel: TileKernel) -> Powers:
 
 
 def _given(kernel: TileKernel) -> frozenset[str]:
-    """Values that hold what an argument has for a pair or a key, or a number as large."""
+    """Values that hold what an argument has for a pair or a key, or that a score adds, or a number as large."""
     keys = {a.name for a in (*kernel.rows, *kernel.columns) if a.role == "column"}
     found: set[str] = set()
     for step in kernel.body:
         if isinstance(step, Value):
+            added = _addends(step.value)
             for e in walk(step.value):
                 match e:
-                    case Load() if indices(e) & keys:
+                    case Load() if e in added or indices(e) & keys:
                         found.add(step.name)
                     case Const(value) if abs(value) > LARGE:
                         found.add(step.name)
                     case Local(name) if name in found:
                         found.add(step.name)
     return frozenset(found)
+
+
+def _addends(expr: Expr) -> tuple[Expr, ...]:
+    match expr:
+        case Op("add" | "sub", (a, b)):
+            return (*_addends(a), *_addends(b))
+        case _:
+            return (expr,)
 
 
 def _is_given(expr: Expr, given: frozenset[str]) -> bool:

@@ -28,7 +28,7 @@ attention padded {
   return o, lse
 }
 """
-OF_PAIRS, OF_KEYS = ("B,Sq,Sk", "b,i,j"), ("B,Sk", "b,j")
+OF_PAIRS, OF_KEYS, OF_QUERIES = ("B,Sq,Sk", "b,i,j"), ("B,Sk", "b,j"), ("B,Sq", "b,i")
 SIZES = [(70, 70), (1, 130), (3, 2 * stream.COLUMNS_OF_A_PART + 37)]
 FAR = {dtype: float(ml_dtypes.finfo(DTYPE[dtype]).min) for dtype in ("f32", "f64", "bf16", "f16")}
 ERROR = {"f32": 5e-6, "f64": 1e-14, "bf16": 2e-2, "f16": 3e-3}
@@ -38,7 +38,9 @@ def expected(a: dict[str, Any]) -> dict[str, np.ndarray]:
     """The formula, in float64; of numbers so far apart that a float keeps the mask's alone, as eager programs do."""
     q, k, v, do, dlse = (np.asarray(a[n], np.float64) for n in ("q", "k", "v", "do", "dlse"))
     mask = np.asarray(a["mask"], np.float64)
-    mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+    if mask.ndim == 2:
+        mask = mask[..., None] if a["of"] == OF_QUERIES else mask[:, None]
+    mask = mask[:, None]
     kind = np.float64 if a["q"].dtype == np.float64 else np.float32
     score = ((q @ k.swapaxes(2, 3) / np.sqrt(q.shape[-1])).astype(kind) + mask.astype(kind)).astype(np.float64)
     highest = score.max(-1, keepdims=True)
@@ -59,7 +61,7 @@ def close(got: Any, want: np.ndarray, error: float) -> bool:
 
 
 @pytest.mark.parametrize("queries, keys", SIZES)
-@pytest.mark.parametrize("of", [OF_PAIRS, OF_KEYS])
+@pytest.mark.parametrize("of", [OF_PAIRS, OF_KEYS, OF_QUERIES])
 @pytest.mark.parametrize("far", ["least", -1e9])
 @pytest.mark.parametrize("dtype, target", [*((d, "cpu") for d in FAR), ("f32", "emulator"), ("bf16", "emulator")])
 def test_rows_that_are_masked_throughout(
@@ -69,6 +71,8 @@ def test_rows_that_are_masked_throughout(
     number = FAR[dtype] if far == "least" else max(FAR[dtype], float(far))
     padding = np.array([0, 20, keys])  # all keys of the last entry
     blocked = np.arange(keys) < padding[:, None]
+    if of == OF_QUERIES:
+        blocked = np.arange(queries) < padding[:, None]
     if of == OF_PAIRS:
         blocked = blocked[:, None] | (np.arange(keys) > np.arange(queries)[:, None] + keys - queries)
     rows = {"q": queries, "k": keys, "v": keys, "do": queries}
@@ -77,7 +81,7 @@ def test_rows_that_are_masked_throughout(
     program = irc.compile(SPEC.replace("MASK", of[0]).replace("AT", of[1]), dtype=dtype, target=target)
     run = program.forward(**{n: a[n] for n in ("q", "k", "v", "mask")})
     gradients = run.backward(o=a["do"], lse=a["dlse"].astype(run.outputs["lse"].dtype))
-    for name, want in expected(a).items():
+    for name, want in expected(a | {"of": of}).items():
         got = run.outputs[name] if name in run.outputs else gradients[name]
         assert np.isfinite(np.asarray(got, np.float64)).all(), name
         assert close(got, want, ERROR[dtype]), name

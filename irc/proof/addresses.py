@@ -15,8 +15,9 @@ def of_token(read: Iterable[Expr], token: Expr, parts: Sequence[Expr], moving: f
     """Whether the expressions that choose an entry stand for `token`, whose indices are `parts`, and for no other.
 
     It must stand there as it is, whole or as a quotient and a remainder, alone or beside entries of tables, and nothing
-    else of the indices `moving` may.
+    else of the indices `moving` may, but to choose a table: `page[segment(cu, i), j // Z]` is of the query's sequence.
     """
+    own = frozenset(n for part in parts for n in indices(part))
     seen: set[Expr] = set()
     halves: dict[tuple[Expr, Expr], set[str]] = {}
     rest = list(read)
@@ -29,7 +30,7 @@ def of_token(read: Iterable[Expr], token: Expr, parts: Sequence[Expr], moving: f
             case _ if e == token or e in parts:
                 pass
             case Load(_, at, _):
-                rest += at
+                rest += [i for i in at if indices(i) & own]
             case Op("flat", args, _):
                 rest += args[::2]
             case Op("floordiv" | "mod" as name, (whole, by), _) if not indices(by) & moving:

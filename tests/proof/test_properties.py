@@ -111,7 +111,7 @@ CHUNKS = """attention chunks {
 }"""
 ADDRESSED = """attention addressed {
   size B, Sq, Sk, D, N, R, M
-  input q[B,Sq,D], k[N,R,D], v[N,R,D], flat[N], page[B,M]: int, slot[B,Sk]: int, first[B]: int
+  input q[B,Sq,D], k[N,R,D], v[N,R,D], flat[N], page[B,M]: int, slot[B,Sk]: int, first[B]: int, sequence[Sq]: int
   scalar w: int
   core o[b,i,d] over j: Sk {
     align last
@@ -315,6 +315,7 @@ def addressed(value: str, property: str = "causal") -> Graph:
         "v[page[b, page[b, j // R // M] + j // R % M], j % R, d]",
         "v[page[b, j // R], j % R, d] * flat[page[b, j // R] * R + j % R]",
         "v[page[b, j // R], j % R, d] * flat[first[b] + j]",
+        "v[page[sequence[i], j // R], j % R, d]",
     ],
 )
 @pytest.mark.parametrize("property", ["causal", "window(Sk + 1)", "incremental"])
