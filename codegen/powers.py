@@ -3,8 +3,8 @@ the pair are multiplied with each other first, once; and exponentials are powers
 factor folded into those. Each changes a value by roundings alone.
 
 What an argument holds for a pair or a key, or adds to a score, may be any number: the least of all floats, by which
-masks that are added block, has no multiple. Where a score reads such, and in double precision, logits are `natural`, the scores
-themselves, and what multiplies by log2(e) is their difference from a maximum or a logsumexp.
+masks that are added block, has no multiple. Where a score reads such, and in double precision, logits are `natural`,
+the scores themselves, and what multiplies by log2(e) is their difference from a maximum or a logsumexp.
 """
 
 from __future__ import annotations
