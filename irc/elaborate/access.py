@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Axis, Expr, Index, Load, Op, Size, indices, loads, walk
+from irc.codegen.expr import Axis, Expr, Index, Load, Op, Size, indices, loads
 from irc.elaborate.bounds import Bounds, Range, below
 from irc.elaborate.scope import Scope
 from irc.grammar.diagnostic import Note
@@ -82,7 +82,7 @@ def _proved(place: Place, bounds: Bounds, scope: Scope) -> bool:
     how = _outside(found, last) if found.exact else None
     if how is None or place.span is None:
         inside = is_within(place.index, place.size, place.axes, place.graph)
-        if not inside and _floored(place.index) and place.span is not None:
+        if not inside and _unheld(place.index) and place.span is not None:
             scope.report.error(
                 "E214",
                 f"{which} comes from a float, and nothing holds it within the axis of size {text(place.size)}",
@@ -103,9 +103,19 @@ def _proved(place: Place, bounds: Bounds, scope: Scope) -> bool:
     return False
 
 
-def _floored(index: Expr) -> bool:
-    """Whether a `floor` of floats stands in it: no check of a call could know its values."""
-    return any(isinstance(e, Op) and e.name == "floor" for e in walk(index))
+def _unheld(e: Expr) -> bool:
+    """Whether a floor of floats tells the index, and nothing holds it: what does, a call can check."""
+    match e:
+        case Op("clamp", (_, low, high), _):
+            return _unheld(low) or _unheld(high)
+        case Op("min", (Op("max", (a, b), _), c), _) | Op("max", (Op("min", (a, b), _), c), _):
+            return (_unheld(a) and _unheld(b)) or _unheld(c)
+        case Op("mod", (_, by), _):
+            return _unheld(by)
+        case Op(_, args, _):
+            return e.name == "floor" or any(_unheld(a) for a in args)
+        case _:
+            return False
 
 
 def _outside(found: Range, last: Polynomial) -> str | None:
