@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch._vmap_internals import _vmap
 from torch.autograd import forward_ad, functional
+from torch.autograd.graph import saved_tensors_hooks
 from torch.func import grad, jvp, linearize
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -96,7 +97,10 @@ def test_forward_mode(program: irc.Program, given: list[torch.Tensor]) -> None:
             return [forward_ad.unpack_dual(t).tangent for t in made]
 
     same(dual, program)
-    same(lambda call: torch.func.jvp(call, tuple(given), tuple(moves)), program)
+    same(lambda call: jvp(call, tuple(given), tuple(moves)), program)
+    with saved_tensors_hooks(lambda kept: kept, lambda kept: kept):
+        same(dual, program)
+    same(lambda call: dual(torch.compile(call, backend="aot_eager")), program)
 
 
 def test_forward_mode_of_gradients(program: irc.Program, given: list[torch.Tensor]) -> None:
