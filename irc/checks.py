@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial, reduce
 
 from irc.codegen.expr import (
     Axis,
@@ -53,8 +52,7 @@ def size_checks(graph: Graph, known: Graph, fixed: Mapping[str, int]) -> tuple[C
     checks += [_fact(fact) for fact in known.facts if not loads(fact.predicate)]
     for each in needed(known):
         if not isinstance(each.size, Const) and not each.where:
-            empty = (op("eq", a.size, ZERO) for a in each.axes)
-            checks.append(Check((), reduce(partial(op, "or"), empty, op("lt", ZERO, each.size)), each.wrong))
+            checks.append(Check((), _unless_empty(op("lt", ZERO, each.size), each.axes), each.wrong))
     return tuple(checks)
 
 
@@ -93,9 +91,14 @@ def _access(load: Load, axes: tuple[Axis, ...], graph: Graph) -> Check:
             inside = Const(False, Kind.BOOL)
         else:
             inside = op("and", inside, op("and", op("le", ZERO, found[0]), op("lt", found[1], size)))
+    return Check((), _unless_empty(inside, axes), f"{load.tensor}: an index may leave its axis")
+
+
+def _unless_empty(holds: Expr, axes: tuple[Axis, ...]) -> Expr:
+    """That it holds, or that there is no point of the axes."""
     for axis in axes:
-        inside = op("or", op("eq", axis.size, ZERO), inside)
-    return Check((), inside, f"{load.tensor}: an index may leave its axis")
+        holds = op("or", op("eq", axis.size, ZERO), holds)
+    return holds
 
 
 def _interval(expr: Expr, axes: tuple[Axis, ...]) -> Interval:

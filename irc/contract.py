@@ -48,13 +48,19 @@ def check(graph: Graph, entries: Mapping[str, Array], sizes: Mapping[str, int]) 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """A size of what is read: 1 or more, unless one of the axes is empty or a condition of `where` fails everywhere;
-    and in words what is wrong else."""
+    """A size of what is read: 1 or more, unless one of the axes is empty or a condition of `where` fails everywhere."""
 
+    load: Load
+    dim: int
     size: Expr
     axes: tuple[Axis, ...]
     where: tuple[Expr, ...]
-    wrong: str
+
+    @property
+    def wrong(self) -> str:
+        """In words, what is wrong else."""
+        what = f"{self.load.tensor}: axis {self.dim}, of size {show(self.size)}, has no entries"
+        return f"{what}, but the program reads {expression(self.load)}"
 
 
 def needed(graph: Graph) -> Iterator[Needed]:
@@ -66,8 +72,7 @@ def needed(graph: Graph) -> Iterator[Needed]:
             for load, where in reads(body, given):
                 for dim, size in enumerate(shape(graph[load.tensor])):
                     if size not in sizes:
-                        what = f"{load.tensor}: axis {dim}, of size {show(size)}, has no entries"
-                        yield Needed(size, axes, where, f"{what}, but the program reads {expression(load)}")
+                        yield Needed(load, dim, size, axes, where)
 
 
 def _readers(graph: Graph) -> Iterator[tuple[tuple[Axis, ...], list[tuple[Expr, tuple[Expr, ...]]]]]:

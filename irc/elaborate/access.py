@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from irc.codegen.expr import Axis, Expr, Index, Load, Op, Size, indices, loads
@@ -41,11 +42,7 @@ def check_accesses(scope: Scope) -> Accesses:
     for number, fact in enumerate(graph.facts):  # facts are checked in their order, so each may use the earlier ones
         known = replace(graph, facts=graph.facts[:number])
         readers.append((fact.free, (fact.predicate,), fact.span, known, Bounds(scope.sizes, known.facts)))
-    for promise in scope.properties:
-        core = next((c for c in scope.cores if c.name == promise.core), None)
-        if promise.argument is not None:
-            axes = () if core is None else core.batch + core.rows + core.columns
-            readers.append((axes, (promise.argument,), promise.span, graph, bounds))
+    readers += [(axes, (argument,), span, graph, bounds) for axes, argument, span in promised(scope)]
     for axes, expressions, span, known, bounds in readers:
         extents = {a.name: a.size for a in axes}
         for load in dict.fromkeys(found for e in expressions for found in loads(e)):
@@ -56,6 +53,14 @@ def check_accesses(scope: Scope) -> Accesses:
                 if not _proved(Place(load, dim, index, size, axes, span, known), bounds, scope):
                     left[(read, tuple(a for a in axes if a.name in indices(read)))] = None
     return tuple(left)
+
+
+def promised(scope: Scope) -> Iterator[tuple[tuple[Axis, ...], Expr, Span | None]]:
+    """The argument of each `ensure` that has one, with the axes of the core that it speaks of."""
+    for promise in scope.properties:
+        if promise.argument is not None:
+            core = next((c for c in scope.cores if c.name == promise.core), None)
+            yield () if core is None else core.batch + core.rows + core.columns, promise.argument, promise.span
 
 
 def node_axes(node: Node) -> tuple[Axis, ...]:

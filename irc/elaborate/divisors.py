@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from irc.codegen.expr import Axis, Expr, Index, Load, Op, indices, integer, loads, op, walk
-from irc.elaborate.access import node_axes
+from irc.elaborate.access import node_axes, promised
 from irc.elaborate.bounds import Bounds, from_zero, possibly_zero, told_by_floats
 from irc.elaborate.scope import Scope
 from irc.grammar.diagnostic import Note
@@ -31,11 +31,8 @@ def assumed_divisors(scope: Scope) -> tuple[Fact, ...]:
                     found[divisor] = fact
     for number, fact in enumerate(scope.facts):  # each may use the earlier ones
         _check_moving((fact.predicate,), fact.free, replace(graph, facts=graph.facts[:number]), scope, fact.span)
-    for promise in scope.properties:
-        core = next((c for c in scope.cores if c.name == promise.core), None)
-        if core is not None and promise.argument is not None:
-            axes = core.batch + core.rows + core.columns
-            _check_moving((promise.argument,), axes, graph, scope, promise.span)
+    for axes, argument, span in promised(scope):
+        _check_moving((argument,), axes, graph, scope, span)
     return tuple(found.values())
 
 

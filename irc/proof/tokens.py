@@ -90,11 +90,8 @@ class Tokens:
         return index if token not in every else parts(index, every)[every.index(token)]
 
     def is_placed(self, core: str, size: Expr) -> bool:
-        """Whether `pos` puts the rows of the core elsewhere than their index."""
-        rows = tuple(a.index for a in self.cores[core].rows)
-        return (
-            core not in self.plain and self.cores[core].position not in ((), rows) and self.same(size, self.rows(core))
-        )
+        """Whether `pos` puts the rows of the core, as many as that, elsewhere than their index."""
+        return core not in self.plain and not in_place(self.cores[core]) and self.same(size, self.rows(core))
 
     def row_core(self, name: str, dim: int) -> Core | None:
         """The core whose `pos` tells where the entries sit; None where the index itself does, as for keys."""
@@ -304,13 +301,18 @@ def _batch(found: Tokens, name: str, core: Core) -> dict[Expr, Expr]:
 
 def position(core: Core, index: Expr, batch: dict[Expr, Expr]) -> Expr:
     """Where row `index` of the core sits among its keys; without `align`, where the key of that index would."""
-    if core.position in ((), tuple(a.index for a in core.rows)):
+    if in_place(core):
         return index
     rows = parts(index, core.rows)
     places = [substitute(p, {a.index: e for a, e in zip(core.rows, rows, strict=True)} | batch) for p in core.position]
     if len(places) == 1:
         return places[0]
     return flat(tuple((p, a.size) for p, a in zip(places, core.columns, strict=True)))
+
+
+def in_place(core: Core) -> bool:
+    """Whether a row sits where the key of its index does, as far as `align` says."""
+    return core.position in ((), tuple(a.index for a in core.rows))
 
 
 def key_position(core: Core, standing: dict[str, Expr]) -> Expr:
