@@ -37,7 +37,7 @@ test: $(STAMPS)/test $(STAMPS)/pycuda
 	$(BIN)/python -m pytest -q -n auto --dist worksteal tests --ignore=tests/peers
 
 test-peers: $(STAMPS)/peers
-	$(QUIET) $(BIN)/python -m pytest -q tests/peers
+	$(QUIET) $(BIN)/python -m pytest -q -n auto --dist loadfile tests/peers
 
 lint: $(STAMPS)/lint $(STAMPS)/test
 	$(BIN)/ruff check .

@@ -42,13 +42,26 @@ def threads() -> int:
     not copied, and it would wait for them for ever."""
     if _forked:
         return 1
-    found = _getenv(b"IRC_THREADS")
-    chosen = os.fsdecode(found).strip() if found else ""
-    if not chosen:
+    chosen = _number(b"IRC_THREADS", "threads")
+    if chosen is None:
         theirs: Any = getattr(sys.modules.get("torch"), "get_num_threads", None)  # None while it is being imported too
         return PROCESSORS if theirs is None else int(theirs())
+    return chosen
+
+
+def compilers() -> int:
+    """How many compilers a program is shared out to: IRC_COMPILERS, else as many as the processors that this process
+    might run on when it began."""
+    return _number(b"IRC_COMPILERS", "compilers") or PROCESSORS
+
+
+def _number(variable: bytes, of: str) -> int | None:
+    found = _getenv(variable)
+    chosen = os.fsdecode(found).strip() if found else ""
+    if not chosen:
+        return None
     if not chosen.isdecimal() or not 1 <= int(chosen) <= MOST_THREADS:
-        raise InputError(f"IRC_THREADS: expected a number of threads from 1 to {MOST_THREADS}, got {chosen!r}")
+        raise InputError(f"{variable.decode()}: expected a number of {of} from 1 to {MOST_THREADS}, got {chosen!r}")
     return int(chosen)
 
 

@@ -115,7 +115,7 @@ def compile(
     source: str, output: Path, toolchain: Toolchain | None = None, parts: Mapping[int, int] | None = None
 ) -> None:
     """Compile C++ source to a shared library. The source stays beside it, under the name of the library with `.cpp`.
-    parts: compile these alone, lengths by numbers, shared out to as many compilers as there are processors; else all.
+    parts: compile these alone, lengths by numbers, shared out to `machine.compilers()`; else all.
 
     Raises ToolchainError with the compiler's first errors and the place of the source, which is then kept
     in the cache directory under `failed`.
@@ -163,7 +163,7 @@ def _build(
         chosen = ("-DIRC_PARTS", *[f"-DIRC_PART_{part}" for part in share])
         return start((*command, *chosen, "-c", str(text), "-o", str(objects[share[0]])))
 
-    shares = shared_out(parts, os.cpu_count() or 1)
+    shares = shared_out(parts, machine.compilers())
     objects = {share[0]: output.with_suffix(f".{share[0]}.o") for share in shares}
     with ThreadPoolExecutor(len(shares)) as compilers:
         done = list(compilers.map(compiled, shares))

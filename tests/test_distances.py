@@ -10,7 +10,7 @@ import irc
 from irc.codegen.expr import Axis, Expr, Index, Load, Size, integer, number, op
 from irc.codegen.kernel import DISTANCE, DistanceProduct, DistanceReduce, InnerSum, TileKernel
 from irc.distances import of_distance
-from tests.codegen.test_forms import WITHOUT, compile_without
+from tests.codegen.test_forms import FORMS, compile_without
 from tests.test_kernels import Arrays, arrays, both
 
 # Queries, keys and values each with a vector of the distance, and its table.
@@ -57,8 +57,7 @@ def test_kernels_agree_with_the_interpreter(mask: str) -> None:
         assert not any(isinstance(step, InnerSum) for step in kernel.body)
 
 
-@pytest.mark.parametrize("dtype", ["f32", "bf16", "f64", "f16"])
-@pytest.mark.parametrize("without", WITHOUT)
+@pytest.mark.parametrize(("without", "dtype"), FORMS)
 def test_each_form(without: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compile_without(without, monkeypatch)
     rng = np.random.default_rng(2)

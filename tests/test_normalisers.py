@@ -11,7 +11,7 @@ import pytest
 
 import irc
 from irc.philox import philox, uniform
-from tests.codegen.test_forms import WITHOUT, compile_without
+from tests.codegen.test_forms import FORMS, compile_without
 from tests.test_kernels import DTYPE, TOLERANCE, both, relative
 
 Array = np.ndarray
@@ -334,8 +334,7 @@ def test_normalize_as_its_page_says(target: str) -> None:
 
 
 @pytest.mark.parametrize("tokens", [(45, 70), (3, 70)])
-@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16"])
-@pytest.mark.parametrize("without", WITHOUT)
+@pytest.mark.parametrize(("without", "dtype"), FORMS)
 def test_each_form_drops_the_same(
     without: str, dtype: str, tokens: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import irc
 from irc.runtime.plan import Allocate
-from tests.codegen.test_forms import WITHOUT, compile_without
+from tests.codegen.test_forms import FORMS, compile_without
 from tests.test_kernels import DTYPE, Arrays, both
 
 SPEC = """
@@ -50,9 +50,6 @@ def blocked(inputs: Arrays, rows: int, columns: int) -> None:
     late = np.arange(columns) > np.arange(rows)[:, None]
     for name, value in (("near", np.nan), ("T", np.inf), ("kind", -(2**31))):
         inputs[name] = np.where(late, inputs[name].dtype.type(value), inputs[name])
-
-
-FORMS = [*((without, dtype) for without in WITHOUT for dtype in ("f32", "bf16")), ("", "f16"), ("", "f64")]
 
 
 @pytest.mark.parametrize(("without", "dtype"), FORMS)

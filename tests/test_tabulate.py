@@ -9,7 +9,7 @@ import pytest
 import irc
 from irc.codegen.expr import Load, indices
 from irc.codegen.kernel import DistanceReduce, TileKernel, is_expression, pieces
-from tests.codegen.test_forms import WITHOUT, compile_without
+from tests.codegen.test_forms import FORMS, compile_without
 from tests.test_kernels import DTYPE, Arrays, both
 
 # A bias of buckets, one computed of a learned decay, and a factor of a table that queries share with nobody.
@@ -74,8 +74,7 @@ def test_kernels_read_tables_of_distances_alone_and_sum_along_them(mask: str) ->
     assert sum(isinstance(step, DistanceReduce) for k in tiled for step in k.body) == 2
 
 
-@pytest.mark.parametrize("dtype", ["f32", "bf16", "f64", "f16"])
-@pytest.mark.parametrize("without", WITHOUT)
+@pytest.mark.parametrize(("without", "dtype"), FORMS)
 def test_each_form(without: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compile_without(without, monkeypatch)
     rng = np.random.default_rng(2)

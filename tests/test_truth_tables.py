@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import irc
-from tests.codegen.test_forms import WITHOUT, compile_without
+from tests.codegen.test_forms import FORMS, compile_without
 from tests.test_kernels import DTYPE, Arrays, both, relative
 
 SPEC = """
@@ -58,9 +58,6 @@ def test_masks_of_every_kind(mask: str, kind: str) -> None:
     rng = np.random.default_rng(1)
     for rows, columns in ((70, 90), (203, 307), (33, 17), (64, 64), (1, 40)):
         both(SPEC.replace("MASK", MASKS[mask]), arrays(kind, rows, columns, "f32", rng), "f32", rng)
-
-
-FORMS = [*((without, dtype) for without in WITHOUT for dtype in ("f32", "bf16")), ("", "f16"), ("", "f64")]
 
 
 @pytest.mark.parametrize(("without", "dtype"), FORMS)

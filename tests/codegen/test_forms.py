@@ -33,6 +33,9 @@ attention forms {
 SIZES = {"B": 1, "H": 2, "Sq": 203, "Sk": 307, "D": 40, "E": 33}
 # With pairs of bf16, with 512 bits alone, with 256, with 128; elsewhere than on x86 there is one form.
 WITHOUT = ["", "-mno-avx512bf16", "-mno-avx512f", "-mno-avx512f -mno-avx2"] if platform.machine() == "x86_64" else [""]
+# Each with types of which it makes other code.
+TYPES = ["f32 bf16 f64 f16", "bf16", "f32 bf16", "f32 f16"]
+FORMS = [(without, dtype) for without, types in zip(WITHOUT, TYPES, strict=False) for dtype in types.split()]
 
 
 def compile_without(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,8 +45,7 @@ def compile_without(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IRC_CXX", f"{compiler} {without}")
 
 
-@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
-@pytest.mark.parametrize("without", WITHOUT)
+@pytest.mark.parametrize(("without", "dtype"), FORMS)
 def test_each_form_agrees_with_the_interpreter(without: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compile_without(without, monkeypatch)
     rng = np.random.default_rng(7)

@@ -120,6 +120,16 @@ def test_thread_count_comes_from_the_environment(monkeypatch):
             machine.threads()
 
 
+def test_compiler_count_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("IRC_COMPILERS", "3")
+    assert machine.compilers() == 3
+    monkeypatch.setenv("IRC_COMPILERS", "0")
+    with pytest.raises(InputError, match="IRC_COMPILERS: expected a number of compilers from 1 to 4096, got '0'"):
+        machine.compilers()
+    monkeypatch.delenv("IRC_COMPILERS")
+    assert machine.compilers() == machine.PROCESSORS
+
+
 # plans
 
 PLAN = Plan(
