@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from irc.codegen import loops
-from irc.codegen.cuda_launch import FLAGS, LEAST, REGISTERS, Launch, Rendered, rendered
+from irc.codegen.cuda_launch import FLAGS, LEAST, NUMBER, REGISTERS, Arrays, Launch, Rendered, rendered
 from irc.codegen.cuda_sides import copied, tile_launches
+from irc.codegen.expr import integer, op
 from irc.codegen.kernel import Kernel, Loop, LoopKernel
 from irc.codegen.narrow import MOST as MOST_POSITIONS
-from irc.codegen.positions import extent, size, unflatten
+from irc.codegen.positions import extent, size, tiles_of, unflatten
 from irc.codegen.ptx import header
 from irc.codegen.render import TEMPLATES, environment
 
 __all__ = ["FLAGS", "LEAST", "MOST_POSITIONS", "REGISTERS", "Launch", "launches", "made", "render"]
 
-HEADERS = ("sines.cuh", "fragments.cuh", "fragments_float.cuh", "distances.cuh")
+HEADERS = ("sines.cuh", "draws.cuh", "fragments.cuh", "fragments_float.cuh", "distances.cuh")
 WARPGROUPS = ("warpgroups.cuh",)
 LOOP_THREADS = 128
+NEIGHBOURS = 4  # terms of a running sum that a thread adds up by itself
+SHORT = 64  # rows of terms that one thread adds up
 
 
 @lru_cache(maxsize=256)
@@ -63,7 +66,10 @@ def _loop_launches(kernel: LoopKernel) -> tuple[Launch, ...]:
     nests = list(kernel.loops)
     if kernel.zero is not None:
         nests.insert(0, loops.cleared(kernel))
-    return tuple(_loop_launch(kernel, nest, f"{kernel.name}_{n}") for n, nest in enumerate(nests))
+    return tuple(
+        (_running_launch if nest.reduce == "running" else _loop_launch)(kernel, nest, f"{kernel.name}_{n}")
+        for n, nest in enumerate(nests)
+    )
 
 
 def _loop_launch(kernel: LoopKernel, loop: Loop, name: str) -> Launch:
@@ -79,3 +85,26 @@ def _loop_launch(kernel: LoopKernel, loop: Loop, name: str) -> Launch:
         nest=loops.plain_nest(loop),
     )
     return Launch(name, size(outer), LOOP_THREADS, LOOP_THREADS, 0, text)
+
+
+def _running_launch(kernel: LoopKernel, loop: Loop, name: str) -> Launch:
+    """Running sums: a block for each row of terms, or where these are short a thread."""
+    rows = tuple(axis for axis in loop.axes if axis.name in loop.parallel)
+    (along,) = (axis for axis in loop.axes if axis not in rows)
+    totals, warps = Arrays(), LOOP_THREADS // 32
+    totals.add("T", "totals", 2 * warps, NUMBER[kernel.arithmetic])
+    text = rendered(
+        "running",
+        name,
+        kernel,
+        threads=LOOP_THREADS,
+        warps=warps,
+        neighbours=NEIGHBOURS,
+        short=SHORT,
+        row_extent=extent(rows) if rows else "1",
+        indices=unflatten(rows, "row_at") if rows else (),
+        axis=loops.counters((along,))[0],
+        nest=loops.plain_nest(loop),
+    )
+    tasks = op("where", op("le", along.size, integer(SHORT)), tiles_of(rows, LOOP_THREADS), size(rows))
+    return Launch(name, tasks, 1, LOOP_THREADS, totals.bytes, text)

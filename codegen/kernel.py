@@ -47,12 +47,13 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class Loop:
     """for every point of `axes`: target[…] (=|+=) where ? body : 0, the body reduced by `reduce` over `over`
-    (sum from 0, max from -inf, argmax from -1, logsumexp from -inf or `init`; where `where` fails nothing is seen).
+    (sum from 0, max from -inf, argmax from -1, logsumexp from -inf or `init`; where `where` fails nothing is seen). Or
+    "running": the sum of body along the one axis that is not parallel, up to its point, in CUDA alone.
     `add` accumulates into the target and skips points at which `where` fails; then `parallel` axes are race-free."""
 
     axes: tuple[Axis, ...]
     over: tuple[Axis, ...]
-    reduce: Literal["", "sum", "max", "argmax", "logsumexp"]
+    reduce: Literal["", "sum", "max", "argmax", "logsumexp", "running"]
     body: Expr
     where: Expr | None
     init: Expr | None

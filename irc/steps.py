@@ -133,13 +133,14 @@ class Steps:
     def _loops(self, node: Node) -> None:
         final = self.storage(node)
         target = node.name
-        found = running(node, self.graph, self.host)
+        found = running(node, self.graph)
         if isinstance(node, Scatter) or found is not None:  # made in the arithmetic's type and rounded once
             through = final != self.precision.arithmetic and kind(node) is Kind.FLOAT
             if through:
                 target = f"{node.name}.sum"
             self.declare(target, shape(node), self.precision.arithmetic if through else final)
-            loops = (found.loop(target),) if found else tuple(self.update(target, u) for u in updates_of(node))
+            updates = (self.update(target, u) for u in updates_of(node))
+            loops = (found.loop(target, self.host),) if found else tuple(updates)
             self.loop_kernel(node, target, loops, zero=found is None)
             if through:
                 self.round(node.name, target, shape(node), final)
