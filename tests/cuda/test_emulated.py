@@ -123,6 +123,17 @@ def assert_same_bits_under_every_schedule(
     assert all(bits == found[0] for bits in found)
 
 
+@pytest.mark.parametrize("width, sides", [(1024, {"column"}), (2048, {"row", "column"})])
+def test_panels_that_do_not_fit_are_read_where_they_lie(width: int, sides: set[str]) -> None:
+    rng = np.random.default_rng(width)
+    program = irc.compile(FOLDER / "causal.attn", dtype="f64", target="emulator")
+    given = arrays(program, {"B": 1, "H": 1, "S": 35, "D": width}, rng, "f64")
+    both(str(FOLDER / "causal.attn"), given, "f64", rng, target="emulator")
+    kernels = program.built({"D": width}).kernels.values()
+    text = "".join(launch.text for kernel in kernels for launch in cuda.launches(kernel))
+    assert {side for side in ("row", "column") if f"int64_t {side}_at, int feature_at" in text} == sides
+
+
 def test_no_cpp_is_made_for_a_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nor does what is kept for one target stand in for another's."""
     monkeypatch.setenv("IRC_CACHE_DIR", str(tmp_path))
