@@ -58,7 +58,12 @@ def split(kernel: TileKernel) -> Split | None:
     rows, columns = size(kernel.rows), size(kernel.columns)
     shared = share(kernel)
     few = op("and", are_few(rows), op("and", op("le", integer(2 * PART), columns), shared.condition))
-    if columns in _at_least(rows) or by_bits(kernel) or sums_distances(kernel) or (isinstance(few, Const) and not few.value):
+    if (
+        columns in _at_least(rows)
+        or by_bits(kernel)
+        or sums_distances(kernel)
+        or (isinstance(few, Const) and not few.value)
+    ):
         return None
     parts = op("min", op("floordiv", columns, integer(PART)), integer(MOST_PARTS))
     return Split(_all_rows_at_once(shared.kernel, rows), few, parts)

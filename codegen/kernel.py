@@ -24,7 +24,8 @@ MARGIN = 64  # entries at either end of a table of distances, more than tiles ha
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A kernel argument. Rank 0 is a scalar. `shape` is needed only where a LoopKernel clears the tensor."""
+    """A kernel argument. Rank 0 is a scalar. `shape` is needed only where a LoopKernel clears the tensor, and in CUDA
+    where points that meet are added to it."""
 
     name: str
     storage: Storage
@@ -60,6 +61,11 @@ class Loop:
     target: Target
     add: bool
     parallel: tuple[str, ...]  # names of axes that threads may share out
+
+    @property
+    def serial(self) -> tuple[Axis, ...]:
+        """The others."""
+        return tuple(axis for axis in self.axes if axis.name not in self.parallel)
 
 
 @dataclass(frozen=True, slots=True)

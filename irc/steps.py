@@ -10,6 +10,7 @@ from itertools import chain, count
 
 from irc.codegen.expr import Expr, Kind, Load, indices
 from irc.codegen.kernel import Kernel, Loop, LoopKernel, Storage, Target, Tensor, TileKernel
+from irc.codegen.loops import meet
 from irc.compiled import Precision
 from irc.distances import distance_tables
 from irc.elements import plain_names, updates_of
@@ -167,6 +168,9 @@ class Steps:
             written.add(name)
             sizes = sorted({*sizes, *mentioned(self.tensors[name].shape)[2]})
         table = self.arguments()
+        for owned in {loop.target.tensor for loop in loops if not self.host and meet(loop)}:
+            table[owned] = replace(table[owned], shape=self.tensors[owned].shape)
+            sizes = sorted({*sizes, *mentioned(self.tensors[owned].shape)[2]})
         declared = tuple(replace(table[n], written=n in written) for n in sorted(read | written))
         kernel = LoopKernel(
             name=self.named(name), tensors=declared, sizes=tuple(sizes), loops=loops, zero=None,
