@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from irc.codegen import cuda_split
@@ -23,7 +24,7 @@ from irc.codegen.cuda_forms import (
     tile_columns,
     tokens,
 )
-from irc.codegen.cuda_hoist import Hoists
+from irc.codegen.cuda_hoist import Drawn, Hoists
 from irc.codegen.cuda_launch import Arrays, Launch, rendered
 from irc.codegen.cuda_rows import RowText, row_text
 from irc.codegen.cuda_split import Split
@@ -84,13 +85,15 @@ class PanelText:
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What is made of one element after another: from the `given` values the steps in turn, and sums over the row.
-    `kept` are read after it; of the `selected`, which are dots, pairs that do not exist become 0."""
+    `kept` are read after it; of the `selected`, which are dots, pairs that do not exist become 0. `drawn`: the random
+    numbers that the steps read."""
 
     given: tuple[str, ...]
     steps: tuple[StepText, ...]
     reduces: tuple[ResultText, ...]
     kept: tuple[str, ...]
     selected: tuple[str, ...]
+    drawn: tuple[Drawn, ...]
 
 
 def launches(kernel: TileKernel, name: str, architecture: str, split: Split | None = None) -> tuple[Launch, ...]:
@@ -183,7 +186,7 @@ def values_of(kernel: TileKernel, kept_as: Form, factored: bool) -> tuple[TileKe
     products = tuple(r for r in results if not r.reduce)
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
     weight = identifier(softmax.weight) if softmax else ""
-    early, late = _stages(kernel, logit)
+    early, late = _stages(kernel, logit, hoists)
     made = {s.name: s.type for s in steps if s.kind != "dot"}
     dots = tuple(replace(s, width=padded(s.width)) for s in steps if s.kind == "dot")
     wide = tuple(r.name for r in products if kept_as is F16 and r.tile != weight)
@@ -213,7 +216,7 @@ def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
     def step(step: TileOp) -> TileOp:
         match step:
             case Value() | InnerSum():
-                return replace(step, value=hoists(step.value))
+                return replace(step, value=hoists.of_values(step.value))
             case _:
                 return step
 
@@ -272,7 +275,7 @@ def _panel(panel: Panel, kernel: TileKernel, form: Form, columns: int) -> PanelT
     )
 
 
-def _stages(kernel: TileKernel, logit: Expr | None) -> tuple[Stage, Stage]:
+def _stages(kernel: TileKernel, logit: Expr | None, hoists: Hoists) -> tuple[Stage, Stage]:
     """What is made before the softmax, all of it where there is none, and after."""
     body, texts = kernel.body, {s.name: s for s in steps_of(kernel)}
     cut = next((n for n, s in enumerate(body) if isinstance(s, OnlineSoftmax)), len(body))
@@ -291,13 +294,18 @@ def _stages(kernel: TileKernel, logit: Expr | None) -> tuple[Stage, Stage]:
         given = tiles & set().union(extra, {tile for tile, _ in sums}, *(_reads(s) for s in own)) - names
         return Stage(
             _sorted(given), tuple(texts[identifier(s.name)] for s in own), tuple(r for _, r in sums),
-            _sorted(names & after), (),
+            _sorted(names & after), (), _drawn(own, hoists.drawn.values()),
         )  # fmt: skip
 
     late = stage(values[1], [(t, r) for t, r in reduces if t in later], set(), products)
     after = products | {name for s in values[1] for name in _reads(s)}
     early = stage(values[0], [(t, r) for t, r in reduces if t not in later], _locals(logit), after)
     return replace(early, selected=_sorted(dots & products)), late
+
+
+def _drawn(steps: Iterable[TileOp], known: Iterable[Drawn]) -> tuple[Drawn, ...]:
+    read = _sorted(set().union(*map(_reads, steps)))
+    return tuple(drawn for drawn in known if drawn.name in read)
 
 
 def ahead(kernel: TileKernel, early: Stage) -> tuple[Stage, Stage] | None:
@@ -319,9 +327,10 @@ def ahead(kernel: TileKernel, early: Stage) -> tuple[Stage, Stage] | None:
     if len(kept) > 1 or dot in read or first in early.selected:
         return None
     given = set(early.given) - {first} | set(kept)
-    return Stage((first,), head, (), kept, ()), replace(
-        early, given=tuple(sorted(given)), steps=rest, kept=tuple(n for n in early.kept if n not in names)
-    )
+    return Stage((first,), head, (), kept, (), _drawn(made[dot], early.drawn)), replace(
+        early, given=tuple(sorted(given)), steps=rest, kept=tuple(n for n in early.kept if n not in names),
+        drawn=_drawn((s for s in kernel.body if s not in made[dot]), early.drawn),
+    )  # fmt: skip
 
 
 def _made_of(dot: str, kernel: TileKernel) -> list[Value]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from irc.codegen.cuda_launch import Arrays
-from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Op, indices, rebuild, walk
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Op, flat, indices, rebuild, walk
 from irc.codegen.kernel import TileKernel
 from irc.codegen.narrow import Narrow
 from irc.codegen.printer import in_double, print_scalar
@@ -26,19 +26,49 @@ class Kept:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Random numbers of pairs, of which four neighbours along one side are words of one counter; `seed` and `batch` are
+    printed."""
+
+    name: str
+    side: str
+    seed: str
+    batch: str
+
+
 @dataclass
 class Hoists:
-    """Collects them from a kernel's expressions, by side; `batch`: of neither."""
+    """Collects them from a kernel's expressions, by side; `batch`: of neither; `drawn`: what is made for four pairs."""
 
     kernel: TileKernel
     narrow: Narrow
     row: dict[Expr, Kept] = field(default_factory=dict)
     column: dict[Expr, Kept] = field(default_factory=dict)
     batch: dict[Expr, Kept] = field(default_factory=dict)
+    drawn: dict[Expr, Drawn] = field(default_factory=dict)
 
     def __call__(self, expr: Expr) -> Expr:
         """The expression of a pair, in 32 bits where it fits, reading them by name."""
         return rebuild(self.narrow(expr), self._place)
+
+    def of_values(self, expr: Expr) -> Expr:
+        """The same of a tile value, which reads random numbers of its pair by name too."""
+        return self(rebuild(expr, self._draw))
+
+    def _draw(self, part: Expr) -> Expr | None:
+        """Of random numbers that the positions of the pair tell, the name."""
+        if not isinstance(part, Op) or part.name != "random":
+            return None
+        seed, batch, *pair = part.args
+        rows, columns = (flat(tuple((a.index, a.size) for a in s)) for s in (self.kernel.rows, self.kernel.columns))
+        sides = {(rows, columns): "column", (columns, rows): "row"}
+        side = sides.get((pair[0], pair[1]), "")
+        if not side or any(self._side(e) != "batch" for e in (seed, batch)):
+            return None
+        texts = (print_scalar(self(e)) for e in (seed, batch))
+        made = self.drawn.setdefault(part, Drawn(f"draws_{len(self.drawn)}", side, *texts))
+        return Local(made.name.replace("_", " "))
 
     def reserve(self, memory: Arrays, rows: int, columns: int) -> None:
         """Arrays for those of so many rows and columns."""

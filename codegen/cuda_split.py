@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from irc.codegen.cuda_launch import NUMBER, Arrays, Launch, Memory, rendered
 from irc.codegen.expr import Const, Expr, Kind, Local, Op, integer, op, substitute
@@ -57,11 +58,21 @@ def split(kernel: TileKernel) -> Split | None:
     rows, columns = size(kernel.rows), size(kernel.columns)
     shared = share(kernel)
     few = op("and", are_few(rows), op("and", op("le", integer(2 * PART), columns), shared.condition))
-    at_least = (rows, *(rows.args if isinstance(rows, Op) and rows.name == "add" else ()))
-    if columns in at_least or by_bits(kernel) or sums_distances(kernel) or (isinstance(few, Const) and not few.value):
+    if (
+        columns in _at_least(rows)
+        or by_bits(kernel)
+        or sums_distances(kernel)
+        or (isinstance(few, Const) and not few.value)
+    ):
         return None
     parts = op("min", op("floordiv", columns, integer(PART)), integer(MOST_PARTS))
     return Split(_all_rows_at_once(shared.kernel, rows), few, parts)
+
+
+def _at_least(size: Expr) -> tuple[Expr, ...]:
+    """Sizes than which it is not less: itself, and those that it adds, or is the greatest of."""
+    parts = size.args if isinstance(size, Op) and size.name in ("add", "max") else ()
+    return (size, *chain.from_iterable(map(_at_least, parts)))
 
 
 def _all_rows_at_once(kernel: TileKernel, rows: Expr) -> TileKernel:

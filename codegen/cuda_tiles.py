@@ -9,7 +9,7 @@ from irc.codegen.cuda_forms import GATHERS, reads_twice, scalars
 from irc.codegen.cuda_launch import NUMBER, REGISTERS, Arrays, Launch, most_shared, rendered
 from irc.codegen.cuda_rows import RowText, row_text
 from irc.codegen.cuda_split import Recorded, Split
-from irc.codegen.expr import FALSE, TRUE, Expr, Kind, op, walk
+from irc.codegen.expr import FALSE, TRUE, Expr, Index, Kind, Local, op, walk
 from irc.codegen.kernel import (
     CHUNKS,
     Accumulate,
@@ -34,7 +34,7 @@ from irc.codegen.printer import print_scalar
 from irc.codegen.tiles import weighted_values
 
 COLUMNS = 32  # of a tile: one a lane
-ROWS = (16, 8, 4)  # the most whose panels and results fit into shared memory; else without panels of distances
+ROWS = (16, 8, 4)  # the most whose panels and results fit into shared memory; else without some panels
 WARPS = 4
 GATHERING = 168  # registers of a thread that reads memory for pairs
 TYPE = {Kind.FLOAT: "T", Kind.INT: "int64_t", Kind.BOOL: "bool"}
@@ -60,7 +60,8 @@ class StepText:
     """One line of what is done with a pair; `tile` where a product reads it: shared memory, one number a pair.
 
     kind: "dot" (row, column panels; `apart`: which of them is of distances), "value", "sum" (over loops), "softmax",
-    "accumulate" (into an lvalue)."""
+    "accumulate" (into an lvalue: of a pair, or where it is of many over loops and over `features`, which lanes
+    share out; `reads`: the type and name of tile values in it)."""
 
     kind: str
     name: str
@@ -72,6 +73,9 @@ class StepText:
     width: int = 0
     target: str = ""
     apart: str = ""
+    features: Indices = ()
+    extent: str = ""
+    reads: Indices = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,16 +162,27 @@ def steps_of(kernel: TileKernel) -> tuple[StepText, ...]:
                 found.append(StepText("sum", identifier(name), value=print_scalar(value), over=loops.counters(over)))
             case OnlineSoftmax(score, weight):
                 found.append(StepText("softmax", identifier(weight), value=print_scalar(score)))
-            case Accumulate(over, value, target):
-                found.append(
-                    StepText(
-                        "accumulate", "", value=print_scalar(value), over=loops.counters(over),
-                        target=loops.lvalue(target),
-                    )
-                )  # fmt: skip
+            case Accumulate() if step.over:
+                found.append(_added_features(step))
+            case Accumulate(_, value, target):
+                found.append(StepText("accumulate", "", value=print_scalar(value), target=loops.lvalue(target)))
             case _:
                 pass
     return tuple(found)
+
+
+def _added_features(step: Accumulate) -> StepText:
+    """What lanes share out: points with elements of their own, those of indices that are a dimension by themselves."""
+    plain = {index.name for index in step.target.indices if isinstance(index, Index)}
+    apart = tuple(axis for axis in step.over if axis.name in plain)
+    read = dict.fromkeys(e for x in (step.value, *step.target.indices) for e in walk(x) if isinstance(e, Local))
+    return StepText(
+        "accumulate", "", value=print_scalar(step.value), target=loops.lvalue(step.target),
+        over=loops.counters(tuple(axis for axis in step.over if axis not in apart)),
+        features=unflatten(apart, "feature_at") if apart else (),
+        extent=extent(apart) if apart else "1",
+        reads=tuple((TYPE[local.kind], identifier(local.name)) for local in read),
+    )  # fmt: skip
 
 
 def results_of(kernel: TileKernel) -> tuple[ResultText, ...]:
@@ -261,8 +276,9 @@ def launches(kernel: TileKernel, name: str, architecture: str, split: Split | No
             shared.add("int32_t", "row_has_key", rows, 4)
         return shared
 
-    most, alone = most_shared(architecture), [panel for panel in panels if panel.side != "distance"]
-    choices = [(rows, held) for held in (panels, alone) for rows in ROWS]
+    most = most_shared(architecture)
+    sides = [("row", "column", "distance"), ("row", "column"), ("row",), ()]  # whose panels are held
+    choices = [(rows, [p for p in panels if p.side in side]) for side in sides for rows in ROWS]
     rows, held = next((choice for choice in choices if shared_of(*choice).bytes <= most), choices[-1])
     shared = shared_of(rows, held)
     chunks = CHUNKS if CHUNKS.name in kernel.sizes else tiles_of(kernel.rows, rows)

@@ -24,7 +24,8 @@ MARGIN = 64  # entries at either end of a table of distances, more than tiles ha
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A kernel argument. Rank 0 is a scalar. `shape` is needed only where a LoopKernel clears the tensor."""
+    """A kernel argument. Rank 0 is a scalar. `shape` is needed only where a LoopKernel clears the tensor, and in CUDA
+    where points that meet are added to it."""
 
     name: str
     storage: Storage
@@ -47,18 +48,24 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class Loop:
     """for every point of `axes`: target[…] (=|+=) where ? body : 0, the body reduced by `reduce` over `over`
-    (sum from 0, max from -inf, argmax from -1, logsumexp from -inf or `init`; where `where` fails nothing is seen).
+    (sum from 0, max from -inf, argmax from -1, logsumexp from -inf or `init`; where `where` fails nothing is seen). Or
+    "running": the sum of body along the one axis that is not parallel, up to its point, in CUDA alone.
     `add` accumulates into the target and skips points at which `where` fails; then `parallel` axes are race-free."""
 
     axes: tuple[Axis, ...]
     over: tuple[Axis, ...]
-    reduce: Literal["", "sum", "max", "argmax", "logsumexp"]
+    reduce: Literal["", "sum", "max", "argmax", "logsumexp", "running"]
     body: Expr
     where: Expr | None
     init: Expr | None
     target: Target
     add: bool
     parallel: tuple[str, ...]  # names of axes that threads may share out
+
+    @property
+    def serial(self) -> tuple[Axis, ...]:
+        """The others."""
+        return tuple(axis for axis in self.axes if axis.name not in self.parallel)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,13 @@ def are_few(axes: tuple[Axis, ...]) -> bool:
     return number is not None and number <= UNROLLED
 
 
+def meet(loop: Loop) -> bool:
+    """Whether many points are added to elements that an index of theirs tells, where several may meet."""
+    moving = {axis.name for axis in loop.serial}
+    told = any(indices(index) & moving for index in loop.target.indices)
+    return loop.add and told and not are_few(loop.serial)
+
+
 def _vector(loop: Loop, order: tuple[Axis, ...], shared: int) -> int | None:
     """Of points that are each by itself: the number of the innermost axis with more of them than a few, if there are
     loops inside of it."""

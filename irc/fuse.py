@@ -67,7 +67,7 @@ def fuse(
     parts = split(graph, rounded, host)
     parts = apart(parts) if host else turned(parts)
     added = {node.name for node in added_up(parts).values()} if host else frozenset()
-    parts = without_absent(unconditional(of_tensors(with_running(gathered(parts, added), host))))
+    parts = without_absent(unconditional(of_tensors(with_running(gathered(parts, added)))))
     return _Fuser(parts, precision, known or {}, host, saved=saved).run()
 
 

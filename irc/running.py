@@ -34,8 +34,9 @@ class Running:
     asked: tuple[Expr, ...]
     some: bool
 
-    def loop(self, target: str) -> Loop:
-        """A loop along the axis, which reads what it wrote one point before."""
+    def loop(self, target: str, host: bool) -> Loop:
+        """A loop along the axis, which reads what it wrote one point before; on a device, whose threads take a part of
+        the axis each, of terms alone."""
         axes, here = self.node.axes, self.along.index
         first = op("sub", op("sub", self.along.size, integer(1)), here) if self.back else here
         before = op("add" if self.back else "sub", first, integer(1))
@@ -43,13 +44,15 @@ class Running:
         last = Load(target, tuple(substitute(e, {here: before}) for e in at))
         term = substitute(self.term, {self.over.index: before if self.apart else first})
         there_is = op("lt", integer(0), here)
-        if self.apart:
+        if not host:
+            body = op("where", there_is, term, ZERO) if self.apart else term
+        elif self.apart:
             body = op("where", there_is, op("add", last, term), ZERO)
         else:
             body = op("add", op("where", there_is, last, ZERO), term)
         stored = Target(target, tuple(substitute(e, {here: first}) for e in at))
         parallel = tuple(a.name for a in axes if a != self.along)
-        return Loop(axes, (), "", body, None, None, stored, False, parallel)
+        return Loop(axes, (), "" if host else "running", body, None, None, stored, False, parallel)
 
     def there_are(self, total: Expr) -> Expr | None:
         """A condition for terms: where there are none, what they are multiplied by may be anything."""
@@ -61,11 +64,11 @@ class Running:
         return op("lt", self.along.index, last) if self.back else op("lt", integer(0), self.along.index)
 
 
-def with_running(graph: Graph, host: bool) -> Graph:
+def with_running(graph: Graph) -> Graph:
     """The graph in which running sums have nothing but their terms: what each is multiplied by comes later."""
     nodes: list[Node] = []
     for node in graph:
-        found = running(node, graph, host)
+        found = running(node, graph)
         if found is None or not (found.later or found.asked):
             nodes.append(node)
             continue
@@ -76,9 +79,8 @@ def with_running(graph: Graph, host: bool) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
-def running(node: Node, graph: Graph, host: bool) -> Running | None:
-    """The sum as a running one, if it is that. A device, whose threads each have an element, is faster at adding up all
-    terms of one, unless there are as many sums as terms."""
+def running(node: Node, graph: Graph) -> Running | None:
+    """The sum as a running one, if it is that."""
     if not isinstance(node, Reduce) or node.op != "sum" or len(node.over) != 1:
         return None
     if is_tile(node) or reads_tiles(node, graph):
@@ -98,8 +100,7 @@ def running(node: Node, graph: Graph, host: bool) -> Running | None:
         term = times_all(tuple(inside)) if inside else number(1.0)
         if (there := all_of(own)) is not None:
             term = op("where", there, term, ZERO)
-        several = any(a != along and equal(a.size, along.size, {}) for a in node.axes)
-        if along.name not in indices(term) and (host or several):
+        if along.name not in indices(term):
             rest = tuple(c for c in others if c not in own)
             return Running(node, along, over, *order, both[0], term, later, rest, bool(own))
     return None

@@ -10,6 +10,7 @@ from itertools import chain, count
 
 from irc.codegen.expr import Expr, Kind, Load, indices
 from irc.codegen.kernel import Kernel, Loop, LoopKernel, Storage, Target, Tensor, TileKernel
+from irc.codegen.loops import meet
 from irc.compiled import Precision
 from irc.distances import distance_tables
 from irc.elements import plain_names, updates_of
@@ -133,13 +134,14 @@ class Steps:
     def _loops(self, node: Node) -> None:
         final = self.storage(node)
         target = node.name
-        found = running(node, self.graph, self.host)
+        found = running(node, self.graph)
         if isinstance(node, Scatter) or found is not None:  # made in the arithmetic's type and rounded once
             through = final != self.precision.arithmetic and kind(node) is Kind.FLOAT
             if through:
                 target = f"{node.name}.sum"
             self.declare(target, shape(node), self.precision.arithmetic if through else final)
-            loops = (found.loop(target),) if found else tuple(self.update(target, u) for u in updates_of(node))
+            updates = (self.update(target, u) for u in updates_of(node))
+            loops = (found.loop(target, self.host),) if found else tuple(updates)
             self.loop_kernel(node, target, loops, zero=found is None)
             if through:
                 self.round(node.name, target, shape(node), final)
@@ -166,6 +168,9 @@ class Steps:
             written.add(name)
             sizes = sorted({*sizes, *mentioned(self.tensors[name].shape)[2]})
         table = self.arguments()
+        for owned in {loop.target.tensor for loop in loops if not self.host and meet(loop)}:
+            table[owned] = replace(table[owned], shape=self.tensors[owned].shape)
+            sizes = sorted({*sizes, *mentioned(self.tensors[owned].shape)[2]})
         declared = tuple(replace(table[n], written=n in written) for n in sorted(read | written))
         kernel = LoopKernel(
             name=self.named(name), tensors=declared, sizes=tuple(sizes), loops=loops, zero=None,

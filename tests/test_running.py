@@ -7,6 +7,7 @@ import pytest
 
 import irc
 from irc.codegen.kernel import LoopKernel
+from tests.cuda.test_emulated import assert_same_bits_under_every_schedule
 from tests.test_kernels import arrays, both
 
 SPEC = """
@@ -54,22 +55,33 @@ def test_running_sums(name: str, dtype: str, target: str) -> None:
     kernels = [kernel for run in runs for kernel in run.kernels if isinstance(kernel, LoopKernel)]
     loops = [loop for kernel in kernels for loop in kernel.loops]
     quadratic = [loop for loop in loops if any(a.size == b.size for a in loop.axes for b in loop.over)]
-    alone = (
-        target == "cpu" or name == "of pairs"
-    )  # a device adds up the terms of each element, where they are not many more
-    assert bool(quadratic) == (name in OTHERS or not alone)
+    assert bool(quadratic) == (name in OTHERS)
 
 
-def test_what_is_not_summed_plays_no_part() -> None:
+@pytest.mark.parametrize("name", ["from", "before", "last axis"])
+def test_blocks_of_a_device_have_a_row_each(name: str) -> None:
+    """Of several steps, whose threads take some neighbours each, under every schedule."""
+    spec = SPEC.replace("BODY", RUNNING[name]).replace(" u[B,S,S],", "")
+    program = irc.compile(spec, dtype="f32", target="emulator")
+    given = arrays(program, {"B": 1, "S": 1100, "E": 2}, np.random.default_rng(2), "f32")
+    given["ok"] = np.ones((1, 1100), bool)
+    both(spec, given, "f32", np.random.default_rng(3), target="emulator")
+    given = {n: a[:, :600] if a.ndim > 1 else a for n, a in given.items()}
+    assert_same_bits_under_every_schedule(program, given, {})
+
+
+@pytest.mark.parametrize("target, length", [("cpu", 9), ("emulator", 9), ("emulator", 90)])
+def test_what_is_not_summed_plays_no_part(target: str, length: int) -> None:
     spec = SPEC.replace("BODY", RUNNING["gates"]).replace(" u[B,S,S],", "")
-    clean = np.ones((1, 9, 2), np.float32)
-    program, others = irc.compile(spec), {"ok": np.ones((1, 9), bool), "w": np.ones(2, np.float32)}
+    clean = np.ones((1, length, 2), np.float32)
+    program = irc.compile(spec, target=target)
+    others = {"ok": np.ones((1, length), bool), "w": np.ones(2, np.float32)}
     late, cotangent = clean.copy(), np.zeros_like(clean)
     late[0, 5] = cotangent[0, 3] = np.nan
     forward = program.forward(x=late, **others).outputs["y"]
-    np.testing.assert_array_equal(np.isnan(forward[0, :, 0]), np.arange(9) >= 5)
+    np.testing.assert_array_equal(np.isnan(forward[0, :, 0]), np.arange(length) >= 5)
     gradient = program.forward(x=clean, **others).backward(y=cotangent)["x"]
-    np.testing.assert_array_equal(np.isnan(gradient[0, :, 0]), np.arange(9) <= 3)
+    np.testing.assert_array_equal(np.isnan(gradient[0, :, 0]), np.arange(length) <= 3)
 
 
 def test_no_bit_depends_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,12 @@ template <class T> DEVICE T __shfl_up_sync(uint32_t mask, T value, unsigned lane
 DEVICE uint32_t __ballot_sync(uint32_t mask, int predicate) { return emu_ballot(mask, predicate); }
 DEVICE int __any_sync(uint32_t mask, int predicate) { return emu_ballot(mask, predicate) != 0; }
 DEVICE int __all_sync(uint32_t mask, int predicate) { return emu_ballot(mask, !predicate) == 0; }
+template <class T> DEVICE uint32_t __match_any_sync(uint32_t mask, T value) {
+  uint32_t same = 0;
+  for (int lane = 0; lane < 32; ++lane)
+    if (mask >> lane & 1 && __shfl_sync(mask, value, lane) == value) same |= 1u << lane;
+  return same;
+}
 DEVICE int __popc(uint32_t bits) { return __builtin_popcount(bits); }
 
 template <class T> struct emu_type;

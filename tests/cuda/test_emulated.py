@@ -123,6 +123,43 @@ def assert_same_bits_under_every_schedule(
     assert all(bits == found[0] for bits in found)
 
 
+PICKED = """
+attention picked {
+  size   B, H, S, T, N, D
+  input  q[B,H,S,D], k[B,H,T,D], v[B,H,T,D], top[B,S,N]: int
+  assume 0 <= top[b,i,n] < T
+  core o[b,h,i,d] {
+    score  q[b,h,i,c] * k[b,h,top[b,i,n],c]
+    softmax n
+    matmul v[b,h,top[b,i,n],d]
+  }
+  return o
+}
+"""
+
+
+def test_owners_add_up_what_queries_picked() -> None:
+    """Two tiles of elements, and points of two steps; nothing depends on who comes first."""
+    rng = np.random.default_rng(4)
+    program = irc.compile(PICKED, sizes={"D": 4}, target="emulator")
+    sizes = {"B": 1, "H": 2, "S": 30, "T": 40, "N": 18, "D": 4}
+    given = arrays(program, sizes, rng, "f32") | {"top": rng.integers(0, 40, (1, 30, 18)).astype(np.int32)}
+    both(PICKED, given, "f32", rng, {"D": 4}, target="emulator")
+    assert program.source.count("point_of_found[at] =") == 2
+    assert_same_bits_under_every_schedule(program, given, {})
+
+
+@pytest.mark.parametrize("width, sides", [(1024, {"column"}), (2048, {"row", "column"})])
+def test_panels_that_do_not_fit_are_read_where_they_lie(width: int, sides: set[str]) -> None:
+    rng = np.random.default_rng(width)
+    program = irc.compile(FOLDER / "causal.attn", dtype="f64", target="emulator")
+    given = arrays(program, {"B": 1, "H": 1, "S": 35, "D": width}, rng, "f64")
+    both(str(FOLDER / "causal.attn"), given, "f64", rng, target="emulator")
+    kernels = program.built({"D": width}).kernels.values()
+    text = "".join(launch.text for kernel in kernels for launch in cuda.launches(kernel))
+    assert {side for side in ("row", "column") if f"int64_t {side}_at, int feature_at" in text} == sides
+
+
 def test_no_cpp_is_made_for_a_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nor does what is kept for one target stand in for another's."""
     monkeypatch.setenv("IRC_CACHE_DIR", str(tmp_path))

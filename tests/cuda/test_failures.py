@@ -104,7 +104,7 @@ def test_a_kernel_that_fails(emulator: None, given: dict[str, Any], capfd: pytes
 def test_more_shared_memory_than_a_block_has(device: None) -> None:
     program = irc.compile(CAUSAL, target="cuda", dtype="f64")
     with pytest.raises(irc.DeviceError, match="bytes of shared memory, a block of the device has"):
-        program(**{n: np.ones((1, 1, 4, 2048)) for n in "qkv"})
+        program(**{n: np.ones((1, 1, 4, 8192)) for n in "qkv"})
 
 
 def test_arguments_that_do_not_fit(device: None, given: dict[str, Any]) -> None:

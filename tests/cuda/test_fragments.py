@@ -120,6 +120,38 @@ def test_no_schedule_changes_a_bit_and_no_check_finds_anything(dtype: str, name:
     assert_same_bits_under_every_schedule(program, given, {n: 16 for n in program.features})
 
 
+DROPPED = """
+attention program {
+  size   B, H, S, T, D
+  input  q[B,H,S,D], k[B,H,T,D], v[B,H,T,D]
+  scalar p: float, seed: int
+  assume 0 <= p, p < 1
+  core o[b,h,i,d] {
+    score  q[b,h,i,c] * k[b,h,j,c]
+    align  first
+    allow  j <= pos(i) + 40
+    softmax j
+    drop   p seed seed
+    matmul v[b,h,j,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("dtype, of", [("bf16", ""), ("f32", ""), ("bf16", ":sm_90a"), ("f16", ":sm_90a")])
+def test_lanes_share_out_counters_of_random_numbers(dtype: str, of: str) -> None:
+    """Along the columns in kernels that finish rows, along the rows in the others; at ragged ends too."""
+    rng = np.random.default_rng(3)
+    given = arrays(irc.compile(DROPPED, target="reference"), {"B": 2, "H": 2, "S": 141, "T": 155, "D": 16}, rng, dtype)
+    given |= {"p": np.float64(0.3), "seed": np.int64(-12345)}
+    both(DROPPED, given, dtype, rng, target=f"emulator{of}")
+    program = irc.compile(DROPPED, dtype=dtype, target=f"emulator{of}").built({"D": 16})
+    made = (cuda.launches(kernel, of[1:] or cuda.LEAST) for kernel in program.kernels.values())
+    texts = "".join(launch.text for launches in made for launch in launches)
+    assert "draw_along_columns(" in texts and "draw_along_rows(" in texts and "irc::random" not in texts
+
+
 def spoilt(given: Arrays, name: str, at: Any, value: float) -> Arrays:
     copy = given[name].copy()
     copy[at] = value

@@ -61,6 +61,7 @@ def test_every_kernel_has_panels_of_distances_on_tensor_cores(dtype: str) -> Non
     results = sum(isinstance(s, RowProduct) for s in kernels[-1].body)
     launched = [launch for launch in cuda.launches(kernels[-1]) if "_part" not in launch.name]
     assert results == 4 and len(launched) > 1
+    assert not any("distances" in name and "_part" in name for name in forms(program))  # there are more than keys
     assert sum(len(re.findall(r"float row_result_\d+\[8\]", launch.text)) for launch in launched) == results
 
 
