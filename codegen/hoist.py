@@ -333,7 +333,7 @@ class Hoists:
     def truths(self, part: Expr, read: Load) -> str | None:
         """A mask of what a table of truths says of a vector of pairs, or the contrary, if a tile reads it at once."""
         table = Table(f"truths_{len(self.masks)}", "turned" if part != read else "")
-        made = self._of_pairs(read, table) if self.places.ahead else None
+        made = self._of_pairs(read, table) or self._of_places(read, table) if self.places.ahead else None
         if made is None:
             return None
         return f"{self.masks.setdefault(part, made).name}.wanted<ivec>({self.places.other}, w)"
@@ -351,6 +351,23 @@ class Hoists:
                 first = element(read.tensor, read.indices, scalar_leaf)
                 return replace(table, first=first, step=step, lanes=near is rows)
         return None
+
+    def _of_places(self, read: Load, table: Table) -> Table | None:
+        """The table with its place, if rows tell some of its dimensions and columns others."""
+        lanes = {"row": "[lane_first + row]", "column": "[n]"}
+        found: dict[str, list[str]] = {side: [] for side in lanes}
+        shared = list(read.indices)
+        for n, index in enumerate(read.indices):
+            match self._side(index):
+                case "row" | "column" as side:
+                    stride = stride_name(read.tensor, n)
+                    found[side].append(f"{self._of_side(index, side).name}{lanes[side]} * {stride}")
+                    shared[n] = integer(0)
+                case "both":
+                    return None
+        first = element(read.tensor, tuple(shared), scalar_leaf)
+        rows, columns = (" + ".join(found[side]) for side in lanes)
+        return replace(table, first=first, rows=rows, columns=columns) if rows and columns else None
 
     def _elements(self, read: Load) -> str:
         """The elements at vectors of indices; where none of these depends on the lane, the one element."""

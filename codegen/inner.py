@@ -11,6 +11,7 @@ from irc.codegen.expr import (
     Expr,
     Index,
     Kind,
+    Load,
     Local,
     Op,
     flat,
@@ -50,7 +51,8 @@ class Packing:
         features = points(over)
         if features is None or features > MOST:
             return None
-        if any(all(indices(e) & side for side in sides) for e in walk(value) if is_lookup(e)):
+        far = [e for e in walk(value) if is_lookup(e) and all(indices(e) & side for side in sides)]
+        if not all(map(self._is_of_distance, far)):
             return None
 
         operands: dict[Expr, Expr] = {}
@@ -64,10 +66,14 @@ class Packing:
             return operands.setdefault(part, Local(f"operand {len(operands)}"))
 
         found = rebuild(value, operand)
-        looked_up = (indices(e) for e in walk(found) if is_lookup(e))
+        looked_up = (indices(e) for e in walk(found) if is_lookup(e) and not self._is_of_distance(e))
         if any(names & inner and names & (self._rows | self._columns) for names in looked_up):
             return None
         return substitute(found, {name: self._panel_of(part, over) for part, name in operands.items()})
+
+    def _is_of_distance(self, read: Load | Op) -> bool:
+        """Whether vectors read it as a run of a table, wherever they stand."""
+        return isinstance(read, Load) and read.tensor in self.kernel.distance_tables
 
     def apart(self, value: Expr, over: tuple[Axis, ...]) -> tuple[Expr, dict[Expr, Expr]]:
         """The value, and Locals in it for what takes long to compute of the pair, but reads none of the indices."""

@@ -63,10 +63,13 @@ class Gather:
 @dataclass(frozen=True, slots=True)
 class Table:
     """A tensor with an element for every pair: `first` is that of a row and a column, as it is stored. Columns are
-    neighbours and rows `step` apart, or the other way round where `lanes` are neighbours."""
+    neighbours and rows `step` apart, or the other way round where `lanes` are neighbours. Where pairs share elements,
+    as those of a block, `rows` and `columns` say how far from the first that of row `row` and of column `n` lies."""
 
     name: str
     kind: str  # "vec" or "ivec"; of truths "turned" where those are that are blocked
     first: str = ""
     step: str = ""
     lanes: bool = False
+    rows: str = ""
+    columns: str = ""

@@ -160,14 +160,21 @@ def check_accesses(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str
             low, high = interval(index, axes, values, sizes)
             if low < 0 or high >= extent:
                 raise InputError(
-                    f"{load.tensor}: axis {dim} has {extent} entries, but the program may read "
-                    f"{_show(low)} to {_show(high)}; "
+                    f"{load.tensor}: axis {dim} has {extent} entries, but the program may read {_show(low, high)}; "
                     "clamp(index, 0, size - 1) makes it safe where such entries are blocked"
                 )
 
 
-def _show(bound: float) -> str:
-    return "anything" if np.isinf(bound) else str(int(bound))
+def _show(low: float, high: float) -> str:
+    """What may be read, by the bounds that are known."""
+    match bool(np.isinf(low)), bool(np.isinf(high)):
+        case True, True:
+            return "anything: no bound of the index is known"
+        case True, _:
+            return f"below 0: the index is at most {int(high)}, and its least value is not known"
+        case _, True:
+            return f"any entry from {int(low)} on: the index's greatest value is not known"
+    return f"{int(low)} to {int(high)}"
 
 
 def interval(expr: Expr, axes: tuple[Axis, ...], values: Mapping[str, Array], sizes: Mapping[str, int]) -> Interval:

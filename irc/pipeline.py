@@ -18,6 +18,7 @@ from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Derived, Fused, Precision
 from irc.differentiate import differentiable, differentiate
 from irc.distances import distributed
+from irc.dots import dotted
 from irc.error import Error, SpecError
 from irc.fuse import fuse
 from irc.grammar.diagnostic import SyntaxErrors
@@ -92,7 +93,7 @@ def _goes_with(forward: Graph, backward: Graph) -> bool:
 
 def _specialised(graph: Graph, sizes: Mapping[str, int], steps: bool, host: bool) -> Graph:
     if steps:
-        first = of_tensors(with_weights(products_first(distributed(graph), sizes)))
+        first = of_tensors(with_weights(products_first(dotted(distributed(graph)), sizes)))
         graph = traced("tabulate", lambda: named_apart(moved(tabulated(first, host))))
     return traced("specialise", lambda: simplify(specialise(graph, sizes)))
 

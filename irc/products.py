@@ -16,6 +16,7 @@ from itertools import chain
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, integer, loads, number, op, substitute, walk
 from irc.distances import all_of
+from irc.dots import is_gradient
 from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, is_tile, own_element, product, shape
 from irc.runtime.plan import Operand, Product
 from irc.simplify import factors, times_all
@@ -47,10 +48,10 @@ def matrix_product(node: Reduce, graph: Graph, pairs: bool = False) -> Product |
 
 def sums_chosen(load: Load, graph: Graph) -> bool:
     """Whether the tensor has a sum over the pairs that chose each of its elements, 0 where none did; or the forward run
-    made such a one."""
+    made such a one. An operand that was turned is chosen by its token's pairs."""
     source = graph[load.tensor]
     kept = any(isinstance(n, Scatter) and n.name == load.tensor for n in graph.kept)
-    return kept or (isinstance(source, Scatter) and reads_tiles(source, graph))
+    return kept or is_gradient(load.tensor) or (isinstance(source, Scatter) and reads_tiles(source, graph))
 
 
 def operand(load: Load, axes: Mapping[str, Axis], graph: Graph) -> Operand | None:

@@ -14,7 +14,7 @@ from irc.codegen.kernel import DISTANCE, MARGIN
 from irc.codegen.outside import DIVIDING, LONG
 from irc.differentiate import active
 from irc.distances import all_of, difference, distance_axis, exists, of_distance, reduced, there_are
-from irc.ir import Graph, Map, Reduce, is_tile, operands
+from irc.ir import Graph, Map, Reduce, all_axes, is_tile, operands
 from irc.simplify import Growing
 
 Supports = frozenset[Expr | None]
@@ -62,22 +62,26 @@ class _Values:
         node = self.node
         if isinstance(node, Map):
             return replace(node, body=self._rebuilt(node.body, self.known))
-        value = self._value(node.body, self.known) if node.op == "sum" and node.where is None else None
-        if value is None:
+        if node.op != "sum" or node.where is not None:
             return node
+        value = self._value(node.body, self.known)
+        if value is None:
+            return replace(node, body=self._rebuilt(node.body, self.known, frozenset(a.name for a in node.over)))
         return Map(node.name, node.axes, self._read(*value, node.over), groups=node.groups, span=node.span)
 
-    def _rebuilt(self, expr: Expr, known: bool) -> Expr:
+    def _rebuilt(self, expr: Expr, known: bool, features: frozenset[str] = frozenset()) -> Expr:
         """The expression with tables for what is told. `known`: the distances that it is evaluated at are, which those
-        of a branch are not, if its condition is of each pair."""
+        of a branch are not, if its condition is of each pair. Of a sum over `features`, what reads some: a pair makes
+        the rest once."""
 
         def place(part: Expr) -> Expr | None:
-            value = self._value(part, known) if part.kind is Kind.FLOAT else None
+            told = part.kind is Kind.FLOAT and (not features or bool(features & indices(part)))
+            value = self._value(part, known) if told else None
             if value is not None and self._takes_long(value[0]):
                 return self._read(*value, ())
             if isinstance(part, Op) and part.name == "where":
-                condition, *branches = part.args
-                return op("where", self._rebuilt(condition, known), *(self._rebuilt(e, False) for e in branches))
+                condition, *branches = (self._rebuilt(e, known and not n, features) for n, e in enumerate(part.args))
+                return op("where", condition, *branches)
             return None
 
         return rebuild(expr, place)
@@ -121,7 +125,7 @@ class _Values:
         body = reduced(substitute(value, at))
         where = None if where is None else reduced(substitute(where, at))
         read = indices(body) | (indices(where) if where is not None else frozenset())
-        others = tuple(a for a in self.node.axes if a.name in read)
+        others = tuple(a for a in all_axes(self.node) if a.name in read and a not in over)
         axes, span = (*others, axis), self.node.span
         table: Map | Reduce = Map("", axes, body, where, span=span)
         if over:

@@ -33,7 +33,7 @@ from irc.codegen.kernel import (
     pieces,
 )
 from irc.codegen.positions import points
-from irc.distances import exists, of_distance
+from irc.distances import distance_tables, exists, of_distance
 from irc.ir import Graph, Map, Node, Reduce, is_tile, own_element, position
 from irc.mask.analyse import analyse
 from irc.mask.assumed import bounds
@@ -103,10 +103,11 @@ def is_product(node: Reduce, frame: Frame) -> bool:
 
 def is_computed(node: Reduce, frame: Frame, graph: Graph) -> bool:
     """Whether a sum over the tokens of one side is one of a few numbers that are computed of each pair, none of them
-    looked up by the pair: gradients of what a bias is computed with."""
+    looked up by the pair, but by its distance: gradients of what a bias is computed with."""
     features = parted(node, frame)[0]
     sides = [{a.name for a in side} for side in (frame.rows, frame.columns)]
-    read = [indices(load) for load in loads(node.body) if not is_tile(graph[load.tensor])]
+    tables = distance_tables(graph)
+    read = [indices(e) for e in loads(node.body) if not is_tile(graph[e.tensor]) and e.tensor not in tables]
     number = points(features)
     few = number is not None and number <= FEATURES
     return node.op == "sum" and few and not any(all(names & side for side in sides) for names in read)

@@ -15,6 +15,7 @@ SPEC = """
 attention given {
   size B, H, Sq, Sk, D
   input q[B,H,Sq,D], k[B,H,Sk,D], v[B,H,Sk,D], seen[B,Sq,Sk]: bool, hidden[Sk,Sq + 2]: bool, real[B,Sk]: bool
+  input coarse[H,Sq // 8 + 1,Sk // 24 + 1]: bool
   param T[H,Sq,Sk]
   core o[b,h,i,d], lse[b,h,i] {
     align first
@@ -30,8 +31,10 @@ attention given {
 MASKS = {
     "one": "allow seen[b,i,j]",
     "its contrary, turned": "block hidden[j,i + 2]",
-    "two and a position": "allow seen[b,i,j] and not hidden[j,i + 1] and j <= pos(i) + 90",
+    "three and a position": "allow seen[b,i,j] and coarse[h,i // 8,j // 24] and j <= pos(i) + 90\n"
+    "block hidden[j,i + 1]",
     "with padding": "allow seen[b,i,j] and real[b,j]",
+    "blocks of pairs": "block coarse[h,i // 8,j // 24]\n    allow real[b,j]",
     "read twice": "allow seen[b,i,j] and (seen[b,i,min(j + 1,Sk - 1)] or pos(i) == j)",
 }
 KINDS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {
@@ -49,6 +52,7 @@ def arrays(kind: str, rows: int, columns: int, dtype: str, rng: np.random.Genera
     made = {name: rng.standard_normal(shape).astype(DTYPE[dtype]) for name, shape in shapes.items()}
     made["seen"] = KINDS[kind](rng, (2, rows, columns))
     made["hidden"] = ~KINDS[kind](rng, (columns, rows + 2))
+    made["coarse"] = KINDS[kind](rng, (2, rows // 8 + 1, columns // 24 + 1))
     return made | {"real": rng.random((2, columns)) < 0.7}
 
 
@@ -66,7 +70,12 @@ def test_each_form_agrees_with_the_interpreter(without: str, dtype: str, monkeyp
     rng = np.random.default_rng(2)
     for kind in ("random", "causal"):
         given = arrays(kind, 130, 203, dtype, rng)
-        both(SPEC.replace("MASK", MASKS["two and a position"]), given, dtype, rng)
+        both(SPEC.replace("MASK", MASKS["three and a position"]), given, dtype, rng)
+
+
+def test_the_truth_of_a_block_is_read_once() -> None:
+    source = irc.compile(SPEC.replace("MASK", MASKS["blocks of pairs"]), sizes={"D": 8}).source
+    assert "truths_0.read_places(" in source and "gather_0" not in source
 
 
 def test_what_is_blocked_plays_no_part() -> None:

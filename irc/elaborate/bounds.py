@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Op, Size, conjuncts, op, rebuild, walk
+from irc.elaborate.floats import FAR, floor_bounds
 from irc.ir import Fact
 from irc.size import Polynomial, constant, divide, expression, nonnegative, polynomial
 
@@ -172,6 +173,9 @@ class Bounds:
             case Op("where", (_, a, b), _):
                 x, y = self.range(a, extents), self.range(b, extents)
                 return Range(_lower(x.low, y.low), _upper(x.high, y.high))
+            case Op("floor", (x,), _):
+                ends = self.rounded_down(x, extents)
+                return UNKNOWN if ends is None else Range((constant(ends[0]),), (constant(ends[1]),))
             case Op("segment", (_, count, _), _):
                 last = polynomial(count, self.sizes) - ONE
                 return Range((constant(0),), (last,) if nonnegative(last) else ())
@@ -180,6 +184,17 @@ class Bounds:
                 return Range((constant(0), *x.low)[:MOST], _upper(x.high, tuple(constant(0) - p for p in x.low)))
             case _:
                 return UNKNOWN
+
+    def rounded_down(self, x: Expr, extents: Mapping[str, Expr]) -> tuple[int, int] | None:
+        """Numbers that floor(x) is never below, and never above."""
+        return floor_bounds(x, lambda part: self._numbers(part, extents))
+
+    def _numbers(self, e: Expr, extents: Mapping[str, Expr]) -> tuple[float, float]:
+        """The bounds as numbers, for all sizes."""
+        found = self.range(e, extents)
+        low = [p.value if p.value is not None else 0 for p in found.low if p.value is not None or nonnegative(p)]
+        high = [p.value for p in found.high if p.value is not None]
+        return max(low, default=-FAR), min(high, default=FAR)
 
     def _quotient(self, a: Range, b: Polynomial) -> Range:
         if not nonnegative(b - ONE):

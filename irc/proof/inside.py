@@ -1,7 +1,8 @@
 """Accesses and divisors: an index within its axis and a divisor at least 1, at every point of the axes that read it.
 
-Kernels rely on what is proved here, so floats are not taken for real numbers: a `floor` may have any value, as may a
-comparison of floats, and facts about floats count for nothing, since a host checks them in double and kernels round.
+Kernels rely on what is proved here, so floats are not taken for real numbers: a `floor` may have any value, within
+bounds that allow for rounding, and a comparison of floats either; and facts about floats count for nothing, since a host
+checks them in double and kernels round.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from irc.codegen.expr import Axis, Expr, Load, indices, integer, op, rebuild
-from irc.elaborate.bounds import of_floats, told_by_floats
+from irc.codegen.expr import Axis, Expr, Load, Op, indices, integer, op, rebuild
+from irc.elaborate.bounds import Bounds, of_floats, told_by_floats
 from irc.interpret import Grid, evaluate
 from irc.ir import Graph
 from irc.printer import expression
@@ -42,12 +43,17 @@ def is_positive(divisor: Expr, axes: Sequence[Axis], graph: Graph) -> bool:
 
 def _is_proved(claim: Claim, graph: Graph) -> bool:
     exact = tuple(f for f in graph.facts if not told_by_floats(f.predicate))
-    return is_proved(replace(claim, goal=rebuild(claim.goal, _unknown)), replace(graph, facts=exact))
+    bounds, extents = Bounds(dict(graph.sizes), exact), {a.name: a.size for a in claim.free}
 
+    def unknown(part: Expr) -> Expr | None:
+        """An unknown for each expression that makes something of floats; what is around it still bounds it."""
+        if not of_floats(part):
+            return None
+        value = Load(repr(part), (), part.kind)
+        ends = bounds.rounded_down(part.args[0], extents) if isinstance(part, Op) and part.name == "floor" else None
+        return value if ends is None else op("clamp", value, *map(integer, ends))
 
-def _unknown(part: Expr) -> Expr | None:
-    """An unknown for each expression that makes something of floats; what is around it still bounds it."""
-    return Load(repr(part), (), part.kind) if of_floats(part) else None
+    return is_proved(replace(claim, goal=rebuild(claim.goal, unknown)), replace(graph, facts=exact))
 
 
 def out_of_axis(index: Expr, size: Expr, axes: Sequence[Axis], graph: Graph) -> str | None:

@@ -41,7 +41,15 @@ U = "\n scalar u: float\n assume 0 <= u and u < 1, 0 <= floor(u * S) and floor(u
 
 
 @pytest.mark.parametrize(
-    "index", ["floor(j + 0.99999999)", "floor(u * S)", "min(floor(u * S), S - 1)", "floor(u + 0.9) - floor(u + 0.1)"]
+    "index",
+    [
+        "floor(j + 0.99999999)",
+        "floor(u * S)",
+        "min(floor(u * S), S - 1)",
+        "floor(u + 0.9) - floor(u + 0.1)",
+        "min(floor(log(float(max(i - j, 1)))), S - 1)",
+        "min(floor(log(float(i - j))), S - 1)",
+    ],
 )
 def test_floats_are_no_real_numbers_where_they_choose_an_entry(index: str) -> None:
     with pytest.raises(SpecError, match=r"comes from a float[^$]*clamp"):
@@ -57,6 +65,8 @@ def test_floats_are_no_real_numbers_where_they_choose_an_entry(index: str) -> No
         "floor(u) % S",
         "where(u < 0.5, i, j)",
         "where(floor(j + u) < S and floor(j + u) >= 0, floor(j + u), 0)",
+        "max(min(6 + floor(log(max(abs(i - j), 1) / 8.0) / log(16.0) * 8), S - 1) - 12, 0)",
+        "where(abs(i - j) < S, min(8 + floor(log(max(abs(i - j), 1) / 8.0) / log(16.0) * 8), S - 1), 0)",
     ],
 )
 def test_what_is_around_a_float_bounds_it(index: str) -> None:

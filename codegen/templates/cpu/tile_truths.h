@@ -63,6 +63,27 @@ template <int PANEL, int TILE, bool TURNED> class Truths {
     for (int n = begin; n < end; n++) keep(n, truths(first + n * step, rows));
   }
 
+  // Where a row and a column each tell a part of the place, those that share an element are read together.
+  template <class Row, class Column>
+  __attribute__((noinline)) void read_places(int begin, int end, int rows, const uint8_t *first, Row row_at, Column column_at) {
+    existing_ = ones(rows);
+    const Groups groups(rows, row_at);
+    uint64_t word = 0;
+    for (int n = begin; n < end; n++) {
+      if (n == begin || column_at(n) != column_at(n - 1)) word = groups.word(first + column_at(n));
+      keep(n, word);
+    }
+  }
+
+  // Whether some pair of so many rows and columns exists.
+  template <class Row, class Column>
+  static __attribute__((noinline)) bool exist(int columns, int rows, const uint8_t *first, Row row_at, Column column_at) {
+    const Groups groups(rows, row_at);
+    for (int n = 0; n < columns; n++)
+      if ((n == 0 || column_at(n) != column_at(n - 1)) && groups.word(first + column_at(n)) != (TURNED ? ones(rows) : 0)) return true;
+    return false;
+  }
+
   bool any(int begin, int end) const {
     uint64_t found = 0;
     for (int n = begin; n < end; n++) found |= words_[n];
@@ -86,6 +107,28 @@ template <int PANEL, int TILE, bool TURNED> class Truths {
   }
 
  private:
+  // Rows that follow each other and share their places.
+  struct Groups {
+    int count = 0;
+    int64_t places[PANEL];
+    uint64_t rows[PANEL];
+
+    template <class Row> Groups(int number, Row row_at) {
+      for (int row = 0; row < number; row++) {
+        const int64_t place = row_at(row);
+        if (!count || places[count - 1] != place) places[count] = place, rows[count++] = 0;
+        rows[count - 1] |= uint64_t(1) << row;
+      }
+    }
+
+    uint64_t word(const uint8_t *column) const {
+      uint64_t found = 0;
+      for (int group = 0; group < count; group++)
+        if (column[places[group]]) found |= rows[group];
+      return found;
+    }
+  };
+
   uint64_t existing_ = 0, words_[TILE + 64] = {};
 
   void keep(int n, uint64_t word) { words_[n] = TURNED ? existing_ & ~word : word; }
