@@ -147,7 +147,7 @@ def _given(fact: Fact, values: Mapping[str, Array], sizes: Mapping[str, int]) ->
             known[e.name] = sizes[e.name]
         elif isinstance(e, Load) and not indices(e):
             known[expression(e)] = evaluate(e, grid((), values, sizes)).item()
-    return ", but " + ", ".join(f"{name} = {value}" for name, value in known.items())
+    return ", but " + ", ".join(f"{name} = {value}" for name, value in known.items()) if known else ""
 
 
 def check_accesses(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
