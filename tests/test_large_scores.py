@@ -1,5 +1,5 @@
-"""Scores of a million and more, which no float tells from their neighbours: rows are one key's value, or the mean of those
-that tie; the weights that a backward run makes again are at most 1."""
+"""Scores of a million and more, which no float tells from their neighbours: rows are one key's value, or the mean of
+those that tie; the weights that a backward run makes again are at most 1."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from irc.proof.tokens import tokens
 
 def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]], graph: Graph) -> str:
     """The sentence for a property that is proved, with what its proofs suppose beyond what is assumed."""
-    supposed = list(dict.fromkeys(s for _, answer in decided for s in answer.supposed))
+    supposed = list(dict.fromkeys(s for claim, answer in decided for s in (*claim.supposed, *answer.supposed)))
     if property.name in ("causal", "window"):
         supposed += [f"`{table}` taken as known" for table in taken_as_known(tokens(graph))]
     return _sentence(property, decided, graph) + (f" ({', '.join(supposed)})" if supposed else "")
