@@ -345,7 +345,7 @@ def _made_of(dot: str, kernel: TileKernel) -> list[Value]:
 
 
 def _takes_long(step: Value) -> bool:
-    return any(isinstance(e, Op) and e.name in (*LONG, "exp", "exp2", "sigmoid") for e in walk(step.value))
+    return any(isinstance(e, Op) and e.name in (*LONG, "exp", "share", "exp2", "sigmoid") for e in walk(step.value))
 
 
 def _reads_rows(kernel: TileKernel, logit: Expr | None) -> bool:

@@ -80,7 +80,7 @@ Expr = Const | Index | Size | Load | Local | Op
 
 ARITHMETIC = ("add", "sub", "mul", "pow", "neg", "min", "max", "abs", "clamp")  # int -> int or float -> float
 INTEGER = ("floordiv", "mod", "flat", "segment")
-FLOATING = ("div", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "relu", "floor")
+FLOATING = ("div", "exp", "share", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "relu", "floor")
 COMPARISON = ("lt", "le", "eq", "ne")  # a > b is written lt(b, a)
 LOGIC = ("and", "or", "not")
 OTHER = ("where", "float", "random")  # where(condition, a, b); float(int); random(seed, i, j, k) -> [0, 1)
@@ -89,8 +89,9 @@ OPS = ARITHMETIC + INTEGER + FLOATING + COMPARISON + LOGIC + OTHER + WRITTEN
 """`flat(i, I, j, J, …)` is the position of (i, j, …) in a product axis whose last index runs fastest: (i*J + j)…;
 `random(seed, i, j, k)` is the same number in [0, 1) for the same four integers, on every target; `clamp(x, low,
 high)`; `min`/`max` take two arguments; an integer `pow` is held within ±2^62, and an exponent below 0 counts as 0;
-`floor` is float -> int; `and`/`or` take two; `not` takes one; `exp2` is written by powers.py alone; by narrow.py
-`narrow` and `widen`, an integer with 32 bits, which hold it, and with 64; and `saturate`, with 32, held within ±2^30.
+`floor` is float -> int; `and`/`or` take two; `not` takes one; `share` is `exp` of a logit less its logsumexp, which
+roundings alone make more than 0: at most 1; `exp2` is written by powers.py alone; by narrow.py `narrow` and `widen`, an
+integer with 32 bits, which hold it, and with 64; and `saturate`, with 32, held within ±2^30.
 
 `segment(t, n, p)` is the number of the segment in which position p lies. Its table is the row that begins with the
 element t (a Load whose last index is 0, and of which only the place counts), of n offsets that do not decrease; its

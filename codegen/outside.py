@@ -16,7 +16,7 @@ from irc.codegen.names import identifier
 from irc.codegen.printer import in_double, print_scalar
 
 CALLED = frozenset(("pow", "sin", "cos"))  # tens of nanoseconds each: the order of loops heeds them
-LONG = CALLED | {"div", "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "random", "segment"}
+LONG = CALLED | {"div", "exp", "share", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "random", "segment"}
 DIVIDING = frozenset(("floordiv", "mod"))  # long, and a lot of code, by a number that is not known
 
 

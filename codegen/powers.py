@@ -95,10 +95,12 @@ def _lighter(expr: Expr, values: dict[str, Expr], given: frozenset[str]) -> Expr
     def place(part: Expr) -> Expr | None:
         if not isinstance(part, Op) or not _of_the_pair(part):
             return None
-        if part.name == "exp":
+        if part.name in ("exp", "share"):
             if _is_given(part, given):
-                return op("exp2", op("mul", _lighter(part.args[0], values, given), LOG2_E))
-            return op("exp2", _scaled(part.args[0], values, given))
+                exponent = op("mul", _lighter(part.args[0], values, given), LOG2_E)
+            else:
+                exponent = _scaled(part.args[0], values, given)
+            return op("exp2", exponent if part.name == "exp" else op("min", exponent, number(0.0)))
         if part.name in ("mul", "div"):
             moving, fixed = _factors(part, values)
             if fixed is not None and (moving, fixed) != (part.args[0], part.args[-1]):

@@ -131,6 +131,8 @@ def _print(expr: Expr, leaf: Leaf, lazy: bool) -> tuple[str, int]:
             return f"T([&] {{ using T = double; return irc::{expr.name}({sub(x, 0)}); }}())", _ATOM
         case "narrow" | "widen" as width, (x,):
             return f"{'int32_t' if width == 'narrow' else 'int64_t'}({sub(x, 0)})", _ATOM
+        case "share", (x,):
+            return f"irc::exp(irc::min({sub(x, 0)}, T(0)))", _ATOM
         case "exp2", (x,):  # of tile values alone: see powers.py
             return f"irc::exp2<Form>({sub(x, 0)})", _ATOM
         case "segment", (Load(tensor, row, _), count, position):

@@ -97,19 +97,20 @@ class _Builder:
         return s.Nondecreasing(self.expression(value), self.name(over), span=self.span(tree))
 
     def property(self, tree: Tree[Token]) -> s.Property:
-        first, *rest = tree.children
+        of, first, *rest = tree.children
+        core = self.name(of) if of is not None else None
         span = self.span(tree)
         match rest:
             case []:
-                return s.Property(str(first), None, span=span)
+                return s.Property(str(first), None, core, span=span)
             case [Token() as second]:
-                return s.Property(f"{first} {second}", None, span=span)
+                return s.Property(f"{first} {second}", None, core, span=span)
             case [Token(), predicate]:
                 if first != "allow":
                     self.report("E001", f"expected `allow == …`, found `{first} == …`", tree)
-                return s.Property(str(first), self.expression(predicate), span=span)
+                return s.Property(str(first), self.expression(predicate), core, span=span)
             case _:
-                return s.Property(str(first), self.optional(rest), span=span)
+                return s.Property(str(first), self.optional(rest), core, span=span)
 
     # statements
 

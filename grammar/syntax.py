@@ -209,10 +209,12 @@ class Return(Spanned):
 
 @dataclass(frozen=True, slots=True)
 class Property(Spanned):
-    """One item of `ensure`: causal; window(e); rows nonempty; allow == p; incremental; batch independent."""
+    """One item of `ensure`: causal; window(e); rows nonempty; allow == p; incremental; batch independent. Before some
+    stands the core that they speak of, `o: allow == p`."""
 
     name: str
     argument: Expression | None
+    core: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 from irc.build import build
 from irc.error import SpecError
 from irc.grammar.diagnostic import Diagnostic, SyntaxErrors
-from irc.grammar.source import Source
+from irc.grammar.source import Source, Span
 from irc.ir import Graph
 from irc.prepared import parse
 from irc.printer import expression
@@ -60,6 +60,12 @@ def check(sources: Iterable[Source], accept: Sequence[str] = (), strict: bool = 
     return tuple(
         replace(checked, verdicts=tuple(next(verdicts) for _ in checked.verdicts), strict=strict) for checked in found
     )
+
+
+def unread(name: str, why: str) -> Checked:
+    """Of a file that is no text, or cannot be read."""
+    source = Source(name, "")
+    return Checked(Path(name).stem, source, diagnostics=(Diagnostic("E007", why, Span(source, 1, 1, 1, 1)),))
 
 
 def _programs(source: Source) -> Iterator[Checked]:

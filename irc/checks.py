@@ -24,6 +24,7 @@ from irc.codegen.expr import (
 from irc.codegen.library import Check
 from irc.contract import needed
 from irc.ir import Fact, Graph, shape
+from irc.magnitudes import MOST, magnitude, may_wrap
 from irc.runtime.sizes import show
 
 LARGEST = integer(2**31 - 1)
@@ -49,7 +50,7 @@ def size_checks(graph: Graph, known: Graph, fixed: Mapping[str, int]) -> tuple[C
         for axis, size in enumerate(node.shape):
             if any(isinstance(e, Op) and e.name not in ("add", "mul") for e in walk(size)):
                 checks.append(Check((), op("le", ZERO, size), f"{node.name} axis {axis}: {show(size)} is negative"))
-    checks += [_fact(fact) for fact in known.facts if not loads(fact.predicate)]
+    checks += [check for fact in known.facts if not loads(fact.predicate) for check in _fact(fact)]
     for each in needed(known):
         if not isinstance(each.size, Const) and not each.where:
             checks.append(Check((), _unless_empty(op("lt", ZERO, each.size), each.axes), each.wrong))
@@ -58,7 +59,7 @@ def size_checks(graph: Graph, known: Graph, fixed: Mapping[str, int]) -> tuple[C
 
 def input_checks(known: Graph) -> tuple[Check, ...]:
     """What must hold of scalars and tables: facts, and accesses that could not be proved."""
-    facts = tuple(_fact(fact) for fact in known.facts if loads(fact.predicate))
+    facts = tuple(check for fact in known.facts if loads(fact.predicate) for check in _fact(fact))
     return facts + tuple(_access(load, axes, known) for load, axes in known.accesses)
 
 
@@ -70,7 +71,25 @@ def _countable(shape: tuple[Expr, ...]) -> Expr:
     return op("lt", total, number(2.0**40))
 
 
-def _fact(fact: Fact) -> Check:
+def _fact(fact: Fact) -> tuple[Check, ...]:
+    """That the fact holds, and where 64 bits might not hold what it computes, that they do."""
+    wraps = may_wrap(fact.predicate)
+    return (*((_in_64_bits(fact),) if wraps else ()), _holds(fact))
+
+
+def _in_64_bits(fact: Fact) -> Check:
+    def most(part: Expr) -> Expr:
+        found = _interval(part, fact.free)
+        if found is None or (isinstance(part, Load) and not part.indices):
+            found = part, part
+        return op("float", op("max", op("abs", found[0]), op("abs", found[1])))
+
+    held = op("le", magnitude(fact.predicate, most), MOST)
+    text = f"the program assumes {fact.text}, for which numbers beyond 64 bits may be computed"
+    return Check((), _unless_empty(held, fact.free), text)
+
+
+def _holds(fact: Fact) -> Check:
     predicate, along = fact.predicate, fact.nondecreasing
     if along is not None:
         index = Index(along)

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size, indices, loads, walk
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size, indices, loads, number, walk
 from irc.codegen.fold import whole_power
 from irc.error import InputError
 from irc.interpret import evaluate, grid
 from irc.ir import Fact, Graph, Map, Reduce, all_axes, bodies, shape
+from irc.magnitudes import is_held, magnitude, may_wrap
 from irc.printer import expression
 from irc.proof.flow import reads
 from irc.runtime.device import Device
@@ -118,6 +119,8 @@ def check_facts(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, i
         points = grid(fact.free, values, sizes)
         if 0 in points.shape:
             continue
+        if may_wrap(fact.predicate) and not is_held(_magnitude(fact, values, sizes)):
+            raise InputError(f"the program assumes {fact.text}, for which numbers beyond 64 bits may be computed here")
         try:
             with np.errstate(divide="raise"):
                 result = np.broadcast_to(evaluate(fact.predicate, points), points.shape)
@@ -140,6 +143,15 @@ def check_facts(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, i
             )
 
 
+def _magnitude(fact: Fact, values: Mapping[str, Array], sizes: Mapping[str, int]) -> Expr:
+    def most(part: Expr) -> Expr:
+        if isinstance(part, Load) and values[part.tensor].size == 0:
+            return number(0.0)
+        return number(max(map(abs, interval(part, fact.free, values, sizes))))
+
+    return magnitude(fact.predicate, most)
+
+
 def _given(fact: Fact, values: Mapping[str, Array], sizes: Mapping[str, int]) -> str:
     known: dict[str, object] = {}
     for e in walk(fact.predicate):
@@ -147,7 +159,7 @@ def _given(fact: Fact, values: Mapping[str, Array], sizes: Mapping[str, int]) ->
             known[e.name] = sizes[e.name]
         elif isinstance(e, Load) and not indices(e):
             known[expression(e)] = evaluate(e, grid((), values, sizes)).item()
-    return ", but " + ", ".join(f"{name} = {value}" for name, value in known.items())
+    return ", but " + ", ".join(f"{name} = {value}" for name, value in known.items()) if known else ""
 
 
 def check_accesses(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, int]) -> None:

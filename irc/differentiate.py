@@ -196,10 +196,10 @@ class _Backward:
                 self._through(node, axes + over, body, where, self._cotangent(node), None)
             case Reduce(_, axes, over, "logsumexp", body, where, init):
                 total = own_element(node)
-                weight = op("exp", op("sub", body, total))
+                weight = op("share", op("sub", body, total))
                 self._through(node, axes + over, body, where, op("mul", self._cotangent(node), weight), None)
                 if init is not None:
-                    share = op("exp", op("sub", init, total))
+                    share = op("share", op("sub", init, total))
                     self._through(node, axes, init, None, op("mul", self._cotangent(node), share), None)
             case Reduce(_, axes, over, "max", body, where):
                 self._max(node, axes, over, body, where)

@@ -250,10 +250,10 @@ class _Fuser(Steps):
         return self.source([*(self.graph[n] for n in sorted(builder.done) if n in self.graph.by_name), *group])
 
     def _online(self, lse: Reduce) -> str | None:
-        """The tile value that is exp(score - lse) inside the same support."""
+        """The tile value that is the weight, exp(score - lse), inside the same support."""
         for node in self.graph:
             same = isinstance(node, Map) and is_tile(node) and node.where == lse.where
-            if same and isinstance(node, Map) and node.body == op("exp", op("sub", lse.body, own_element(lse))):
+            if same and isinstance(node, Map) and node.body == op("share", op("sub", lse.body, own_element(lse))):
                 return node.name
         return None
 

@@ -177,6 +177,8 @@ def apply(name: str, x: list[Array]) -> Array:
         case "sigmoid":  # exp of a negative number only, so that it cannot overflow
             small = np.exp(-np.abs(x[0]))
             return np.asarray(np.where(x[0] >= 0, 1.0, small) / (1.0 + small))
+        case "share":
+            return np.asarray(np.exp(np.minimum(x[0], 0.0)))
         case "erf":
             return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x[0]))
         case "relu":

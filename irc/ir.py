@@ -233,7 +233,8 @@ class Core:
 @dataclass(frozen=True, slots=True)
 class Property:
     """An `ensure`, typed. `name` is one of causal, window, rows nonempty, allow, incremental, batch independent;
-    `argument` is the window, or the predicate of `allow == p` over the indices of `core`."""
+    `argument` is the window, or the predicate of `allow == p` over the indices of `core`, which rows nonempty may name
+    too."""
 
     name: str
     text: str

@@ -42,9 +42,9 @@ def exact(expr: Expr, known: Container[str]) -> Expr:
 
     def whole(e: Expr) -> Expr | None:
         match e:
-            case Op("exp", (Op("sub", (score, Load(lse, at) as rounded)),)) if lse in known:
+            case Op("exp" | "share" as name, (Op("sub", (score, Load(lse, at) as rounded)),)) if lse in known:
                 near = op("sub", rebuild(score, whole), rounded)
-                return op("exp", op("sub", near, Load(remainder_name(lse), at)))
+                return op(name, op("sub", near, Load(remainder_name(lse), at)))
         return None
 
     return rebuild(expr, whole)

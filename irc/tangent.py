@@ -118,11 +118,11 @@ class _Forward:
         parts, ends = self._parts(node.body), [] if node.init is None else self._parts(node.init)
         mean = None
         if parts:
-            body = mul_where(total(parts), op("exp", op("sub", node.body, own)))
+            body = mul_where(total(parts), op("share", op("sub", node.body, own)))
             mean = replace(node, name=name, op="sum", body=body, init=None)
         if not ends or node.init is None:
             return mean
-        share = mul_where(total(ends), op("exp", op("sub", node.init, own)))
+        share = mul_where(total(ends), op("share", op("sub", node.init, own)))
         if mean is None:
             return Map(name, node.axes, share, None, node.groups, node.span)
         mean = replace(mean, name=f"{name}.keys")

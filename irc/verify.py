@@ -168,7 +168,7 @@ def _access(load: Load, earlier: dict[str, Node]) -> None:
 # operations
 
 _ARITY = {"neg": 1, "abs": 1, "not": 1, "float": 1, "floor": 1, "clamp": 3, "where": 3, "segment": 3, "random": 4}
-_ARITY |= dict.fromkeys(("exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "relu"), 1)
+_ARITY |= dict.fromkeys(("exp", "share", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid", "erf", "relu"), 1)
 
 
 def _operation(e: Expr) -> None:

@@ -151,6 +151,17 @@ def test_check_of_a_folder_is_a_table(refuted: str, tmp_path: Path) -> None:
     assert irc("check", str(tmp_path / "deep")).exit_code == 0
 
 
+def test_check_of_a_folder_goes_on_after_what_is_no_text(tmp_path: Path) -> None:
+    shutil.copy(CAUSAL, tmp_path / "causal.attn")
+    (tmp_path / "bytes.attn").write_bytes(b"\xff\xfe")
+    (tmp_path / "gone.attn").symlink_to(tmp_path / "nowhere")
+    result = irc("check", str(tmp_path))
+    assert result.exit_code == 1 and "1 of 3 programs pass" in result.stdout
+    said = {line.split()[0]: line for line in result.stdout.splitlines()[1:4]}
+    assert "E007" in said["bytes"] and "E007" in said["gone"] and "proved" in said["causal"]
+    assert irc("check", str(tmp_path), "--json").exit_code == 1
+
+
 @pytest.mark.parametrize("stage", ["graph", "backward", "tiles", "source"])
 def test_a_refuted_program_can_be_shown(refuted: str, stage: str) -> None:
     result = irc("show", refuted, "--stage", stage, "--size", "D=8")
@@ -439,6 +450,13 @@ def test_help_teaches_with_an_example(command: str) -> None:
 def test_the_module_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "irc", "--version"], capture_output=True, text=True, check=True)
     assert "irc" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_an_output_that_is_full_is_named() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "irc", "check", CAUSAL], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2 and done.stderr == b"error: standard output: No space left on device\n"
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

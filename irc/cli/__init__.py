@@ -11,6 +11,7 @@ import click
 
 from irc.cli.bench import bench
 from irc.cli.check import check
+from irc.cli.common import Command
 from irc.cli.doctor import doctor
 from irc.cli.export import compile_command
 from irc.cli.plot import plot
@@ -20,7 +21,7 @@ from irc.cli.tune import tune
 from irc.runtime import cache
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(cache.version(), prog_name="irc")
 def main() -> None:
     """A compiler for attention: index notation in, fused forward and backward kernels out.

@@ -12,6 +12,7 @@ import click
 from irc.cli.common import BAD_SPEC, failures, read
 from irc.cli.options import accept_option, spec_argument
 from irc.grammar.diagnostic import Diagnostic
+from irc.grammar.source import Source
 
 
 @click.command()
@@ -25,7 +26,8 @@ from irc.grammar.diagnostic import Diagnostic
 def check(spec: str, accept: tuple[str, ...], strict: bool, as_json: bool, queries: Path | None) -> None:
     """Check names, indices, sizes and types, and prove what the program ensures.
 
-    SPEC may be a folder: every .attn file below it is checked, and a table sums up.
+    SPEC may be a folder: every .attn file below it is checked, and a table sums up. One that cannot be read, or is no
+    text, is wrong.
 
     Each property under `ensure` is decided for all sizes, scalars and tables that keep the program's `assume`:
 
@@ -51,7 +53,16 @@ def check(spec: str, accept: tuple[str, ...], strict: bool, as_json: bool, queri
         files = sorted(folder.rglob("*.attn")) if folder is not None else [spec]
         if not files:
             raise click.BadParameter(f"there is no .attn file below {spec}", param_hint="SPEC")
-        found = checking.check([read(str(file)) for file in files], accept, strict)
+        sources: list[Source] = []
+        unread: list[checking.Checked] = []
+        for file in files:
+            try:
+                sources.append(read(str(file)))
+            except click.BadParameter as error:
+                if folder is None:
+                    raise
+                unread.append(checking.unread(str(file), error.message))
+        found = (*unread, *checking.check(sources, accept, strict))
         written = checking.write_queries(found, queries) if queries is not None else ()
     if as_json:
         click.echo(json.dumps(checking.plain(found), indent=2))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,23 @@ def failures() -> Iterator[None]:
         fail(f"error: not enough memory: {error}", BAD_USAGE)
     except KeyboardInterrupt:
         fail("stopped", STOPPED)
+
+
+class Command(click.Group):
+    """The command with all its own, of which none ends in a traceback where nothing can be written."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # nobody reads on: click ends quietly
+                raise
+            with suppress(OSError):  # what is left to write is tried again at the end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            fail(f"error: {error.filename or 'standard output'}: {error.strerror or error}", BAD_USAGE)
 
 
 def fail(message: str, code: int) -> None:

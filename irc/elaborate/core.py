@@ -153,6 +153,8 @@ class CoreBuilder:
             case "score" | "map":
                 if stage.kind == "score":
                     warn_of_features(stage, value, self.frame.header[-1], report)
+                else:
+                    warn_of_mask(stage, value, report, running)
                 context.score = value
                 self.biases = []
             case "scale":

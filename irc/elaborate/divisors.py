@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from irc.codegen.expr import Axis, Expr, Index, Load, Op, indices, integer, loads, op, walk
+from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, integer, loads, op, walk
 from irc.elaborate.access import node_axes, promised
 from irc.elaborate.bounds import Bounds, from_zero, possibly_zero, told_by_floats
 from irc.elaborate.scope import Scope
@@ -48,11 +48,19 @@ def _check_moving(
 ) -> None:
     """What is assumed and promised divides by numbers that are at least 1 for every value of its indices."""
     for divisor in _divisors(exprs, graph):
-        if _moves(divisor) and span is not None:
+        if (_moves(divisor) or isinstance(divisor, Const)) and span is not None:
             _fact(divisor, axes, graph, scope, span)
 
 
 def _fact(divisor: Expr, axes: tuple[Axis, ...], graph: Graph, scope: Scope, span: Span) -> Fact | None:
+    if isinstance(divisor, Const) and divisor.value < 1:
+        scope.report.error(
+            "E213",
+            f"the divisor `{text(divisor)}` is not at least 1",
+            scope.divisors.get(divisor, span),
+            help="divide by a positive number: `x // -2` is `-x // 2`",
+        )
+        return None
     names = possibly_zero((divisor,), axes, scope.sizes, graph.facts)
     bounds = Bounds(from_zero(scope.sizes, names), graph.facts)
     if any(nonnegative(x - constant(1)) for x in bounds.range(divisor, {a.name: a.size for a in axes}).low):

@@ -27,7 +27,7 @@ class Normaliser:
 
 
 NORMALISERS = {
-    "softmax": Normaliser(lambda logit, lse: op("exp", op("sub", logit, lse)), "logsumexp"),
+    "softmax": Normaliser(lambda logit, lse: op("share", op("sub", logit, lse)), "logsumexp"),
     # Ramapuram et al. 2024: no normalisation over the row; a bias such as -log(Sk) is the user's
     "sigmoid": Normaliser(lambda logit, _: op("sigmoid", logit)),
     # Wortsman et al. 2023

@@ -23,7 +23,7 @@ class Claim:
     Every index lies within its axis, so a claim says nothing where an axis is empty. `about` is the sentence in words,
     `core` names the core whose pairs a counterexample shows, `span` is the statement that it speaks of, where that is
     no mask (an assignment that moves positions). `words` is the sentence with a hole for each of `said`: the place of
-    an output, and the place that it reads.
+    an output, and the place that it reads; `supposed` what the claim says the property of, beyond what is assumed.
     """
 
     about: str
@@ -35,6 +35,7 @@ class Claim:
     span: Span | None = field(default=None, compare=False)
     words: str = field(default="", compare=False)
     said: tuple[Expr, ...] = field(default=(), compare=False)
+    supposed: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial, reduce
 from typing import Literal
 
 from irc.codegen.expr import FALSE, TRUE, Axis, Const, Expr, Index, Load, Size, indices, integer, loads, op, substitute
 from irc.ir import Core, Fact, Graph, Map, Reduce, bodies, grouped, operands, shape
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
-from irc.proof.flow import Undecided, all_of
+from irc.proof.flow import Undecided, all_of, inline, reads_floats
 from irc.proof.tokens import PropertyError, factors
 from irc.size import Polynomial, expression, polynomial, text
 
@@ -22,8 +23,8 @@ class Growth:
     """The program's own sizes are those of the full computation. While decoding they are `sizes`, where `step` counts
     the tokens before the last one. Rows (of size `rows`) are then one, row 0, which is row `step` of the full
     computation; without `rows`, every row and key up to `step` is there. Entries of size `tokens` keep their index and
-    are there up to `step`. `full` and `sizes` also hold what an offset of `align` says of its table; `given` holds of
-    both states."""
+    are there up to `step`. `full` and `sizes` also hold what an offset of `align` says of its table; `given` holds
+    of both states. Steps that break one of `kept`, facts in words, decode rows without keys alone."""
 
     step: Axis
     sizes: Mapping[Expr, Expr]
@@ -31,6 +32,7 @@ class Growth:
     rows: Expr | None
     tokens: Expr | None
     given: tuple[Expr, ...]
+    kept: tuple[str, ...] = ()
 
     @property
     def held(self) -> bool:
@@ -131,27 +133,59 @@ def _with_facts(found: Growth, core: Core, graph: Graph) -> Growth:
             both = [] if new else [fact.predicate, substitute(fact.predicate, dict(found.sizes))]
             if (new or both[0] != both[1]) and not _possible([*given, *both], found, core, graph):
                 raise PropertyError(f"the program assumes {fact.text}, which one query against a cache breaks")
-    _check_tied(found, graph)
-    return replace(found, given=tuple(dict.fromkeys(given)))
+    return replace(found, given=tuple(dict.fromkeys(given)), kept=_tied(found, graph))
 
 
-def _check_tied(found: Growth, graph: Graph) -> None:
-    """Raises Undecided where the program reads a number, or a table without tokens, of which something is assumed that
-    changes with every token: a step may have to be given another one than the full computation."""
+def _tied(found: Growth, graph: Graph) -> tuple[str, ...]:
+    """What is assumed of a number that the program reads, or of a table without tokens, and changes with every token,
+    as `pad[b] <= S` does. Raises Undecided where a step may have to be given another one than the full computation: but
+    where those that the assumption forbids decode rows without keys."""
     offsets = {x.tensor for x in found.full if isinstance(x, Load)}
     loose = {n.name for n in graph.inputs if not {found.rows, found.tokens} & {*n.shape}} - offsets
     tied: dict[str, Fact] = {}
     for fact in graph.facts * len(graph.facts):  # one fact may tie a table to what another one ties
         names = {x.tensor for x in loads(fact.predicate)}
-        if names & tied.keys() or substitute(fact.predicate, dict(found.sizes)) != fact.predicate:
+        if names & tied.keys() or _changes(fact, found):
             tied |= {name: fact for name in sorted(names & loose - tied.keys())}
     read = {name for _, name in graph.outputs}
     for node in reversed(graph.nodes):
         if node.name in read:
             read.update(operands(node))
-    for name, fact in tied.items():
-        if name in read:
-            raise Undecided(f"the program assumes {fact.text}, so a step may need another `{name}` than the whole run")
+    kept: dict[str, None] = {}
+    for name in (n for n in tied if n in read):
+        about = [(fact, {x.tensor for x in loads(fact.predicate)}) for fact in graph.facts]
+        others = tied.keys() - {name}
+        binding = [f for f, names in about if name in names and (names & others or _changes(f, found))]
+        if not all(_forbids_empty_rows(fact, found, graph) for fact in binding):
+            why = f"so a step may need another `{name}` than the whole run"
+            raise Undecided(f"the program assumes {tied[name].text}, {why}; an assumption that is not needed may go")
+        kept |= dict.fromkeys(fact.text for fact in binding)
+    return tuple(kept)
+
+
+def _changes(fact: Fact, found: Growth) -> bool:
+    return substitute(fact.predicate, dict(found.sizes)) != fact.predicate
+
+
+def _forbids_empty_rows(fact: Fact, found: Growth, graph: Graph) -> bool:
+    """Whether a step of each core that breaks the fact, as the full computation does not, has no key."""
+    if not _changes(fact, found):
+        return False
+    for core in (c for c in graph.cores if c.rows):
+        mask = inline(core.support or TRUE, graph)
+        row: dict[Expr, Expr] = {core.rows[0].index: found.step.index}
+        matches = _instances(fact.predicate, list(loads(mask))) if fact.free else [{}]
+        if reads_floats(mask) or not matches:
+            return False
+        here = [substitute(fact.predicate, m) for m in matches]
+        broken = (op("not", substitute(p, dict(found.sizes))) for p in here)
+        whole = (substitute(p, dict(found.full)) for p in here)
+        given = all_of([*found.given, *whole, reduce(partial(op, "or"), broken)])
+        goal = op("not", substitute(substitute(mask, row), dict(found.full)))
+        free = (*core.batch, *core.columns, found.step)
+        if not is_proved(Claim(f"a step that breaks {fact.text} has no key", free, goal, given), graph):
+            return False
+    return True
 
 
 def _counts(found: Growth) -> str:

@@ -46,9 +46,12 @@ from irc.specialise import specialise
 def incremental(graph: Graph) -> tuple[Claim, ...]:
     """One claim for each expression that could differ between the two states."""
     graph = specialise(graph, {})
-    compared = _Compared(graph, growth(graph))
+    states = growth(graph)
+    compared = _Compared(graph, states)
     check_addresses(tokens(graph))
-    return distinct([claim for node in compared.needed for claim in compared.node(node)])
+    found = distinct([claim for node in compared.needed for claim in compared.node(node)])
+    supposed = tuple(f"of steps that keep {text}" for text in states.kept)
+    return tuple(replace(claim, supposed=supposed) for claim in found)
 
 
 @dataclass(frozen=True, slots=True)

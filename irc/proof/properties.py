@@ -35,7 +35,7 @@ def claims(property: Property, graph: Graph) -> tuple[Claim, ...]:
             assert width is not None
             return _ordered(graph, lambda at, read: op("lt", op("sub", at, width), read))
         case "rows nonempty":
-            return tuple(_nonempty(core, graph) for core in graph.cores)
+            return tuple(_nonempty(core, graph) for core in graph.cores if property.core in (None, core.name))
         case "allow":
             return (_equivalent(property, graph),)
         case "batch independent":
@@ -66,7 +66,7 @@ def _equivalent(property: Property, graph: Graph) -> Claim:
     goal = op("eq", inline(core.support or TRUE, graph), inline(property.argument, graph))
     if reads_floats(goal):
         raise Undecided(f"the mask of `{core.name}` depends on entries of a floating tensor")
-    about = f"the mask of `{core.name}` is {property.text.removeprefix('allow == ')}"
+    about = f"the mask of `{core.name}` is {property.text.partition('allow == ')[2]}"
     return Claim(about, core.batch + core.rows + core.columns, goal, core=core.name)
 
 

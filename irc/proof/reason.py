@@ -19,7 +19,7 @@ from irc.proof.tokens import tokens
 
 def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]], graph: Graph) -> str:
     """The sentence for a property that is proved, with what its proofs suppose beyond what is assumed."""
-    supposed = list(dict.fromkeys(s for _, answer in decided for s in answer.supposed))
+    supposed = list(dict.fromkeys(s for claim, answer in decided for s in (*claim.supposed, *answer.supposed)))
     if property.name in ("causal", "window"):
         supposed += [f"`{table}` taken as known" for table in taken_as_known(tokens(graph))]
     return _sentence(property, decided, graph) + (f" ({', '.join(supposed)})" if supposed else "")
@@ -75,6 +75,8 @@ def reason(graph: Graph, property: Property, claim: Claim, model: Model) -> str:
         case "allow":
             assert property.argument is not None
             wanted = written(property.argument, core)
+            if len(graph.cores) > 1:
+                query += f" of `{core.name}`"
             if value(core.support or TRUE, graph, model):
                 return f"{query} sees {key}, which `{wanted}` forbids"
             return f"{query} does not see {key}, which `{wanted}` allows"

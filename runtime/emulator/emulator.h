@@ -168,6 +168,10 @@ DEVICE uint32_t to_tf32(float x) {
   const uint32_t bits = __float_as_uint(x);
   return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & ~0x1fffu;
 }
+DEVICE float min_nan(float x, float y) {  // 0 is more than -0
+  if (x != x || y != y) return __uint_as_float(0x7fffffffu);
+  return x < y || (x == y && __float_as_uint(x) >> 31) ? x : y;
+}
 DEVICE float exp2_approx(float x) {
   const float y = exp2f(fabsf(x) < 0x1p-126f ? 0.0f : x);
   return y < 0x1p-126f ? 0.0f : y;

@@ -12,6 +12,7 @@ from compiled import call
 
 from irc.codegen.expr import Expr, Kind, Load, integer, number, op
 from irc.codegen.kernel import RowReduce, Target, Tensor, TileKernel, Value
+from irc.interpret import apply
 
 X = op("add", Load("x", (i,)), Load("y", (j,)))
 N = op("sub", Load("n", (i,), Kind.INT), Load("zero", (j,), Kind.INT))
@@ -124,6 +125,20 @@ def test_integers_floor(storage: str, divisor: int) -> None:
     n = np.arange(101) - 50
     both = op("add", op("mul", op("floordiv", N, integer(divisor)), integer(1000)), op("mod", N, integer(divisor)))
     np.testing.assert_array_equal(_apply(op("float", both), x, storage), n // divisor * 1000 + n % divisor)
+
+
+@pytest.mark.parametrize("storage", ["f32", "f64"])
+def test_floors_of_what_32_bits_do_not_hold(storage: str) -> None:
+    kind = np.float32 if storage == "f32" else np.float64
+    near = np.array([2147483520, 2147483600, 2147483646.5, 2147483647, 2147483648, 1e10, np.inf]).astype(kind)
+    x = np.concatenate([near, -near, [np.nan, -0.5]]).astype(kind)
+    expected = apply("floor", [x.astype(np.float64)])
+    total: Expr = number(0.0)  # of numbers of the integers, of which a float has not all
+    for n, whole in enumerate(np.unique(expected)):
+        found = op("where", op("eq", op("floor", X), integer(int(whole))), number(n + 1), number(0.0))
+        total = op("add", total, found)
+    numbers = np.searchsorted(np.unique(expected), expected) + 1
+    np.testing.assert_array_equal(_apply(total, x, storage), numbers)
 
 
 def test_choices_and_bounds() -> None:

@@ -34,7 +34,7 @@ KERNEL(every_wrapper, 128)(GRID_CONSTANT const Four given, const uint16_t *half,
   ptx::mma_m16n8k16_f16(d, a, b[2], b[3]);
   const uint32_t c[4] = {ptx::to_tf32(d[0]), ptx::to_tf32(d[1]), ptx::shared_address(memory), given.x[0]};
   ptx::mma_m16n8k8_tf32(d, c, ptx::pack_bf16(d[0], d[1]), ptx::pack_f16(d[2], d[3]));
-  d[0] += ptx::exp2_approx(d[1]) + ptx::unpack_bf16(half[t]) + ptx::unpack_f16(half[t]);
+  d[0] += ptx::min_nan(ptx::exp2_approx(d[1]), d[2]) + ptx::unpack_bf16(half[t]) + ptx::unpack_f16(half[t]);
   ptx::store(out + 4 * t, ptx::load<Four>(d));
   ptx::store_global(out + 512 + 4 * t, c);
 }

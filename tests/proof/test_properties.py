@@ -11,6 +11,7 @@ from irc.ir import Graph, Input
 from irc.proof import flow
 from irc.proof.decide import decide
 from irc.proof.properties import PropertyError, Undecided, claims
+from irc.proof.prove import prove
 from tests.proof.test_flow import RESHAPED, block, cache, graph_of, two_layers, verdict
 
 PAGED = """attention paged {{
@@ -265,6 +266,24 @@ def test_a_table_that_changes_with_every_token_is_not_that_of_the_full_computati
     graph = graph_of(text)
     with pytest.raises(Undecided, match=message):
         claims(graph.properties[0], graph)
+
+
+@pytest.mark.parametrize(
+    ("assumed", "mask", "expected"),
+    [
+        ("pad[b] <= S", "j >= pad[b] and j <= i", "proved"),
+        ("pad[b] <= S", "j >= pad[b] - 3 and j <= i", "not decided"),
+        ("lim[b] <= S, pad[b] <= lim[b]", "j >= pad[b] and j <= i", "not decided"),
+    ],
+)
+def test_steps_that_an_assumption_forbids_may_have_no_key(assumed: str, mask: str, expected: str) -> None:
+    """Prompts that are padded on the left: a step within the padding is none."""
+    padded = block(mask, ensure="incremental").replace("core o", f"assume 0 <= pad[b], {assumed}\n  core o", 1)
+    graph = graph_of(padded.replace("input ", "input pad[B]: int, lim[B]: int, ", 1))
+    (found,) = prove(graph)
+    assert found.status == expected
+    if expected == "proved":
+        assert found.why.endswith("(of steps that keep pad[b] <= S)")
 
 
 def test_what_is_assumed_of_tokens_holds_of_those_that_are_there() -> None:

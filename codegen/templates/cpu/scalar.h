@@ -151,6 +151,9 @@ template <class Offset> inline int64_t segment(const Offset *first, int64_t stri
 }
 
 template <class F> inline if_floating<F> min(F x, F y) { return y < x || y != y ? y : x; }
+#ifdef IRC_CUDA
+inline float min(float x, float y) { return ptx::min_nan(x, y); }
+#endif
 template <class F> inline if_floating<F> max(F x, F y) { return y > x || y != y ? y : x; }
 template <class F> inline if_floating<F> clamp(F x, F low, F high) { return irc::min(irc::max(x, low), high); }
 template <class F> inline if_floating<F> relu(F x) { return x < F(0) ? F(0) : x; }

@@ -128,19 +128,6 @@ IRC_INLINE auto where(C condition, A yes, B no) {
   }
 }
 
-// NaN in either argument gives NaN.
-template <class A, class B, class V = either<A, B>> IRC_INLINE V min(A a, B b) {
-  V x = splat<V>(a), y = splat<V>(b);
-  return select((y < x) | (y != y), y, x);
-}
-template <class A, class B, class V = either<A, B>> IRC_INLINE V max(A a, B b) {
-  V x = splat<V>(a), y = splat<V>(b);
-  return select((y > x) | (y != y), y, x);
-}
-template <class A, class B, class C, class V = either<A, either<B, std::conditional_t<is_vector<C>, C, A>>>>
-IRC_INLINE V clamp(A x, B low, C high) {
-  return irc::min(irc::max(x, low), high);
-}
 template <class V> IRC_INLINE if_vector<V> relu(V x) { return select(x < V{}, V{}, x); }
 template <class V> IRC_INLINE if_int_vector<V> abs(V x) { return select(x < V{}, -x, x); }
 template <class V> IRC_INLINE if_real_vector<V> abs(V x) {
@@ -189,6 +176,25 @@ IRC_INLINE VecD fast_min(VecD x, VecD y) {
 #endif
 }
 
+IRC_INLINE VecI fast_max(VecI x, VecI y) { return select(y > x, y, x); }
+IRC_INLINE VecI fast_min(VecI x, VecI y) { return select(y < x, y, x); }
+IRC_INLINE VecL fast_max(VecL x, VecL y) { return select(y > x, y, x); }
+IRC_INLINE VecL fast_min(VecL x, VecL y) { return select(y < x, y, x); }
+
+// NaN in either argument gives NaN: of a second one that is known to be none in one instruction.
+template <class A, class B, class V = either<A, B>> IRC_INLINE V min(A a, B b) {
+  V x = splat<V>(a), y = splat<V>(b);
+  return select(y != y, y, fast_min(x, y));
+}
+template <class A, class B, class V = either<A, B>> IRC_INLINE V max(A a, B b) {
+  V x = splat<V>(a), y = splat<V>(b);
+  return select(y != y, y, fast_max(x, y));
+}
+template <class A, class B, class C, class V = either<A, either<B, std::conditional_t<is_vector<C>, C, A>>>>
+IRC_INLINE V clamp(A x, B low, C high) {
+  return irc::min(irc::max(x, low), high);
+}
+
 template <class V> IRC_INLINE if_real_vector<V> shift_of(V top) {
   return fast_min(splat<V>(std::numeric_limits<typename VectorTraits<V>::element>::max()), top);
 }
@@ -202,10 +208,13 @@ template <class V> IRC_INLINE V round_down(V x) {
   V near = __builtin_convertvector(__builtin_convertvector(x, M), V);
   return near - select(near > x, splat<V>(1), V{});
 }
-template <class V, class = if_real_vector<V>> IRC_INLINE auto floor(V x) {  // as of numbers: the last below 2^31 is near
-  constexpr typename VectorTraits<V>::element FAR = 2147483520;
-  const V near = select(x > splat<V>(-FAR), x, splat<V>(-FAR));
-  return __builtin_convertvector(round_down(select(x == x, select(near < splat<V>(FAR), near, splat<V>(FAR)), V{})), typename VectorTraits<V>::mask);
+template <class V, class = if_real_vector<V>> IRC_INLINE auto floor(V x) {  // as of numbers
+  typedef typename VectorTraits<V>::mask M;
+  constexpr int32_t FAR = 2147483647;
+  const V far = splat<V>(FAR);  // of floats 2^31
+  const M above = x >= far, below = x <= -far, inside = (x < far) & (x > -far);
+  const M near = __builtin_convertvector(round_down(select(inside, x, V{})), M);
+  return select(above, splat<M>(FAR), select(below, splat<M>(-FAR), near));
 }
 
 // Integers floor; division by zero, in a lane that is not taken, is 0. Through floating point, exactly: int32 / int32

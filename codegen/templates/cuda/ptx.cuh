@@ -115,6 +115,12 @@ DEVICE uint32_t to_tf32(float x) {
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(x));
   return r;
 }
+// The smaller; NaN where either is.
+DEVICE float min_nan(float x, float y) {
+  float r;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(x), "f"(y));
+  return r;
+}
 // 2^x to 2 units in the last place; subnormal arguments and results are zero.
 DEVICE float exp2_approx(float x) {
   float r;
