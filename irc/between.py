@@ -1,9 +1,9 @@
-"""Sums of what lies between two places of a pair, as the gates of a forgetting transformer (Lin, Nikishin and others 2025),
-`sum(t: where(j < t and t <= i, f[b,h,t], 0))`: differences of two running sums, where each pair would add up its own.
+"""Sums of what lies between two places of a pair, as of the gates of a forgetting transformer (Lin, Nikishin and others
+2025), `sum(t: where(j < t and t <= i, f[b,h,t], 0))`: differences of two running sums, where pairs would add up theirs.
 
-A difference forgets what the sums have in common, but for their rounding, and but for what is infinite. So terms of any
-usual size are added up in double, as two floats a place; the few that are LARGE, as of a mask that is added, are added
-up by themselves, which leaves nothing of them in the sums that lack them; and infinities and NaN are counted.
+Of what both have in common, its rounding is left, and where it is infinite all of it. So terms of a usual size are
+added up in double, and kept as two floats; those that are LARGE, as of a mask that is added, by themselves, so that
+nothing is left of them where they are in both; infinities and NaN are counted.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from irc.between import with_differences
 from irc.codegen.expr import Axis, Expr, Load, Size, integer, number, substitute
 from irc.distances import distributed
 from irc.ir import Core, Fact, Graph, Input, Map, Node, Reduce, Scatter, Update, all_axes, is_tile
@@ -81,7 +82,8 @@ def feature_sizes(graph: Graph) -> tuple[str, ...]:
     """Names of the open sizes that kernels need as constants: those of the features of their matrices, of sums that are
     written out, and of tables whose products are made first where they are short."""
     names = dict.fromkeys(written_sizes(graph))
-    graph = distributed(with_rows(written_out(graph, {}), host=True, forward=True))
+    graph = with_rows(with_differences(written_out(graph, {})), host=True, forward=True)
+    graph = distributed(graph)
     for found in lookups(graph):
         if not found.in_part:
             names.update(dict.fromkeys(size_names(found.sizes)))

@@ -21,6 +21,7 @@ from irc.size import size_names
 from irc.tabulate import Supports, seen
 
 MOST = 16  # terms of a sum that is written out
+WIDEST = 512  # numbers of a token that all their dots read: a block of a device has no room for more
 TOGETHER = 4  # terms added at once: a kernel holds the values of so many
 
 
@@ -59,9 +60,9 @@ class _Writing:
 
     def add(self, node: Reduce, axes: tuple[Axis, ...], known: Mapping[str, int]) -> None:
         """The node, a sum over these axes and perhaps others, without it."""
-        sizes = tuple(a.size for a in axes)
-        counts = [evaluate(s, known) for s in sizes] if set(size_names(sizes)) <= known.keys() else [MOST + 1]
-        if prod(counts) > MOST or node.where is not None:
+        counts = _counts(axes, known)
+        short = counts is not None and prod(counts) <= MOST and prod(counts) * self._width(node, known) <= WIDEST
+        if counts is None or not short or node.where is not None:
             self._in_memory(node)
             return
         points = product(*map(range, counts))
@@ -75,10 +76,21 @@ class _Writing:
             body = op("add", body, add_all(terms[first : first + TOGETHER]))
         self.nodes[node.name] = Map(node.name, node.axes, body, groups=node.groups, span=node.span)
 
+    def _width(self, node: Reduce, known: Mapping[str, int]) -> int:
+        """Numbers of a token that the dots of a term read."""
+        found: dict[str, Node] = {}
+        queue: list[Node] = [node]
+        while queue:
+            new = [self.nodes[name] for name in operands(queue.pop()) if name not in found]
+            queue += [value for value in new if is_tile(value)]
+            found |= {value.name: value for value in queue}
+        return sum(prod(_counts(n.over, known) or (1,)) for n in found.values() if isinstance(n, Reduce))
+
     def _in_memory(self, node: Reduce) -> None:
         """The sum as a tensor of pairs, of those alone that are seen, and as values that read it."""
         where = next(iter(self.seen[node.name])) if len(self.seen[node.name]) == 1 else None
-        if node.where is not None or (where is not None and not indices(where) <= {a.name for a in node.axes}):
+        own = {a.name for a in node.axes}
+        if node.where is not None or (where is not None and not indices(where) <= own):
             where = node.where
         update = Update(node.axes + node.over, position(node.axes, node.groups), node.body, where)
         made = Scatter(f"{node.name}.pairs", shape(node), (update,), node.span)
@@ -117,10 +129,17 @@ class _Writing:
         if made not in self.nodes:
             axes = tuple(a for a in node.axes if a not in own)
             where = None if node.where is None else self._at(node.where, own)
-            self.nodes[made] = replace(node, name=made, axes=axes, body=self._at(node.body, own), where=where, groups=())
+            self.nodes[made] = replace(
+                node, name=made, axes=axes, body=self._at(node.body, own), where=where, groups=()
+            )
         value = self.nodes[made]
         assert isinstance(value, Map | Reduce)
         return value
+
+
+def _counts(axes: tuple[Axis, ...], known: Mapping[str, int]) -> tuple[int, ...] | None:
+    sizes = tuple(a.size for a in axes)
+    return tuple(evaluate(s, known) for s in sizes) if set(size_names(sizes)) <= known.keys() else None
 
 
 def _suffix(point: Mapping[Axis, Expr]) -> str:
