@@ -75,7 +75,7 @@ class Narrow:
         """The expression rewritten, and whether what is printed for it has 32 bits."""
         match e:
             case Const():
-                return e, _inside(self._range(e), FITS)
+                return e, e.kind is INT and _inside(self._range(e), FITS)
             case Index(name):
                 return e, name in self._rows | self._columns
             case Load(tensor, at, kind):

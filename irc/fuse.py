@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from irc.adding import added_up, apart
+from irc.between import exactly
 from irc.codegen.expr import Axis, Const, Index, Load, integer, op
 from irc.codegen.kernel import CHUNK, CHUNKS, Storage, Target
 from irc.codegen.positions import chunks_of, size
@@ -64,11 +65,12 @@ def fuse(
     `host`: kernels are the host's, which may have sums of distances and of features."""
     narrow = precision.storage != precision.arithmetic
     rounded = [name for _, name in graph.outputs] if narrow else []
+    graph, wide = exactly(graph, precision.arithmetic)
     parts = split(graph, rounded, host)
     parts = apart(parts) if host else turned(parts)
     added = {node.name for node in added_up(parts).values()} if host else frozenset()
     parts = without_absent(unconditional(of_tensors(with_running(gathered(parts, added)))))
-    return _Fuser(parts, precision, known or {}, host, saved=saved).run()
+    return _Fuser(parts, precision, {**(known or {}), **wide}, host, saved=saved).run()
 
 
 @dataclass

@@ -17,7 +17,7 @@ from math import prod
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, indices, op
 from irc.distances import is_told
 from irc.ir import Graph, Map, Node, Reduce, is_tile, shape
-from irc.runtime.sizes import evaluate
+from irc.runtime.sizes import evaluate, with_defined
 from irc.simplify import factors
 from irc.size import size_names
 from irc.values import summed, weights_and_values
@@ -102,10 +102,7 @@ def _chosen(table: Load, rows: set[str], columns: set[str]) -> tuple[int, ...]:
 
 def products_first(graph: Graph, sizes: Mapping[str, int]) -> Graph:
     """The graph in which such products are matrix products, as far as their tables' sizes are known and short."""
-    known = dict(sizes)
-    for name, definition in graph.sizes:
-        if definition is not None and set(size_names((definition,))) <= known.keys():
-            known[name] = evaluate(definition, known)
+    known = with_defined(graph.sizes, sizes)
     made: dict[str, tuple[Node, ...]] = {}
     for found in lookups(graph):
         if found.in_part or _is_short(found, known):

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from irc.arrange import arrange, arrange_both
+from irc.between import with_differences
 from irc.build import build
 from irc.codegen.kernel import Storage
 from irc.codegen.render import render_runs
@@ -40,6 +41,7 @@ from irc.tile import NotFusible
 from irc.unrounded import with_unrounded
 from irc.values import with_weights
 from irc.verify import verify
+from irc.written import written_out
 
 T = TypeVar("T")
 Result = TypeVar("Result", Compiled, Derived)
@@ -65,6 +67,7 @@ def back(
 ) -> Compiled:
     """A graph to the steps of its runs and their kernels, forward and backward; without `steps`, to the graphs that the
     interpreter runs. `host`: the kernels are the host's. Raises Error where some step does not fuse."""
+    graph = with_differences(written_out(graph, sizes)) if steps else graph
     rows = with_rows(graph, host, forward=True) if steps else graph
     forward_graph = _specialised(rows, sizes, steps, host)
     backward_graph = None
@@ -137,7 +140,8 @@ def tangents(
 ) -> Derived:  # fmt: skip
     """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` and `host` as
     for `back`. Raises Error where some step does not fuse."""
-    forward = _specialised(with_rows(graph, host, forward=False) if steps else graph, sizes, steps, host)
+    forward = with_rows(with_differences(written_out(graph, sizes)), host, forward=False) if steps else graph
+    forward = _specialised(forward, sizes, steps, host)
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)
     if not steps:

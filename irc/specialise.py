@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from irc.between import with_differences
 from irc.codegen.expr import Axis, Expr, Load, Size, integer, number, substitute
 from irc.distances import distributed
 from irc.ir import Core, Fact, Graph, Input, Map, Node, Reduce, Scatter, Update, all_axes, is_tile
@@ -13,6 +14,7 @@ from irc.rows import with_rows
 from irc.simplify import rewrite
 from irc.size import size_names
 from irc.split import reads_tiles
+from irc.written import written_out, written_sizes
 
 
 def specialise(graph: Graph, fixed: Mapping[str, int]) -> Graph:
@@ -77,10 +79,11 @@ def _of_nothing(node: Reduce) -> Map | Reduce:
 
 
 def feature_sizes(graph: Graph) -> tuple[str, ...]:
-    """Names of the open sizes that kernels need as constants: those of the features of their matrices, and of tables
-    whose products are made first where they are short."""
-    graph = distributed(with_rows(graph, host=True, forward=True))
-    names: dict[str, None] = {}
+    """Names of the open sizes that kernels need as constants: those of the features of their matrices, of sums that are
+    written out, and of tables whose products are made first where they are short."""
+    names = dict.fromkeys(written_sizes(graph))
+    graph = with_rows(with_differences(written_out(graph, {})), host=True, forward=True)
+    graph = distributed(graph)
     for found in lookups(graph):
         if not found.in_part:
             names.update(dict.fromkeys(size_names(found.sizes)))

@@ -124,19 +124,23 @@ class Steps:
             return None
         axes = {a.name: a for a in node.axes}
         read = operand(node.body, axes, self.graph) if set(indices(node.body)) == set(axes) else None
-        if read is None or kind(node) is not Kind.FLOAT:
+        if read is None or kind(node) is not Kind.FLOAT or self._rounds(node, self.graph[node.body.tensor]):
             return None
         last = read.dims[-1] if read.dims else 0
         if not isinstance(last, tuple) or not last or last[-1] != node.axes[-1]:  # the last axis must stay contiguous
             return None
         return View(node.name, node.axes, read)
 
+    def _rounds(self, node: Node, source: Node) -> bool:
+        """Whether the node has fewer bits than what sums keep in double."""
+        return self.known.get(source.name) == "f64" != self.storage(node)
+
     def _loops(self, node: Node) -> None:
         final = self.storage(node)
         target = node.name
         found = running(node, self.graph)
         if isinstance(node, Scatter) or found is not None:  # made in the arithmetic's type and rounded once
-            through = final != self.precision.arithmetic and kind(node) is Kind.FLOAT
+            through = final not in (self.precision.arithmetic, "f64") and kind(node) is Kind.FLOAT
             if through:
                 target = f"{node.name}.sum"
             self.declare(target, shape(node), self.precision.arithmetic if through else final)
@@ -172,9 +176,10 @@ class Steps:
             table[owned] = replace(table[owned], shape=self.tensors[owned].shape)
             sizes = sorted({*sizes, *mentioned(self.tensors[owned].shape)[2]})
         declared = tuple(replace(table[n], written=n in written) for n in sorted(read | written))
+        arithmetic = "f64" if any(t.storage == "f64" for t in declared) else self.precision.arithmetic
         kernel = LoopKernel(
             name=self.named(name), tensors=declared, sizes=tuple(sizes), loops=loops, zero=None,
-            arithmetic=self.precision.arithmetic, source=self.source([node]),
+            arithmetic=arithmetic, source=self.source([node]),
         )  # fmt: skip
         if zero:
             self.steps[-1] = Allocate(name, zero=True)

@@ -23,27 +23,27 @@ Supports = frozenset[Expr | None]
 def tabulated(graph: Graph, host: bool) -> Graph:
     """The graph in which tile values read tables of what a distance tells and a pair would take longer to make; `host`:
     kernels are the host's, whose vectors reach beyond the last row and column."""
-    seen, grown, differentiated = _seen(graph), Growing(), active(graph)
+    where_seen, grown, differentiated = seen(graph), Growing(), active(graph)
     for node in graph:
         if isinstance(node, Map | Reduce) and is_tile(node):
-            where = seen[node.name] if node.where is None else frozenset({node.where})
+            where = where_seen[node.name] if node.where is None else frozenset({node.where})
             node = _Values(graph, node, where, host, differentiated, grown).read()
         grown.nodes.append(node)
     return replace(graph, nodes=tuple(grown.nodes))
 
 
-def _seen(graph: Graph) -> dict[str, Supports]:
+def seen(graph: Graph) -> dict[str, Supports]:
     """Of each tile value, where it is seen: the supports of the sums that read it, through others too."""
-    seen: dict[str, Supports] = {node.name: frozenset() for node in graph}
+    found: dict[str, Supports] = {node.name: frozenset() for node in graph}
     for _, name in graph.outputs:
-        seen[name] |= {None}
+        found[name] |= {None}
     for node in reversed(graph.nodes):
-        where: Supports = seen[node.name] if is_tile(node) else frozenset({None})
+        where: Supports = found[node.name] if is_tile(node) else frozenset({None})
         if isinstance(node, Map | Reduce) and node.where is not None:
             where = frozenset({node.where})
         for name in operands(node):
-            seen[name] |= where
-    return seen
+            found[name] |= where
+    return found
 
 
 class _Values:

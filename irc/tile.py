@@ -182,7 +182,7 @@ class Builder:
         pairs = [self.graph[name] for name in tile_operands((node.body,), self.graph)]
         if any(set(node.over) & set(n.axes) for n in pairs if isinstance(n, Map | Reduce)):
             names = ", ".join(a.name for a in node.over)
-            raise NotFusible(f"{node.name} sums over {names} what is made of each pair: write it out, x[0] + x[1] + …")
+            raise NotFusible(f"{node.name} sums over {names} what is made of each pair")
         node = self._named_apart(node)
         if self._of_the_pair(node, masked):
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 from irc.codegen.expr import Const, Expr, Op, Size, walk
@@ -30,6 +30,15 @@ def evaluate(expr: Expr, sizes: Mapping[str, int]) -> int:
                 raise InputError(f"{show(expr)}: division by a size that is 0")
             return _apply(name, values)
     raise TypeError(f"not an expression over sizes: {expr}")
+
+
+def with_defined(declared: Iterable[tuple[str, Expr | None]], sizes: Mapping[str, int]) -> dict[str, int]:
+    """The sizes that are known, and those of the declared ones that these define."""
+    known = dict(sizes)
+    for name, definition in declared:
+        if definition is not None and all(e.name in known for e in walk(definition) if isinstance(e, Size)):
+            known[name] = evaluate(definition, known)
+    return known
 
 
 def _apply(name: str, v: list[int]) -> int:

@@ -318,11 +318,6 @@ def test_heads_mixed_before_the_softmax(score: str) -> None:
     both(spec, {n: a.astype(np.float32) for n, a in e.items()}, "f32", rng)
 
 
-def test_what_is_made_of_each_pair_is_not_summed_over_heads() -> None:
-    with pytest.raises(irc.Error, match="sums over g what is made of each pair: write it out"):
-        irc.compile(TALKING.format(f"sum(g: P[g,m] * tanh(sum(c: {DOTS})))")).built({"H": 3, "D": 4})
-
-
 def test_gradients_of_what_mixes_heads_are_matrix_products() -> None:
     """And what stands in a row without keys reaches none."""
     spec = TALKING.format(f"P[g,m] * {DOTS}").replace("j <= i", "j < i")

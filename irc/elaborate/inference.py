@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from irc.codegen.expr import Expr
+from irc.codegen.expr import Expr, Op, conjuncts
 from irc.elaborate.names import expanded, index_names, names, parts
 from irc.elaborate.report import Failed, counted
 from irc.elaborate.scope import RUNNING, Lets, Scope, Tensor
@@ -60,7 +60,22 @@ class Inference:
                 f"index `{name.id}` has two sizes: {text(size)} ({what}) and {text(old.size)} ({old.what})",
                 name.span,
                 (Note(f"`{name.id}` has size {text(old.size)} here", old.span),),
+                help=self._part(name.id, Known(size, name.span, what), old),
             )
+
+    def _part(self, name: str, one: Known, other: Known) -> str | None:
+        """How to read a part of a dimension, where one is known to be longer than the other."""
+        longer = next((a for a, b in ((one, other), (other, one)) if self._is_longer(a.size, b.size)), None)
+        if longer is None:
+            return None
+        return f"if a part of {longer.what} is meant, write `{name} + 0` there: an expression gives its index no size"
+
+    def _is_longer(self, a: Expr, b: Expr) -> bool:
+        """Whether one size is above another, by a number or as is assumed."""
+        more = (self.scope.poly(a) - self.scope.poly(b)).value
+        known = (p for fact in self.scope.facts for p in conjuncts(fact.predicate))
+        assumed = any(isinstance(p, Op) and p.name in ("le", "lt") and p.args == (b, a) for p in known)
+        return assumed or (more is not None and more > 0)
 
     def feed(self, e: Expression, lets: Lets, within: bool = False) -> None:
         """Take in an expression; `within` an index expression its names are indices too."""
