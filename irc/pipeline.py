@@ -15,6 +15,7 @@ from irc.build import build
 from irc.codegen.kernel import Storage
 from irc.codegen.render import render_runs
 from irc.codegen.schedule import Schedule
+from irc.common import in_common
 from irc.compiled import Compiled, Derived, Fused, Precision
 from irc.differentiate import differentiable, differentiate
 from irc.distances import distributed
@@ -64,11 +65,11 @@ def back(
 ) -> Compiled:
     """A graph to the steps of its runs and their kernels, forward and backward; without `steps`, to the graphs that the
     interpreter runs. `host`: the kernels are the host's. Raises Error where some step does not fuse."""
-    rows = with_rows(graph, host, forward=True) if steps else graph
+    rows = with_rows(in_common(graph), host, forward=True) if steps else graph
     forward_graph = _specialised(rows, sizes, steps, host)
     backward_graph = None
     if differentiable(forward_graph):
-        others = with_rows(graph, host, forward=False) if steps else graph
+        others = with_rows(in_common(graph, turned=True), host, forward=False) if steps else graph
         of_backward = forward_graph if others == rows else _specialised(others, sizes, steps, host)
         backward_graph = traced("differentiate", lambda: differentiate(of_backward))
         if not _goes_with(forward_graph, backward_graph):
@@ -136,7 +137,7 @@ def tangents(
 ) -> Derived:  # fmt: skip
     """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` and `host` as
     for `back`. Raises Error where some step does not fuse."""
-    forward = _specialised(with_rows(graph, host, forward=False) if steps else graph, sizes, steps, host)
+    forward = _specialised(with_rows(in_common(graph), host, forward=False) if steps else graph, sizes, steps, host)
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)
     if not steps:

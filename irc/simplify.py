@@ -87,6 +87,16 @@ def factors(expr: Expr) -> tuple[Expr, ...]:
             return (expr,)
 
 
+def addends(expr: Expr) -> tuple[Expr, ...]:
+    """The terms of a sum."""
+    match expr:
+        case Op("add", (x, y)):
+            return *addends(x), *addends(y)
+        case Op("sub", (x, y)):
+            return *addends(x), *(op("neg", term) for term in addends(y))
+    return (expr,)
+
+
 def as_product(parts: Iterable[Expr]) -> Product:
     """Factors as they stand in a product, in any order: how often each."""
     return frozenset(Counter(parts).items())
@@ -106,12 +116,18 @@ def add_all(parts: Iterable[Expr]) -> Expr:
 
 def factor_sums(graph: Graph) -> Graph:
     """sum_j w[i,j] * (sum_d x[i,d] * y[j,d]) is sum_d x[i,d] * (sum_j w[i,j] * y[j,d]); where the inner sum is a tensor
-    of the graph already, the sum over j disappears. (The softmax adjoint's row sum becomes dO . O this way.)"""
+    of the graph already, the sum over j disappears. (The softmax adjoint's row sum becomes dO . O this way.) Where
+    several such sums are added, as of weights that several values share, each does."""
     by_name = graph.by_name
     available = _contractions(graph)
     out: list[Node] = []
     for node in graph:
-        out.append(_factored(node, by_name, available) if isinstance(node, Reduce) and node.op == "sum" else node)
+        if not isinstance(node, Reduce) or node.op != "sum":
+            out.append(node)
+        elif (factored := _factored(node, by_name, available)) is not node:
+            out.append(factored)
+        else:
+            out += _added_apart(node, by_name, available)
     from irc.differentiate import order
 
     return with_nodes(graph, order(out))
@@ -123,10 +139,17 @@ _Known = dict[tuple[Product, Expr | None, frozenset[str]], tuple[str, tuple[Axis
 def _contractions(graph: Graph) -> _Known:
     """Sums of products by (factors, support, summed indices); those that the forward pass kept are listed in `kept`."""
     known: _Known = {}
+    scattered = [(n.name, n.updates[0]) for n in graph.kept if isinstance(n, Scatter) and len(n.updates) == 1]
+    stored = {name: u for name, u in scattered if set(u.indices) == {a.index for a in u.over}}
     for node in (*graph.nodes, *graph.kept):
         if isinstance(node, Reduce) and node.op == "sum":
-            key = (as_product(factors(node.body)), node.where, frozenset(a.name for a in node.over))
-            known.setdefault(key, (node.name, node.axes, node.groups))
+            parts, over = factors(node.body), frozenset(a.name for a in node.over)
+            known.setdefault((as_product(parts), node.where, over), (node.name, node.axes, node.groups))
+            for part in parts if node.where is None else ():
+                update = stored.get(part.tensor) if isinstance(part, Load) else None
+                if update is not None and getattr(part, "indices", None) == update.indices:  # what it holds of the pair
+                    of_pairs = (update.body, *(p for p in parts if p is not part))
+                    known.setdefault((as_product(of_pairs), update.where, over), (node.name, node.axes, node.groups))
     return known
 
 
@@ -149,6 +172,23 @@ def _factored(node: Reduce, by_name: dict[str, Node], available: _Known) -> Node
             read = Load(name, position(axes, groups))
             return Reduce(node.name, node.axes, inner.over, "sum", times_all((*outside, read)), None, None, node.groups)
     return node
+
+
+def _added_apart(node: Reduce, by_name: dict[str, Node], available: _Known) -> tuple[Node, ...]:
+    """The node, or a sum for each of the terms of one of its factors, if every one is factored."""
+    parts = factors(node.body)
+    for part in parts:
+        total = by_name.get(part.tensor) if isinstance(part, Load) else None
+        if not isinstance(total, Map) or part != own_element(total) or total.where not in (None, node.where):
+            continue
+        rest = tuple(p for p in parts if p is not part)
+        bodies = [times_all((*rest, term)) for term in addends(total.body)]
+        sums = [replace(node, name=f"{node.name}.term{n}", body=body) for n, body in enumerate(bodies, 1)]
+        found = [_factored(each, by_name, available) for each in sums]
+        if len(sums) > 1 and all(new is not old for new, old in zip(found, sums, strict=True)):
+            whole = add_all(own_element(each) for each in sums)
+            return *found, Map(node.name, node.axes, whole, None, node.groups, node.span)
+    return (node,)
 
 
 def drop_copies(graph: Graph) -> Graph:
