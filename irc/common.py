@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import chain, permutations
 
-from irc.codegen.expr import Axis, Expr, Index, Load, children, indices, loads, rebuild, substitute
+from irc.codegen.expr import Axis, Expr, Index, Load, indices, loads, rebuild, substitute
 from irc.ir import Core, Graph, Map, Node, Reduce, all_axes, bodies, is_tile, operands, own_element, position
-from irc.simplify import as_product, factors, rewrite
+from irc.simplify import as_product, factors, rewrite, unified
 from irc.split import reads_tiles
 
 TURNED = {"": "", "row": "column", "column": "row"}
@@ -111,7 +111,7 @@ def _matches(score: Reduce, other: Reduce, turns: bool) -> Iterable[Renamed]:
         return
     for some in permutations(mine):
         names: dict[str, str] = {}
-        if not all(_unified(x, y, names) for x, y in zip(some, theirs, strict=True)):
+        if not all(unified(x, y, names) for x, y in zip(some, theirs, strict=True)):
             continue
         made = {a.name: a for a in all_axes(other)}
         pairs = [(a, made[names[a.name]]) for a in all_axes(score) if a.name in names]
@@ -121,18 +121,6 @@ def _matches(score: Reduce, other: Reduce, turns: bool) -> Iterable[Renamed]:
             for a, b in pairs
         ):
             yield {a: b for a, b in pairs if a not in score.over}
-
-
-def _unified(x: Expr, y: Expr, names: dict[str, str]) -> bool:
-    """Whether the expressions differ in the names of their indices alone, which `names` takes up."""
-    if isinstance(x, Index) and isinstance(y, Index):
-        return names.setdefault(x.name, y.name) == y.name and list(names.values()).count(y.name) == 1
-    parts, others = children(x), children(y)
-    if not parts or len(parts) != len(others):
-        return x == y
-    same = type(x) is type(y) and x.kind == y.kind and getattr(x, "name", "") == getattr(y, "name", "")
-    same = same and getattr(x, "tensor", "") == getattr(y, "tensor", "")
-    return same and all(_unified(a, b, names) for a, b in zip(parts, others, strict=True))
 
 
 def _over(core: Iterable[Made], axes: Renamed, order: tuple[Axis, ...]) -> list[Made]:

@@ -8,8 +8,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
-from irc.codegen.expr import Axis, Expr, Load, Op, indices, number, op, rebuild, substitute
-from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile, operands, own_element, position, shape
+from irc.codegen.expr import Axis, Expr, Index, Load, Op, children, indices, number, op, rebuild, substitute
+from irc.ir import (
+    Graph,
+    Input,
+    Map,
+    Node,
+    Reduce,
+    Scatter,
+    Update,
+    all_axes,
+    is_tile,
+    operands,
+    own_element,
+    position,
+    shape,
+)
 from irc.size import equal
 
 Product = frozenset[tuple[Expr, int]]
@@ -60,7 +74,8 @@ def with_nodes(graph: Graph, nodes: tuple[Node, ...]) -> Graph:
 
 
 def reuse(graph: Graph) -> Graph:
-    """Where a node computes the formula of an earlier Map over the same axes, inside the same support, read the Map."""
+    """Where a node computes the formula of an earlier Map over the same axes, inside the same support, read the Map;
+    whatever the names of its axes, where that is all it computes."""
     known: list[Map] = []
     out: list[Node] = []
     for node in graph:
@@ -70,10 +85,42 @@ def reuse(graph: Graph) -> Graph:
             within = set(m.axes) <= set(axes) if is_tile(m) else {a.name for a in m.axes} <= {a.name for a in axes}
             if m.where in (None, where) and within:
                 node = rewrite(node, lambda e, m=m: substitute(e, {m.body: own_element(m)}))
+        if isinstance(node, Map | Reduce) and not is_tile(node):
+            found = next(filter(None, (_read_of(m, node) for m in known if not is_tile(m))), None)
+            node = node if found is None else replace(node, body=found)
         out.append(node)
         if isinstance(node, Map) and isinstance(node.body, Op):
             known.append(node)
     return with_nodes(graph, tuple(out))
+
+
+def _read_of(known: Map, node: Map | Reduce) -> Load | None:
+    """The element of the Map that the node computes at each of its points, if it does."""
+    if isinstance(node, Reduce) and node.op != "sum":
+        return None
+    names: dict[str, str] = {}
+    if not unified(node.body, known.body, names):
+        return None
+    if known.where is not None and (node.where is None or not unified(node.where, known.where, names)):
+        return None
+    mine = {names[a.name]: a for a in all_axes(node) if a.name in names}
+    if any(a.name not in mine or not equal(mine[a.name].size, a.size, {}) for a in known.axes):
+        return None
+    places: dict[Expr, Expr] = {a.index: mine[a.name].index for a in known.axes}
+    read = own_element(known)
+    return replace(read, indices=tuple(substitute(e, places) for e in read.indices))
+
+
+def unified(x: Expr, y: Expr, names: dict[str, str]) -> bool:
+    """Whether the expressions differ in the names of their indices alone, which `names` takes up."""
+    if isinstance(x, Index) and isinstance(y, Index):
+        return names.setdefault(x.name, y.name) == y.name and list(names.values()).count(y.name) == 1
+    parts, others = children(x), children(y)
+    if not parts or len(parts) != len(others):
+        return x == y
+    same = type(x) is type(y) and x.kind == y.kind and getattr(x, "name", "") == getattr(y, "name", "")
+    same = same and getattr(x, "tensor", "") == getattr(y, "tensor", "")
+    return same and all(unified(a, b, names) for a, b in zip(parts, others, strict=True))
 
 
 def factors(expr: Expr) -> tuple[Expr, ...]:
