@@ -69,12 +69,16 @@ def back(
     forward_graph = _specialised(rows, sizes, steps, host)
     backward_graph = None
     if differentiable(forward_graph):
-        others = with_rows(in_common(graph, turned=True), host, forward=False) if steps else graph
-        of_backward = forward_graph if others == rows else _specialised(others, sizes, steps, host)
-        backward_graph = traced("differentiate", lambda: differentiate(of_backward))
-        if not _goes_with(forward_graph, backward_graph):
+        for turned in (True, False):
+            others = with_rows(in_common(graph, turned), host, forward=False) if steps else graph
+            of_backward = forward_graph if others == rows else _specialised(others, sizes, steps, host)
+            backward = traced("differentiate", partial(differentiate, of_backward))
+            verify(backward)
+            if _goes_with(forward_graph, backward):
+                break
+        else:
             forward_graph = of_backward
-        verify(backward_graph)
+        backward_graph = backward
     verify(forward_graph)
     if not steps:
         return Compiled(forward_graph, backward_graph, NO_STEPS, NO_STEPS if backward_graph else None, None, "", ())

@@ -86,16 +86,16 @@ def reuse(graph: Graph) -> Graph:
             if m.where in (None, where) and within:
                 node = rewrite(node, lambda e, m=m: substitute(e, {m.body: own_element(m)}))
         if isinstance(node, Map | Reduce) and not is_tile(node):
-            found = next(filter(None, (_read_of(m, node) for m in known if not is_tile(m))), None)
-            node = node if found is None else replace(node, body=found)
+            found = (_read_from(m, node) for m in known if not is_tile(m))
+            node = next((new for new in found if new is not None), node)
         out.append(node)
         if isinstance(node, Map) and isinstance(node.body, Op):
             known.append(node)
     return with_nodes(graph, tuple(out))
 
 
-def _read_of(known: Map, node: Map | Reduce) -> Load | None:
-    """The element of the Map that the node computes at each of its points, if it does."""
+def _read_from(known: Map, node: Map | Reduce) -> Map | Reduce | None:
+    """The node that reads the Map at each of its points, if that is what it computes there."""
     if isinstance(node, Reduce) and node.op != "sum":
         return None
     names: dict[str, str] = {}
@@ -107,8 +107,8 @@ def _read_of(known: Map, node: Map | Reduce) -> Load | None:
     if any(a.name not in mine or not equal(mine[a.name].size, a.size, {}) for a in known.axes):
         return None
     places: dict[Expr, Expr] = {a.index: mine[a.name].index for a in known.axes}
-    read = own_element(known)
-    return replace(read, indices=tuple(substitute(e, places) for e in read.indices))
+    where = node.where if known.where is None else None  # elsewhere the Map is 0
+    return replace(node, body=substitute(own_element(known), places), where=where)
 
 
 def unified(x: Expr, y: Expr, names: dict[str, str]) -> bool:
