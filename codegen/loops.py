@@ -39,7 +39,8 @@ class Level:
 class Nest:
     """A printed Loop. `constants` come first. Threads share out blocks of the axis `blocks`, which is the first inner
     one, then `outer`, then `lanes` block by block; `inner` runs inside, then `over`, and inside of that the lanes of a
-    block, each with its own sum: for sums down the columns of a matrix. `short`: `over` is unrolled."""
+    block, each with its own sum: for sums down the columns of a matrix. `short`: `over` is unrolled; `apart`: `where`
+    is the same for all lanes, or without `over` all through the last of the inner loops."""
 
     points: str
     constants: tuple[Constant, ...]
@@ -52,6 +53,7 @@ class Nest:
     reduce: str
     body: str
     where: str | None
+    apart: bool
     init: str | None
     target: str
     zero: str
@@ -153,7 +155,10 @@ def nest(loop: Loop, plain: bool = False) -> Nest:
         return print_scalar(outside.replaced(expr, inside))
 
     body = printed(loop.body)
-    where = None if loop.where is None else printed(loop.where)
+    where = None if loop.where is None else print_scalar(outside.condition(loop.where, inside))
+    innermost = lanes if lanes or plain or loop.reduce or shared == len(order) else order[-1]
+    told = frozenset() if loop.where is None else indices(loop.where)
+    apart = bool(told) and innermost is not None and innermost.name not in told
     init = None if loop.init is None else printed(loop.init)
     target = lvalue(outside.target(loop.target, inside))
     loops = list(counters(order))
@@ -175,6 +180,7 @@ def nest(loop: Loop, plain: bool = False) -> Nest:
         reduce=loop.reduce,
         body=body,
         where=where,
+        apart=apart,
         init=init,
         target=target,
         zero=print_scalar(Const({Kind.BOOL: False, Kind.INT: 0, Kind.FLOAT: 0.0}[loop.body.kind], loop.body.kind)),

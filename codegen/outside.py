@@ -75,6 +75,14 @@ class Outside:
 
         return rebuild(expr, fn)
 
+    def condition(self, expr: Expr, inside: int) -> Expr:
+        """A condition of the nest, evaluated in so many of the loops, by one name if it is known in fewer. It may read
+        elements, which exist there."""
+        depth = self.depth(expr)
+        if not isinstance(expr, Op) or not 0 < depth < inside:
+            return self.replaced(expr, inside)
+        return self._named(expr, depth, wide=False)
+
     def target(self, target: Target, inside: int) -> Target:
         return Target(target.tensor, tuple(self.replaced(i, inside) for i in target.indices))
 

@@ -31,7 +31,7 @@ from irc.codegen.expr import (
 )
 from irc.codegen.kernel import DISTANCE
 from irc.ir import Graph, Map, Node, Reduce, own_element, shape
-from irc.simplify import add_all, factors, times_all
+from irc.simplify import add_all, addends, factors, times_all
 from irc.size import expression, polynomial
 
 LINEAR = ("add", "sub", "mul", "neg")
@@ -128,15 +128,6 @@ def _terms(node: Reduce) -> tuple[Node, ...]:
             total = add_all(map(own_element, made))
             return *made, Map(node.name, node.axes, total, groups=node.groups, span=node.span)
     return (node,)
-
-
-def addends(expr: Expr) -> tuple[Expr, ...]:
-    match expr:
-        case Op("add", (x, y)):
-            return *addends(x), *addends(y)
-        case Op("sub", (x, y)):
-            return *addends(x), *(op("neg", term) for term in addends(y))
-    return (expr,)
 
 
 def exists(expr: Expr, graph: Graph) -> Expr | None:

@@ -16,6 +16,7 @@ from irc.build import build
 from irc.codegen.kernel import Storage
 from irc.codegen.render import render_runs
 from irc.codegen.schedule import Schedule
+from irc.common import in_common
 from irc.compiled import Compiled, Derived, Fused, Precision
 from irc.differentiate import differentiable, differentiate
 from irc.distances import distributed
@@ -68,16 +69,20 @@ def back(
     """A graph to the steps of its runs and their kernels, forward and backward; without `steps`, to the graphs that the
     interpreter runs. `host`: the kernels are the host's. Raises Error where some step does not fuse."""
     graph = with_differences(written_out(graph, sizes)) if steps else graph
-    rows = with_rows(graph, host, forward=True) if steps else graph
+    rows = with_rows(in_common(graph), host, forward=True) if steps else graph
     forward_graph = _specialised(rows, sizes, steps, host)
     backward_graph = None
     if differentiable(forward_graph):
-        others = with_rows(graph, host, forward=False) if steps else graph
-        of_backward = forward_graph if others == rows else _specialised(others, sizes, steps, host)
-        backward_graph = traced("differentiate", lambda: differentiate(of_backward))
-        if not _goes_with(forward_graph, backward_graph):
+        for turned in (True, False):
+            others = with_rows(in_common(graph, turned), host, forward=False) if steps else graph
+            of_backward = forward_graph if others == rows else _specialised(others, sizes, steps, host)
+            backward = traced("differentiate", partial(differentiate, of_backward))
+            verify(backward)
+            if _goes_with(forward_graph, backward):
+                break
+        else:
             forward_graph = of_backward
-        verify(backward_graph)
+        backward_graph = backward
     verify(forward_graph)
     if not steps:
         return Compiled(forward_graph, backward_graph, NO_STEPS, NO_STEPS if backward_graph else None, None, "", ())
@@ -140,8 +145,9 @@ def tangents(
 ) -> Derived:  # fmt: skip
     """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` and `host` as
     for `back`. Raises Error where some step does not fuse."""
-    forward = with_rows(with_differences(written_out(graph, sizes)), host, forward=False) if steps else graph
-    forward = _specialised(forward, sizes, steps, host)
+    if steps:
+        graph = with_rows(in_common(with_differences(written_out(graph, sizes))), host, forward=False)
+    forward = _specialised(graph, sizes, steps, host)
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)
     if not steps:

@@ -49,9 +49,24 @@ def matrix_product(node: Reduce, graph: Graph, pairs: bool = False) -> Product |
 def sums_chosen(load: Load, graph: Graph) -> bool:
     """Whether the tensor has a sum over the pairs that chose each of its elements, 0 where none did; or the forward run
     made such a one. An operand that was turned is chosen by its token's pairs."""
-    source = graph[load.tensor]
-    kept = any(isinstance(n, Scatter) and n.name == load.tensor for n in graph.kept)
-    return kept or is_gradient(load.tensor) or (isinstance(source, Scatter) and reads_tiles(source, graph))
+    kept = next((n for n in graph.kept if isinstance(n, Scatter) and n.name == load.tensor), None)
+    source = kept or graph[load.tensor]
+    chosen = isinstance(source, Scatter) and not _fills(source) and (kept is not None or reads_tiles(source, graph))
+    return chosen or is_gradient(load.tensor)
+
+
+def _fills(node: Scatter) -> bool:
+    """Whether the node adds to each of its elements, as where each pair has one and none is blocked."""
+    for update in node.updates:
+        sizes = {a.index: a.size for a in update.over}
+        found = [sizes.pop(index, None) for index in update.indices if isinstance(index, Index)]
+        if (
+            update.where is None
+            and len(found) == len(node.shape)
+            and all(own is not None and equal(own, size, {}) for own, size in zip(found, node.shape, strict=True))
+        ):
+            return True
+    return False
 
 
 def operand(load: Load, axes: Mapping[str, Axis], graph: Graph) -> Operand | None:

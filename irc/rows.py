@@ -14,9 +14,9 @@ from itertools import pairwise
 
 from irc.codegen.expr import Axis, Expr, Kind, Load, Op, flat, indices, integer, loads, op, rebuild
 from irc.codegen.sharing import members
-from irc.distances import addends, of_distance
+from irc.distances import of_distance
 from irc.ir import Core, Graph, Map, Reduce, all_axes, bodies, grouped, operands, own_element
-from irc.simplify import factors, rewrite
+from irc.simplify import addends, factors, rewrite
 from irc.size import divide, expression, polynomial
 
 

@@ -8,8 +8,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
-from irc.codegen.expr import Axis, Expr, Load, Op, indices, number, op, rebuild, substitute
-from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update, is_tile, operands, own_element, position, shape
+from irc.codegen.expr import Axis, Expr, Index, Load, Op, children, indices, number, op, rebuild, substitute
+from irc.ir import (
+    Graph,
+    Input,
+    Map,
+    Node,
+    Reduce,
+    Scatter,
+    Update,
+    all_axes,
+    is_tile,
+    operands,
+    own_element,
+    position,
+    shape,
+)
 from irc.size import equal
 
 Product = frozenset[tuple[Expr, int]]
@@ -60,7 +74,8 @@ def with_nodes(graph: Graph, nodes: tuple[Node, ...]) -> Graph:
 
 
 def reuse(graph: Graph) -> Graph:
-    """Where a node computes the formula of an earlier Map over the same axes, inside the same support, read the Map."""
+    """Where a node computes the formula of an earlier Map over the same axes, inside the same support, read the Map;
+    whatever the names of its axes, where that is all it computes."""
     known: list[Map] = []
     out: list[Node] = []
     for node in graph:
@@ -70,10 +85,42 @@ def reuse(graph: Graph) -> Graph:
             within = set(m.axes) <= set(axes) if is_tile(m) else {a.name for a in m.axes} <= {a.name for a in axes}
             if m.where in (None, where) and within:
                 node = rewrite(node, lambda e, m=m: substitute(e, {m.body: own_element(m)}))
+        if isinstance(node, Map | Reduce) and not is_tile(node):
+            found = (_read_from(m, node) for m in known if not is_tile(m))
+            node = next((new for new in found if new is not None), node)
         out.append(node)
         if isinstance(node, Map) and isinstance(node.body, Op):
             known.append(node)
     return with_nodes(graph, tuple(out))
+
+
+def _read_from(known: Map, node: Map | Reduce) -> Map | Reduce | None:
+    """The node that reads the Map at each of its points, if that is what it computes there."""
+    if isinstance(node, Reduce) and node.op != "sum":
+        return None
+    names: dict[str, str] = {}
+    if not unified(node.body, known.body, names):
+        return None
+    if known.where is not None and (node.where is None or not unified(node.where, known.where, names)):
+        return None
+    mine = {names[a.name]: a for a in all_axes(node) if a.name in names}
+    if any(a.name not in mine or not equal(mine[a.name].size, a.size, {}) for a in known.axes):
+        return None
+    places: dict[Expr, Expr] = {a.index: mine[a.name].index for a in known.axes}
+    where = node.where if known.where is None else None  # elsewhere the Map is 0
+    return replace(node, body=substitute(own_element(known), places), where=where)
+
+
+def unified(x: Expr, y: Expr, names: dict[str, str]) -> bool:
+    """Whether the expressions differ in the names of their indices alone, which `names` takes up."""
+    if isinstance(x, Index) and isinstance(y, Index):
+        return names.setdefault(x.name, y.name) == y.name and list(names.values()).count(y.name) == 1
+    parts, others = children(x), children(y)
+    if not parts or len(parts) != len(others):
+        return x == y
+    same = type(x) is type(y) and x.kind == y.kind and getattr(x, "name", "") == getattr(y, "name", "")
+    same = same and getattr(x, "tensor", "") == getattr(y, "tensor", "")
+    return same and all(unified(a, b, names) for a, b in zip(parts, others, strict=True))
 
 
 def factors(expr: Expr) -> tuple[Expr, ...]:
@@ -85,6 +132,16 @@ def factors(expr: Expr) -> tuple[Expr, ...]:
             return (number(-1.0), *factors(a))
         case _:
             return (expr,)
+
+
+def addends(expr: Expr) -> tuple[Expr, ...]:
+    """The terms of a sum."""
+    match expr:
+        case Op("add", (x, y)):
+            return *addends(x), *addends(y)
+        case Op("sub", (x, y)):
+            return *addends(x), *(op("neg", term) for term in addends(y))
+    return (expr,)
 
 
 def as_product(parts: Iterable[Expr]) -> Product:
@@ -106,12 +163,18 @@ def add_all(parts: Iterable[Expr]) -> Expr:
 
 def factor_sums(graph: Graph) -> Graph:
     """sum_j w[i,j] * (sum_d x[i,d] * y[j,d]) is sum_d x[i,d] * (sum_j w[i,j] * y[j,d]); where the inner sum is a tensor
-    of the graph already, the sum over j disappears. (The softmax adjoint's row sum becomes dO . O this way.)"""
+    of the graph already, the sum over j disappears. (The softmax adjoint's row sum becomes dO . O this way.) Where
+    several such sums are added, as of weights that several values share, each does."""
     by_name = graph.by_name
     available = _contractions(graph)
     out: list[Node] = []
     for node in graph:
-        out.append(_factored(node, by_name, available) if isinstance(node, Reduce) and node.op == "sum" else node)
+        if not isinstance(node, Reduce) or node.op != "sum":
+            out.append(node)
+        elif (factored := _factored(node, by_name, available)) is not node:
+            out.append(factored)
+        else:
+            out += _added_apart(node, by_name, available)
     from irc.differentiate import order
 
     return with_nodes(graph, order(out))
@@ -123,10 +186,17 @@ _Known = dict[tuple[Product, Expr | None, frozenset[str]], tuple[str, tuple[Axis
 def _contractions(graph: Graph) -> _Known:
     """Sums of products by (factors, support, summed indices); those that the forward pass kept are listed in `kept`."""
     known: _Known = {}
+    scattered = [(n.name, n.updates[0]) for n in graph.kept if isinstance(n, Scatter) and len(n.updates) == 1]
+    stored = {name: u for name, u in scattered if set(u.indices) == {a.index for a in u.over}}
     for node in (*graph.nodes, *graph.kept):
         if isinstance(node, Reduce) and node.op == "sum":
-            key = (as_product(factors(node.body)), node.where, frozenset(a.name for a in node.over))
-            known.setdefault(key, (node.name, node.axes, node.groups))
+            parts, over = factors(node.body), frozenset(a.name for a in node.over)
+            known.setdefault((as_product(parts), node.where, over), (node.name, node.axes, node.groups))
+            for part in parts if node.where is None else ():
+                update = stored.get(part.tensor) if isinstance(part, Load) else None
+                if update is not None and getattr(part, "indices", None) == update.indices:  # what it holds of the pair
+                    of_pairs = (update.body, *(p for p in parts if p is not part))
+                    known.setdefault((as_product(of_pairs), update.where, over), (node.name, node.axes, node.groups))
     return known
 
 
@@ -149,6 +219,23 @@ def _factored(node: Reduce, by_name: dict[str, Node], available: _Known) -> Node
             read = Load(name, position(axes, groups))
             return Reduce(node.name, node.axes, inner.over, "sum", times_all((*outside, read)), None, None, node.groups)
     return node
+
+
+def _added_apart(node: Reduce, by_name: dict[str, Node], available: _Known) -> tuple[Node, ...]:
+    """The node, or a sum for each of the terms of one of its factors, if every one is factored."""
+    parts = factors(node.body)
+    for part in parts:
+        total = by_name.get(part.tensor) if isinstance(part, Load) else None
+        if not isinstance(total, Map) or part != own_element(total) or total.where not in (None, node.where):
+            continue
+        rest = tuple(p for p in parts if p is not part)
+        bodies = [times_all((*rest, term)) for term in addends(total.body)]
+        sums = [replace(node, name=f"{node.name}.term{n}", body=body) for n, body in enumerate(bodies, 1)]
+        found = [_factored(each, by_name, available) for each in sums]
+        if len(sums) > 1 and all(new is not old for new, old in zip(found, sums, strict=True)):
+            whole = add_all(own_element(each) for each in sums)
+            return *found, Map(node.name, node.axes, whole, None, node.groups, node.span)
+    return (node,)
 
 
 def drop_copies(graph: Graph) -> Graph:

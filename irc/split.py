@@ -17,7 +17,7 @@ from irc.tile import frame_of, is_product, tile_operands
 def split(graph: Graph, rounded: Collection[str] = (), host: bool = False) -> Graph:
     """Every Reduce that reads a tile value and sums tokens, sums the tokens of one side and nothing else. `rounded` are
     nodes that no further sum may read. `host`: kernels are the host's."""
-    graph = _opened(_kept(graph), host)
+    graph = _products(_opened(_kept(graph), host))
     parts = {n.name: part for n in graph if isinstance(n, Reduce) and (part := _first(n, graph, host)) is not None}
     if not parts:
         return graph
@@ -33,12 +33,7 @@ def split(graph: Graph, rounded: Collection[str] = (), host: bool = False) -> Gr
         found = known.setdefault(_meaning(part), part)
         if found is part:
             out.append(part)
-        body: Expr = own_element(found)
-        if later:
-            body = op("mul", body, times_all(later))
-            if part.where is not None:  # where no pair exists, what is multiplied may be anything
-                body = op("where", op("eq", own_element(found), number(0.0)), number(0.0), body)
-        out.append(replace(node, over=rest, body=body, where=None, init=None))
+        out.append(replace(node, over=rest, body=_times(found, later), where=None, init=None))
     return replace(graph, nodes=tuple(out))
 
 
@@ -150,6 +145,30 @@ def _freed(part: Reduce, graph: Graph) -> tuple[Reduce, tuple[Expr, ...]]:
     freed = replace(part, axes=tuple(a for a in part.axes if a.name in read), body=times_all(within))
     kept = part.where is None or indices(part.where) <= {a.name for a in freed.axes + freed.over}
     return (freed, later) if later and kept and is_product(freed, frame) else (part, ())
+
+
+def _products(graph: Graph) -> Graph:
+    """The graph in which sums over the tokens of one side leave what else they multiply to what follows, where they are
+    matrix products without: of sum(j: s[i,j] * max(k[j,c], 0) * where(q[i,c] > 0, 1, 0)) the condition."""
+    nodes: list[Node] = []
+    for node in graph:
+        if isinstance(node, Reduce) and not is_tile(node) and reads_tiles(node, graph):
+            whole = replace(node, name=f"{node.name}.product", groups=())
+            product, later = _freed(whole, graph)
+            if later:
+                nodes.append(product)
+                node = Map(node.name, node.axes, _times(product, later), None, node.groups, node.span)
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _times(part: Reduce, later: tuple[Expr, ...]) -> Expr:
+    """The sum with factors that it was freed of; where no pair exists, these may be anything."""
+    own = own_element(part)
+    if not later:
+        return own
+    body = op("mul", own, times_all(later))
+    return body if part.where is None else op("where", op("eq", own, number(0.0)), number(0.0), body)
 
 
 def _meaning(node: Reduce) -> object:

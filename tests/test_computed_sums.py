@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import irc
+from irc.codegen.expr import Op, walk
 from irc.codegen.kernel import ColumnSums, RowSums, TileKernel
+from irc.ir import bodies
 from tests.codegen.test_forms import WITHOUT, compile_without
 from tests.test_kernels import arrays, both
 
@@ -137,3 +139,34 @@ def test_sums_of_few_coordinates_tell_masks_and_places(target: str) -> None:
     rng = np.random.default_rng(7)
     inputs = arrays(irc.compile(POINTS, target="reference"), {"B": 2, "H": 2, "S": 40, "D": 8, "M": 6, "P": 3}, rng)
     both(POINTS, inputs, "f32", rng, target=target)
+
+
+ADDED = """
+attention added {
+  size B, S, A, D
+  input q[B,A], k[B,S,A], l[B,S,A], v[B,S,D], len[B]: int
+  param w[A], b[A]
+  project { kl[n,s,a] = 2 * l[n,s,a] }
+  core o[n,d] {
+    score sum(a: w[a] * tanh(q[n,a] + k[n,j,a] + kl[n,j,a] + b[a]))
+    allow j < len[n]
+    softmax j
+    matmul v[n,j,d]
+  }
+  return o
+}
+"""
+
+
+def test_gradients_of_what_a_score_adds_are_one_tensor() -> None:
+    """Additive attention with one query (Bahdanau et al. 2015): the derivative of tanh is computed once a key."""
+    rng = np.random.default_rng(5)
+    given = arrays(irc.compile(ADDED, target="reference"), {"B": 3, "S": 21, "A": 7, "D": 5}, rng)
+    both(ADDED, given | {"len": np.array([21, 0, 5])}, "f32", rng)
+    program = irc.compile(ADDED)
+    graph = program.built({name: 7 for name in program.features}).compiled.backward_graph
+    assert graph is not None
+    slopes = [
+        node for node in graph if any(isinstance(e, Op) and e.name == "tanh" for b in bodies(node) for e in walk(b))
+    ]
+    assert {node.name for node in slopes} == {"o.score", "d.kl", "d.w"}

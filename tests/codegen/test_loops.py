@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -266,6 +267,20 @@ def test_scalars_and_reserved_names() -> None:
     y = np.empty(5, np.float32)
     call(k, {"x": x, "for": np.array(3.0, np.float32), "y": y}, {"T": 5})
     np.testing.assert_array_equal(y, x * 3)
+
+
+def test_a_condition_on_rows_is_asked_once_a_row() -> None:
+    """Of each element, and of each that is added, where a vector's lanes are not told by it."""
+    row = op("lt", integer(0), op("mod", n.index, integer(3)))
+    held, x = np.arange(37) % 3 > 0, sample()
+    stored, summed = kernel(loop((n, m), X, where=row)), loop((m,), X, over=(n,), reduce="sum", where=row)
+    np.testing.assert_array_equal(run(stored, x, np.full((37, 53), np.nan, np.float32)), np.where(held[:, None], x, 0))
+    added = kernel(loop((n, m), X, where=row, add=True))
+    np.testing.assert_array_equal(run(added, x, x.copy()), x + np.where(held[:, None], x, 0))
+    summed = replace(summed, target=Target("y", (m.index,)))
+    np.testing.assert_allclose(run(kernel(summed, rank=1), x, np.empty(53, np.float32)), x[held].sum(0), rtol=1e-5)
+    assert all(nest(each).apart for each in (*stored.loops, *added.loops, summed))
+    assert not nest(loop((n, m), X, where=op("lt", m.index, n.index))).apart
 
 
 def test_thread_counts_give_the_same_bits() -> None:

@@ -353,6 +353,7 @@ template <class Form> void multiply_matrices(const Matrices &all, int threads) {
 // A result that is finite has no such term that counts. Others are summed once more, without them.
 template <class T> void leave_out_absent(const Matrices &all, int threads) {
   const int64_t rows = all.rows.extent, columns = all.columns.extent, terms = all.inner.extent;
+  const int64_t along = all.columns.step(&Axis::result);
   all.result.as<T>([&](auto *result) {
     all.left.as<T>([&](auto *left) {
       all.right.as<T>([&](auto *right) {
@@ -361,7 +362,7 @@ template <class T> void leave_out_absent(const Matrices &all, int threads) {
           auto at = [&](int64_t Axis::*stride) { return all.batch.offset(row / rows, stride) + all.rows.offset(row % rows, stride); };
           const int64_t to = at(&Axis::result), from_left = at(&Axis::left), from_right = at(&Axis::right);
           for (int64_t column = 0; column < columns; column++) {
-            auto &found = result[to + all.columns.offset(column, &Axis::result)];
+            auto &found = result[to + (along ? column * along : all.columns.offset(column, &Axis::result))];
             if (std::isfinite(load<T>(found))) continue;
             T sum = 0;
             for (int64_t term = 0; term < terms; term++) {
