@@ -34,7 +34,7 @@ from irc.split import reads_tiles
 
 MOST = 64  # products of a sum, and
 DOTS = 8  # dots that it may become
-TURNED = ".turned"
+ROTATED = ".rotated"
 
 
 def dotted(graph: Graph) -> Graph:
@@ -51,7 +51,7 @@ def dotted(graph: Graph) -> Graph:
 def is_gradient(name: str) -> bool:
     """Whether a tensor is the gradient of an operand that was turned: 0 for a token that no pair has, of which all else
     may be anything."""
-    return TURNED in name and name.startswith(gradient_name(""))
+    return ROTATED in name and name.startswith(gradient_name(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ class _Sum:
                 read[index] = axis.index
                 axes.append(Axis(axis.name, size))
         tensor = Map("", tuple(axes), substitute(value, read), span=self.node.span)
-        return Load(self.grown.named(tensor, f"{self.node.name}{TURNED}"), tuple(read))
+        return Load(self.grown.named(tensor, f"{self.node.name}{ROTATED}"), tuple(read))
 
     def _shared(self, value: Expr, axis: Axis) -> tuple[Expr, Expr]:
         """What all that is read tells the point of an axis by, and the number of these: `h // 4` of heads in groups."""
