@@ -11,6 +11,7 @@ import pytest
 import irc
 from irc import pipeline
 from irc.codegen import cuda
+from irc.codegen.kernel import TileKernel
 from irc.runtime.emulated import Library
 from irc.runtime.emulator import EmulatorError
 from irc.runtime.launches import rendered
@@ -147,6 +148,35 @@ def test_owners_add_up_what_queries_picked() -> None:
     both(PICKED, given, "f32", rng, {"D": 4}, target="emulator")
     assert program.source.count("point_of_found[at] =") == 2
     assert_same_bits_under_every_schedule(program, given, {})
+
+
+FACTORS = """
+attention factors {
+  size  B, H, S, D
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D], g[B,H,S,D]
+  param w[H,D]
+  core o[b,h,i,d] {
+    score  q[b,h,i,c] * g[b,h,i,c] * w[h,c] * k[b,h,j,c]
+    allow  j <= i and j != 1 and i != 3
+    softmax j
+    matmul v[b,h,j,d]
+  }
+  return o
+}
+"""
+
+
+def test_factors_of_a_query_are_left_out_of_its_sums() -> None:
+    """Their gradients are one matrix product for all of them; a row without keys has none, whatever the factors."""
+    rng = np.random.default_rng(1)
+    program = irc.compile(FACTORS, sizes={"D": 8}, target="emulator")
+    given = arrays(program, {"B": 1, "H": 2, "S": 21, "D": 8}, rng, "f32")
+    both(FACTORS, given, "f32", rng, {"D": 8}, target="emulator")
+    kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
+    assert all(kernel.order != "elements" for kernel in kernels)
+    given["g"][:, :, 3] = np.inf
+    run = program.forward(**given)
+    assert all(np.isfinite(run.backward(o=np.ones_like(run.outputs["o"]))[n]).all() for n in "kvw")
 
 
 @pytest.mark.parametrize("width, sides", [(1024, {"column"}), (2048, {"row", "column"})])

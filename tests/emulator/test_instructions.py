@@ -73,6 +73,7 @@ KERNEL(shuffles, 32)(int *y) {
   y[128 + t] = int(__shfl_xor_sync(~0u, double(t) / 3, 1) * 3 + 0.5);
   y[160 + t] = int(__ballot_sync(~0u, t % 3 == 0));
   y[192 + t] = __any_sync(~0u, t == 7) + 2 * __all_sync(~0u, t < 32) + 4 * __all_sync(~0u, t < 31);
+  y[224 + t] = int(__match_any_sync(~0u, t % 5));
 }
 KERNEL(atomics, 64)(int *i, float *f, unsigned *u) {
   atomicAdd(i, int(threadIdx.x)), atomicMax(i + 1, int(threadIdx.x)), atomicMin(i + 2, -int(threadIdx.x));
@@ -166,7 +167,7 @@ def test_cp_async_of_no_bytes_reads_nothing(run: Callable[..., None]) -> None:
 
 
 def test_shuffles_and_votes(run: Callable[..., None]) -> None:
-    y, t = np.zeros((7, 32), np.int32), np.arange(32)
+    y, t = np.zeros((8, 32), np.int32), np.arange(32)
     run("shuffles", y)
     assert (y[0] == t ^ 5).all()
     assert (y[1] == t // 8 * 8 + 3).all()
@@ -175,6 +176,7 @@ def test_shuffles_and_votes(run: Callable[..., None]) -> None:
     assert (y[4] == t ^ 1).all()
     assert (y[5].view(np.uint32) == sum(1 << n for n in range(0, 32, 3))).all()
     assert (y[6] == 3).all()
+    assert (y[7].view(np.uint32) == [sum(1 << n for n in range(32) if n % 5 == lane % 5) for lane in t]).all()
 
 
 def test_atomics(run: Callable[..., None]) -> None:
