@@ -206,6 +206,7 @@ OTHERS = {
     "variants/native_sparse": {"L": 64},
     "variants/relative_keys": {"R": 64},
     "variants/relative_values": {"R": 300},
+    "variants/talking_heads": {"H": 8},
 }
 
 
@@ -239,12 +240,16 @@ OTHERS = {
         *(("variants/relative_values", dtype, width, 0, APART[0]) for dtype in ("bf16", "f32") for width in (64, 128)),
         ("variants/disentangled", "bf16", 128, 0, APART[0]),
         ("variants/relative_values", "f16", 64, 0, APART[0]),
+        ("variants/talking_heads", "bf16", 256, 1, APART[0]),
+        ("variants/additive", "bf16", 64, -1, APART[1]),
+        ("variants/fire", "f32", 64, -1, APART[0]),
     ],
 )
 def test_no_form_uses_local_memory(name: str, dtype: str, width: int, at: int, target: str, tmp_path: Path) -> None:
     """Of kernels for which registers are fewest: distances of 64 bits, products of any size in heads of 96, random
     numbers, sums for each pair, values of 256 numbers, three gradients, products of f16 as tf32, the gradient of a
-    table, masks that keep much beside floats, one that gathers, one tile of columns, and panels of distances."""
+    table, masks that keep much beside floats, one that gathers, one tile of columns, panels of distances, or such as
+    are read where they lie, and sums into elements."""
     kernel = tiled(name, dtype, {"D": width} | OTHERS.get(name, {}))[at]
     source = cuda.render([kernel], "program", "", target.rpartition("=")[2])
     for (_, launch), found in compiled(source, (target,), tmp_path).items():
