@@ -75,7 +75,7 @@ def _slope(name: str, args: tuple[Expr, ...], k: int, value: Expr) -> Expr:
         case "pow", _:  # 0 ^ p is 0 for all p > 0
             flat = op("and", op("eq", x, ZERO), op("le", ZERO, args[1]))
             return op("where", flat, ZERO, op("mul", value, op("log", x)))
-        case (("exp" | "share"), _):
+        case "exp" | "share", _:
             return value
         case "log", _:
             return op("div", ONE, x)

@@ -21,7 +21,7 @@ def row_invariant(graph: Graph) -> frozenset[str]:
             logit = graph[node.body.tensor]
             if not isinstance(logit, Map | Reduce) or {logit.name, node.name} & returned:
                 continue
-            weight = op("exp", op("sub", node.body, own_element(node)))
+            weight = op("share", op("sub", node.body, own_element(node)))
             others = [r for r in readers[logit.name] + readers.get(node.name, []) if r is not node]
             if node.body == own_element(logit) and all(isinstance(r, Map) and r.body == weight for r in others):
                 found.add(logit.name)

@@ -12,7 +12,7 @@ from irc.printer import expression
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
 from irc.proof.distinct import distinct
-from irc.proof.flow import Chain, Undecided, all_of, chains, inline, own_axes, possible, reads_floats
+from irc.proof.flow import Chain, Undecided, all_of, chains, core_of, inline, own_axes, possible, reads_floats
 from irc.proof.growth import dimensions
 from irc.proof.incremental import incremental
 from irc.proof.known import data
@@ -102,6 +102,13 @@ def _ordered(graph: Graph, kept: Callable[[Expr, Expr], Expr]) -> tuple[Claim, .
 def check_comparable(found: Tokens) -> None:
     """Raises PropertyError where nothing says where the queries of a core sit among its keys."""
     if found.graph.cores and not found.cores:
+        if (chosen := _chosen_by_table(found)) is not None:
+            name, query, entry = chosen
+            raise PropertyError(
+                f"core `{name}` has keys of its own for each `{query}`, those that `{entry}` chooses, and no query "
+                "has a position among them",
+                f"say it of the table, as `assume {entry} <= {query}` does, which each call is checked for",
+            )
         raise PropertyError(
             f"core `{found.graph.cores[0].name}` has no query index, so its rows have no position",
             "give the query an index, of size 1 if there is one query only",
@@ -125,6 +132,21 @@ def check_comparable(found: Tokens) -> None:
                     f"at {_place(core)} and at {_place(other)}",
                     "give both the same `align`",
                 )
+
+
+def _chosen_by_table(found: Tokens) -> tuple[str, str, str] | None:
+    """A core whose keys are entries of a table for each index of the batch that runs over such keys, that index and
+    the entry: `i` and `idx[b,i,p]` of `x[b,idx[b,i,p],c]`."""
+    graph = found.graph
+    for core in graph.cores:
+        columns = {a.name for a in core.columns}
+        nodes = (node for node in graph if core_of(node, graph) == core)
+        for load in (x for node in nodes for e in bodies(node) for x in loads(e)):
+            for size, index in zip(shape(graph[load.tensor]), load.indices, strict=True):
+                for entry in (x for x in loads(index) if indices(x) & columns):
+                    for axis in (a for a in core.batch if a.name in indices(entry) and found.same(a.size, size)):
+                        return core.name, axis.name, expression(entry)
+    return None
 
 
 def _place(core: Core) -> str:

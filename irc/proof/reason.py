@@ -76,7 +76,7 @@ def reason(graph: Graph, property: Property, claim: Claim, model: Model) -> str:
             assert property.argument is not None
             wanted = written(property.argument, core)
             if len(graph.cores) > 1:
-                query += f" of `{core.name}`"
+                query += f" of `{core.name}`" if core.rows else ""
             if value(core.support or TRUE, graph, model):
                 return f"{query} sees {key}, which `{wanted}` forbids"
             return f"{query} does not see {key}, which `{wanted}` allows"

@@ -379,9 +379,23 @@ def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> t
     token = flat(tuple((standing[a.name], a.size) for a in axes))
     moving = frozenset(n for a in core.rows + core.columns for n in indices(standing[a.name]))
     if not of_token(chain.indices, token, [standing[a.name] for a in axes], moving):
+        other = _listed(found, chain.indices, core, moving) if of_key else None
+        if other is not None:
+            return (other,)
         own = f"{'key' if of_key else 'query'} {expression(token)}"
         places = ", ".join(map(expression, chain.indices))
         raise Undecided(
             f"`{chain.tensor}` is read through a table at {places}: nothing says that this is of {own} alone"
         )
     return (token if of_key else position(core, token, batch),)
+
+
+def _listed(found: Tokens, read: tuple[Expr, ...], core: Core, moving: frozenset[str]) -> Expr | None:
+    """The place in a table that has an entry for every key, as `max(j - 1, 0)` in `pool[slot[b,max(j - 1, 0)]]`, where
+    what is read is the entry of that token alone."""
+    for entry in (x for index in read for x in loads(index)):
+        for size, place in zip(shape(found.graph[entry.tensor]), entry.indices, strict=True):
+            listed = indices(place) & moving and found.same(size, found.columns(core.name))
+            if listed and of_token(read, place, (place,), moving):
+                return place
+    return None

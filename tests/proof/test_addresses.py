@@ -46,6 +46,19 @@ def test_tables_put_the_token_itself_anywhere(value: str, property: str) -> None
     assert verdict(addressed(value, property)) == "proved"
 
 
+@pytest.mark.parametrize(
+    ("value", "property", "expected"),
+    [
+        ("v[slot[b, max(j - 1, 0)], 0, d]", "causal", "proved"),
+        ("v[slot[b, max(j - 1, 0)], 0, d]", "incremental", "proved"),
+        ("v[slot[b, min(j + 1, Sk - 1)], 0, d]", "causal", "refuted"),
+        ("v[slot[b, min(j + 1, Sk - 1)], 0, d]", "incremental", "refuted"),
+    ],
+)
+def test_what_a_table_of_tokens_finds_is_the_token_of_that_place(value: str, property: str, expected: str) -> None:
+    assert verdict(addressed(value, property)) == expected
+
+
 @pytest.mark.parametrize("property", ["causal", "window(Sk)", "incremental"])
 @pytest.mark.parametrize(
     "value",
