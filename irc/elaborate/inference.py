@@ -71,8 +71,9 @@ class Inference:
         return f"if a part of {longer.what} is meant, write `{name} + 0` there: an expression gives its index no size"
 
     def _is_longer(self, a: Expr, b: Expr) -> bool:
-        """Whether one size is above another, by a number or as is assumed."""
-        more = (self.scope.poly(a) - self.scope.poly(b)).value
+        """Whether one size is above another, open one by a number, or as is assumed."""
+        one, other = self.scope.poly(a), self.scope.poly(b)
+        more = (one - other).value if one.value is None else None
         known = (p for fact in self.scope.facts for p in conjuncts(fact.predicate))
         assumed = any(isinstance(p, Op) and p.name in ("le", "lt") and p.args == (b, a) for p in known)
         return assumed or (more is not None and more > 0)
