@@ -186,7 +186,7 @@ def apply(name: str, x: list[Array]) -> Array:
         case "random":
             return uniform(x[0], x[1], x[2], x[3])
         case "pow" if all(issubclass(a.dtype.type, np.integer) for a in x):
-            return _whole_power(*np.broadcast_arrays(*x))
+            return _whole_power(*np.broadcast_arrays(*(a.astype(np.int64) for a in x)))
         case "floor":
             return np.asarray(np.clip(np.nan_to_num(np.floor(x[0])), -LARGEST, LARGEST).astype(np.int64))
         case "float":

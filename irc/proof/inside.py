@@ -1,8 +1,8 @@
 """Accesses and divisors: an index within its axis and a divisor at least 1, at every point of the axes that read it.
 
 Kernels rely on what is proved here, so floats are not taken for real numbers: a `floor` may have any value, within
-bounds that allow for rounding, and a comparison of floats either; and facts about floats count for nothing, since a host
-checks them in double and kernels round.
+bounds that allow for rounding, and a comparison of floats either; and facts about floats count for nothing, since a
+host checks them in double and kernels round.
 """
 
 from __future__ import annotations
