@@ -77,7 +77,7 @@ class _Values:
         def place(part: Expr) -> Expr | None:
             told = part.kind is Kind.FLOAT and (not features or bool(features & indices(part)))
             value = self._value(part, known) if told else None
-            if value is not None and self._takes_long(value[0]):
+            if value is not None and self._takes_long(value[0], bool(features)):
                 return self._read(*value, ())
             if isinstance(part, Op) and part.name == "where":
                 condition, *branches = (self._rebuilt(e, known and not n, features) for n, e in enumerate(part.args))
@@ -134,12 +134,16 @@ class _Values:
         name = self.grown.named(table, f"{self.node.name}.distances")
         return Load(name, (*(a.index for a in others), own))
 
-    def _takes_long(self, value: Expr) -> bool:
+    def _takes_long(self, value: Expr, of_features: bool) -> bool:
         """Whether a pair would take longer to make the value than to read it: on the host any that is looked up or
-        long, on a device what is looked up and no run, since registers are what it has too few of."""
+        long, on a device what is looked up and no run, since registers are what it has too few of. One of features is
+        made on the host, where it is computed: a table's vectors are operands as they are."""
         far = [e for e in walk(value) if DISTANCE.name in indices(e)]
+        made = [e for e in far if isinstance(e, Op) and e.name in LONG | DIVIDING]
+        if of_features:
+            return self.host and any(e.kind is Kind.FLOAT for e in made)
         if self.host:
-            return any(isinstance(e, Load) or (isinstance(e, Op) and e.name in LONG | DIVIDING) for e in far)
+            return bool(made) or any(isinstance(e, Load) for e in far)
         return any(isinstance(e, Load) and not _is_run(e) for e in far)
 
 
