@@ -64,7 +64,8 @@ def look(name: str, value: object, storage: Storage) -> tuple[Hashable, Any, int
         if tensor.layout is torch.strided and tensor.is_cpu and not tensor.is_neg():
             try:
                 place = tensor.data_ptr()
-                return (tensor.dtype, tensor.shape, tensor.stride(), place & 7), value, place
+                if place:  # 0 is that of one without elements, or without memory, of which all elements are 0
+                    return (tensor.dtype, tensor.shape, tensor.stride(), place & 7), value, place
             except RuntimeError:  # no memory, or no shape, of its own: `take` says so
                 pass
     taken = take(name, value, storage)
@@ -176,9 +177,9 @@ def _torch_view(name: str, tensor: Any, torch: Any) -> Array:
     if tensor.is_nested:
         raise InputError(f"{name}: expected a plain tensor, got a nested one")
     plain = tensor.detach().resolve_conj().resolve_neg()
-    if plain.dtype == torch.bfloat16:
-        return np.asarray(plain.view(torch.int16).numpy()).view(DTYPE["bf16"])
     try:
+        if plain.dtype == torch.bfloat16:
+            return np.asarray(plain.view(torch.int16).numpy()).view(DTYPE["bf16"])
         return np.asarray(plain.numpy())
     except (TypeError, RuntimeError) as error:
         raise InputError(f"{name}: expected a tensor with memory that kernels can read: {error}") from error

@@ -54,3 +54,12 @@ def test_conjugate_views_are_resolved():
     z = torch.tensor([1 + 2j, 3 - 4j]).conj().imag
     assert z.is_neg()
     assert take("x", z, "f32").tolist() == [-2.0, 4.0]
+
+
+@pytest.mark.parametrize("kind, storage", [(torch.float32, "f32"), (torch.bfloat16, "bf16")])
+def test_tensors_without_memory_are_named(kind, storage):
+    """A call looks at an argument by its address alone where its layout is known, and these have none."""
+    zero = torch._efficientzerotensor(2, 3, dtype=kind)
+    with pytest.raises(InputError, match=r"x: expected a tensor with memory"):
+        look("x", zero, storage)
+    assert look("x", torch.empty(0, 3, dtype=kind), storage)[1].shape == (0, 3)
