@@ -116,31 +116,37 @@ def _may(condition: Expr, be: bool, axes: tuple[Axis, ...], sizes: Mapping[str, 
 def check_facts(graph: Graph, values: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
     """Raises InputError naming the assumption that an argument breaks, and where."""
     for fact in graph.facts:
-        points = grid(fact.free, values, sizes)
-        if 0 in points.shape:
-            continue
-        if may_wrap(fact.predicate) and not is_held(_magnitude(fact, values, sizes)):
-            raise InputError(f"the program assumes {fact.text}, for which numbers beyond 64 bits may be computed here")
         try:
-            with np.errstate(divide="raise"):
-                result = np.broadcast_to(evaluate(fact.predicate, points), points.shape)
-        except FloatingPointError:
-            divides = f"the program assumes {fact.text}, which divides by zero here{_given(fact, values, sizes)}"
-            raise InputError(divides) from None
+            check_fact(fact, values, sizes)
         except IndexError:  # a table read at an entry of another, or an empty one: which, and how far it reaches
             check_sizes(graph, sizes)
             check_accesses(graph, values, sizes)
             raise
-        if fact.nondecreasing is not None:
-            along = next(k for k, a in enumerate(fact.free) if a.name == fact.nondecreasing)
-            broken = np.argwhere(np.diff(result, axis=along) < 0)
-        else:
-            broken = np.argwhere(~np.asarray(result, bool))
-        if len(broken):
-            at = ", ".join(f"{a.name} = {i}" for a, i in zip(fact.free, broken[0], strict=True))
-            raise InputError(
-                f"the program assumes {fact.text}" + (f", which fails at {at}" if at else _given(fact, values, sizes))
-            )
+
+
+def check_fact(fact: Fact, values: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
+    """Raises InputError where the arguments break the assumption, and IndexError where it reads beyond a table."""
+    points = grid(fact.free, values, sizes)
+    if 0 in points.shape:
+        return
+    if may_wrap(fact.predicate) and not is_held(_magnitude(fact, values, sizes)):
+        raise InputError(f"the program assumes {fact.text}, for which numbers beyond 64 bits may be computed here")
+    try:
+        with np.errstate(divide="raise"):
+            result = np.broadcast_to(evaluate(fact.predicate, points), points.shape)
+    except FloatingPointError:
+        divides = f"the program assumes {fact.text}, which divides by zero here{_given(fact, values, sizes)}"
+        raise InputError(divides) from None
+    if fact.nondecreasing is not None:
+        along = next(k for k, a in enumerate(fact.free) if a.name == fact.nondecreasing)
+        broken = np.argwhere(np.diff(result, axis=along) < 0)
+    else:
+        broken = np.argwhere(~np.asarray(result, bool))
+    if len(broken):
+        at = ", ".join(f"{a.name} = {i}" for a, i in zip(fact.free, broken[0], strict=True))
+        raise InputError(
+            f"the program assumes {fact.text}" + (f", which fails at {at}" if at else _given(fact, values, sizes))
+        )
 
 
 def _magnitude(fact: Fact, values: Mapping[str, Array], sizes: Mapping[str, int]) -> Expr:

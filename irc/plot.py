@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Size, indices, loads, number, rebuild, substitute
 from irc.codegen.kernel import Side
+from irc.contract import check_fact
 from irc.error import InputError
 from irc.interpret import DTYPES, Grid, evaluate, interpret, size_value
 from irc.ir import Core, Graph, Input, Map, Reduce, is_tile, own_element, position
@@ -85,11 +86,43 @@ def pictures(
 
     `sizes` must determine all axes of the cores; `values` holds the scalars and tensors that the mask reads, and all
     inputs where scores or weights are shown (missing ones raise `InputError`); `at` the point of the batch axes, 0
-    where it says nothing. With `tile`, rows and columns, what kernels find in tiles of that shape.
+    where it says nothing. With `tile`, rows and columns, what kernels find in tiles of that shape of the mask.
     """
-    arrays = {n.name: np.asarray(values[n.name], DTYPES[n.kind]) for n in graph.inputs if n.name in values}
+    try:
+        yield from _pictures(graph, sizes, values, at, shown, tile, each)
+    except IndexError as error:  # of the interpreter, where an argument breaks an assumption
+        raise InputError(str(error)) from error
+
+
+def broken(graph: Graph, sizes: Mapping[str, int], values: Mapping[str, Any]) -> Iterator[str]:
+    """In words, what the program assumes of the sizes and of the given tensors alone and is not so."""
+    arrays = _arrays(graph, values)
+    for fact in graph.facts:
+        if not _missing(fact.predicate, arrays):
+            try:
+                check_fact(fact, arrays, sizes)
+            except (InputError, IndexError) as error:
+                yield str(error)
+
+
+def _arrays(graph: Graph, values: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    return {n.name: np.asarray(values[n.name], DTYPES[n.kind]) for n in graph.inputs if n.name in values}
+
+
+def _pictures(
+    graph: Graph,
+    sizes: Mapping[str, int],
+    values: Mapping[str, Any],
+    at: Mapping[str, int],
+    shown: Shown,
+    tile: tuple[int, int] | None,
+    each: str | None,
+) -> Iterator[Picture]:
+    arrays = _arrays(graph, values)
     if shown != "pairs":
         arrays = interpret(graph, arrays, sizes)
+    if tile is not None:
+        shown = "pairs"
     for name in at if each is None else (each, *at):
         if not any(a.name == name for core in graph.cores for a in core.batch):
             raise InputError(f"'{name}' is no index beside query and key in '{graph.name}'")
@@ -195,6 +228,8 @@ class _View:
 
 def _sums(totals: NDArray[np.float64]) -> str:
     """What the rows of weights come to."""
+    if not totals.size:
+        return "weights of no rows"
     least, most = (f"{t:.2g}" for t in (totals.min(), totals.max()))
     return f"weights; a row sums to {least}" + (f" … {most}" if least != most else "")
 

@@ -184,6 +184,7 @@ def test_a_refuted_program_runs_if_accepted(refuted: str, arrays: tuple[str, dic
     [
         ["check", "no/such/file.attn"],
         ["check", str(EXAMPLES / "c")],
+        ["check", ""],
         ["show", CAUSAL, "--stage", "bread"],
         ["show", CAUSAL, "--stage", "source", "--dot"],
         ["show", CAUSAL, "--stage", "source", "--size", "D"],
@@ -363,6 +364,52 @@ def test_plot_of_each_head_and_of_a_map(tmp_path: Path) -> None:
 def test_what_a_plot_cannot_draw_is_said(arguments: tuple[str, ...], said: str) -> None:
     result = irc("plot", CAUSAL, *arguments)
     assert result.exit_code == 2 and said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "said"),
+    [
+        (WINDOW, "--size Sq=5,Sk=4 --set window=2", "the program assumes Sq <= Sk, but Sq = 5, Sk = 4"),
+        (WINDOW, "--set window=0", "the program assumes window >= 1, but window = 0"),
+        (CAUSAL, "--size S=3", ""),
+    ],
+)
+def test_a_plot_of_what_no_call_takes_says_so(spec: str, given: str, said: str) -> None:
+    result = irc("plot", spec, *given.split())
+    assert result.exit_code == 0 and result.stdout
+    assert result.stderr == (f"warning: {said}: no call takes this\n" if said else "")
+
+
+def test_a_plot_that_reads_beyond_a_table_says_so() -> None:
+    program = (
+        "attention t {\n size S, N, D = 2\n input x[S,D], T[N], at[S]: int\n assume 0 <= at[s] < N\n core o[i,d] {"
+    )
+    program += "\n  score x[i,c] * x[j,c]\n  bias T[at[j]]\n  softmax j\n  matmul x[j,d]\n }\n return o\n}\n"
+    given = ("--size", "S=2,N=2", "--set", "at=[0,5]", "--set", "T=[1,2]")
+    result = irc("plot", "-", "--show", "weights", *given, stdin=program)
+    assert result.exit_code == 2 and "fails at s = 1" in result.stderr
+    assert result.stderr.endswith("error: an index of 'T' leaves its axis of size 2\n")
+
+
+def test_tiles_are_of_the_mask_whatever_else_is_asked_for() -> None:
+    result = irc("plot", CAUSAL, "--size", "S=3", "--show", "map", "--tiles")
+    assert result.stdout.startswith("causal: 6 of 9 pairs allowed\n") and result.stdout.endswith("\n□\n")
+
+
+def test_nothing_is_drawn_of_a_table_without_entries() -> None:
+    result = irc("plot", str(EXAMPLES / "documents.attn"), "--set", "doc=[[]]")
+    assert result.exit_code == 0 and result.stdout.startswith("documents: 0 of 0 pairs allowed")
+    assert irc("plot", CAUSAL, "--size", "S=0", "--show", "weights").stdout.startswith("causal: weights of no rows\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file of Linux that is always full")
+def test_a_full_disk_is_said(arrays: tuple[str, dict[str, np.ndarray]]) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "irc", "plot", CAUSAL]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2 and done.stderr == "error: output: No space left on device\n"
+    result = irc("run", CAUSAL, "--inputs", arrays[0], "--target", "reference", "--out", "/dev/full")
+    assert result.exit_code == 2 and result.stderr.endswith("error: /dev/full: No space left on device\n")
 
 
 def test_a_formula_that_is_wrong_is_shown_with_its_place() -> None:

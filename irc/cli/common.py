@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ def failures() -> Iterator[None]:
     """What the compiler raises on purpose, as a message on stderr and the exit code."""
     try:
         yield
+    except BrokenPipeError:  # nobody reads on, as below `| head`: click ends the command
+        raise
     except (SpecError, SyntaxErrors) as error:
         fail("\n".join(d.render() for d in error.diagnostics), BAD_SPEC)
     except InputError as error:
@@ -38,7 +40,7 @@ def failures() -> Iterator[None]:
     except Error as error:
         fail(f"error: {error}", BAD_SPEC)
     except OSError as error:
-        fail(f"error: {error.filename or 'file'}: {error.strerror or error}", BAD_USAGE)
+        fail(f"error: {error.filename or 'output'}: {error.strerror or error}", BAD_USAGE)
     except MemoryError as error:
         fail(f"error: not enough memory: {error}", BAD_USAGE)
     except KeyboardInterrupt:
@@ -60,6 +62,16 @@ class Command(click.Group):
             with suppress(OSError):  # what is left to write is tried again at the end
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             fail(f"error: {error.filename or 'standard output'}: {error.strerror or error}", BAD_USAGE)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """An error of the system while the file is written names it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def fail(message: str, code: int) -> None:
@@ -118,14 +130,23 @@ def load_arrays(path: str | None) -> dict[str, Any]:
         raise click.BadParameter(f"{path} is no .npz file: {error}", param_hint="--inputs") from error
 
 
-def argument(value: Any, floating: Any) -> Any:
-    """A list given with --set as an array; floating arrays in the element type that the program stores."""
+def arguments(graph: Graph, given: Mapping[str, Any], floating: Any) -> dict[str, Any]:
+    """Lists given with --set as arrays; floating arrays in the element type that the program stores."""
     import numpy as np
 
-    if not isinstance(value, list | np.ndarray):
-        return value
-    array = np.asarray(value)
-    return array.astype(floating, copy=False) if array.dtype.kind == "f" else array
+    from irc.interpret import DTYPES
+
+    types = {n.name: np.dtype(DTYPES[n.kind]) for n in graph.inputs}
+
+    def argument(name: str, value: Any) -> Any:
+        if not isinstance(value, list | np.ndarray):
+            return value
+        array = np.asarray(value)
+        if isinstance(value, list) and not array.size and name in types:  # which tells no type
+            array = array.astype(types[name])
+        return array.astype(floating, copy=False) if array.dtype.kind == "f" else array
+
+    return {name: argument(name, value) for name, value in given.items()}
 
 
 def drawn(
@@ -138,5 +159,5 @@ def drawn(
 
     known = all_sizes(program, sizes)
     filled = complete(program.graph, known, given, formulas, whole=False)
-    arrays = {name: argument(value, DTYPE[program.precision.storage]) for name, value in filled.items()}
+    arrays = arguments(program.graph, filled, DTYPE[program.precision.storage])
     return known, random_arguments(program, known, arrays)

@@ -71,7 +71,13 @@ def accept_option(command: Command) -> Command:
 
 
 def spec_argument(command: Command) -> Command:
-    return click.argument("spec")(command)
+    return click.argument("spec", callback=_named)(command)
+
+
+def _named(context: Any, parameter: Any, spec: str) -> str:
+    if not spec:  # as of a variable that is not set; as a path it were the current directory
+        raise click.BadParameter("expected a file, or - for standard input, got nothing", context, parameter)
+    return spec
 
 
 def measuring_options(command: Command) -> Command:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from irc.cli.common import MISSING, argument, fail, failures, graphs, load_arrays, read
+from irc.cli.common import MISSING, arguments, fail, failures, graphs, load_arrays, read, writing
 from irc.cli.options import assignments, set_option, sizes_option, spec_argument
 
 if TYPE_CHECKING:
@@ -86,17 +86,21 @@ def plot(
     from irc.fill import complete
 
     source = read(spec)
-    arrays = {name: argument(value, float) for name, value in (load_arrays(inputs) | values).items()}
+    given = load_arrays(inputs) | values
     with failures():
         for graph in graphs(source):
+            arrays = arguments(graph, given, float)
             known = plotting.sizes_for(graph, sizes, arrays, shown)
             filled = complete(graph, known, arrays, formulas, whole=shown != "pairs")
+            for assumption in plotting.broken(graph, known, filled):
+                click.echo(f"warning: {assumption}: no call takes this", err=True)
             drawn = tuple(plotting.pictures(graph, known, filled, at, shown, tile if tiles else None, each))
             if path is None:
                 click.echo("\n\n".join(drawing.text(picture) for picture in drawn))
                 continue
             try:
-                drawing.draw(drawn, path)
+                with writing(path):
+                    drawing.draw(drawn, path)
             except ImportError:
                 fail("error: pictures need matplotlib: pip install 'attention-irc[plot]'", MISSING)
             click.echo(path)

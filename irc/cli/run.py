@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from irc.cli.common import argument, compiled, failures, load_arrays, read
+from irc.cli.common import arguments, compiled, failures, load_arrays, read, writing
 from irc.cli.options import accept_option, compile_options, set_option, sizes_option, spec_argument
 
 
@@ -50,17 +50,17 @@ def run(
         outputs = [name for name, _ in program.graph.outputs]
         cotangents = {n: arrays.pop(f"d_{n}") for n in outputs if f"d_{n}" in arrays and f"d_{n}" not in names}
         floating = DTYPE[program.precision.storage]
-        done = program.forward(**{name: argument(value, floating) for name, value in arrays.items()})
+        done = program.forward(**arguments(program.graph, arrays, floating))
         results = {name: np.asarray(value) for name, value in done.outputs.items()}
         if grad:
-            cotangents = {name: argument(value, floating) for name, value in cotangents.items()}
+            cotangents = arguments(program.graph, cotangents, floating)
             cotangents = cotangents or {outputs[0]: np.ones_like(results[outputs[0]])}
             results |= {f"d_{name}": np.asarray(value) for name, value in done.backward(**cotangents).items()}
     for name, value in results.items():
         mean = float(np.mean(value, dtype=np.float64)) if value.size else 0.0
         click.echo(f"{name}{list(value.shape)}  {value.dtype}  mean {mean:.6g}")
     if out:
-        with failures():
+        with failures(), writing(out):
             out.parent.mkdir(parents=True, exist_ok=True)
             with open(out, "wb") as file:  # of a name, numpy makes another
                 np.savez(file, allow_pickle=False, **{name: _written(value) for name, value in results.items()})
