@@ -31,6 +31,7 @@ from irc.codegen.expr import (
 )
 from irc.ir import Core, Graph, Input, Map, Reduce, all_axes, operands
 from irc.printer import expression
+from irc.proof.brought import brought
 from irc.proof.claim import Claim
 from irc.proof.distinct import distinct
 from irc.proof.flow import Undecided, all_of, conjuncts, core_of, inline, parts, possible, reads, reads_floats
@@ -48,7 +49,7 @@ def incremental(graph: Graph) -> tuple[Claim, ...]:
     graph = specialise(graph, {})
     states = growth(graph)
     compared = _Compared(graph, states)
-    check_addresses(tokens(graph))
+    check_addresses(tokens(graph), compared.brought)
     found = distinct([claim for node in compared.needed for claim in compared.node(node)])
     supposed = tuple(f"of steps that keep {text}" for text in states.kept)
     return tuple(replace(claim, supposed=supposed) for claim in found)
@@ -69,6 +70,7 @@ class _Compared:
     def __init__(self, graph: Graph, states: Growth) -> None:
         self.graph, self.states = graph, states
         self.guards: dict[str, list[_Guard]] = {}
+        self.brought = brought(tokens(graph))
         self.invariant = row_invariant(graph)
         self.needed = self._needed()
         for node in reversed(self.needed):
@@ -202,6 +204,7 @@ class _Point:
     def __init__(self, compared: _Compared, node: Map | Reduce) -> None:
         self.graph, self.states, self.node = compared.graph, compared.states, node
         self.core: Core | None = core_of(node, self.graph)
+        self.brought = compared.brought
         self.name = node.name.partition(".")[0]  # of a core, where it is one of its parts
         self.axes, self.readers = all_axes(node), compared.guarded(node).axes
         self.kinds = {a.name: self.states.kind(a.size) for a in self.axes}
@@ -309,7 +312,7 @@ class _Point:
         """The token of an element that may not be there yet, in the full computation: its own index, where tables of
         tokens have their full size from the start. What a table finds is the pair's own (`check_addresses`)."""
         read = self.graph[load.tensor]
-        if not self.states.held or (isinstance(read, Input) and read.role != "input"):
+        if not self.states.held or (isinstance(read, Input) and read.name not in self.brought):
             return
         for dim, index in zip(dimensions(load.tensor, self.graph), load.indices, strict=True):
             for axis, place in zip(dim, parts(self.full(index), dim), strict=True):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from irc.codegen.expr import Expr, Index, Kind, Load, Op, loads
 from irc.ir import bodies
 from irc.printer import expression
+from irc.proof.brought import brought
 from irc.proof.flow import inline
 from irc.proof.tokens import Tokens
 
@@ -18,21 +19,25 @@ from irc.proof.tokens import Tokens
 def data(found: Tokens) -> dict[str, tuple[int, ...]]:
     """The inputs that are data, each with the dimensions that tell where an entry sits."""
     chosen = {name for node in found.graph for e in bodies(node) for name in _values(inline(e, found.graph))}
+    given = brought(found)
     kept: dict[str, tuple[int, ...]] = {}
     for node in found.graph.inputs:
-        if node.role == "input" and (node.kind is Kind.FLOAT or (node.name in chosen and found.of(node.name))):
+        if node.name in given and (node.kind is Kind.FLOAT or (node.name in chosen and found.of(node.name))):
             kept[node.name] = found.asked(node.name)
     return kept
 
 
 def taken_as_known(found: Tokens) -> tuple[str, ...]:
-    """Elements of tables that are no data, read at a position that is not plainly one of the pair's own."""
+    """Elements of tables and weights with an entry a token that are no data, read at a position that is not plainly one
+    of the pair's own."""
     graph, counted = found.graph, data(found)
+    weights = {n.name for n in graph.inputs if n.kind is Kind.FLOAT} - counted.keys()
     own = {p for core in found.cores.values() for p in core.position}
     read: dict[str, None] = {}
     for node in graph:
         for load in (x for e in bodies(node) for x in loads(inline(e, graph))):
-            dims = found.of(load.tensor) if load.kind is not Kind.FLOAT and load.tensor not in counted else ()
+            told = load.tensor in weights or (load.kind is not Kind.FLOAT and load.tensor not in counted)
+            dims = found.of(load.tensor) if told else ()
             if not all(_plain(load.indices[d]) or load.indices[d] in own for d in dims):
                 read[expression(load)] = None
     return tuple(read)

@@ -184,7 +184,7 @@ def _independent(graph: Graph) -> tuple[Claim, ...]:
     for public, name in graph.outputs:
         node = graph[name]
         size = batch(found, public, name)
-        data = {n.name: _of_size(n.name, size, graph) for n in graph.inputs if n.role == "input"}
+        data = {n.name: _of_size(n.name, size, graph) for n in graph.inputs}
         entry = own_axes(node)[0].index
         for chain in chains(graph, name, {n: d for n, d in data.items() if d}):
             read = chain.indices[0]

@@ -16,9 +16,11 @@ from irc.contract import check_facts
 from irc.error import InputError
 from irc.interpret import complete_sizes, evaluate, grid, interpret, size_value
 from irc.ir import Graph, Input, Map, Reduce, all_axes, bodies
+from irc.proof.brought import brought
 from irc.proof.claim import Array, Model
 from irc.proof.flow import Undecided, inline
 from irc.proof.growth import Growth, dimensions, growth
+from irc.proof.tokens import tokens as found_tokens
 from irc.size import size_names
 from irc.specialise import specialise
 
@@ -130,7 +132,8 @@ def _step(
     changed = {e.name: size_value(value, sizes) for e, value in state.items() if isinstance(e, Size)}
     fewer = complete_sizes(graph, {name: sizes[name] for name, value in graph.sizes if value is None} | changed)
     tokens = None if states.held else at + 1
-    there = {n.name: _there(n, graph, states, sizes, values, at) for n in graph.inputs if n.role == "input"}
+    given = brought(found_tokens(graph))
+    there = {n.name: _there(n, graph, states, sizes, values, at) for n in graph.inputs if n.name in given}
     for kinds in ((Kind.FLOAT, Kind.INT, Kind.BOOL), (Kind.FLOAT,)):  # integers only where that keeps what is assumed
         arguments = dict(values)
         for node in (n for n in graph.inputs if n.name in there and n.kind in kinds):

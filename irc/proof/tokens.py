@@ -7,6 +7,7 @@ without query indices places nothing: its keys are tokens where they are as many
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from irc.codegen.expr import Axis, Expr, Kind, Load, Op, flat, indices, loads, substitute
@@ -35,7 +36,8 @@ class Tokens:
     """`cores` are those with query indices; `dims` are the token dimensions of every tensor; `reached` all dimensions
     that a token index reaches, `tabled` the tensors that one reaches through a table; `plain` the cores whose queries
     and keys come from one input of one size, so that a query sits where the key of the same index does, whatever `pos`
-    says; `above` the dimensions of results that run over the rows of a core."""
+    says; `above` the dimensions of results that run over the rows of a core; `alone` the tensors that a token index
+    reaches which is not made of a row and a column both, as the distance of the two is."""
 
     graph: Graph
     cores: dict[str, Core]
@@ -45,6 +47,7 @@ class Tokens:
     reached: Reached = field(default_factory=dict)
     tabled: set[str] = field(default_factory=set)
     plain: set[str] = field(default_factory=set)
+    alone: set[str] = field(default_factory=set)
 
     def of(self, name: str) -> tuple[int, ...]:
         return tuple(sorted(self.dims.get(name, {})))
@@ -151,6 +154,8 @@ def tokens(graph: Graph) -> Tokens:
                 _reach(found, load.tensor, dim, _of(hot, index))
                 if _of(hot, index) and loads(index):
                     found.tabled.add(load.tensor)
+                if _of(hot, index) and not _of_pair(hot, index):
+                    found.alone.add(load.tensor)
     for node in graph.inputs:
         if node.name not in found.dims and node.name not in found.tabled:
             _mark_by_size(found, node)
@@ -172,6 +177,11 @@ def _mark_by_size(found: Tokens, node: Input) -> None:
 
 def _of(sides: dict[str, Sides], index: Expr) -> Sides:
     return frozenset(s for n in indices(index) for s in sides.get(n, NOWHERE))
+
+
+def _of_pair(sides: dict[str, Sides], index: Expr) -> bool:
+    of = {n: {side for _, side in sides.get(n, NOWHERE)} for n in indices(index)}
+    return any("row" in of[a] and "column" in of[b] for a in of for b in of if a != b)
 
 
 def _mark(found: Tokens, load: Load, dim: int, sides: Sides) -> None:
@@ -350,10 +360,11 @@ def input_positions(found: Tokens, chain: Chain, at_output: Output) -> tuple[Exp
     return tuple(out)
 
 
-def check_addresses(found: Tokens) -> None:
-    """Raises Undecided where an entry that is read through a table need not be that of the pair's own token."""
+def check_addresses(found: Tokens, brought: Collection[str]) -> None:
+    """Raises Undecided where an entry of what a call brings is read through a table, and need not be that of the pair's
+    own token."""
     graph = found.graph
-    data = [n.name for n in graph.inputs if n.role == "input" and n.kind is Kind.FLOAT and not found.of(n.name)]
+    data = [n.name for n in graph.inputs if n.name in brought and n.kind is Kind.FLOAT and not found.of(n.name)]
     tabled = {name: found.asked(name) for name in data if name in found.tabled}
     for _, name in graph.outputs:
         for chain in chains(graph, name, tabled, tabled):
