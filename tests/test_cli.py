@@ -381,10 +381,19 @@ def test_a_plot_of_what_no_call_takes_says_so(spec: str, given: str, said: str) 
 
 
 def test_a_plot_that_reads_beyond_a_table_says_so() -> None:
-    program = (
-        "attention t {\n size S, N, D = 2\n input x[S,D], T[N], at[S]: int\n assume 0 <= at[s] < N\n core o[i,d] {"
-    )
-    program += "\n  score x[i,c] * x[j,c]\n  bias T[at[j]]\n  softmax j\n  matmul x[j,d]\n }\n return o\n}\n"
+    program = """attention t {
+      size S, N, D = 2
+      input x[S,D], T[N], at[S]: int
+      assume 0 <= at[s] < N
+      core o[i,d] {
+        score x[i,c] * x[j,c]
+        bias T[at[j]]
+        softmax j
+        matmul x[j,d]
+      }
+      return o
+    }
+    """
     given = ("--size", "S=2,N=2", "--set", "at=[0,5]", "--set", "T=[1,2]")
     result = irc("plot", "-", "--show", "weights", *given, stdin=program)
     assert result.exit_code == 2 and "fails at s = 1" in result.stderr

@@ -138,7 +138,20 @@ def inline(expr: Expr, graph: Graph) -> Expr:
 
 def reads_floats(expr: Expr) -> bool:
     """Whether elements of floating tensors decide the value (float scalars do not count)."""
-    return any(isinstance(e, Load) and e.kind is Kind.FLOAT and e.indices for e in walk(expr))
+    return bool(_floats(expr))
+
+
+def which_floats(expr: Expr, graph: Graph) -> str:
+    """In words, the first of them."""
+    name = _floats(expr)[0]
+    node = graph[name]
+    if isinstance(node, Reduce) and node.op == "sum" and not reads_floats(node.body):
+        return f"entries of `{name}`: a sum is a float, of integers too"
+    return f"entries of `{name}`, which are floats"
+
+
+def _floats(expr: Expr) -> list[str]:
+    return [e.tensor for e in walk(expr) if isinstance(e, Load) and e.kind is Kind.FLOAT and e.indices]
 
 
 def possible(expr: Expr, wanted: bool = True) -> Expr:

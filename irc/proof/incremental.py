@@ -34,7 +34,18 @@ from irc.printer import expression
 from irc.proof.brought import brought
 from irc.proof.claim import Claim
 from irc.proof.distinct import distinct
-from irc.proof.flow import Undecided, all_of, conjuncts, core_of, inline, parts, possible, reads, reads_floats
+from irc.proof.flow import (
+    Undecided,
+    all_of,
+    conjuncts,
+    core_of,
+    inline,
+    parts,
+    possible,
+    reads,
+    reads_floats,
+    which_floats,
+)
 from irc.proof.flow import at as located
 from irc.proof.growth import Growth, dimensions, growth
 from irc.proof.invariance import row_invariant, up_to_rows
@@ -148,7 +159,7 @@ class _Compared:
         if isinstance(node, Reduce) and node.op == "sum":
             where = op("and", where, inline(_telling(node.body), self.graph))
         if reads_floats(where):
-            raise Undecided(f"which pairs `{node.name}` sees depends on entries of a floating tensor")
+            raise Undecided(f"which pairs `{node.name}` sees depends on {which_floats(where, self.graph)}")
         inside = at.inside(node.axes)
         what = f"the mask of `{at.core.name}`" if at.core else f"the condition of `{node.name}`"
         if at.differs(where):

@@ -12,7 +12,18 @@ from irc.printer import expression
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
 from irc.proof.distinct import distinct
-from irc.proof.flow import Chain, Undecided, all_of, chains, core_of, inline, own_axes, possible, reads_floats
+from irc.proof.flow import (
+    Chain,
+    Undecided,
+    all_of,
+    chains,
+    core_of,
+    inline,
+    own_axes,
+    possible,
+    reads_floats,
+    which_floats,
+)
 from irc.proof.growth import dimensions
 from irc.proof.incremental import incremental
 from irc.proof.known import data
@@ -65,7 +76,7 @@ def _equivalent(property: Property, graph: Graph) -> Claim:
     assert property.argument is not None
     goal = op("eq", inline(core.support or TRUE, graph), inline(property.argument, graph))
     if reads_floats(goal):
-        raise Undecided(f"the mask of `{core.name}` depends on entries of a floating tensor")
+        raise Undecided(f"the mask of `{core.name}` depends on {which_floats(goal, graph)}")
     about = f"the mask of `{core.name}` is {property.text.partition('allow == ')[2]}"
     return Claim(about, core.batch + core.rows + core.columns, goal, core=core.name)
 
@@ -233,7 +244,7 @@ def _claim(
     """`goal` holds wherever the chain exists; `about` has a hole for each expression of `said`. With `in_core` in the
     indices of the core nearest to the input."""
     if reads_floats(goal):
-        raise Undecided(f"which entry of `{chain.tensor}` is read depends on entries of a floating tensor")
+        raise Undecided(f"which entry of `{chain.tensor}` is read depends on {which_floats(goal, graph)}")
     axes = own_axes(graph[name]) + chain.bound
     core, names = _core_names(chain, graph, {a.name for a in axes}) if in_core else (None, {})
     new: dict[Expr, Expr] = {Index(old): Index(fresh) for old, fresh in names.items()}

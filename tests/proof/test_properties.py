@@ -300,6 +300,21 @@ def test_too_many_chains_are_not_decided(monkeypatch: pytest.MonkeyPatch) -> Non
         claims(graph.properties[0], graph)
 
 
+@pytest.mark.parametrize(
+    ("made", "which"),
+    [
+        ("sum(t: where(t <= s, doc[b,t], 0))", "entries of `n`: a sum is a float, of integers too"),
+        ("exp(float(doc[b,s]))", "entries of `n`, which are floats"),
+    ],
+)
+def test_what_keeps_a_mask_from_being_decided_is_named(made: str, which: str) -> None:
+    before = f"n[b,s] over s: S = {made}"
+    graph = graph_of(block("n[b,j] <= n[b,i]", ensure="allow == (j <= i)", before=before, more="input doc[B,S]: int"))
+    with pytest.raises(Undecided) as caught:
+        claims(graph.properties[0], graph)
+    assert str(caught.value) == f"the mask of `o` depends on {which}"
+
+
 def test_a_pool_read_outside_of_cores_has_no_place() -> None:
     merged = "merge { y[b,s,d] = o[b,s,d] + kpool[page[b, s // R], s % R, d] }\n return y"
     text = paged("j <= pos(i)", "causal").replace("return o", merged).replace("Sq <= len", "Sq <= P * R, Sq <= len")
