@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from irc.codegen.expr import Expr, Load, Op, indices
+from irc.codegen.expr import Expr, Load, Op, indices, is_lookup
 
 
-def of_token(read: Iterable[Expr], token: Expr, parts: Sequence[Expr], moving: frozenset[str]) -> bool:
+def of_token(
+    read: Iterable[Expr], token: Expr, parts: Sequence[Expr], moving: frozenset[str], picks: bool = False
+) -> bool:
     """Whether the expressions that choose an entry stand for `token`, whose indices are `parts`, and for no other.
 
     It must stand there as it is, whole or as a quotient and a remainder, alone or beside entries of tables, and nothing
     else of the indices `moving` may, but to choose a table: `page[segment(cu, i), j // Z]` is of the query's sequence.
+    With `picks` another table may choose it alone: of `page[i, j]`, j is the number of a pick of query i.
     """
     own = frozenset(n for part in parts for n in indices(part))
     seen: set[Expr] = set()
@@ -30,6 +33,8 @@ def of_token(read: Iterable[Expr], token: Expr, parts: Sequence[Expr], moving: f
             case _ if e == token or e in parts:
                 pass
             case Load(_, at, _):
+                if picks and not all(indices(i) & own or chosen(i, moving) for i in at):
+                    return False
                 rest += [i for i in at if indices(i) & own]
             case Op("flat", args, _):
                 rest += args[::2]
@@ -47,6 +52,11 @@ def of_token(read: Iterable[Expr], token: Expr, parts: Sequence[Expr], moving: f
                 return False
     found = token in seen or all(p in seen for p in parts)
     return found and all(whole in seen for whole, _ in halves)
+
+
+def chosen(e: Expr, moving: frozenset[str]) -> bool:
+    """Whether an expression has those of its indices that move from tables alone."""
+    return is_lookup(e) or not indices(e) & moving or (isinstance(e, Op) and all(chosen(a, moving) for a in e.args))
 
 
 def _terms(e: Expr) -> list[Expr]:

@@ -27,7 +27,7 @@ from irc.proof.flow import (
 from irc.proof.growth import dimensions
 from irc.proof.incremental import incremental
 from irc.proof.known import data
-from irc.proof.tokens import PropertyError, Tokens, input_positions, output, tokens
+from irc.proof.tokens import PropertyError, Tokens, input_positions, output, picked, tokens
 from irc.size import equal, text
 
 __all__ = ["PropertyError", "Undecided", "claims"]
@@ -101,6 +101,9 @@ def _ordered(graph: Graph, kept: Callable[[Expr, Expr], Expr]) -> tuple[Claim, .
                 said = (at.position, read)
                 in_core = found.plainly(chain, read, at)
                 claim = _claim(graph, name, chain, kept(*said), about, said, in_core)
+                if picked(found, chain) and not is_proved(claim, graph):
+                    own = f"`{chain.tensor}` is read at {expression(read)}, which a table picks for each query"
+                    raise Undecided(f"{own}: nothing says where that lies from the query")
                 out.append(claim if claim.core else _moved(claim, chain, graph, found.of))
     if empty:
         raise PropertyError(

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from irc.codegen.expr import Axis, Expr, Kind, Load, Op, flat, indices, loads, substitute
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, flat, indices, loads, substitute
 from irc.ir import Core, Graph, Input, Map, Node, Reduce, bodies, grouped, product, shape
 from irc.printer import expression
-from irc.proof.addresses import of_token
+from irc.proof.addresses import chosen, of_token
 from irc.proof.flow import Chain, Undecided, chains, core_of, inline, own_axes, parts
-from irc.size import equal, text
+from irc.size import equal, size_names, text
 
 
 class PropertyError(Exception):
@@ -37,7 +37,8 @@ class Tokens:
     that a token index reaches, `tabled` the tensors that one reaches through a table; `plain` the cores whose queries
     and keys come from one input of one size, so that a query sits where the key of the same index does, whatever `pos`
     says; `above` the dimensions of results that run over the rows of a core; `alone` the tensors that a token index
-    reaches which is not made of a row and a column both, as the distance of the two is."""
+    reaches which is not made of a row and a column both, as the distance of the two is; `picks` the cores whose keys
+    are numbers of picks of each query, each with an element of the table that picks them."""
 
     graph: Graph
     cores: dict[str, Core]
@@ -48,6 +49,7 @@ class Tokens:
     tabled: set[str] = field(default_factory=set)
     plain: set[str] = field(default_factory=set)
     alone: set[str] = field(default_factory=set)
+    picks: dict[str, Load] = field(default_factory=dict)
 
     def of(self, name: str) -> tuple[int, ...]:
         return tuple(sorted(self.dims.get(name, {})))
@@ -68,6 +70,19 @@ class Tokens:
     def square(self, core: str) -> bool:
         """Whether rows and columns run over the same size."""
         return self.same(self.rows(core), self.columns(core))
+
+    def batches(self) -> list[Expr]:
+        """The first dimension of each output, where that is not tokens."""
+        lengths = [n for c in self.cores for n in (self.rows(c), self.columns(c))]
+        first = [sizes[0] for _, name in self.graph.outputs if (sizes := shape(self.graph[name]))]
+        return [s for s in first if not any(self.same(s, n) for n in lengths)]
+
+    def has_batch(self, node: Node) -> bool:
+        """Whether a dimension, or a part of one, runs over the batch or its first part."""
+        whole = self.batches()
+        batch = [*whole, *(factors(s)[0].size for s in whole)]
+        parts = [part for s in shape(node) for part in (s, *(a.size for a in factors(s)))]
+        return any(self.same(part, s) for part in parts for s in batch)
 
     def token_factor(self, size: Expr, core: str) -> Axis | None:
         """The part of a dimension's size that rows or columns of the core run over; None where there is none."""
@@ -162,7 +177,45 @@ def tokens(graph: Graph) -> Tokens:
         for dim in found.of(node.name):
             at = found.dims[node.name][dim]
             found.plain |= {c for c, _ in at if {(c, "row"), (c, "column")} <= at and found.square(c)}
+    _find_picks(found)
     return found
+
+
+def _find_picks(found: Tokens) -> None:
+    """The cores where no tensor of tokens is read at the key's own index, but through tables that have an entry for
+    each query and key: the keys are numbers of picks, and no positions."""
+    plain: set[str] = set()
+    picks: dict[str, list[tuple[str, Load]]] = {}
+    for node in found.graph:
+        sides = _sides(node, found, found.reached)
+        for load in (x for e in bodies(node) for x in loads(e) if x.kind is Kind.FLOAT):
+            read = [inline(i, found.graph) for i in load.indices]
+            for core in found.cores:
+                rows, columns = (frozenset(n for n in sides if (core, s) in sides[n]) for s in ("row", "column"))
+                keys = {Index(n) for n in columns - rows} & {*read}
+                if keys and not any(indices(i) & rows for i in read) and not _shared(load, found, ("param", "const")):
+                    plain.add(core)
+                tables = [x for i in read for x in loads(i) if _picks(x, rows, columns)]
+                if tables and not _shared(load, found, ("param",)):
+                    picks.setdefault(core, []).extend((load.tensor, table) for table in tables)
+    for core in picks.keys() - plain:
+        found.picks[core] = picks[core][0][1]
+        for name, table in picks[core]:
+            found.alone.add(name)
+            left = {d: of - {(core, "column")} for d, of in found.dims.get(table.tensor, {}).items()}
+            found.dims[table.tensor] = {d: of for d, of in left.items() if of}
+
+
+def _picks(table: Load, rows: frozenset[str], columns: frozenset[str]) -> bool:
+    by_row = any(not (indices(i) & columns or chosen(i, rows)) for i in table.indices)
+    return by_row and any(indices(i) & columns for i in table.indices)
+
+
+def _shared(load: Load, found: Tokens, weights: tuple[str, ...]) -> bool:
+    """Whether a tensor is the same for all entries of the batch; of arguments those of the roles `weights`."""
+    node = found.graph[load.tensor]
+    may = node.role in weights if isinstance(node, Input) else bool(found.batches())
+    return may and not found.has_batch(node)
 
 
 def _mark_by_size(found: Tokens, node: Input) -> None:
@@ -360,6 +413,17 @@ def input_positions(found: Tokens, chain: Chain, at_output: Output) -> tuple[Exp
     return tuple(out)
 
 
+def picked(found: Tokens, chain: Chain) -> bool:
+    """Whether an entry of the batch is read where a table picks for each query, and the entry's index is its position:
+    the core says of its queries where they sit, and not by how many are picked."""
+    core = found.cores.get(chain.place.core) if chain.place else None
+    if core is None or core.name not in found.picks or len(chain.indices) != 1 or chain.tensor not in found.tabled:
+        return False
+    if found.of(chain.tensor) or not found.has_batch(found.graph[chain.tensor]):
+        return False
+    return not set(size_names(core.position)) & set(size_names(a.size for a in core.columns))
+
+
 def check_addresses(found: Tokens, brought: Collection[str]) -> None:
     """Raises Undecided where an entry of what a call brings is read through a table, and need not be that of the pair's
     own token."""
@@ -369,6 +433,8 @@ def check_addresses(found: Tokens, brought: Collection[str]) -> None:
     for _, name in graph.outputs:
         for chain in chains(graph, name, tabled, tabled):
             _table_position(found, chain, dict(chain.place.at) if chain.place else {})
+    for core, table in found.picks.items():
+        raise Undecided(f"`{core}` reads its keys at {expression(table)}: nothing says which of them a step can pick")
 
 
 def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> tuple[Expr, ...]:
@@ -389,7 +455,9 @@ def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> t
     axes = key_axes(core) if of_key else core.rows
     token = flat(tuple((standing[a.name], a.size) for a in axes))
     moving = frozenset(n for a in core.rows + core.columns for n in indices(standing[a.name]))
-    if not of_token(chain.indices, token, [standing[a.name] for a in axes], moving):
+    if not of_token(chain.indices, token, [standing[a.name] for a in axes], moving, core.name in found.picks):
+        if of_key and picked(found, chain):
+            return chain.indices
         other = _listed(found, chain.indices, core, moving) if of_key else None
         if other is not None:
             return (other,)
@@ -407,6 +475,6 @@ def _listed(found: Tokens, read: tuple[Expr, ...], core: Core, moving: frozenset
     for entry in (x for index in read for x in loads(index)):
         for size, place in zip(shape(found.graph[entry.tensor]), entry.indices, strict=True):
             listed = indices(place) & moving and found.same(size, found.columns(core.name))
-            if listed and of_token(read, place, (place,), moving):
+            if listed and of_token(read, place, (place,), moving, core.name in found.picks):
                 return place
     return None

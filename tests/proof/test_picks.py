@@ -1,0 +1,80 @@
+"""Queries that pick their keys through a table: the number of a pick is no position, what it picks may be one."""
+
+from __future__ import annotations
+
+import pytest
+
+from irc.proof.prove import prove
+from tests.proof.dependence import furthest, states
+from tests.proof.test_flow import graph_of
+
+SPEC = """attention t {
+  size B, S, N, K, D
+  input q[B,S,D], k[B,LONG,D], v[B,LONG,D], idx[B,S,MANY]: int, past[B]: int
+  assume 0 <= idx[b,n,p] < LONG, S <= N, 0 <= past[b], past[b] + S <= LONG
+  core o[b,i,d] over p: MANY {
+    align ALIGN
+    score q[b,i,c] * k[b,PICK,c]
+    allow MASK
+    softmax p
+    matmul v[b,PICK,d]
+  }
+  return o
+  ensure PROPERTY
+}"""
+
+
+def program(long: str, mask: str, align: str, pick: str, many: str = "K", property: str = "causal") -> str:
+    text = SPEC.replace("LONG", long).replace("MASK", mask).replace("ALIGN", align).replace("PICK", pick)
+    return text.replace("MANY", many).replace("PROPERTY", property)
+
+
+@pytest.mark.parametrize(
+    ("long", "mask", "align", "pick", "many", "expected"),
+    [
+        ("N", "p <= pos(i)", "offset N - S", "idx[b,i,p]", "K", "not decided"),
+        ("N", "idx[b,i,p] <= pos(i)", "offset N - S", "idx[b,i,p]", "K", "proved"),
+        ("N", "idx[b,i,p] <= pos(i)", "offset past[b]", "idx[b,i,p]", "K", "proved"),
+        ("N", "idx[b,i,p] <= pos(i)", "last", "idx[b,i,p]", "K", "not decided"),
+        ("N", "idx[b,i,p] <= pos(i)", "offset N - S", "idx[b,max(i - 1, 0),p]", "K", "not decided"),
+        ("S", "p <= pos(i)", "first", "idx[b,i,p]", "K", "refuted"),
+        ("S", "idx[b,i,p] <= pos(i)", "first", "idx[b,i,p]", "K", "proved"),
+        ("S", "idx[b,i,p] <= pos(i)", "first", "idx[b,i,p]", "S", "proved"),
+        ("S", "idx[b,i,p] <= pos(i)", "first", "idx[b,S - 1 - i,p]", "K", "refuted"),
+    ],
+)
+def test_what_is_picked_is_a_position(long: str, mask: str, align: str, pick: str, many: str, expected: str) -> None:
+    graph = graph_of(program(long, mask, align, pick, many))
+    (verdict,) = prove(graph)
+    assert verdict.status == expected
+    last = 0 if long == "S" else 1
+    if "past" not in align:
+        sizes = {"B": (1,), "S": (3,), "N": (4,), "K": (2,), "D": (2,)}
+        where = {"k": (1, 0), "v": (1, 0)}, {"o": (1, last)}
+        later = any(
+            read > own for known, given in states(graph, sizes) for own, read in furthest(graph, given, known, *where)
+        )
+        assert later if expected == "refuted" else not (later and expected == "proved")
+
+
+def test_which_keys_a_step_picks_is_not_told() -> None:
+    text = program("N", "idx[b,i,p] <= pos(i)", "offset past[b]", "idx[b,i,p]", property="incremental")
+    (verdict,) = prove(graph_of(text))
+    assert verdict.status == "not decided"
+    assert verdict.why == "`o` reads its keys at idx[b,i,p]: nothing says which of them a step can pick"
+
+
+def test_pages_of_a_querys_own() -> None:
+    text = """attention t { size B, S, N, R, M, K, D
+      input q[B,S,D], pool[N,R,D], page[B,S,M]: int
+      core o[b,i,d] over j: K {
+        align last
+        score q[b,i,c] * pool[page[b,i,j // R],j % R,c]
+        allow j <= pos(i)
+        softmax j
+        matmul pool[page[b,i,j // R],j % R,d]
+      }
+      return o
+      ensure causal }"""
+    (verdict,) = prove(graph_of(text))
+    assert verdict.status == "not decided" and "nothing says that this is of key j alone" in verdict.why
