@@ -31,7 +31,7 @@ FLAGS = (
     "-fPIC",
     "-ftls-model=initial-exec",
 )
-# Compiling takes longer than running: without optimisation a quarter of the time, and kernels 1.3 to 1.7 times.
+# Compiling takes longer than running: without optimisation half of the time, and kernels 1.3 to 1.7 times.
 KERNEL_FLAGS = ("-O0", "-g1", "-w", "-DIRC_EMULATOR", f"-I{HERE}", "-Wl,--no-as-needed")
 CHECKED_FLAGS = (  # the emulator has the sanitizer's hooks, and knows the pattern of variables without a value
     "-fsanitize=thread",

@@ -10,9 +10,9 @@
 #define __device__
 #define __host__
 #define __global__
-#define __forceinline__ inline
+#define __forceinline__ inline __attribute__((always_inline))  // also where nothing is optimised: places are chains of inlined calls
 #define __restrict__ __restrict
-#define DEVICE static inline
+#define DEVICE static __forceinline__
 #define KERNEL(name, threads) static void name
 #define GRID_CONSTANT
 #define SHARED_MEMORY(name) unsigned char *name = emu_shared_memory()
