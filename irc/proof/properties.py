@@ -27,8 +27,9 @@ from irc.proof.flow import (
 from irc.proof.growth import dimensions
 from irc.proof.incremental import incremental
 from irc.proof.known import data
-from irc.proof.tokens import PropertyError, Tokens, input_positions, output, picked, tokens
-from irc.size import equal, text
+from irc.proof.smt import closed
+from irc.proof.tokens import PropertyError, Tokens, input_positions, output, picked, tokens, whole
+from irc.size import equal, size_names, text
 
 __all__ = ["PropertyError", "Undecided", "claims"]
 
@@ -198,12 +199,17 @@ def _independent(graph: Graph) -> tuple[Claim, ...]:
     for public, name in graph.outputs:
         node = graph[name]
         size = batch(found, public, name)
+        first = dimensions(name, graph)[0][0]
         data = {n.name: _of_size(n.name, size, graph) for n in graph.inputs}
-        entry = own_axes(node)[0].index
-        for chain in chains(graph, name, {n: d for n, d in data.items() if d}):
-            read = chain.indices[0]
+        for n in (n for n in graph.inputs if not data[n.name]):
+            _check_apart(n, size, graph)
+        parted = {n: _of_size(n, first.size, graph) for n, d in data.items() if not d and first.size != size}
+        for chain in chains(graph, name, {n: d for n, d in (data | parted).items() if d}):
+            read, entry = chain.indices[0], first.index if chain.tensor in parted else whole(node, 0)
             about = f"entry {{}} of output `{public}` reads entry {{}} of `{chain.tensor}`"
             claim = _claim(graph, name, chain, op("eq", read, entry), about, (entry, read))
+            if chain.tensor in parted and not is_proved(claim, graph):
+                raise Undecided(f"`{chain.tensor}` has {text(first.size)} entries, and the batch is {text(size)} long")
             out.append(_moved(claim, chain, graph, partial(_of_size, size=size, graph=graph)))
     return distinct(out)
 
@@ -233,9 +239,14 @@ def _of_size(name: str, size: Expr, graph: Graph) -> tuple[int, ...]:
     sizes = shape(graph[name])
     exact = [k for k, s in enumerate(sizes) if s == size]
     alike = [k for k, s in enumerate(sizes) if equal(s, size, dict(graph.sizes))]
-    if not exact and not alike and any(size in (a.size for a in d) for d in dimensions(name, graph)):
-        raise Undecided(f"`{name}` has its entries of the batch within a longer dimension")
     return tuple((exact or alike)[:1])
+
+
+def _check_apart(node: Input, size: Expr, graph: Graph) -> None:
+    """Raises Undecided where entries of the batch may lie within a dimension whose size is made of the batch's."""
+    of_batch, *written = (set(size_names([closed(s, dict(graph.sizes))])) for s in (size, *node.shape))
+    if node.role != "param" and any(of_batch <= names for names in written):
+        raise Undecided(f"`{node.name}` has its entries of the batch within a longer dimension")
 
 
 # claims from chains

@@ -302,7 +302,7 @@ def output(found: Tokens, public: str, name: str) -> Output:
     reached = found.above.get(name, {})
     for dim, cores in sorted(reached.items()):
         size = shape(node)[dim]
-        index = _whole(node, dim)
+        index = whole(node, dim)
         for core_name in cores:
             core = found.cores[core_name]
             if not found.same(size, found.rows(core_name)):
@@ -317,7 +317,8 @@ def output(found: Tokens, public: str, name: str) -> Output:
     )
 
 
-def _whole(node: Node, dim: int) -> Expr:
+def whole(node: Node, dim: int) -> Expr:
+    """The index of one of the node's dimensions, at its own axes."""
     groups = node.groups if isinstance(node, Map | Reduce) else ()
     return flat(tuple((a.index, a.size) for a in grouped(own_axes(node), groups)[dim]))
 

@@ -8,9 +8,9 @@ import pytest
 from irc.codegen.expr import Kind, Size
 from irc.contract import check_facts
 from irc.error import InputError
-from irc.proof.properties import PropertyError, claims
+from irc.proof.properties import PropertyError, Undecided, claims
 from irc.proof.prove import prove
-from tests.proof.dependence import Array, entries, outputs, states
+from tests.proof.dependence import Array, changed, entries, outputs, states
 from tests.proof.test_flow import graph_of, verdict
 
 CORE = """attention batch {{
@@ -103,3 +103,48 @@ def test_the_evidence_says_of_which_dimension(first: str, second: str) -> None:
 }}""")
     )
     assert str(found) == f"proved: no output entry reads another entry of an input along {first}"
+
+
+FOLDED = """attention folded {
+  size B, H, S, D
+  input q[(B H),S,D], k[KEYS,S,D]
+  param w[H]
+  core o[(b h),i,d] {
+    score q[(b h),i,c] * k[AT,j,c] * w[h]
+    softmax j
+    matmul k[AT,j,d]
+  }
+  return o
+  ensure batch independent
+}"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "at", "status"),
+    [
+        ("(B H)", "(b h)", "proved"),
+        ("(B H)", "min(b, B * H - 1)", "refuted"),
+        ("B", "b", "proved"),
+        ("B", "(b + 1) % B", "not decided"),
+        ("H", "(h + 1) % H", "proved"),
+    ],
+)
+def test_a_batch_that_is_folded_with_heads(keys: str, at: str, status: str) -> None:
+    graph = graph_of(FOLDED.replace("KEYS", keys).replace("AT", at))
+    (found,) = prove(graph)
+    assert found.status == status
+    sizes = {"B": (2,), "H": (2,), "S": (2,), "D": (2,)}
+    for known, inputs in states(graph, sizes):
+        if keys == "(B H)":
+            moved = changed(graph, inputs, known, "k", 0)["o"]
+            assert any(seen[np.arange(4) != e].any() for e, seen in enumerate(moved)) == (status == "refuted")
+
+
+@pytest.mark.parametrize(
+    ("length", "at"), [("N", "(2 * b + 3) % N"), ("N", "2 * b"), ("(B 2)", "2 * b"), ("B + 1", "b + 1")]
+)
+def test_entries_within_a_dimension_made_of_the_batch(length: str, at: str) -> None:
+    text = program(k=f"{length},H", at=f"{at},h").replace("B, S, H, D, N", "B, S, H, D, N = B * 2")
+    graph = graph_of(text)
+    with pytest.raises(Undecided, match="`k` has its entries of the batch within a longer dimension"):
+        claims(graph.properties[0], graph)
