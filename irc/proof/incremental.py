@@ -4,7 +4,8 @@ A step of decoding computes with smaller sizes and, where queries and keys run o
 The elements that it computes correspond to elements of the full computation (`growth.py`). They agree if at
 corresponding points every node sees the same operands: the same support, none of it out of the step's reach, and
 index expressions, positions and sizes of the same value. A cache that has its full size from the start is moreover read
-nowhere beyond the step, and neither is a pool that a table addresses; where tables grow no access reaches there.
+nowhere beyond the step, and neither is a pool that a table addresses; where tables grow no access reaches there, but
+one that a table tells.
 """
 
 from __future__ import annotations
@@ -321,13 +322,15 @@ class _Point:
 
     def _places(self, load: Load) -> Iterator[Expr]:
         """The token of an element that may not be there yet, in the full computation: its own index, where tables of
-        tokens have their full size from the start. What a table finds is the pair's own (`check_addresses`)."""
+        tokens have their full size from the start, and where they do not an index that a table tells: a bound that grows
+        with the tokens is no more than the full computation keeps. What a table finds in a pool is the pair's own
+        (`check_addresses`)."""
         read = self.graph[load.tensor]
-        if not self.states.held or (isinstance(read, Input) and read.name not in self.brought):
+        if self.states.held and isinstance(read, Input) and read.name not in self.brought:
             return
         for dim, index in zip(dimensions(load.tensor, self.graph), load.indices, strict=True):
             for axis, place in zip(dim, parts(self.full(index), dim), strict=True):
-                if self._kind(axis.size) == "token":
+                if self._kind(axis.size) == "token" and (self.states.held or loads(place)):
                     yield place
 
     def _kind(self, size: Expr) -> str:

@@ -346,3 +346,20 @@ def differs(graph: Graph, choices: Mapping[str, tuple[int, ...]]) -> bool:
             if any(not np.allclose(now[p], expected[n], rtol=0, atol=1e-9) for p, n in graph.outputs):
                 return True
     return False
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "status"),
+    [
+        ("< Sk", "v[b,h,idx[b,j],d]", "not decided"),
+        ("<= n", "v[b,h,idx[b,j],d]", "proved"),
+        ("< Sk", "v[b,h,min(idx[b,j], j),d]", "proved"),
+        ("< Sk", "v[b,h,j,d] * w[idx[b,j]]", "not decided"),
+    ],
+)
+def test_tokens_that_a_table_of_tokens_tells(bound: str, value: str, status: str) -> None:
+    """A step is given a table of its own tokens: the full computation's may tell of later ones."""
+    more = f"input idx[B,Sk]: int\n  param w[Sk]\n assume 0 <= idx[b,n] {bound}"
+    text = cache("j <= pos(i)", ensure="incremental", more=more).replace("matmul v[b,h,j,d]", f"matmul {value}")
+    (found,) = prove(graph_of(text))
+    assert found.status == status
