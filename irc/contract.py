@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from math import inf
 from typing import Any
 
 import numpy as np
 
-from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, Size, indices, loads, number, walk
+from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Op, Size, indices, integer, loads, number, op, walk
 from irc.codegen.fold import whole_power
 from irc.error import InputError
 from irc.interpret import evaluate, grid
@@ -24,6 +25,8 @@ from irc.proof.flow import reads
 from irc.runtime.device import Device
 from irc.runtime.sizes import evaluate as evaluate_size
 from irc.runtime.sizes import show
+from irc.size import expression as expression_of
+from irc.size import polynomial
 
 Array = np.ndarray[Any, Any]
 Interval = tuple[float, float]
@@ -90,8 +93,33 @@ def check_sizes(graph: Graph, sizes: Mapping[str, int]) -> None:
     """Raises InputError where a tensor that is read has no entries."""
     for each in needed(graph):
         is_empty = evaluate_size(each.size, sizes) == 0 and all(evaluate_size(a.size, sizes) for a in each.axes)
-        if is_empty and all(_may(condition, True, each.axes, sizes) for condition in each.where):
+        if is_empty and _may_together(each.where, each.axes, sizes):
             raise InputError(each.wrong)
+
+
+def _may_together(conditions: tuple[Expr, ...], axes: tuple[Axis, ...], sizes: Mapping[str, int]) -> bool:
+    """Whether they may hold at one point of the axes, as far as intervals tell: of each, and of the sum of any two
+    comparisons, from which an index of both may cancel."""
+    if not all(_may(condition, True, axes, sizes) for condition in conditions):
+        return False
+    excess = [polynomial(e, {}) for condition in conditions for e in _excess(condition, True)]
+    sums = (expression_of(a + b) for a, b in combinations(excess, 2))
+    return all(interval(e, axes, {}, sizes)[1] >= 0 for e in sums)
+
+
+def _excess(condition: Expr, be: bool) -> Iterator[Expr]:
+    """Integers that are 0 or more where the condition is so, or is not."""
+    match condition:
+        case Op("not", (a,), _):
+            yield from _excess(a, not be)
+        case Op("and" | "or" as name, (a, b), _) if (name == "and") is be:
+            yield from _excess(a, be)
+            yield from _excess(b, be)
+        case Op("lt" | "le" | "eq" as name, (a, b), _) if a.kind is b.kind is Kind.INT and (be or name != "eq"):
+            strict = integer(1 if (name == "lt") is be and name != "eq" else 0)
+            yield op("sub", op("sub", b, a) if be else op("sub", a, b), strict)
+            if name == "eq":
+                yield op("sub", a, b)
 
 
 def _may(condition: Expr, be: bool, axes: tuple[Axis, ...], sizes: Mapping[str, int]) -> bool:

@@ -74,6 +74,24 @@ attention t {
     assert run.backward(o=np.ones((1, 4, 2), np.float32))["x"].shape == (1, 4, 2)
 
 
+WITHIN = ["i - j < N and i >= j", "j >= i - N + 1 and not (i < j)", "i == j + N and i < j + N", "i < N or j + i < N"]
+BEYOND = ["i - j <= N and i >= j", "i - j < N and i >= j - 1", "i == j + N and i <= j + N", "i < N or j - i < N"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "target"),
+    [*((c, "reference") for c in WITHIN), *((c, t) for c in WITHIN[:1] for t in ("cpu", "emulator"))],
+)
+def test_conditions_that_exclude_each_other_leave_out_what_they_guard(condition: str, target: str) -> None:
+    called(SPEC.format(bias=f"where({condition}, T[clamp(i - j, 0, N - 1)], 0.0)", allow=""), 3, 0, target)
+
+
+@pytest.mark.parametrize("condition", BEYOND)
+def test_conditions_that_hold_somewhere_do_not(condition: str) -> None:
+    with pytest.raises(InputError, match="T: axis 0, of size N, has no entries"):
+        called(SPEC.format(bias=f"where({condition}, T[clamp(i - j, 0, N - 1)], 0.0)", allow=""), 3, 0, "reference")
+
+
 @pytest.mark.parametrize("target", ["reference", "cpu", "emulator"])
 def test_what_a_condition_leaves_out_is_not_read(target: str) -> None:
     """As the first step of decoding has no keys before its own."""
