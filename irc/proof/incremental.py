@@ -322,9 +322,9 @@ class _Point:
 
     def _places(self, load: Load) -> Iterator[Expr]:
         """The token of an element that may not be there yet, in the full computation: its own index, where tables of
-        tokens have their full size from the start, and where they do not an index that a table tells: a bound that grows
-        with the tokens is no more than the full computation keeps. What a table finds in a pool is the pair's own
-        (`check_addresses`)."""
+        tokens have their full size from the start, and where they do not an index that a table tells: a bound that
+        grows with the tokens is no more than the full computation keeps. What a table finds in a pool is the pair's
+        own (`check_addresses`)."""
         read = self.graph[load.tensor]
         if self.states.held and isinstance(read, Input) and read.name not in self.brought:
             return
