@@ -44,9 +44,11 @@ def three() -> list[torch.Tensor]:
     return [drawn(2, 3, 17, 8) for _ in range(3)]
 
 
-def test_the_lines_of_the_readme():
-    (code,) = re.findall(r"```python\n(q, k, v = .*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    given = {"torch": torch, "program": irc.compile(CAUSAL)}
+def test_the_lines_of_the_readme(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(program = [^\n]*\nq, k, v = .*?)```", text, re.DOTALL)
+    given = {"torch": torch, "irc": irc}
     exec(code, given)
     tensors = [given[name] for name in "qkv"]
     expected = torch.nn.functional.scaled_dot_product_attention(*tensors, is_causal=True)
