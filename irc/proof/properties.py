@@ -102,6 +102,7 @@ def _ordered(graph: Graph, kept: Callable[[Expr, Expr], Expr]) -> tuple[Claim, .
                 said = (at.position, read)
                 in_core = found.plainly(chain, read, at)
                 claim = _claim(graph, name, chain, kept(*said), about, said, in_core)
+                _check_chunk(found, graph, name, chain)
                 if picked(found, chain) and not is_proved(claim, graph):
                     own = f"`{chain.tensor}` is read at {expression(read)}, which a table picks for each query"
                     raise Undecided(f"{own}: nothing says where that lies from the query")
@@ -112,6 +113,18 @@ def _ordered(graph: Graph, kept: Callable[[Expr, Expr], Expr]) -> tuple[Claim, .
             "tokens are floating inputs, or integers by which floats are read, as `ids` in `emb[ids[b,s], c]`",
         )
     return distinct(out)
+
+
+def _check_chunk(found: Tokens, graph: Graph, name: str, chain: Chain) -> None:
+    """Raises Undecided where tokens are a part of a dimension, and the other part need not be the output's own: as long
+    as it is, it does not matter whether that is a head, or a chunk of the tokens and how these follow each other."""
+    for dim, index in zip(found.of(chain.tensor), chain.indices, strict=True) if found.of(chain.tensor) else ():
+        for size, other in found.beside_token(chain.tensor, dim, index):
+            own = [op("eq", other, a.index) for a in own_axes(graph[name]) if found.same(a.size, size)]
+            if any(is_proved(_claim(graph, name, chain, goal, "", ()), graph) for goal in own):
+                continue
+            long = f"tokens of `{chain.tensor}` lie in a dimension of {text(shape(graph[chain.tensor])[dim])}"
+            raise Undecided(f"{long}: nothing says how its parts of {text(size)} follow each other")
 
 
 def check_comparable(found: Tokens) -> None:

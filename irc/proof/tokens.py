@@ -107,6 +107,13 @@ class Tokens:
         token, every = self.token(name, dim), factors(shape(self.graph[name])[dim])
         return index if token not in every else parts(index, every)[every.index(token)]
 
+    def beside_token(self, name: str, dim: int, index: Expr) -> list[tuple[Expr, Expr]]:
+        """The size and the index of each other part of a token dimension, as of the chunks of `x[B,(P N),D]`."""
+        token, every = self.token(name, dim), factors(shape(self.graph[name])[dim])
+        if token not in every:
+            return []
+        return [(a.size, e) for a, e in zip(every, parts(index, every), strict=True) if a != token]
+
     def is_placed(self, core: str, size: Expr) -> bool:
         """Whether `pos` puts the rows of the core, as many as that, elsewhere than their index."""
         return core not in self.plain and not in_place(self.cores[core]) and self.same(size, self.rows(core))
