@@ -15,6 +15,7 @@ from irc.ir import Core, Graph, Input, Map, Node, Reduce, bodies, grouped, produ
 from irc.printer import expression
 from irc.proof.addresses import chosen, of_token
 from irc.proof.flow import Chain, Undecided, chains, core_of, inline, own_axes, parts
+from irc.proof.smt import closed
 from irc.size import equal, size_names, text
 
 
@@ -432,6 +433,19 @@ def picked(found: Tokens, chain: Chain) -> bool:
     return not set(size_names(core.position)) & set(size_names(a.size for a in core.columns))
 
 
+def _check_length(found: Tokens, name: str) -> None:
+    """Raises Undecided where the size of a dimension that no token index reaches is made of the number of tokens, as
+    that of one token more is."""
+    ends = [n for c in found.cores for n in (found.rows(c), found.columns(c))]
+    of_tokens = [set(size_names([closed(n, found.definitions)])) for n in ends]
+    for size in shape(found.graph[name]):
+        names = set(size_names([closed(size, found.definitions)]))
+        if any(n and n <= names for n in of_tokens):
+            raise Undecided(
+                f"`{name}` is {text(size)} long, and read at no token's index: its entries have no position"
+            )
+
+
 def check_addresses(found: Tokens, brought: Collection[str]) -> None:
     """Raises Undecided where an entry of what a call brings is read through a table, and need not be that of the pair's
     own token."""
@@ -448,6 +462,7 @@ def check_addresses(found: Tokens, brought: Collection[str]) -> None:
 def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> tuple[Expr, ...]:
     """An input without token dimensions: where token indices reach it through a table, the pair's own indices tell."""
     if chain.tensor not in found.reached:
+        _check_length(found, chain.tensor)
         return ()
     if chain.tensor not in found.tabled:
         why = f"no dimension of `{chain.tensor}` is as long as the queries or the keys, but token indices reach it"

@@ -83,3 +83,22 @@ def test_a_property_of_no_data_says_nothing() -> None:
     graph = graph_of(text)
     with pytest.raises(PropertyError, match="no output depends on an input whose entries have positions"):
         claims(graph.properties[0], graph)
+
+
+@pytest.mark.parametrize(("length", "status"), [("S + 1", "not decided"), ("D + 1", "proved")])
+def test_an_entry_of_a_tensor_one_token_longer_has_no_position(length: str, status: str) -> None:
+    text = f"""attention longer {{
+  size B, S, D
+  input x[B,S,D], z[B,{length},D]
+  core o[b,i,d] {{
+    score x[b,i,c] * x[b,j,c]
+    allow j <= i
+    softmax j
+    matmul x[b,j,d]
+  }}
+  merge {{ y[b,s,d] = o[b,s,d] + z[b,{length[0]},d] }}
+  return y
+  ensure causal
+}}"""
+    (verdict,) = prove(graph_of(text))
+    assert verdict.status == status
