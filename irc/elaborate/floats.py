@@ -1,5 +1,9 @@
 """Bounds of floats that integers tell, as of `log(max(a, 1) / 8.0)` in the buckets of T5 (Raffel, Shazeer and others
-2020): wide enough for whatever type they are rounded to on the way, and for any function that is nearly right."""
+2020): wide enough for whatever type they are rounded to on the way, and for any function that is nearly right.
+
+Kernels have floats, in which less than 2^-126 may be 0, and more than 2^128 is infinite. So no value with bounds is
+beyond MOST, and what may be nearer to 0 than LEAST may be 0 too.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from irc.codegen.expr import Const, Expr, Kind, Op
 
 Interval = tuple[float, float]
 FAR = 2.0**62  # beyond every integer
+LEAST, MOST = 2.0**-100, 2.0**100
+DIGITS = 24  # binary ones of a float
 SLACK = 2.0**-7  # of a value, that an operation may be off by: bf16 has eight bits
 
 
@@ -24,7 +30,8 @@ def _interval(e: Expr, integers: Callable[[Expr], Interval]) -> Interval | None:
     """Of a float that is a number, and finite; None where that is not known."""
     match e:
         case Const(value, _):
-            return float(value), float(value)
+            exact = (math.frexp(value)[0] * 2.0**DIGITS).is_integer()
+            return _rounded((float(value), float(value)), 0.0 if exact else SLACK)
         case Op("where", (_, x, y), Kind.FLOAT):
             args = [_interval(x, integers), _interval(y, integers)]
         case Op("float", (x,)):
@@ -35,10 +42,22 @@ def _interval(e: Expr, integers: Callable[[Expr], Interval]) -> Interval | None:
             return None
     known = [found for found in args if found is not None]
     made = _operate(e.name, known) if len(known) == len(args) else None
-    if made is None or not all(map(math.isfinite, made)):
+    return None if made is None else _rounded(made, SLACK)
+
+
+def _rounded(ends: Interval, slack: float) -> Interval | None:
+    """The bounds of what is between, once it is a float."""
+    if not all(abs(end) <= MOST for end in ends):
         return None
-    low, high = made
-    return low - SLACK * abs(low), high + SLACK * abs(high)
+    low, high = ends
+    return -_least_above(slack * abs(low) - low), _least_above(high + slack * abs(high))
+
+
+def _least_above(end: float) -> float:
+    """The least end above that is 0 or of a size that floats have."""
+    if end >= LEAST or end <= -LEAST or end == 0:
+        return end
+    return LEAST if end > 0 else 0.0
 
 
 def _operate(name: str, v: list[Interval]) -> Interval | None:

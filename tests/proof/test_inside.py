@@ -73,6 +73,22 @@ def test_what_is_around_a_float_bounds_it(index: str) -> None:
     assert Mask(f"T[{index}]", True, None, "input T[S]: bool" + U).graph().accesses == ()
 
 
+@pytest.mark.parametrize(
+    "index",
+    [
+        "floor(log(float(i + 1) * 1e-60)) + 140",
+        "floor(float(min(j, 7)) * 1e-45 * 1e45)",
+        "floor(float(min(j, 7)) * 1e-25 * 1e-25 * 1e25 * 1e25)",
+        "floor(exp(float(-min(i, 2) - 100)) * 1e44)",
+        "floor(199.9999999)",
+    ],
+)
+def test_what_a_float_cannot_hold_bounds_nothing(index: str) -> None:
+    """In double they would be at least 0, and below 200."""
+    with pytest.raises(SpecError, match=r"comes from a float[^$]*clamp"):
+        Mask(f"T[{index}]", True, None, "input T[200]: bool").graph()
+
+
 def test_a_float_that_only_chooses_leaves_the_access_to_the_call() -> None:
     declare = "input T[S]: bool, at[B]: int\n scalar u: float"
     assert len(Mask("T[where(u < 0.5, at[b], 0)]", True, None, declare).graph().accesses) == 1
