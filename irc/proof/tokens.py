@@ -478,10 +478,11 @@ def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> t
     axes = key_axes(core) if of_key else core.rows
     token = flat(tuple((standing[a.name], a.size) for a in axes))
     moving = frozenset(n for a in core.rows + core.columns for n in indices(standing[a.name]))
-    if not of_token(chain.indices, token, [standing[a.name] for a in axes], moving, core.name in found.picks):
+    picks = core.name in found.picks
+    if not of_token(chain.indices, token, [standing[a.name] for a in axes], moving, picks):
         if of_key and picked(found, chain):
             return chain.indices
-        other = _listed(found, chain.indices, core, moving) if of_key else None
+        other = _listed(found, chain.indices, core, moving) if of_key and not picks else None
         if other is not None:
             return (other,)
         own = f"{'key' if of_key else 'query'} {expression(token)}"
@@ -498,6 +499,6 @@ def _listed(found: Tokens, read: tuple[Expr, ...], core: Core, moving: frozenset
     for entry in (x for index in read for x in loads(index)):
         for size, place in zip(shape(found.graph[entry.tensor]), entry.indices, strict=True):
             listed = indices(place) & moving and found.same(size, found.columns(core.name))
-            if listed and of_token(read, place, (place,), moving, core.name in found.picks):
+            if listed and of_token(read, place, (place,), moving):
                 return place
     return None
