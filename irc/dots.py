@@ -34,7 +34,7 @@ from irc.split import reads_tiles
 
 MOST = 64  # products of a sum, and
 DOTS = 8  # dots that it may become
-ROTATED = ".rotated"
+ROTATED, TURN = ".rotated", ".turn"  # operands, and their sines and cosines
 
 
 def dotted(graph: Graph) -> Graph:
@@ -64,8 +64,12 @@ class _Term:
     others: tuple[Expr, ...] = ()
 
     @property
+    def sides(self) -> tuple[tuple[Expr, ...], tuple[Expr, ...]]:
+        return self.row, self.column
+
+    @property
     def is_whole(self) -> bool:
-        return bool(self.row and self.column)
+        return all(self.sides)
 
     def times(self, other: _Term) -> _Term:
         return _Term(
@@ -96,6 +100,8 @@ class _Sum:
         terms = self._terms(node.body)
         if terms is None or not all(term.is_whole for term in terms) or not (self.turns or terms[1:]):
             return (node,)
+        if self.turns and self._is_masked() and any(map(self._meets_missing, (s for t in terms for s in t.sides))):
+            return (node,)
         over = {a.name for a in node.over}
         products = _products(terms)
         read = [e for pair in products for e in pair]
@@ -121,8 +127,8 @@ class _Sum:
     # products of sides
 
     def _terms(self, expr: Expr) -> _Terms | None:
-        """The terms of an expression, where products of sums are worth writing out: of sums of products of both sides.
-        (Those of a difference of the two, `(q - k) * (q - k)`, would cancel.)"""
+        """The terms of an expression, where products of sums are worth writing out: of sums of products of both sides,
+        of which one is a sine or a cosine. (Those of differences, `(q - k) * (q - k)`, would cancel.)"""
         if not self._is_of_both(expr):
             return (self._of_one_side(expr),)
         match expr:
@@ -135,7 +141,10 @@ class _Sum:
                 found = self._terms(x)
                 return found and tuple(term.scaled(-1.0) for term in found)
             case Op("mul", (x, y)):
-                return self._times(self._terms(x), self._terms(y))
+                first, second = self._terms(x), self._terms(y)
+                if first and second and first[1:] and second[1:] and not (self._is_turn(x) or self._is_turn(y)):
+                    return None
+                return self._times(first, second)
             case Op("div", (x, y)) if not self._is_of_both(y):
                 return self._times(self._terms(x), self._terms(op("div", number(1.0), y)))
             case Op("sin" | "cos" as name, (angle,)):
@@ -155,10 +164,24 @@ class _Sum:
             return None
         return tuple(x.times(y) for x in first for y in second)
 
+    def _is_turn(self, expr: Expr) -> bool:
+        """Whether it is a sine or cosine of both sides, perhaps times what is of one."""
+        match expr:
+            case Op("sin" | "cos", _):
+                return self._is_of_both(expr)
+            case Op("neg", (x,)) | Op("div", (x, _)):
+                return self._is_turn(x)
+            case Op("mul", (x, y)):
+                return any(self._is_turn(a) and not self._is_of_both(b) for a, b in ((x, y), (y, x)))
+        return False
+
     def _turned(self, name: str, angle: Expr) -> _Terms | None:
-        """The sine or cosine of a sum of two sides' angles, by those of the angles."""
+        """The sine or cosine of a sum of two sides' angles, by those of the angles; not of angles that have a gradient,
+        a difference of two that are as large as positions are far from 0."""
         parts = self._addends(angle)
-        if parts is None or (self._is_masked() and any(map(self._may_be_missing, loads(angle)))):
+        if parts is None or any(load.tensor in self.active for load in loads(angle)):
+            return None
+        if self._is_masked() and any(map(self._may_be_missing, loads(angle))):
             return None
         rows = _summed([part for part in parts if not indices(part[1]) & self.columns])
         columns = _summed([part for part in parts if indices(part[1]) & self.columns])
@@ -172,6 +195,14 @@ class _Sum:
     def _may_be_missing(self, load: Load) -> bool:
         """Whether it may be no number for a token without a pair, whose gradient 0 would be multiplied by its sine."""
         return load.kind is Kind.FLOAT and bool(indices(load) & (self.rows | self.columns))
+
+    def _meets_missing(self, side: tuple[Expr, ...]) -> bool:
+        """Whether the gradient of a factor is multiplied by another that may be missing, or divided by itself."""
+        numbers = [e for e in side if any(map(self._may_be_missing, loads(e))) and not self._is_table(e)]
+        return len(numbers) > 1 or not all(isinstance(e, Load) for e in numbers)
+
+    def _is_table(self, expr: Expr) -> bool:
+        return isinstance(expr, Load) and expr.tensor.startswith(f"{self.node.name}{TURN}")
 
     def _is_masked(self) -> bool:
         return any(
@@ -216,7 +247,7 @@ class _Sum:
         is_active = any(load.tensor in self.active for load in loads(value))
         others = [a for a in all_axes(self.node) if a not in axes]
         table = Map("", own, body, there_are(others) if is_active else None, span=self.node.span)
-        return Load(self.grown.named(table, f"{self.node.name}.turn"), tuple(a.index for a in axes))
+        return Load(self.grown.named(table, f"{self.node.name}{TURN}"), tuple(a.index for a in axes))
 
     def _is_plain(self, expr: Expr) -> bool:
         """Whether it reads tensors at its own tokens, and where no table says: what may be read for no pair too."""

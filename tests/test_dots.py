@@ -11,13 +11,13 @@ from irc.codegen.expr import Op, walk
 from irc.codegen.kernel import Accumulate, InnerSum, TileKernel
 from tests.test_kernels import DTYPE, Arrays, both, relative
 
-# The form of RoFormer's paper, of grouped heads and a frequency that is learned, tokens after the first ones left out.
+# The form of RoFormer's paper, of grouped heads and a frequency that is given, tokens after the first ones left out.
 SPEC = """
 attention turned {
   size B, H, G, Sq, Sk, P, E
   input q[B,H,Sq,2,P], k[B,G,Sk,2,P], v[B,G,Sk,E]
   input here[B]: int, at[B,Sk]: int, of[Sq,P], to[Sk,P]
-  param w[P]
+  const w[P]
   assume H % G == 0 and Sk >= Sq
   core o[b,h,i,e], lse[b,h,i] {
     align last
@@ -102,3 +102,32 @@ def test_tokens_without_a_pair_may_hold_anything() -> None:
         arrays[name][1, :, first:] = np.nan
     for name, gradient in program.forward(**arrays).backward(o=cotangent).items():
         assert relative(gradient, gradients[name]) == 0, name
+
+
+def test_gradients_of_frequencies_that_are_learned_hold_far_from_the_first_position() -> None:
+    """Turned, they would be differences of two sums as large as the positions."""
+    rng = np.random.default_rng(5)
+    learned, arrays = rotary("data").replace("const w", "param w").replace(" + w[p]", ""), given(rng)
+    arrays["at"] += 10**5
+    both(learned, arrays, "f32", rng)
+
+
+def test_squares_of_differences_are_left_as_they_are() -> None:
+    rng = np.random.default_rng(6)
+    apart = "(q[b,h,i,0,p] * to[j,p] - k[b,g,j,0,p] * of[i,p])"
+    arrays = given(rng)
+    for name in "qk":
+        arrays[name] = arrays[name] / 4 + np.float32(30)
+    arrays |= {name: np.ones_like(arrays[name]) for name in ("of", "to")}
+    both(spec(f"-sum(p: {apart} * {apart})"), arrays, "f32", rng)
+
+
+def test_operands_of_several_tensors_may_hold_anything_where_no_pair_is() -> None:
+    rng = np.random.default_rng(7)
+    score = ROTARY.replace("* cos(ANGLE)", "* cos(ANGLE) / to[j,p]").replace("ANGLE", ANGLES["distances"])
+    program, arrays = irc.compile(spec(score, "allow j < 17 and pos(i) < 17")), given(rng)
+    arrays["to"][:17] = abs(arrays["to"][:17]) + 1
+    arrays["to"][17:], arrays["k"][:, :, 17:] = 0, np.inf
+    run = program.forward(**arrays)
+    for name, gradient in run.backward(o=np.ones_like(run.outputs["o"])).items():
+        assert np.isfinite(gradient).all(), name
