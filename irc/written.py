@@ -70,7 +70,7 @@ class _Writing:
         body: Expr = number(0.0)
         for first in range(0, len(terms), TOGETHER):
             if first:
-                before = Map(f"{node.name}.first.{first}", node.axes, body, groups=node.groups, span=node.span)
+                before = Map(f"{node.name}.{first}.before", node.axes, body, groups=node.groups, span=node.span)
                 self.nodes[before.name] = before
                 body = own_element(before)
             body = op("add", body, add_all(terms[first : first + TOGETHER]))

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import irc
+from irc.interpret import interpret
 from irc.ir import is_tile
 from irc.runtime.plan import Plan
+from irc.written import written_out
 from tests.test_kernels import arrays, both, same_bits
 
 INDEXER = """
@@ -102,3 +104,16 @@ def test_sums_over_sizes_that_define_each_other() -> None:
     for heads, tiles in ((0, 2), (1, 4)):  # the score and its weight, and a dot for each term
         graph = irc.compile(text, sizes={"G": heads, "C": 4, "D": 4}).built({}).compiled.forward_graph
         assert sum(is_tile(node) for node in graph) == tiles
+
+
+@pytest.mark.parametrize("name", ["first", "before"])
+def test_an_index_may_have_any_name(name: str) -> None:
+    """Of partial sums too, of which a sum over two indices has some for each point of one."""
+    text = INDEXER.replace("sum(h: w[b,i,h] *", "sum(h e: w[b,i,h] * t[e] *").replace("\n  core", "\n  param t[2]\n  core", 1)
+    text = text.replace("[b,i,h", f"[b,i,{name}").replace("sum(h", f"sum({name}")
+    sizes, program = {"B": 1, "S": 7, "H": 9, "C": 2, "D": 2}, irc.compile(text, target="reference")
+    given = {n: a.astype(float) for n, a in arrays(program, sizes, np.random.default_rng(6)).items()}
+    made = written_out(program.graph, sizes)
+    assert len(made.nodes) > 9
+    got = interpret(made, given, sizes)[dict(made.outputs)["o"]]
+    np.testing.assert_allclose(got, program.forward(**given).outputs["o"], rtol=1e-6)
