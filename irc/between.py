@@ -38,8 +38,11 @@ class Between:
     asked: tuple[Expr, ...]
 
 
-def with_differences(graph: Graph) -> Graph:
-    """The graph in which such sums are differences."""
+def with_differences(graph: Graph, arithmetic: Arithmetic) -> Graph:
+    """The graph in which such sums are differences; where all numbers are doubles, no sum is as much more exact than
+    they, and pairs add up their own terms."""
+    if arithmetic == "f64":
+        return graph
     nodes: list[Node] = []
     for node in graph:
         found = between(node, graph)

@@ -68,7 +68,7 @@ def back(
 ) -> Compiled:
     """A graph to the steps of its runs and their kernels, forward and backward; without `steps`, to the graphs that the
     interpreter runs. `host`: the kernels are the host's. Raises Error where some step does not fuse."""
-    graph = with_differences(written_out(graph, sizes)) if steps else graph
+    graph = with_differences(written_out(graph, sizes), precision.arithmetic) if steps else graph
     rows = with_rows(in_common(graph), host, forward=True) if steps else graph
     forward_graph = _specialised(rows, sizes, steps, host)
     backward_graph = None
@@ -146,7 +146,9 @@ def tangents(
     """A graph to the steps of its tangents, or of those of its gradients, along some inputs; `steps` and `host` as
     for `back`. Raises Error where some step does not fuse."""
     if steps:
-        graph = with_rows(in_common(with_differences(written_out(graph, sizes))), host, forward=False)
+        graph = with_rows(
+            in_common(with_differences(written_out(graph, sizes), precision.arithmetic)), host, forward=False
+        )
     forward = _specialised(graph, sizes, steps, host)
     made = traced("tangent", lambda: (second if second_order else tangent)(forward, along))
     verify(made)

@@ -71,7 +71,7 @@ class Program:
         for finding in graph.warnings:
             warnings.warn(finding.render(), SpecWarning, stacklevel=4)  # at the caller of `compile`
         self.host = target == "cpu"  # whether kernels are the host's
-        self.features = feature_sizes(specialise(graph, sizes))
+        self.features = feature_sizes(specialise(graph, sizes), precision.arithmetic)
         self._built: dict[tuple[int, ...], Built[Compiled]] = {}
         self._lock = threading.Lock()
         self.handle = handles.handle(self, sorted(sizes.items()), precision, schedule)
@@ -134,7 +134,8 @@ class Program:
 
     def kernel_sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """Those that the kernels hold as constants whatever else is fixed."""
-        return {name: sizes[name] for name in feature_sizes(specialise(self.graph, {})) if name in sizes}
+        names = feature_sizes(specialise(self.graph, {}), self.precision.arithmetic)
+        return {name: sizes[name] for name in names if name in sizes}
 
     def measured_through(self, sizes: Mapping[str, int], library: Library) -> None:
         """From now on, calls of these sizes run the same kernels in another loaded library, which watches them."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from irc.between import with_differences
 from irc.codegen.expr import Axis, Expr, Load, Size, integer, number, substitute
+from irc.codegen.kernel import Arithmetic
 from irc.distances import distributed
 from irc.ir import Core, Fact, Graph, Input, Map, Node, Reduce, Scatter, Update, all_axes, is_tile
 from irc.lookups import lookups
@@ -78,11 +79,11 @@ def _of_nothing(node: Reduce) -> Map | Reduce:
     return node
 
 
-def feature_sizes(graph: Graph) -> tuple[str, ...]:
+def feature_sizes(graph: Graph, arithmetic: Arithmetic) -> tuple[str, ...]:
     """Names of the open sizes that kernels need as constants: those of the features of their matrices, of sums that are
     written out, and of tables whose products are made first where they are short."""
     names = dict.fromkeys(written_sizes(graph))
-    graph = with_rows(with_differences(written_out(graph, {})), host=True, forward=True)
+    graph = with_rows(with_differences(written_out(graph, {}), arithmetic), host=True, forward=True)
     graph = distributed(graph)
     for found in lookups(graph):
         if not found.in_part:

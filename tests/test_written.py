@@ -109,7 +109,9 @@ def test_sums_over_sizes_that_define_each_other() -> None:
 @pytest.mark.parametrize("name", ["first", "before"])
 def test_an_index_may_have_any_name(name: str) -> None:
     """Of partial sums too, of which a sum over two indices has some for each point of one."""
-    text = INDEXER.replace("sum(h: w[b,i,h] *", "sum(h e: w[b,i,h] * t[e] *").replace("\n  core", "\n  param t[2]\n  core", 1)
+    text = INDEXER.replace("sum(h: w[b,i,h] *", "sum(h e: w[b,i,h] * t[e] *").replace(
+        "\n  core", "\n  param t[2]\n  core", 1
+    )
     text = text.replace("[b,i,h", f"[b,i,{name}").replace("sum(h", f"sum({name}")
     sizes, program = {"B": 1, "S": 7, "H": 9, "C": 2, "D": 2}, irc.compile(text, target="reference")
     given = {n: a.astype(float) for n, a in arrays(program, sizes, np.random.default_rng(6)).items()}
