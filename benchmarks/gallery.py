@@ -132,7 +132,7 @@ def case(path: Path, given: dict[str, int] = WIDTH) -> tuple[dict[str, int], dic
     """The sizes that no shape tells, all sizes, and arguments; as in the tests, but for those given."""
     from irc.codegen.expr import Kind
     from irc.grammar.source import Source
-    from irc.interpret import complete_sizes, size_value
+    from irc.graph.interpret import complete_sizes, size_value
     from irc.pipeline import front
     from tests import masks, test_examples, test_masks, variants
 
@@ -198,7 +198,7 @@ def distances(got: Results, reference: Any) -> tuple[float, float]:
 
 def pairs(compiled: Any) -> list[str]:
     """Names of the plans' tensors that have both a query and a key index."""
-    from irc.ir import is_tile
+    from irc.graph.ir import is_tile
 
     found = []
     for graph, fused in ((compiled.forward_graph, compiled.forward), (compiled.backward_graph, compiled.backward)):

@@ -19,7 +19,7 @@ import numpy as np
 
 import irc
 from benchmarks.measure import interleaved
-from irc.program import Run
+from irc.calls.program import Run
 from irc.runtime import execute, libraries
 
 SPEC = """

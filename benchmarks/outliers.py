@@ -39,9 +39,9 @@ def line(path: Path, dtype: str) -> str:
     import numpy as np
 
     import irc
-    from irc.bench import bench
     from irc.codegen.expr import Kind
     from irc.runtime.arrays import DTYPE
+    from irc.tuning.bench import bench
 
     untold, sizes, values = case(path, SIZES | OTHERS.get(path.stem, {}))
     program = irc.compile(path, sizes=untold, dtype=dtype)

@@ -19,10 +19,10 @@ from benchmarks.masks import SPEC
 from irc.codegen.kernel import TileKernel
 from irc.codegen.schedule import Schedule
 from irc.codegen.tiles import footprint
-from irc.measure import random_arguments, threads_of_kernels
 from irc.pipeline import back
 from irc.runtime import cache, machine
-from irc.tune import CANDIDATES, PANELS, Candidate
+from irc.tuning.measure import random_arguments, threads_of_kernels
+from irc.tuning.tune import CANDIDATES, PANELS, Candidate
 
 
 def cases(dtype: str, mask: str, sizes: dict[str, int], rounds: int, panels: list[int]) -> list[dict[str, object]]:

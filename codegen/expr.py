@@ -1,7 +1,8 @@
 """Scalar expressions: typed, immutable, compared by structure; shared by every stage from graph to printed kernel.
 
 Not a computer algebra system: nothing is reordered or rounded behind the writer's back, integers stay
-integers, and `//` and `%` floor as in Python. Derivatives are in `irc/derivative.py`, printing in `codegen/printer.py`.
+integers, and `//` and `%` floor as in Python. Derivatives are in
+`irc/passes/derivative.py`, printing in `codegen/printer.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A whole program as C functions, as data: one entry for forward, one for backward.
 
 An entry checks its arguments, then does the steps of a plan in order, on tensors in the caller's memory.
-`irc/entries.py` makes entries from plans; `entries.py` here prints them.
+`irc/export/entries.py` makes entries from plans; `entries.py` here prints them.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from difflib import ndiff
 from pathlib import Path
 
-from irc.check import Checked, check, table
 from irc.grammar.source import Source
+from irc.show.check import Checked, check, table
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = Path("examples/bugzoo")

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from irc.draw import draw
-from irc.fill import complete
 from irc.grammar.source import Source
 from irc.pipeline import front
-from irc.plot import Picture, pictures, sizes_for
+from irc.show.draw import draw
+from irc.show.fill import complete
+from irc.show.plot import Picture, pictures, sizes_for
 
 DOCS = Path(__file__).parent
 FOLDER = DOCS.parent / "examples"

@@ -7,15 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from irc.calls.program import Program, Run
     from irc.compiler import compile
     from irc.error import DeviceError, Error, InputError, SpecError, SpecWarning, ToolchainError
-    from irc.program import Program, Run
 
 __all__ = [
     "DeviceError", "Error", "InputError", "Program", "Run", "SpecError", "SpecWarning", "ToolchainError", "compile",
 ]  # fmt: skip
 
-_HOME = {"compile": "irc.compiler", "Program": "irc.program", "Run": "irc.program"}
+_HOME = {"compile": "irc.compiler", "Program": "irc.calls.program", "Run": "irc.calls.program"}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from irc.arrangement.recompute import Choice
 from irc.codegen.kernel import Arithmetic, Kernel, Storage
-from irc.ir import Graph, Input
-from irc.recompute import Choice
+from irc.graph.ir import Graph, Input
 from irc.runtime.plan import Plan, Release
 
 Parts = tuple[Mapping[int, int], ...]

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from irc import cuda, stored
+from irc.calls.program import Program
 from irc.codegen.schedule import Schedule
 from irc.compiled import Precision
 from irc.error import DeviceError, Error, InputError, SpecWarning
 from irc.grammar.source import Source
-from irc.program import Program
 from irc.proof import proofs
 from irc.proof.verdict import accepted
 

@@ -10,39 +10,39 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from irc.arrange import arrange, arrange_both
-from irc.between import with_differences
-from irc.build import build
+from irc.arrangement.arrange import arrange, arrange_both
 from irc.codegen.kernel import Storage
 from irc.codegen.render import render_runs
 from irc.codegen.schedule import Schedule
-from irc.common import in_common
 from irc.compiled import Compiled, Derived, Fused, Precision
-from irc.differentiate import differentiable, differentiate
-from irc.distances import distributed
-from irc.dots import dotted
+from irc.elaborate.build import build
 from irc.error import Error, SpecError
-from irc.fuse import fuse
+from irc.fusion.fuse import fuse
+from irc.fusion.tile import NotFusible
 from irc.grammar.diagnostic import SyntaxErrors
 from irc.grammar.source import Source
-from irc.ir import Graph, Reduce, cotangent_name
-from irc.lookups import products_first
-from irc.motion import moved
+from irc.graph.ir import Graph, Reduce, cotangent_name
+from irc.graph.verify import verify
+from irc.passes.between import with_differences
+from irc.passes.common import in_common
+from irc.passes.differentiate import differentiable, differentiate
+from irc.passes.distances import distributed
+from irc.passes.dots import dotted
+from irc.passes.lookups import products_first
+from irc.passes.motion import moved
+from irc.passes.products import of_tensors
+from irc.passes.remainder import remainder_name, with_remainders
+from irc.passes.repeated import named_apart
+from irc.passes.rows import with_rows
+from irc.passes.simplify import simplify
+from irc.passes.specialise import specialise
+from irc.passes.tabulate import tabulated
+from irc.passes.tangent import second, tangent, tangent_name
+from irc.passes.unrounded import with_unrounded
+from irc.passes.values import with_weights
+from irc.passes.written import written_out
 from irc.prepared import keep_templates, parse
-from irc.products import of_tensors
-from irc.remainder import remainder_name, with_remainders
-from irc.repeated import named_apart
-from irc.rows import with_rows
 from irc.runtime.plan import Plan
-from irc.simplify import simplify
-from irc.specialise import specialise
-from irc.tabulate import tabulated
-from irc.tangent import second, tangent, tangent_name
-from irc.tile import NotFusible
-from irc.unrounded import with_unrounded
-from irc.values import with_weights
-from irc.verify import verify
-from irc.written import written_out
 
 T = TypeVar("T")
 Result = TypeVar("Result", Compiled, Derived)

@@ -15,7 +15,7 @@ from typing import TypeVar
 from irc.codegen.schedule import Schedule
 from irc.compiled import Precision
 from irc.grammar.source import Source
-from irc.ir import Graph
+from irc.graph.ir import Graph
 from irc.proof.verdict import Verdict
 from irc.runtime import cache as store
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from irc.grammar.source import Source
-from irc.ir import Graph
+from irc.graph.ir import Graph
 from irc.pipeline import front
 
 FOLDER = Path(__file__).parent.parent / "examples" / "masks"

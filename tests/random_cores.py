@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from hypothesis import strategies as st
 
-from irc.philox import uniform
+from irc.graph.philox import uniform
 from tests.random_operands import Layout, Names, Operand, Projection, argument, earlier, paged
 from tests.random_terms import (
     Array,

@@ -11,8 +11,8 @@ import pytest
 
 from irc import pipeline
 from irc.codegen.expr import Expr, loads, substitute
-from irc.ir import Graph, Node
-from irc.simplify import rewrite
+from irc.graph.ir import Graph, Node
+from irc.passes.simplify import rewrite
 
 Plant = Callable[[pytest.MonkeyPatch, list[str]], None]
 

@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 import irc
-from irc.bench import PHASES, Pass, allowed, bound, work
 from irc.cli import main
 from irc.codegen.kernel import TileKernel
 from irc.error import InputError
-from irc.measure import all_sizes, random_arguments
 from irc.pipeline import back
+from irc.tuning.bench import PHASES, Pass, allowed, bound, work
+from irc.tuning.measure import all_sizes, random_arguments
 
 SPEC = """
 attention documents {

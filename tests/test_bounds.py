@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from irc.codegen.expr import Const, Expr, Index, Kind, Load, Size, integer, op, substitute
 from irc.elaborate.bounds import Bounds
-from irc.ir import Fact
-from irc.size import expression
+from irc.graph.ir import Fact
+from irc.graph.size import expression
 
 NAMES: list[Expr] = [Index("i"), Index("j"), Size("A"), Size("B"), *map(integer, range(-2, 5))]
 ATOMS: st.SearchStrategy[Expr] = st.sampled_from(NAMES)

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irc.build import build
 from irc.codegen.expr import Const, Index, Kind, Load, Op, Size, integer, op
+from irc.elaborate.build import build
 from irc.error import SpecError
 from irc.grammar.parser import parse
 from irc.grammar.source import Source
-from irc.interpret import interpret
-from irc.ir import Graph, Map, Reduce, is_tile
-from irc.size import evaluate, text
+from irc.graph.interpret import interpret
+from irc.graph.ir import Graph, Map, Reduce, is_tile
+from irc.graph.size import evaluate, text
 
 ACCEPTED = Path(__file__).parent / "programs" / "accepted"
 

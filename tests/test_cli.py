@@ -434,7 +434,7 @@ def test_a_plot_of_weights_needs_what_is_no_floating_tensor() -> None:
 
 def test_the_weights_drawn_are_those_of_the_formula() -> None:
     from irc.cli.common import graphs, read
-    from irc.plot import pictures, sizes_for
+    from irc.show.plot import pictures, sizes_for
 
     (graph,) = graphs(read(str(EXAMPLES / "variants" / "retention.attn")))
     rng = np.random.default_rng(1)
@@ -448,7 +448,7 @@ def test_the_weights_drawn_are_those_of_the_formula() -> None:
 
 def test_the_bias_drawn_is_the_one_computed_with() -> None:
     from irc.cli.common import graphs, read
-    from irc.plot import pictures, sizes_for
+    from irc.show.plot import pictures, sizes_for
 
     (graph,) = graphs(read(str(EXAMPLES / "alibi.attn")))
     values = {"slope": np.array([0.5, 0.25])}

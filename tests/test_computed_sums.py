@@ -10,7 +10,7 @@ import pytest
 import irc
 from irc.codegen.expr import Op, walk
 from irc.codegen.kernel import ColumnSums, RowSums, TileKernel
-from irc.ir import bodies
+from irc.graph.ir import bodies
 from tests.codegen.test_forms import WITHOUT, compile_without
 from tests.test_kernels import arrays, both
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irc.differentiate import differentiable, differentiate
 from irc.grammar.source import Source
-from irc.interpret import interpret, size_value
-from irc.ir import Graph, cotangent_name
+from irc.graph.interpret import interpret, size_value
+from irc.graph.ir import Graph, cotangent_name
+from irc.graph.verify import verify
+from irc.passes.differentiate import differentiable, differentiate
+from irc.passes.specialise import specialise
 from irc.pipeline import front
-from irc.specialise import specialise
-from irc.verify import verify
 from tests.cases import CASES, SIZES, text
 
 

@@ -9,7 +9,7 @@ import pytest
 import irc
 from irc.codegen.expr import Axis, Expr, Index, Load, Size, integer, number, op
 from irc.codegen.kernel import DISTANCE, DistanceProduct, DistanceReduce, InnerSum, TileKernel
-from irc.distances import of_distance
+from irc.passes.distances import of_distance
 from tests.codegen.test_forms import FORMS, compile_without
 from tests.test_kernels import Arrays, arrays, both
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irc.check import check
-from irc.draw import draw
 from irc.grammar.source import Source
+from irc.show.check import check
+from irc.show.draw import draw
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("examples", "masks", "variants")

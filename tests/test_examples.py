@@ -11,7 +11,7 @@ import irc
 from irc.codegen.expr import Kind
 from irc.codegen.kernel import CHUNKS
 from irc.grammar.source import Source
-from irc.interpret import complete_sizes, size_value
+from irc.graph.interpret import complete_sizes, size_value
 from irc.pipeline import front
 from tests.test_kernels import Arrays, both
 

@@ -17,8 +17,8 @@ from irc.codegen.expr import Axis, Size, integer
 from irc.codegen.kernel import LoopKernel, Tensor
 from irc.codegen.library import Copy, Invoke, Place
 from irc.compiled import Fused
-from irc.entries import _Entry
-from irc.export import export
+from irc.export.entries import _Entry
+from irc.export.export import export
 from irc.runtime.arrays import DTYPE
 from irc.runtime.plan import Call, Operand, Plan, PlanTensor, View
 from tests.test_examples import SMALL, arguments

@@ -67,10 +67,10 @@ def test_imports_point_one_way(folder: str) -> None:
 @pytest.mark.parametrize(
     ("folder", "text"),
     [
-        ("grammar", "from irc.ir import Graph"),
+        ("grammar", "from irc.graph.ir import Graph"),
         ("grammar", "from irc.codegen.expr import Expr"),
         ("codegen", "import irc.runtime.plan"),
-        ("codegen", "def f():\n    from irc.build import build"),
+        ("codegen", "def f():\n    from irc.elaborate.build import build"),
         ("runtime", "from irc import grammar"),
         ("runtime", "import irc"),
         ("irc", "from codegen.expr import Expr"),

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irc import interpret as interpreter
 from irc.codegen.expr import Axis, Expr, Kind, Load, Size, flat, integer, number, op
-from irc.interpret import interpret, size_value
-from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update
-from irc.verify import verify
+from irc.graph import interpret as interpreter
+from irc.graph.interpret import interpret, size_value
+from irc.graph.ir import Graph, Input, Map, Node, Reduce, Scatter, Update
+from irc.graph.verify import verify
 
 B, H, Sq, Sk, D = (Size(n) for n in ("B", "H", "Sq", "Sk", "D"))
 b, h, i, j, c = (

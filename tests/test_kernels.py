@@ -24,7 +24,7 @@ DTYPE = {"f32": np.float32, "f64": np.float64, "bf16": ml_dtypes.bfloat16, "f16"
 
 
 def arrays(program: irc.Program, sizes: dict[str, int], rng: np.random.Generator, dtype: str = "f32") -> Arrays:
-    from irc.interpret import size_value
+    from irc.graph.interpret import size_value
 
     return {
         n.name: rng.standard_normal(tuple(size_value(s, sizes) for s in n.shape)).astype(DTYPE[dtype])

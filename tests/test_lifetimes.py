@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import irc
-from irc.lifetimes import reads, writes
+from irc.arrangement.lifetimes import reads, writes
 from irc.runtime.plan import Allocate, Plan, Product, Release, View
 from tests.test_recompute import EXAMPLES
 

@@ -7,7 +7,7 @@ import pytest
 
 import irc
 from irc.codegen.expr import Kind
-from irc.interpret import size_value
+from irc.graph.interpret import size_value
 from tests.masks import CASES, FOLDER, allowed, graph
 from tests.test_kernels import relative
 

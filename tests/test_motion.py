@@ -8,9 +8,9 @@ import pytest
 import irc
 from irc.codegen.expr import Op, walk
 from irc.codegen.kernel import LoopKernel, TileKernel, is_expression, pieces
-from irc.differentiate import differentiate
 from irc.grammar.source import Source
-from irc.ir import Map
+from irc.graph.ir import Map
+from irc.passes.differentiate import differentiate
 from irc.pipeline import front
 from tests.test_kernels import DTYPE, both
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import irc
-from irc.philox import philox, uniform
+from irc.graph.philox import philox, uniform
 from tests.codegen.test_forms import FORMS, compile_without
 from tests.test_kernels import DTYPE, TOLERANCE, both, relative
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Op, Size, flat, integer, number, op
-from irc.ir import Graph, Input, Map, Reduce, Scatter, Update
-from irc.printer import dot, expression, text
+from irc.graph.ir import Graph, Input, Map, Reduce, Scatter, Update
+from irc.graph.printer import dot, expression, text
 
 B, H, S, D = (Size(n) for n in "BHSD")
 b, h, i, j, d = Axis("b", B), Axis("h", H), Axis("i", S, "row"), Axis("j", S, "column"), Axis("d", D)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import irc.elaborate
-from irc.check import check
 from irc.grammar.source import Source
+from irc.show.check import check
 
 FOLDER = Path(__file__).parent / "programs"
 MARK = "#! "

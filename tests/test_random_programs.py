@@ -7,12 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import irc
-from irc.build import build
+from irc.elaborate.build import build
 from irc.grammar.parser import parse
 from irc.grammar.source import Source
-from irc.interpret import interpret
-from irc.printer import dot, text
-from irc.verify import verify
+from irc.graph.interpret import interpret
+from irc.graph.printer import dot, text
+from irc.graph.verify import verify
 from tests.random_programs import RandomProgram, programs
 
 

@@ -81,7 +81,7 @@ def test_a_range_that_is_too_short_is_noticed(what: str, monkeypatch: pytest.Mon
                 )
                 return replace(found, summaries=summaries)
 
-    monkeypatch.setattr("irc.tile.analyse", wrong)
+    monkeypatch.setattr("irc.fusion.tile.analyse", wrong)
     with pytest.raises(AssertionError):
         test_kernels_that_skip_agree_with_the_interpreter("documents")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import irc
-from irc import recompute
+from irc.arrangement import recompute
 from tests.test_examples import arguments
 from tests.test_kernels import relative
 

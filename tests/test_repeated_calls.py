@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import irc
-from irc.program import PREPARED_KEPT
+from irc.calls.program import PREPARED_KEPT
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CAUSAL = EXAMPLES / "causal.attn"

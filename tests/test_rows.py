@@ -12,7 +12,7 @@ import irc
 from irc.codegen.expr import Kind, Size, integer
 from irc.codegen.kernel import CHUNKS, TileKernel
 from irc.codegen.positions import chunks_of
-from irc.interpret import size_value
+from irc.graph.interpret import size_value
 from irc.runtime.sizes import evaluate
 from tests.test_kernels import DTYPE, Arrays, both
 from tests.test_kernels import arrays as given

@@ -13,16 +13,16 @@ import pytest
 from click.testing import CliRunner
 
 import irc
-from irc import tuned
 from irc.cli import main
 from irc.codegen.kernel import TileKernel
 from irc.codegen.schedule import SPILL, Caches, Footprint, Schedule, Tiles, best
 from irc.compiler import PRECISIONS
 from irc.grammar.source import Source
-from irc.measure import all_sizes, random_arguments
 from irc.pipeline import back, rendered
 from irc.runtime import machine
-from irc.tune import Step, tune
+from irc.tuning import tuned
+from irc.tuning.measure import all_sizes, random_arguments
+from irc.tuning.tune import Step, tune
 from tests.test_kernels import TOLERANCE, relative
 
 SPEC = """
@@ -154,7 +154,7 @@ def test_a_command_that_is_stopped_says_what_it_kept(store: None, monkeypatch: p
         yield Step(Tiles(4, 96), {"kernel": 0.8}, {"kernel": (Tiles(4, 96), 0.8)}, 1, 12)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("irc.tune.tune", stopped)
+    monkeypatch.setattr("irc.tuning.tune.tune", stopped)
     result = CliRunner().invoke(main, ["tune", "-", "--size", "B=1,S=9,D=4"], input=SPEC)
     assert result.exit_code == 130
     assert "the same command goes on from there" in result.stderr

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irc import fuse, ir, stored
-from irc.calls import PreparedCall
+from irc import stored
+from irc.calls.calls import PreparedCall
 from irc.codegen.expr import Expr, Index, Load, Size, integer, number, op
 from irc.elaborate import core
 from irc.elaborate.core import CoreBuilder
-from irc.ir import Graph, Map, Node, Reduce
-from irc.simplify import rewrite
+from irc.fusion import fuse
+from irc.graph import ir
+from irc.graph.ir import Graph, Map, Node, Reduce
+from irc.passes.simplify import rewrite
 from tests import test_differentiate, test_few_rows, test_kernels
 from tests.infinite_scores import assert_agree
 from tests.seeds import Plant, in_graph, in_source, instead, loads_of

@@ -11,7 +11,7 @@ import pytest
 
 import irc
 from irc.codegen.expr import Index, Kind, Load, integer, op
-from irc.interpret import Grid, evaluate
+from irc.graph.interpret import Grid, evaluate
 from tests.masks import offsets
 from tests.test_export import Exported, agree
 from tests.test_kernels import TOLERANCE, relative, widened

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irc.codegen.expr import Expr, Size, integer, op
-from irc.size import constant, divide, equal, evaluate, expression, nonnegative, polynomial
+from irc.graph.size import constant, divide, equal, evaluate, expression, nonnegative, polynomial
 
 ATOMS = st.one_of(st.sampled_from([Size("A"), Size("B"), Size("C")]), st.integers(-3, 4).map(integer))
 EXPRESSIONS: st.SearchStrategy[Expr] = st.recursive(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from irc.build import build
+from irc.elaborate.build import build
 from irc.grammar.source import Source
 from irc.prepared import parse
 

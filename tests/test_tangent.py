@@ -15,11 +15,11 @@ import irc
 from irc import pipeline
 from irc.codegen.expr import Kind
 from irc.compiled import Precision
-from irc.differentiate import differentiable
-from irc.interpret import size_value
-from irc.ir import is_tile
+from irc.fusion.tile import NotFusible
+from irc.graph.interpret import size_value
+from irc.graph.ir import is_tile
+from irc.passes.differentiate import differentiable
 from irc.pipeline import tangents
-from irc.tile import NotFusible
 from tests.cases import CASES, CORE, text
 from tests.random_programs import RandomProgram, programs
 from tests.test_kernels import DTYPE, TOLERANCE, relative, widened

@@ -11,8 +11,8 @@ import irc
 from irc.codegen.expr import Kind
 from irc.codegen.kernel import CHUNKS
 from irc.grammar.source import Source
-from irc.interpret import complete_sizes, size_value
-from irc.ir import Graph
+from irc.graph.interpret import complete_sizes, size_value
+from irc.graph.ir import Graph
 from irc.pipeline import front
 from tests.test_kernels import DTYPE, TOLERANCE, relative
 from tests.variants import CASES, FOLDER, SIZES, Array, Values

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from irc.codegen.expr import FALSE, Axis, Const, Expr, Index, Kind, Load, Local, Op, Size, integer, number, op
-from irc.ir import Graph, Input, Map, Node, Reduce, Scatter, Update
-from irc.verify import MalformedGraph, verify
+from irc.graph.ir import Graph, Input, Map, Node, Reduce, Scatter, Update
+from irc.graph.verify import MalformedGraph, verify
 
 N, M = Size("N"), Size("M")
 n, m = Axis("n", N), Axis("m", M)

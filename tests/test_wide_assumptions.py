@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import irc
-from irc.checks import input_checks
+from irc.export.checks import input_checks
 
 SPEC = """
 attention wide {

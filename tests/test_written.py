@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import irc
-from irc.interpret import interpret
-from irc.ir import is_tile
+from irc.graph.interpret import interpret
+from irc.graph.ir import is_tile
+from irc.passes.written import written_out
 from irc.runtime.plan import Plan
-from irc.written import written_out
 from tests.test_kernels import arrays, both, same_bits
 
 INDEXER = """

@@ -46,9 +46,9 @@ def bench(
     """
     from dataclasses import asdict
 
-    from irc.bench import bench as measure
-    from irc.bench import table
     from irc.runtime import machine
+    from irc.tuning.bench import bench as measure
+    from irc.tuning.bench import table
 
     source = read(spec)
     with failures():

@@ -46,7 +46,7 @@ def check(spec: str, accept: tuple[str, ...], strict: bool, as_json: bool, queri
                irc check spec.attn --smt2 queries   # then, for example: z3 queries/*.smt2
     Exit:      0 well typed and proved or accepted, 1 not
     """
-    from irc import check as checking
+    from irc.show import check as checking
 
     with failures():
         folder = Path(spec) if spec != "-" and Path(spec).is_dir() else None

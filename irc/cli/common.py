@@ -18,8 +18,8 @@ from irc.grammar.diagnostic import SyntaxErrors
 from irc.grammar.source import Source
 
 if TYPE_CHECKING:
-    from irc.ir import Graph
-    from irc.program import Program
+    from irc.calls.program import Program
+    from irc.graph.ir import Graph
 
 BAD_SPEC, BAD_USAGE, MISSING, STOPPED = 1, 2, 3, 130
 
@@ -93,7 +93,7 @@ def read(spec: str) -> Source:
 
 def graphs(source: Source) -> list[Graph]:
     """The graph of each program of the text."""
-    from irc.build import build
+    from irc.elaborate.build import build
     from irc.prepared import parse
 
     return [build(attention) for attention in parse(source)]
@@ -134,7 +134,7 @@ def arguments(graph: Graph, given: Mapping[str, Any], floating: Any) -> dict[str
     """Lists given with --set as arrays; floating arrays in the element type that the program stores."""
     import numpy as np
 
-    from irc.interpret import DTYPES
+    from irc.graph.interpret import DTYPES
 
     types = {n.name: np.dtype(DTYPES[n.kind]) for n in graph.inputs}
 
@@ -153,9 +153,9 @@ def drawn(
     program: Program, sizes: dict[str, int], given: dict[str, Any], formulas: tuple[str, ...]
 ) -> tuple[dict[str, int], dict[str, Any]]:
     """All sizes of the program, and arguments of a call."""
-    from irc.fill import complete
-    from irc.measure import all_sizes, random_arguments
     from irc.runtime.arrays import DTYPE
+    from irc.show.fill import complete
+    from irc.tuning.measure import all_sizes, random_arguments
 
     known = all_sizes(program, sizes)
     filled = complete(program.graph, known, given, formulas, whole=False)

@@ -19,8 +19,8 @@ def doctor() -> None:
     import platform
     from importlib.metadata import version
 
-    from irc import tuned
     from irc.runtime import machine, toolchain
+    from irc.tuning import tuned
 
     click.echo(f"irc        {cache.version()}")
     click.echo(f"python     {platform.python_version()} on {platform.platform()}")

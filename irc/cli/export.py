@@ -26,7 +26,7 @@ def compile_command(
     \b
     Example:  irc compile examples/causal.attn --size D=64 -o out/causal
     """
-    from irc.export import export
+    from irc.export.export import export
 
     source = read(spec)
     with failures():

@@ -11,7 +11,7 @@ from irc.cli.common import MISSING, arguments, fail, failures, graphs, load_arra
 from irc.cli.options import assignments, set_option, sizes_option, spec_argument
 
 if TYPE_CHECKING:
-    from irc.plot import Shown
+    from irc.show.plot import Shown
 
 
 @click.command()
@@ -81,9 +81,9 @@ def plot(
                     --size H=3 --each h -o decay.png
                irc plot examples/causal.attn --size S=64 --tiles -o tiles.png
     """
-    from irc import draw as drawing
-    from irc import plot as plotting
-    from irc.fill import complete
+    from irc.show import draw as drawing
+    from irc.show import plot as plotting
+    from irc.show.fill import complete
 
     source = read(spec)
     given = load_arrays(inputs) | values

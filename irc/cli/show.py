@@ -38,8 +38,8 @@ def show(spec: str, stage: str, dot: bool, sizes: dict[str, int], dtype: str, ta
 
 
 def _stage(source: Source, stage: str, dot: bool, sizes: dict[str, int], dtype: str, target: str) -> str:
-    from irc import printer
-    from irc.dump import dump
+    from irc.graph import printer
+    from irc.show.dump import dump
 
     match stage:
         case "syntax":
@@ -47,7 +47,7 @@ def _stage(source: Source, stage: str, dot: bool, sizes: dict[str, int], dtype: 
 
             return "\n\n".join(dump(attention) for attention in parse(source))
         case "graph" | "backward":
-            from irc.differentiate import differentiate
+            from irc.passes.differentiate import differentiate
 
             found = graphs(source)
             if stage == "backward":

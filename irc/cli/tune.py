@@ -44,10 +44,10 @@ def tune(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from irc import tuned
     from irc.runtime import machine
-    from irc.tune import CANDIDATES, Step
-    from irc.tune import tune as measure
+    from irc.tuning import tuned
+    from irc.tuning.tune import CANDIDATES, Step
+    from irc.tuning.tune import tune as measure
 
     def line(step: Step) -> str:
         speeds = ", ".join(f"{name} {1 / ratio:.2f}x" for name, ratio in step.ratios.items())

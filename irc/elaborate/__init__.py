@@ -1,1 +1,1 @@
-"""Syntax to graph, piece by piece: names, indices, sizes, types, bounds. `irc/build.py` puts the pieces together."""
+"""Syntax to graph, piece by piece: names, indices, sizes, types, bounds. `build.py` puts the pieces together."""

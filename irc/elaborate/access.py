@@ -10,9 +10,9 @@ from irc.elaborate.bounds import Bounds, Range, below
 from irc.elaborate.scope import Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
-from irc.ir import Graph, Map, Node, Reduce, bodies, shape
+from irc.graph.ir import Graph, Map, Node, Reduce, bodies, shape
+from irc.graph.size import Polynomial, constant, expression, nonnegative, polynomial, text
 from irc.proof.flow import inline
-from irc.size import Polynomial, constant, expression, nonnegative, polynomial, text
 
 ONE = constant(1)
 Accesses = tuple[tuple[Load, tuple[Axis, ...]], ...]

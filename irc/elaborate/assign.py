@@ -12,7 +12,7 @@ from irc.elaborate.names import names, no_name_twice
 from irc.elaborate.scope import Lets, Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.syntax import Access, Assign, Group, Name
-from irc.ir import Map, Reduce, grouped
+from irc.graph.ir import Map, Reduce, grouped
 
 HELP = (
     "say it, as in `y[…] over INDEX: SIZE = …`, use INDEX as an index of a declared tensor, "

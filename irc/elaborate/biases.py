@@ -13,7 +13,7 @@ from irc.elaborate.report import Report
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Stage
-from irc.interpret import Grid, apply, evaluate
+from irc.graph.interpret import Grid, apply, evaluate
 
 Biases = Sequence[tuple[Stage, Expr]]
 LEAST = -1e4  # the least finite number of every element type lies below: one that becomes -inf in f16 is found here too

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Op, Size, conjuncts, op, rebuild, walk
 from irc.elaborate.floats import FAR, floor_bounds
-from irc.ir import Fact
-from irc.size import Polynomial, constant, divide, expression, nonnegative, polynomial
+from irc.graph.ir import Fact
+from irc.graph.size import Polynomial, constant, divide, expression, nonnegative, polynomial
 
 ONE = constant(1)
 MOST = 4  # candidates kept a side: enough for nested min and max

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from irc import ir
 from irc.codegen.expr import Const, Expr, Kind, flat, integer, op
 from irc.elaborate import typing as ty
 from irc.elaborate.assign import declare_result, dims_of
@@ -24,6 +23,7 @@ from irc.grammar import absent
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Access, Align, Core, Drop, Let, Name, Normaliser, Stage, Stat
+from irc.graph import ir
 
 OF_KEYS = {
     "score": "a score is that of a query and a key, as in `score q[…, i, c] * k[…, {0}, c]`",

@@ -21,7 +21,7 @@ from irc.grammar.syntax import (
     TensorDecl,
     TensorItem,
 )
-from irc.ir import Fact, Input, product
+from irc.graph.ir import Fact, Input, product
 
 KINDS = {None: Kind.FLOAT, "float": Kind.FLOAT, "int": Kind.INT, "bool": Kind.BOOL}
 

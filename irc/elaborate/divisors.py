@@ -11,9 +11,9 @@ from irc.elaborate.bounds import Bounds, from_zero, possibly_zero, told_by_float
 from irc.elaborate.scope import Scope
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
-from irc.ir import Fact, Graph, Map, Reduce, bodies
+from irc.graph.ir import Fact, Graph, Map, Reduce, bodies
+from irc.graph.size import constant, nonnegative, text
 from irc.proof.flow import inline
-from irc.size import constant, nonnegative, text
 
 
 def assumed_divisors(scope: Scope) -> tuple[Fact, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from irc.codegen.expr import Axis, Expr, loads, op, substitute, walk
 from irc.elaborate.weights import NORMALISERS, WEIGHT
 from irc.grammar.source import Span
-from irc.ir import Map, Reduce, own_element
+from irc.graph.ir import Map, Reduce, own_element
 
 
 @dataclass(frozen=True, slots=True)

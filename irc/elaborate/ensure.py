@@ -11,7 +11,7 @@ from irc.elaborate.scope import Scope
 from irc.elaborate.typing import boolean, whole
 from irc.grammar import syntax
 from irc.grammar.source import Span
-from irc.ir import Property
+from irc.graph.ir import Property
 
 OF_CORES = ("allow", "rows nonempty")
 PROPERTIES = ("causal", "window", "rows nonempty", "allow", "incremental", "batch independent")

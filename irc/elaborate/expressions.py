@@ -50,8 +50,8 @@ from irc.grammar.syntax import (
     Sum,
     Unary,
 )
-from irc.ir import Reduce
-from irc.size import nonnegative, polynomial
+from irc.graph.ir import Reduce
+from irc.graph.size import nonnegative, polynomial
 
 FEW = 16  # terms of a sum that is written out
 

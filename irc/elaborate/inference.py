@@ -13,8 +13,8 @@ from irc.grammar import absent
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Access, Call, Expression, Group, Name, Sum
-from irc.ir import product
-from irc.size import constant, divide, expression, polynomial, text
+from irc.graph.ir import product
+from irc.graph.size import constant, divide, expression, polynomial, text
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from irc.codegen.expr import Axis, Expr, Load, Op, loads, number, op
-from irc.ir import Core, Map, Node, Reduce, bodies, is_tile, own_element
-from irc.simplify import add_all, factors, times_all
+from irc.graph.ir import Core, Map, Node, Reduce, bodies, is_tile, own_element
+from irc.passes.simplify import add_all, factors, times_all
 
 Inner = dict[Load, Reduce]
 Term = tuple[tuple[Axis, ...], tuple[Expr, ...]]

@@ -12,8 +12,8 @@ from irc.elaborate.roles import bare_names
 from irc.elaborate.scope import Scope
 from irc.grammar.source import Span
 from irc.grammar.syntax import Align, Binary, Compare, Name, Stage
-from irc.ir import product
-from irc.size import text
+from irc.graph.ir import product
+from irc.graph.size import text
 
 
 class Positions:

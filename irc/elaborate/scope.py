@@ -11,8 +11,8 @@ from irc.grammar import absent
 from irc.grammar.diagnostic import Note
 from irc.grammar.source import Span
 from irc.grammar.syntax import Expression, Name
-from irc.ir import Core, Fact, Graph, Input, Node, Property, product
-from irc.size import Polynomial, polynomial
+from irc.graph.ir import Core, Fact, Graph, Input, Node, Property, product
+from irc.graph.size import Polynomial, polynomial
 
 RUNNING = ("score", "weight")
 """Names that stand for what a core has come to so far."""

@@ -7,7 +7,7 @@ from irc.elaborate.report import Report, counted
 from irc.elaborate.scope import Scope, Tensor
 from irc.grammar.diagnostic import Note
 from irc.grammar.syntax import Access, Expression, Name
-from irc.ir import Fact
+from irc.graph.ir import Fact
 
 HELD = {Kind.BOOL: "booleans", Kind.FLOAT: "floats", Kind.INT: "integers"}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from irc.codegen.expr import Axis, Expr, Op, flat, integer, op, walk
 from irc.codegen.kernel import Cut, Search, Side, Span, Summary, Verdict
-from irc.ir import Fact
+from irc.graph.ir import Fact
 from irc.mask.bounds import Walk
 from irc.mask.interval import Rectangle
 from irc.mask.vectors import Vectors, vectors

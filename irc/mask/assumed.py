@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from irc.codegen.expr import Const, Expr, Index, Kind, Load, Op, Size
 from irc.codegen.narrow import FITS, MOST
-from irc.ir import Fact
+from irc.graph.ir import Fact
 
 
 def bounds(facts: Iterable[Fact]) -> tuple[tuple[str, int, int], ...]:

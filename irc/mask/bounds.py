@@ -12,7 +12,7 @@ from functools import reduce
 
 from irc.codegen.expr import FALSE, TRUE, Expr, Index, Kind, Load, Op, conjuncts, flat, integer, offset, op, walk
 from irc.codegen.kernel import Side, Span
-from irc.ir import product
+from irc.graph.ir import product
 from irc.mask.equality import implied
 from irc.mask.interval import Rectangle, last_of, plainly_positive
 from irc.mask.linear import Linear

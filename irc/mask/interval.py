@@ -29,10 +29,10 @@ from irc.codegen.expr import (
     walk,
 )
 from irc.codegen.kernel import Verdict
+from irc.graph.size import constant, expression, polynomial
 from irc.mask.equality import implied
 from irc.mask.linear import Linear, linear, scaled_sum
 from irc.mask.vectors import Vectors
-from irc.size import constant, expression, polynomial
 
 ZERO, ONE = integer(0), integer(1)
 FAR = 2**40  # beyond every element of a table and every position

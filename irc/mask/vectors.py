@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Op, flat, is_lookup, walk
 from irc.codegen.kernel import Search, Side, Summary
-from irc.ir import Fact
+from irc.graph.ir import Fact
 
 
 @dataclass

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from irc.codegen.expr import Axis, Expr, Index, integer, substitute
 from irc.codegen.kernel import Search, Side, Summary
-from irc.interpret import Grid, evaluate, size_value
+from irc.graph.interpret import Grid, evaluate, size_value
 from irc.mask.analyse import Analysis
 
 Integers = NDArray[np.int64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from irc.ir import Graph
+    from irc.graph.ir import Graph
     from irc.proof.verdict import Verdict
 
 

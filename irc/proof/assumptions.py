@@ -11,11 +11,11 @@ from dataclasses import replace
 from itertools import product
 
 from irc.codegen.expr import TRUE, Axis, Expr, Size, integer, op
-from irc.ir import Fact, Graph
+from irc.graph.ir import Fact, Graph
+from irc.graph.size import constant, nonnegative, polynomial
 from irc.proof.claim import Claim
 from irc.proof.ground import assumed, instance, instances, within
 from irc.proof.problem import Problem
-from irc.size import constant, nonnegative, polynomial
 
 NOTHING = Claim("the assumptions", (), TRUE)
 

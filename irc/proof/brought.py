@@ -8,7 +8,7 @@ entries of the batch too.
 from __future__ import annotations
 
 from irc.codegen.expr import Kind
-from irc.ir import Input
+from irc.graph.ir import Input
 from irc.proof.tokens import Tokens
 
 

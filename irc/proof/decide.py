@@ -5,7 +5,7 @@ search of all small states. z3 works under a limit on its steps and never on a c
 from __future__ import annotations
 
 from irc.codegen.expr import Expr, op
-from irc.ir import Core, Graph
+from irc.graph.ir import Core, Graph
 from irc.proof.claim import Answer, Claim
 from irc.proof.exhaustive import counterexample, looked_at
 from irc.proof.problem import Problem

@@ -13,7 +13,7 @@ from itertools import combinations
 
 from irc.codegen.expr import TRUE, Axis, Expr, Kind, Load, Op, Size, conjuncts, indices, integer, loads, op, walk
 from irc.grammar.source import Span
-from irc.ir import Core, Fact, Graph, Map, Mask, Property, Reduce, shape
+from irc.graph.ir import Core, Fact, Graph, Map, Mask, Property, Reduce, shape
 from irc.proof.assumptions import contradiction
 from irc.proof.claim import Claim, Model
 from irc.proof.flow import core_of

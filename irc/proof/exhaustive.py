@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from irc.codegen.expr import Expr, Index, Kind, Load, integer, loads, op, rebuild
-from irc.interpret import DTYPES, Grid, complete_sizes, evaluate, size_value
-from irc.ir import Fact, Graph, Input
+from irc.graph.interpret import DTYPES, Grid, complete_sizes, evaluate, size_value
+from irc.graph.ir import Fact, Graph, Input
+from irc.graph.size import size_names
 from irc.proof.claim import Array, Claim, Model
 from irc.proof.ground import assumed, divided_by, divisors
-from irc.size import size_names
 
 STATE = "state of the program"  # the name of the axis of states: no index has it
 FLOATS = (0.0, 0.5, 1.0, -1.0)

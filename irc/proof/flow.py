@@ -28,7 +28,7 @@ from irc.codegen.expr import (
     substitute,
     walk,
 )
-from irc.ir import Core, Graph, Input, Map, Node, Reduce, Scatter, grouped
+from irc.graph.ir import Core, Graph, Input, Map, Node, Reduce, Scatter, grouped
 
 LIMIT = 256
 

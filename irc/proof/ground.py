@@ -28,10 +28,10 @@ from irc.codegen.expr import (
     substitute,
     walk,
 )
-from irc.ir import Fact, Graph, Map, Reduce, bodies, shape
+from irc.graph.ir import Fact, Graph, Map, Reduce, bodies, shape
+from irc.graph.size import nonnegative, polynomial
 from irc.proof.offsets import meaning
 from irc.proof.smt import closed, conjunction
-from irc.size import nonnegative, polynomial
 
 ROUNDS = 3  # how often instances may read elements that call for further instances
 MOST = 300  # instances in all

@@ -8,12 +8,12 @@ from functools import partial, reduce
 from typing import Literal
 
 from irc.codegen.expr import FALSE, TRUE, Axis, Const, Expr, Index, Load, Size, indices, integer, loads, op, substitute
-from irc.ir import Core, Fact, Graph, Map, Reduce, bodies, grouped, operands, shape
+from irc.graph.ir import Core, Fact, Graph, Map, Reduce, bodies, grouped, operands, shape
+from irc.graph.size import Polynomial, expression, polynomial, text
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
 from irc.proof.flow import Undecided, all_of, inline, reads_floats
 from irc.proof.tokens import PropertyError, factors
-from irc.size import Polynomial, expression, polynomial, text
 
 Kind = Literal["row", "token", "fixed"]
 

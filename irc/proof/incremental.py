@@ -30,8 +30,11 @@ from irc.codegen.expr import (
     substitute,
     walk,
 )
-from irc.ir import Core, Graph, Input, Map, Reduce, all_axes, operands
-from irc.printer import expression
+from irc.graph.ir import Core, Graph, Input, Map, Reduce, all_axes, operands
+from irc.graph.printer import expression
+from irc.graph.size import expression as size_expression
+from irc.graph.size import polynomial
+from irc.passes.specialise import specialise
 from irc.proof.brought import brought
 from irc.proof.claim import Claim
 from irc.proof.distinct import distinct
@@ -51,9 +54,6 @@ from irc.proof.flow import at as located
 from irc.proof.growth import Growth, dimensions, growth
 from irc.proof.invariance import row_invariant, up_to_rows
 from irc.proof.tokens import check_addresses, tokens
-from irc.size import expression as size_expression
-from irc.size import polynomial
-from irc.specialise import specialise
 
 
 def incremental(graph: Graph) -> tuple[Claim, ...]:

@@ -14,12 +14,12 @@ import numpy as np
 
 from irc.codegen.expr import Axis, Expr, Load, Op, indices, integer, op, rebuild
 from irc.elaborate.bounds import Bounds, of_floats, told_by_floats
-from irc.interpret import Grid, evaluate
-from irc.ir import Graph
-from irc.printer import expression
+from irc.graph.interpret import Grid, evaluate
+from irc.graph.ir import Graph
+from irc.graph.printer import expression
+from irc.graph.size import size_names
 from irc.proof.claim import Claim, Model
 from irc.proof.decide import decide, is_proved
-from irc.size import size_names
 
 
 def within_axis(index: Expr, size: Expr, axes: Sequence[Axis]) -> Claim:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from irc.codegen.expr import Expr, Load, Op, indices, loads, number, op
-from irc.ir import Graph, Map, Node, Reduce, bodies, own_element
+from irc.graph.ir import Graph, Map, Node, Reduce, bodies, own_element
 
 
 def row_invariant(graph: Graph) -> frozenset[str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from irc.codegen.expr import Expr, Index, Kind, Load, Op, loads
-from irc.ir import bodies
-from irc.printer import expression
+from irc.graph.ir import bodies
+from irc.graph.printer import expression
 from irc.proof.brought import brought
 from irc.proof.flow import inline
 from irc.proof.tokens import Tokens

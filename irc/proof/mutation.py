@@ -20,9 +20,9 @@ from irc.codegen.expr import (
     substitute,
     walk,
 )
-from irc.ir import Core
-from irc.printer import expression
-from irc.size import polynomial
+from irc.graph.ir import Core
+from irc.graph.printer import expression
+from irc.graph.size import polynomial
 
 OPPOSITE = {"lt": "le", "le": "lt"}
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from irc.codegen.expr import TRUE, Axis, Expr, Index, Load, Size, loads, walk
-from irc.interpret import complete_sizes, size_value
-from irc.ir import Core, Graph
+from irc.graph.interpret import complete_sizes, size_value
+from irc.graph.ir import Core, Graph
 from irc.proof.claim import Claim, Model
 from irc.proof.state import over, value
 

@@ -11,7 +11,8 @@ from typing import Any
 import z3
 
 from irc.codegen.expr import Axis, Expr, Kind, Op, Size, integer, loads, op, substitute, walk
-from irc.ir import Fact, Graph
+from irc.graph.ir import Fact, Graph
+from irc.graph.size import constant, evaluate, nonnegative, polynomial, size_names, text
 from irc.proof.claim import Claim
 from irc.proof.ground import (
     assumed,
@@ -27,7 +28,6 @@ from irc.proof.ground import (
 )
 from irc.proof.offsets import meaning
 from irc.proof.smt import Encoder, closed, conjunction
-from irc.size import constant, evaluate, nonnegative, polynomial, size_names, text
 
 LARGEST = 2**30  # sizes stay below it, so that a kernel's 32-bit integers are those of the proof
 STEPS = 300_000  # z3's own count of work, a check: 20 times what the hardest mask takes

@@ -7,8 +7,9 @@ from dataclasses import replace
 from functools import partial
 
 from irc.codegen.expr import TRUE, Expr, Index, Op, indices, loads, op, substitute
-from irc.ir import Core, Graph, Input, Property, bodies, shape
-from irc.printer import expression
+from irc.graph.ir import Core, Graph, Input, Property, bodies, shape
+from irc.graph.printer import expression
+from irc.graph.size import equal, size_names, text
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
 from irc.proof.distinct import distinct
@@ -29,7 +30,6 @@ from irc.proof.incremental import incremental
 from irc.proof.known import data
 from irc.proof.smt import closed
 from irc.proof.tokens import PropertyError, Tokens, input_positions, output, picked, tokens, whole
-from irc.size import equal, size_names, text
 
 __all__ = ["PropertyError", "Undecided", "claims"]
 

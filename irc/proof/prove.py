@@ -8,7 +8,7 @@ from functools import partial
 from irc.codegen.expr import TRUE
 from irc.error import SpecError
 from irc.grammar.source import Span
-from irc.ir import Core, Fact, Graph, Property
+from irc.graph.ir import Core, Fact, Graph, Property
 from irc.proof.assumptions import contradiction
 from irc.proof.claim import Answer, Claim, Model
 from irc.proof.decide import decide

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from irc.codegen.expr import TRUE, Axis, Kind, Op
 from irc.elaborate.report import counted
-from irc.interpret import complete_sizes, size_value
-from irc.ir import Core, Graph, Property
-from irc.printer import expression
+from irc.graph.interpret import complete_sizes, size_value
+from irc.graph.ir import Core, Graph, Property
+from irc.graph.printer import expression
 from irc.proof.claim import Answer, Claim, Model
 from irc.proof.known import taken_as_known
 from irc.proof.mutation import written

@@ -11,18 +11,18 @@ from math import prod
 
 import numpy as np
 
+from irc.calls.contract import check_facts
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, Size, indices, integer, loads, op, substitute, walk
-from irc.contract import check_facts
 from irc.error import InputError
-from irc.interpret import complete_sizes, evaluate, grid, interpret, size_value
-from irc.ir import Graph, Input, Map, Reduce, all_axes, bodies
+from irc.graph.interpret import complete_sizes, evaluate, grid, interpret, size_value
+from irc.graph.ir import Graph, Input, Map, Reduce, all_axes, bodies
+from irc.graph.size import size_names
+from irc.passes.specialise import specialise
 from irc.proof.brought import brought
 from irc.proof.claim import Array, Model
 from irc.proof.flow import Undecided, inline
 from irc.proof.growth import Growth, dimensions, growth
 from irc.proof.tokens import tokens as found_tokens
-from irc.size import size_names
-from irc.specialise import specialise
 
 COUNTS = (2, 3, 4, 6)  # tokens of the runs beside those of the model
 OTHER = (1.0, np.nan)  # what numbers that are not there yet are multiplied by, in the runs of each count

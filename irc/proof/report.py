@@ -8,7 +8,7 @@ from typing import Any
 from irc.error import SpecError
 from irc.grammar.diagnostic import Diagnostic, Note
 from irc.grammar.source import Span
-from irc.ir import Fact, Property
+from irc.graph.ir import Fact, Property
 from irc.proof.claim import Model
 from irc.proof.picture import Picture, text
 from irc.proof.tokens import PropertyError

@@ -11,8 +11,8 @@ import numpy as np
 import z3
 
 from irc.codegen.expr import Expr, Kind, Load, Size, integer, loads, op
-from irc.interpret import DTYPES, complete_sizes, size_value
-from irc.ir import Input
+from irc.graph.interpret import DTYPES, complete_sizes, size_value
+from irc.graph.ir import Input
 from irc.proof.claim import Array, Model
 from irc.proof.exhaustive import breaks
 from irc.proof.ground import symbols

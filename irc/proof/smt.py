@@ -17,8 +17,8 @@ import z3
 
 from irc.codegen.expr import Const, Expr, Index, Kind, Load, Local, Op, Size, integer, op, rebuild, substitute
 from irc.codegen.fold import whole_power
+from irc.graph.size import expression, polynomial, split
 from irc.mask.linear import horner
-from irc.size import expression, polynomial, split
 
 Term = Any  # a z3 expression; z3 has no types of its own
 ORDERED = 6  # quotients by one divisor with which another is compared

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from irc.codegen.expr import Axis, Expr, indices
-from irc.interpret import Grid, complete_sizes, evaluate, size_value
-from irc.ir import Graph
-from irc.plot import inlined
+from irc.graph.interpret import Grid, complete_sizes, evaluate, size_value
+from irc.graph.ir import Graph
 from irc.proof.claim import Array, Model
+from irc.show.plot import inlined
 
 
 def over(expr: Expr, axes: tuple[Axis, ...], graph: Graph, model: Model) -> Array:

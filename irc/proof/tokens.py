@@ -11,12 +11,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, flat, indices, loads, substitute
-from irc.ir import Core, Graph, Input, Map, Node, Reduce, bodies, grouped, product, shape
-from irc.printer import expression
+from irc.graph.ir import Core, Graph, Input, Map, Node, Reduce, bodies, grouped, product, shape
+from irc.graph.printer import expression
+from irc.graph.size import equal, size_names, text
 from irc.proof.addresses import chosen, of_token
 from irc.proof.flow import Chain, Undecided, chains, core_of, inline, own_axes, parts
 from irc.proof.smt import closed
-from irc.size import equal, size_names, text
 
 
 class PropertyError(Exception):

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from itertools import permutations, product
 
 from irc.codegen.expr import Axis, Expr, Index, Load, Op, integer, loads, offset, op, walk
-from irc.ir import Core
+from irc.graph.ir import Core
+from irc.graph.size import Polynomial, constant, expression, polynomial
 from irc.proof.claim import Claim
 from irc.proof.smt import unfolded
-from irc.size import Polynomial, constant, expression, polynomial
 
 MOST = 60  # guesses tried
 Witness = dict[Expr, Expr]
@@ -106,7 +106,7 @@ def _zeros(difference: Expr, name: Index, step: int = 0) -> Iterator[Expr]:
 
 def named(claim: Claim, core: Core | None, witness: Witness) -> str:
     """The witness in the text of the language."""
-    from irc.printer import expression as printed
+    from irc.graph.printer import expression as printed
 
     positions: dict[Expr, Sequence[str]] = {}
     if core is not None:

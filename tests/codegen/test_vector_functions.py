@@ -12,7 +12,7 @@ from compiled import call
 
 from irc.codegen.expr import Expr, Kind, Load, integer, number, op
 from irc.codegen.kernel import RowReduce, Target, Tensor, TileKernel, Value
-from irc.interpret import apply
+from irc.graph.interpret import apply
 
 X = op("add", Load("x", (i,)), Load("y", (j,)))
 N = op("sub", Load("n", (i,), Kind.INT), Load("zero", (j,), Kind.INT))

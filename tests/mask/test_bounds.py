@@ -9,8 +9,8 @@ import pytest
 
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Size, integer, op, walk
 from irc.codegen.kernel import Side
-from irc.interpret import Grid, evaluate
-from irc.ir import Fact
+from irc.graph.interpret import Grid, evaluate
+from irc.graph.ir import Fact
 from irc.mask.analyse import analyse
 from irc.mask.bounds import MOST
 from tests.mask.test_interval import GRIDS, KEYS, MASKS, c, document, i, j, r, segment, truth, u, v, visits, x, y

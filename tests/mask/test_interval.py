@@ -11,8 +11,8 @@ import pytest
 
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Size, flat, integer, op
 from irc.codegen.kernel import Side
-from irc.interpret import evaluate, grid
-from irc.ir import Fact
+from irc.graph.interpret import evaluate, grid
+from irc.graph.ir import Fact
 from irc.mask.analyse import analyse
 from irc.mask.visits import Visits
 

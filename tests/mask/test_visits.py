@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from irc.codegen.expr import Index, integer, substitute
 from irc.codegen.kernel import Side
-from irc.interpret import complete_sizes, evaluate, grid
-from irc.ir import Graph, Reduce
+from irc.graph.interpret import complete_sizes, evaluate, grid
+from irc.graph.ir import Graph, Reduce
 from irc.mask.analyse import Analysis, analyse
 from irc.mask.visits import EMPTY, FULL, Visits
 from tests.masks import CASES, FOLDER, graph

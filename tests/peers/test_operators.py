@@ -15,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 import irc
-from irc import handles
+from irc.calls import handles
 from irc.error import Error, InputError
 from tests.peers.test_autograd import CAUSAL, ROOT, SPEC
 from tests.test_examples import FOLDER, arguments

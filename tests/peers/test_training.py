@@ -12,8 +12,8 @@ import torch
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 import irc
+from irc.calls.program import Run
 from irc.error import Error
-from irc.program import Run
 from irc.runtime import machine
 from tests.peers.test_autograd import CAUSAL
 

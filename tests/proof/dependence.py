@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from irc.calls.contract import check_facts
 from irc.codegen.expr import Kind
-from irc.contract import check_facts
 from irc.error import InputError
-from irc.interpret import complete_sizes, interpret, size_value
-from irc.ir import Graph, Input
+from irc.graph.interpret import complete_sizes, interpret, size_value
+from irc.graph.ir import Graph, Input
 
 Array = NDArray[Any]
 TRIES = 200

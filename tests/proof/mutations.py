@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from irc.codegen.expr import TRUE, Const, Expr, Kind, Load, Op, children, integer, op, rebuild
-from irc.ir import Core
+from irc.graph.ir import Core
 from irc.proof.flow import all_of, conjuncts
 
 COUNT = 10

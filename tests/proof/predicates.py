@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.build import build
 from irc.codegen.expr import TRUE, op
+from irc.elaborate.build import build
 from irc.grammar.parser import parse
 from irc.grammar.source import Source
-from irc.ir import Graph
+from irc.graph.ir import Graph
 from irc.proof.claim import Claim
 
 SAME = "size B, H, S, D\n input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from irc.ir import Graph
+from irc.graph.ir import Graph
 from irc.proof.flow import Undecided
 from irc.proof.properties import claims
 from tests.proof.test_flow import graph_of, verdict

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from irc.error import SpecError
-from irc.ir import Property
+from irc.graph.ir import Property
 from irc.proof.assumptions import contradiction
 from irc.proof.decide import decide
 from irc.proof.prove import prove

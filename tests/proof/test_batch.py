@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from irc.calls.contract import check_facts
 from irc.codegen.expr import Kind, Size
-from irc.contract import check_facts
 from irc.error import InputError
 from irc.proof.properties import PropertyError, Undecided, claims
 from irc.proof.prove import prove

@@ -6,7 +6,7 @@ import pytest
 import z3
 
 from irc.codegen.expr import TRUE, Axis, Expr, Index, Kind, Load, Size, flat, integer, op
-from irc.ir import Graph
+from irc.graph.ir import Graph
 from irc.proof.claim import Answer, Claim
 from irc.proof.decide import decide
 from irc.proof.exhaustive import breaks, counterexample

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from irc.build import build
+from irc.elaborate.build import build
 from irc.grammar.parser import parse
 from irc.grammar.source import Source
-from irc.ir import Graph
+from irc.graph.ir import Graph
 from irc.proof.prove import prove
 from irc.proof.verdict import Verdict
 

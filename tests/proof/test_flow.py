@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from irc.grammar.source import Source
-from irc.ir import Graph
+from irc.graph.ir import Graph
 from irc.pipeline import front
 from irc.proof.claim import Answer
 from irc.proof.decide import decide

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from irc.codegen.expr import Size
-from irc.ir import Graph, shape
+from irc.graph.ir import Graph, shape
 from irc.proof import replay
 from irc.proof.prove import prove
 from tests.proof.dependence import Array, entries, outputs, states

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from irc.build import build
+from irc.elaborate.build import build
 from irc.grammar.parser import parse
 from irc.grammar.source import Source
-from irc.ir import Graph
+from irc.graph.ir import Graph
 from irc.proof.claim import Model
 from irc.proof.picture import Picture, pairs, text
 

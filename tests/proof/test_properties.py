@@ -7,7 +7,7 @@ import re
 import pytest
 
 from irc.codegen.expr import indices, loads
-from irc.ir import Graph, Input
+from irc.graph.ir import Graph, Input
 from irc.proof import flow
 from irc.proof.decide import decide
 from irc.proof.properties import PropertyError, Undecided, claims

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import irc
-from irc.build import build
+from irc.elaborate.build import build
 from irc.error import InputError, SpecError
 from irc.grammar.parser import parse
 from irc.grammar.source import Source
@@ -109,12 +109,12 @@ def test_of_several_claims_the_weakest_speaks(monkeypatch: pytest.MonkeyPatch) -
     assert not found.passes
 
 
-def _graph() -> irc.ir.Graph:
+def _graph() -> irc.graph.ir.Graph:
     (tree,) = parse(Source("a.attn", program()))
     return build(tree)
 
 
-def _property(name: str) -> irc.ir.Property:
+def _property(name: str) -> irc.graph.ir.Property:
     return next(p for p in _graph().properties if p.name == name)
 
 
@@ -227,7 +227,7 @@ def test_a_refuted_program_compiles_when_accepted() -> None:
 
 
 def test_the_manifest_says_what_was_accepted(tmp_path: Path) -> None:
-    from irc.export import export
+    from irc.export.export import export
 
     export(irc.compile(program("j >= i"), accept=["causal"], sizes={"D": 4}), tmp_path)
     ensures = json.loads((tmp_path / "manifest.json").read_text())["ensures"]

@@ -9,7 +9,7 @@ import pytest
 import z3
 
 from irc.codegen.expr import Expr, Index, Kind, Load, Op, Size, flat, integer, number, op
-from irc.interpret import Grid, evaluate
+from irc.graph.interpret import Grid, evaluate
 from irc.proof import smt
 
 X, Y = Index("i"), Index("j")

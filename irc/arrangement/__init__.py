@@ -1,0 +1,1 @@
+"""The steps as they run: their order and memory, and what a backward run computes again."""

@@ -1,0 +1,76 @@
+"""A compiled program as files for other languages: library, C header, source, and a manifest of what is in them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from irc.calls.program import Program
+from irc.codegen.expr import Axis, Const, Index, Load, Local, Op, Size
+from irc.codegen.kernel import Kernel
+from irc.codegen.library import Entry, Library
+from irc.codegen.render import render, render_header
+from irc.compiled import Fused
+from irc.error import DeviceError
+from irc.export.entries import library
+from irc.graph.printer import expression
+from irc.runtime import toolchain
+
+
+def export(program: Program, folder: Path) -> tuple[Path, ...]:
+    """Write `lib<name>.so`, `<name>.h`, `<name>.cpp` and `manifest.json` into the folder; answers their paths.
+
+    Raises `InputError` while a size that the kernels depend on is open, `DeviceError` for a target without a library.
+    """
+    if program.target != "cpu":
+        raise DeviceError(f"target {program.target!r} has no library to write: the target cpu alone has")
+    name, kernels = program.graph.name, program.kernels
+    built = program.built({})
+    made = library(program)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = tuple(folder / file for file in (f"lib{name}.so", f"{name}.h", f"{name}.cpp", "manifest.json"))
+    binary, header, source, manifest = paths
+    header.write_text(render_header(made), encoding="utf-8")
+    contents = {
+        "program": name,
+        "sizes": program.fixed,
+        "entries": [_entry(made, entry) for entry in made.entries],
+        "ensures": [{"property": name, "verdict": v.label, "why": v.why} for name, v in program.verdicts.items()],
+        "kernels": [_kernel(kernel) for kernel in kernels],
+        "forward": _plan(built.compiled.forward),
+        "backward": _plan(built.compiled.backward) if built.compiled.backward is not None else None,
+    }
+    manifest.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+    toolchain.compile(render(kernels, name, program.text.text, made, program.schedule(program.fixed)), binary)
+    binary.with_suffix(".cpp").rename(source)
+    return paths
+
+
+def _entry(made: Library, entry: Entry) -> dict[str, Any]:
+    """The function's name, and its arguments between the sizes and `saved, workspace, threads`."""
+    return {"name": f"{made.name}_{entry.what}", "arguments": plain(entry.arguments)}
+
+
+def _kernel(kernel: Kernel) -> dict[str, Any]:
+    return {"name": kernel.name, "tensors": plain(kernel.tensors), "sizes": list(kernel.sizes)}
+
+
+def _plan(fused: Fused) -> Any:
+    return plain(fused.plan)
+
+
+def plain(value: Any) -> Any:
+    """Frozen nodes as JSON: an object with its type's name under `is`, expressions as text, an axis as {name: size}."""
+    match value:
+        case Const() | Index() | Size() | Load() | Local() | Op():
+            return expression(value)
+        case Axis(name, size, _):
+            return {name: expression(size)}
+        case tuple():
+            return [plain(item) for item in value]
+        case _ if is_dataclass(value):
+            return {"is": type(value).__name__} | {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        case _:
+            return value

@@ -1,0 +1,1 @@
+"""Graph to steps: tile kernels, loops, matrix products, views."""

@@ -1,0 +1,1 @@
+"""What the command proves, draws and lists."""
