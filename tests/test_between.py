@@ -58,6 +58,8 @@ def test_gates_of_any_size_leave_others_their_digits(target: str) -> None:
     for few, many in ((-np.inf, -np.inf), (-1e9, float(np.finfo(np.float32).min)), (-3e7, -3e7)):
         arrays["f"][0, 4], arrays["f"][1, [3, 11, 12]] = few, many
         both(spec, arrays, "f32", rng, target=target)
+    arrays["f"][1, [3, 7, 11, 14]] = -3e38, -1e9, -1e20, float(np.finfo(np.float32).min)  # one beside the other
+    both(spec, arrays, "f32", rng, target=target)
 
 
 def test_doubles_are_as_exact_as_in_order() -> None:

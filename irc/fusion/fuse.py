@@ -65,7 +65,7 @@ def fuse(
     `host`: kernels are the host's, which may have sums of distances and of features."""
     narrow = precision.storage != precision.arithmetic
     rounded = [name for _, name in graph.outputs] if narrow else []
-    graph, wide = exactly(graph, precision.arithmetic)
+    graph, wide = exactly(graph)
     parts = split(graph, rounded, host)
     parts = apart(parts) if host else turned(parts)
     added = {node.name for node in added_up(parts).values()} if host else frozenset()

@@ -1,9 +1,10 @@
 """Sums of what lies between two places of a pair, as of the gates of a forgetting transformer (Lin, Nikishin and others
 2025), `sum(t: where(j < t and t <= i, f[b,h,t], 0))`: differences of two running sums, where pairs would add up theirs.
 
-Of what both have in common, its rounding is left, and where it is infinite all of it. So terms of a usual size are
-added up in double, and kept as two floats; those that are LARGE, as of a mask that is added, by themselves, so that
-nothing is left of them where they are in both; infinities and NaN are counted.
+Of what both have in common, its rounding is left, and where it is infinite all of it. So terms are added up in double,
+and sums are kept as two floats; those that are large, as of a mask that is added, with others as large, so that nothing
+is left of them where they are in both; infinities and NaN are counted. Where all numbers are doubles, no sum is as much
+more exact than they: there pairs add up their own terms.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from irc.passes.distances import all_of
 from irc.passes.gathers import counted
 from irc.passes.simplify import drop_dead
 
-LARGE = 1e8  # beyond it a term takes digits from others in the same sum, even of double
-SCALE = 2.0**32  # of sums of large terms, which overflow no sooner than one does
+BANDS = 0.0, 1e8, 1e18, 1e28, float("inf")  # of sizes: a smaller term loses digits to others in the same sum of doubles
+SCALE = 2.0**32  # of sums of the largest terms, which overflow no sooner than one does
 ZERO, ONE, INFINITY = number(0.0), number(1.0), number(float("inf"))
 UNTIL = ".until"
 
@@ -39,8 +40,7 @@ class Between:
 
 
 def with_differences(graph: Graph, arithmetic: Arithmetic) -> Graph:
-    """The graph in which such sums are differences; where all numbers are doubles, no sum is as much more exact than
-    they, and pairs add up their own terms."""
+    """The graph in which such sums are differences, if they are as exact."""
     if arithmetic == "f64":
         return graph
     nodes: list[Node] = []
@@ -114,12 +114,12 @@ def _bound(condition: Expr, over: Axis) -> tuple[bool, Expr] | None:
     return None
 
 
-def exactly(graph: Graph, arithmetic: Arithmetic) -> tuple[Graph, dict[str, Storage]]:
+def exactly(graph: Graph) -> tuple[Graph, dict[str, Storage]]:
     """The graph in which such differences are made of sums that are exact enough; and the element types of these."""
     totals = [n for n in graph if isinstance(n, Reduce) and n.name.endswith(UNTIL)]
     if not totals:
         return graph, {}
-    sums = {n.name: _Sums(n, arithmetic) for n in totals}
+    sums = {n.name: _Sums(n) for n in totals}
     nodes: list[Node] = []
     for node in graph:
         if node.name in sums:
@@ -128,7 +128,7 @@ def exactly(graph: Graph, arithmetic: Arithmetic) -> tuple[Graph, dict[str, Stor
             nodes.append(replace(node, body=rebuild(node.body, lambda e: _exact(e, sums))))
         else:
             nodes.append(node)
-    wide: dict[str, Storage] = {made.wide: "f64" for made in sums.values() if arithmetic == "f32"}
+    wide: dict[str, Storage] = {band.wide: "f64" for made in sums.values() for band in made.bands}
     return drop_dead(replace(graph, nodes=tuple(nodes))), wide
 
 
@@ -141,11 +141,20 @@ def _exact(expr: Expr, sums: Mapping[str, _Sums]) -> Expr | None:
     return None
 
 
-class _Sums:
-    """What stands for a running sum: `parts`, whose differences are added up; the sum of large terms; and how many are
-    infinite or NaN, of either sign."""
+@dataclass(frozen=True, slots=True)
+class _Band:
+    """The sum of the terms of a band: `wide` in double, and the floats whose sum it nearly is, over a scale."""
 
-    def __init__(self, total: Reduce, arithmetic: Arithmetic) -> None:
+    wide: str
+    parts: tuple[str, str]
+    scale: float
+
+
+class _Sums:
+    """What stands for a running sum: those of each band of sizes, whose differences are added up; and how many terms
+    are infinite or NaN, of either sign."""
+
+    def __init__(self, total: Reduce) -> None:
         self.total, self.nodes = total, list[Node]()
         term, where = counted(total.body, None)
         assert where is not None
@@ -153,19 +162,18 @@ class _Sums:
         if not isinstance(term, Load):
             axes = (*total.axes[:-1], *total.over)
             term = self._made(Map(f"{total.name}.terms", axes, term, span=total.span))
-        usual = op("lt", op("abs", term), number(LARGE))
-        finite = op("lt", op("abs", term), INFINITY)
-        scaled = op("mul", term, number(1 / SCALE))
-        self.wide = self._sum("sum", op("where", usual, term, ZERO)).tensor
-        self.large = self._sum("large", op("where", usual, ZERO, op("where", finite, scaled, ZERO)))
+        self.bands = [self._band(term, n) for n in range(len(BANDS) - 1)]
         self.above = self._sum("above", op("where", op("lt", term, INFINITY), ZERO, ONE))
         self.below = self._sum("below", op("where", op("lt", op("neg", term), INFINITY), ZERO, ONE))
-        self.parts = [self.wide]
-        if arithmetic == "f32":
-            whole = Load(self.wide, tuple(a.index for a in total.axes))
-            near = self._made(Map(f"{total.name}.near", total.axes, whole))
-            rest = self._made(Map(f"{total.name}.rest", total.axes, op("sub", whole, near)))
-            self.parts = [near.tensor, rest.tensor]
+
+    def _band(self, term: Expr, n: int) -> _Band:
+        size, scale = op("abs", term), 1.0 if BANDS[n + 1] < BANDS[-1] else SCALE
+        inside = op("and", op("le", number(BANDS[n]), size), op("lt", size, number(BANDS[n + 1])))
+        wide = self._sum(f"band{n}", op("where", inside, term, ZERO)).tensor
+        whole = op("mul", Load(wide, tuple(a.index for a in self.total.axes)), number(1 / scale))
+        near = self._made(Map(f"{wide}.near", self.total.axes, whole))
+        rest = self._made(Map(f"{wide}.rest", self.total.axes, op("sub", whole, near)))
+        return _Band(wide, (near.tensor, rest.tensor), scale)
 
     def _made(self, node: Map | Reduce) -> Load:
         self.nodes.append(node)
@@ -182,9 +190,10 @@ class _Sums:
             ends = (rebuild(e, lambda part: _other(part, name, made)) for e in (last, first))
             return next(ends), next(ends)
 
-        whole = op("mul", op("sub", *of(self.large.tensor)), number(SCALE))
-        for part in self.parts:
-            whole = op("add", whole, op("sub", *of(part)))
+        whole: Expr = ZERO
+        for band in reversed(self.bands):
+            for part in band.parts:
+                whole = op("add", whole, op("mul", op("sub", *of(part)), number(band.scale)))
         whole = op("add", whole, op("where", op("ne", *of(self.above.tensor)), INFINITY, ZERO))
         return op("add", whole, op("where", op("ne", *of(self.below.tensor)), op("neg", INFINITY), ZERO))
 
