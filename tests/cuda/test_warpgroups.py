@@ -90,10 +90,10 @@ def test_dots_beside_products_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> 
     path = FOLDER / "causal.attn"
     given = arguments(path, np.random.default_rng(2), {"B": 1, "H": 1, "S": 700, "D": 64})
     given = {n: cast(a, "bf16") for n, a in given.items()}
-    found = {}
+    found, files = {}, stored.fingerprint()
     for registers in (cuda_roles.BESIDE, 1000):
         monkeypatch.setattr(cuda_roles, "BESIDE", registers)
-        monkeypatch.setattr(stored, "fingerprint", lambda registers=registers: f"with {registers} registers")
+        monkeypatch.setattr(stored, "fingerprint", lambda registers=registers: f"{files} {registers}")
         cuda.launches.cache_clear()
         program = irc.compile(path, dtype="bf16", target=TARGET)
         found[registers] = program.forward(**given).outputs
@@ -110,10 +110,10 @@ def test_weights_beside_the_other_dots_change_no_bit(name: str, monkeypatch: pyt
     path = FOLDER / f"{name}.attn"
     given = arguments(path, np.random.default_rng(4), {"B": 1, "H": 1, "S": 200, "D": 32})
     given = {n: cast(a, "bf16") for n, a in given.items()}
-    found = []
+    found, files = [], stored.fingerprint()
     for name, split in (("beside", cuda_warpgroups.ahead), ("after", lambda kernel, early: None)):
         monkeypatch.setattr(cuda_warpgroups, "ahead", split)
-        monkeypatch.setattr(stored, "fingerprint", lambda name=name: f"with weights {name}")
+        monkeypatch.setattr(stored, "fingerprint", lambda name=name: f"{files} {name}")
         cuda.launches.cache_clear()
         program = irc.compile(path, dtype="bf16", target=TARGET)
         run = program.forward(**given)
