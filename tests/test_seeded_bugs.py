@@ -137,7 +137,7 @@ def infinite_scores(rows: int) -> Callable[[], None]:
 LSE_IN_BASE_2 = (r"(\(row_shift \+ lane\))( \* LN_2)? \+ (irc::log\(sum\))", r"\1 + \3 * LOG2_E")
 LSE_ROUNDED = (r"(row_shift\[row_at - row_base\])", r"irc::widen(irc::to_bf16(\1))")
 UNDERFLOW = (r"T\(-100000\.0\)", "-irc::inf<T>()")
-RELATIVE_TO_INFINITY = (r"irc::shift_of\((shift\[w\] \+ highest\[w\])\)", r"\1")
+RELATIVE_TO_INFINITY = (r"irc::shift_of\((sum|highest\[w\])\)", r"\1")
 RELATIVE_TO_INFINITY_OF_FEW_ROWS = (r"irc::shift_of\((T\(irc::joined.*)\);", r"\1;")
 SHORT_PRODUCTS = (
     r"(block\[m\]\[n\]) = (Form::multiply_add\(.*\));",
