@@ -71,15 +71,14 @@ def outputs(program: Program, arrays: Mapping[str, Any], names: tuple[str, ...],
         kind = type(like).__name__
         raise InputError(f"{names[0]}: requires a gradient, but results are {kind}, as the first floating argument is")
     if transformed():
-        from irc import transforms  # needs PyTorch
+        from irc.calls import transforms  # needs PyTorch
 
         found: tuple[Any, ...] = transforms.called(program, arrays)
         return found
     if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
-        from irc import operators  # of which all that is kept for the backward run is tensors, as checkpoints want it
+        from irc.calls import operators  # what they keep for the backward run is tensors, as checkpoints want it
 
-        found = operators.called(program, arrays)
-        return found
+        return operators.called(program, arrays)
     found = _function().apply(program, arrays, names, *(arrays[name] for name in names))
     return found
 
@@ -106,7 +105,7 @@ def _forward(ctx: Any, program: Program, arrays: Mapping[str, Any], names: tuple
 def _backward(ctx: Any, *cotangents: Any) -> Any:
     _ = ctx.saved_tensors
     if sys.modules["torch"].is_grad_enabled() or transformed() or any(map(is_batched, cotangents)):
-        from irc import transforms  # whose gradients have derivatives
+        from irc.calls import transforms  # whose gradients have derivatives
 
         return None, None, None, *transforms.followed_gradients(ctx.program, ctx.arrays, ctx.names, cotangents)
     given = {name: c for name, c in zip(ctx.run.outputs, cotangents, strict=True) if c is not None}

@@ -183,7 +183,7 @@ class Program:
             raise _unnamed(self.graph.name, "arguments", unnamed, self.storages)
         like = arrays.get(self.results_like or "")
         if autograd.traced():
-            from irc import operators  # needs PyTorch
+            from irc.calls import operators  # needs PyTorch
 
             outputs = operators.called(self, arrays)
         elif like is not None and (followed := autograd.followed(arrays)):
