@@ -28,7 +28,7 @@ from irc.codegen.expr import (
 )
 from irc.graph.ir import Graph, Map, Node, Reduce, all_axes, is_tile, own_element, shape
 from irc.passes.differentiate import active, gradient_name
-from irc.passes.distances import is_told, there_are
+from irc.passes.distances import is_told
 from irc.passes.simplify import Growing, Product, add_all, as_product, factors, times_all
 from irc.passes.split import reads_tiles
 
@@ -244,9 +244,7 @@ class _Sum:
             return value
         own = tuple(Axis(f"turn.{n}", a.size) for n, a in enumerate(axes))
         body = substitute(value, {a.index: b.index for a, b in zip(axes, own, strict=True)})
-        is_active = any(load.tensor in self.active for load in loads(value))
-        others = [a for a in all_axes(self.node) if a not in axes]
-        table = Map("", own, body, there_are(others) if is_active else None, span=self.node.span)
+        table = Map("", own, body, span=self.node.span)
         return Load(self.grown.named(table, f"{self.node.name}{TURN}"), tuple(a.index for a in axes))
 
     def _is_plain(self, expr: Expr) -> bool:
