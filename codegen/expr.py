@@ -7,9 +7,10 @@ integers, and `//` and `%` floor as in Python. Derivatives are in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import reduce
 from typing import Literal, TypeGuard
 
 
@@ -174,6 +175,12 @@ def walk(expr: Expr) -> Iterator[Expr]:
 def indices(expr: Expr) -> frozenset[str]:
     """Names of the index variables that the expression reads."""
     return frozenset(e.name for e in walk(expr) if isinstance(e, Index))
+
+
+def joined(name: str, parts: Iterable[Expr]) -> Expr:
+    """One or more parts under an operation of two: joined("max", (x, y, z)) is max(max(x, y), z)."""
+    first, *others = parts
+    return reduce(lambda x, y: op(name, x, y), others, first)
 
 
 def conjuncts(expr: Expr) -> tuple[Expr, ...]:

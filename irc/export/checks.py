@@ -16,6 +16,7 @@ from irc.codegen.expr import (
     Op,
     Size,
     integer,
+    joined,
     loads,
     number,
     op,
@@ -151,7 +152,7 @@ def _operate(name: str, v: list[tuple[Expr, Expr]]) -> Interval:
             return op("neg", b), op("neg", a)
         case (("mul" | "floordiv"), [(a, b), (c, d)]):  # a divisor is at least 1: a fact says so where it is not plain
             corners = [op(name, x, y) for x in (a, b) for y in (c, d)]
-            return _fold("min", corners), _fold("max", corners)
+            return joined("min", corners), joined("max", corners)
         case "pow", [(Const(base, _), _), (c, d)] if base >= 1:
             return op("pow", integer(int(base)), c), op("pow", integer(int(base)), d)
         case "mod", [(a, b), (c, d)]:
@@ -174,10 +175,3 @@ def _operate(name: str, v: list[tuple[Expr, Expr]]) -> Interval:
                 low, high = op("add", op("mul", low, n), a), op("add", op("mul", high, m), b)
             return low, high
     return None
-
-
-def _fold(name: str, items: list[Expr]) -> Expr:
-    total = items[0]
-    for item in items[1:]:
-        total = op(name, total, item)
-    return total

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from irc.codegen.expr import Const, Expr, Kind, Op, children, number, op
+from irc.codegen.expr import Const, Expr, Kind, Op, children, joined, number, op
 from irc.codegen.fold import whole_power
 
 MOST = number(2.0**62)  # half of what 64 bits hold, so that no rounding of these floats matters
@@ -26,10 +26,7 @@ def magnitude(e: Expr, leaf: Callable[[Expr], Expr]) -> Expr:
         return made
 
     bound(e)
-    total: Expr = number(0.0)
-    for each in found:
-        total = op("max", total, each)
-    return total
+    return joined("max", (number(0.0), *found))
 
 
 def _of_operation(part: Op, below: list[Expr]) -> Expr:
@@ -56,11 +53,7 @@ def _of_operation(part: Op, below: list[Expr]) -> Expr:
         case "mod", [_, b]:
             return b
         case _:  # one of them
-            wanted = below[1:] if part.name == "where" else below
-            total = wanted[0]
-            for other in wanted[1:]:
-                total = op("max", total, other)
-            return total
+            return joined("max", below[1:] if part.name == "where" else below)
 
 
 def may_wrap(e: Expr) -> bool:

@@ -10,7 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 
-from irc.codegen.expr import FALSE, TRUE, Expr, Index, Kind, Load, Op, conjuncts, flat, integer, offset, op, walk
+from irc.codegen.expr import (
+    FALSE,
+    TRUE,
+    Expr,
+    Index,
+    Kind,
+    Load,
+    Op,
+    conjuncts,
+    flat,
+    integer,
+    joined,
+    offset,
+    op,
+    walk,
+)
 from irc.codegen.kernel import Side, Span
 from irc.graph.ir import product
 from irc.mask.equality import implied
@@ -65,8 +80,8 @@ class Walk:
     def span(self, interval: _Interval) -> Span:
         """The interval by its two ends."""
         last_of_all = op("sub", self.extent, ONE)
-        first = reduce(lambda a, b: op("max", a, b), interval.firsts) if interval.firsts else ZERO
-        last = reduce(lambda a, b: op("min", a, b), interval.lasts) if interval.lasts else last_of_all
+        first = joined("max", interval.firsts) if interval.firsts else ZERO
+        last = joined("min", interval.lasts) if interval.lasts else last_of_all
         for guard in interval.guards:
             last = op("where", guard, last, integer(-1))
         return Span(first, last)
@@ -127,9 +142,7 @@ class Walk:
         ends = [self.span(i) for i in intervals]
         firsts = [op("where", op("le", e.first, e.last), e.first, self.extent) for e in ends]
         lasts = [op("where", op("le", e.first, e.last), e.last, integer(-1)) for e in ends]
-        return _Interval(
-            (reduce(lambda a, b: op("min", a, b), firsts),), (reduce(lambda a, b: op("max", a, b), lasts),)
-        )
+        return _Interval((joined("min", firsts),), (joined("max", lasts),))
 
     def intersect(self, x: _Intervals, y: _Intervals) -> _Intervals:
         """Every meeting of one of x with one of y; where those are too many, the shorter list is drawn together."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import reduce
 
-from irc.codegen.expr import Axis, Expr, Kind, Load, Op, conjuncts, indices, integer, loads, number, op, rebuild
+from irc.codegen.expr import Axis, Expr, Kind, Load, Op, conjuncts, indices, integer, joined, loads, number, op, rebuild
 from irc.codegen.kernel import Arithmetic, Storage
 from irc.fusion.tile import tile_operands
 from irc.graph.ir import Graph, Map, Node, Reduce, is_tile, own_element
@@ -96,11 +95,7 @@ def between(node: Node, graph: Graph) -> Between | None:
         term = op("where", there, term, ZERO)
     if indices(term) & pair or tile_operands((term,), graph):
         return None
-    return Between(over, _joined("max", firsts), _joined("min", lasts), term, tuple(asked))
-
-
-def _joined(name: str, bounds: list[Expr]) -> Expr:
-    return reduce(lambda x, y: op(name, x, y), bounds)
+    return Between(over, joined("max", firsts), joined("min", lasts), term, tuple(asked))
 
 
 def _bound(condition: Expr, over: Axis) -> tuple[bool, Expr] | None:

@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import reduce
 
-from irc.codegen.expr import Axis, Expr, Index, Load, Op, children, indices, number, op, rebuild, substitute
+from irc.codegen.expr import Axis, Expr, Index, Load, Op, children, indices, joined, number, op, rebuild, substitute
 from irc.graph.ir import (
     Graph,
     Input,
@@ -150,15 +149,11 @@ def as_product(parts: Iterable[Expr]) -> Product:
 
 
 def times_all(parts: tuple[Expr, ...]) -> Expr:
-    result = parts[0]
-    for part in parts[1:]:
-        result = op("mul", result, part)
-    return result
+    return joined("mul", parts)
 
 
 def add_all(parts: Iterable[Expr]) -> Expr:
-    first, *others = parts
-    return reduce(lambda x, y: op("add", x, y), others, first)
+    return joined("add", parts)
 
 
 def factor_sums(graph: Graph) -> Graph:
