@@ -12,6 +12,7 @@ import pytest
 from irc.grammar.source import Source
 from irc.show.check import check
 from irc.show.draw import draw
+from tests.test_imports import modules
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("examples", "masks", "variants")
@@ -62,3 +63,11 @@ def test_a_picture_is_drawn_to_the_same_bytes(tmp_path: Path) -> None:
         draw(GALLERY["pictured"](path, GALLERY["chosen"]("variants")["softcap_learned"]), tmp_path / f"{name}.png")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert (tmp_path / "one.png").stat().st_size < 2**14
+
+
+def test_architecture_names_every_module_and_no_other() -> None:
+    files = [p for folder in ("irc", "grammar", "codegen", "runtime") for p in modules(folder)]
+    named = set(re.findall(r"\b(\w+\.py)\b", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")))
+    found = {p.name for p in files if not p.stem.startswith("__")}
+    assert found - named == set()
+    assert named - found <= {p.name for p in (ROOT / "tests").rglob("*.py")}
