@@ -29,8 +29,6 @@ def failures() -> Iterator[None]:
     """What the compiler raises on purpose, as a message on stderr and the exit code."""
     try:
         yield
-    except BrokenPipeError:  # nobody reads on, as below `| head`: click ends the command
-        raise
     except (SpecError, SyntaxErrors) as error:
         fail("\n".join(d.render() for d in error.diagnostics), BAD_SPEC)
     except InputError as error:
@@ -39,8 +37,6 @@ def failures() -> Iterator[None]:
         fail(f"error: {error}", MISSING)
     except Error as error:
         fail(f"error: {error}", BAD_SPEC)
-    except OSError as error:
-        fail(f"error: {error.filename or 'output'}: {error.strerror or error}", BAD_USAGE)
     except MemoryError as error:
         fail(f"error: not enough memory: {error}", BAD_USAGE)
     except KeyboardInterrupt:
@@ -48,7 +44,8 @@ def failures() -> Iterator[None]:
 
 
 class Command(click.Group):
-    """The command with all its own, of which none ends in a traceback where nothing can be written."""
+    """The command with all its own: errors of the system name their file, or else are of standard output, which may be
+    full."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -57,7 +54,7 @@ class Command(click.Group):
             finally:
                 sys.stdout.flush()
         except OSError as error:
-            if error.errno == errno.EPIPE:  # nobody reads on: click ends quietly
+            if error.errno == errno.EPIPE:  # nobody reads on, as below `| head`: click ends quietly
                 raise
             with suppress(OSError):  # what is left to write is tried again at the end
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
