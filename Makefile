@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/stamps
+# Modules are compiled when they are imported: most of what is installed never is, and compiling all takes longer.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 TORCH  := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml | sort -u)
 
 # The models call a small matrix product, a kernel, a small matrix product, …: threads of one library that spin for work
@@ -42,9 +44,8 @@ test-peers: $(STAMPS)/peers
 lint: $(STAMPS)/lint $(STAMPS)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict -p irc
 	$(BIN)/python -m pytest -q tests/test_imports.py
-	$(BIN)/python tests/wheel.py
+	@$(BIN)/mypy --strict -p irc & types=$$!; $(BIN)/python tests/wheel.py; made=$$?; wait $$types && exit $$made
 
 bench: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -73,7 +74,7 @@ $(BIN)/python:
 
 $(STAMPS)/plot $(STAMPS)/test $(STAMPS)/lint: $(STAMPS)/%: pyproject.toml | $(BIN)/python
 	@mkdir -p $(STAMPS)
-	$(BIN)/python -m pip install --quiet -e '.[$*]'
+	$(INSTALL) -e '.[$*]'
 	@touch $@
 
 # After everything that might bring another numpy: it is compiled against the one that is there.
@@ -84,13 +85,13 @@ $(STAMPS)/pycuda: tests/cuda/build_pycuda.py | $(STAMPS)/test
 # A machine with a device may have its own build of the framework.
 $(STAMPS)/gpu: pyproject.toml | $(BIN)/python
 	@mkdir -p $(STAMPS)
-	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pip install --quiet -e '.[test,gpu]'
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(INSTALL) '$(TORCH)'
+	$(INSTALL) -e '.[test,gpu]'
 	@touch $@
 
 # The framework first, at its pinned version, so that nothing else pulls in another one.
 $(STAMPS)/peers $(STAMPS)/bench: $(STAMPS)/%: pyproject.toml | $(BIN)/python
 	@mkdir -p $(STAMPS)
-	$(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pip install --quiet -e '.[test,$*]'
+	$(INSTALL) '$(TORCH)'
+	$(INSTALL) -e '.[test,$*]'
 	@touch $@

@@ -41,7 +41,7 @@ def main() -> None:
 
         venv.create(folder / "empty", with_pip=True)
         python = folder / "empty" / "bin" / "python"
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", str(wheel)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-compile", str(wheel)], check=True)
         (folder / "causal.attn").write_text((ROOT / "examples" / "causal.attn").read_text())
         subprocess.run([str(python), "-c", PROGRAM], check=True, cwd=folder)
         check = [str(folder / "empty" / "bin" / "irc"), "check", "causal.attn"]
