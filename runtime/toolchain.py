@@ -73,8 +73,7 @@ class Toolchain:
 
 
 def find() -> Toolchain:
-    """The compiler that IRC_CXX names, with its options over ours, else the first of g++, c++, clang++. Raises
-    ToolchainError."""
+    """The compiler that IRC_CXX names, else the first of g++, c++, clang++. Raises ToolchainError."""
     return _find(os.environ.get("IRC_CXX", ""), os.environ.get("PATH", ""))
 
 
@@ -90,8 +89,7 @@ def _find(chosen: str, path: str) -> Toolchain:
             raise ToolchainError(f"IRC_CXX names {words[0]!r}, which is not a program that can be run")
         command = (program, *words[1:])
         version = " ".join((_version(command), *words[1:]))  # words change what is made: a cache asks
-        options = dropwhile(lambda word: not word.startswith("-"), words[1:])
-        return Toolchain(command, version, (*_flags(version), *options))  # once more: the last of its kind counts
+        return Toolchain(command, version, _flags(version))
     for name in CANDIDATES:
         program = shutil.which(name, path=path)
         if program is not None:
