@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import FLOATING, TRUE, Axis, Expr, Index, Load, Local, Op, conjuncts, integer, substitute, walk
-from irc.codegen.hoist import Hoists, inner_name
-from irc.codegen.inner import Packing, is_cheap
+from irc.codegen.expr import FLOATING, TRUE, Axis, Load, Op, conjuncts, integer, walk
+from irc.codegen.hoist import Hoists
+from irc.codegen.inner import Packing
 from irc.codegen.kernel import (
     DISTANCE,
     Accumulate,
@@ -40,18 +40,14 @@ from irc.codegen.positions import chunks_of, extent, points, size, unflatten
 from irc.codegen.powers import in_powers_of_two
 from irc.codegen.printer import element, print_scalar, scalar_leaf
 from irc.codegen.schedule import Footprint, Schedule
+from irc.codegen.stages import finish, in_stages, line_of, panel_name, summed_in, tile_names, values_of
 from irc.codegen.tile_texts import (
-    AxisText,
-    BlockSum,
     Computed,
     DistanceText,
-    DotText,
     KeptText,
-    Line,
     PanelText,
     Result,
     SoftmaxText,
-    Stage,
     TileText,
 )
 from irc.codegen.truths import conjoined, truth_tables, without
@@ -128,25 +124,13 @@ def _footprint(text: TileText, kernel: TileKernel) -> Footprint:
     )
 
 
-def _panel_name(name: str) -> str:
-    return f"panel_{identifier(name)}"
-
-
-def _tile_names(names: set[str]) -> tuple[str, ...]:
-    return tuple(sorted(identifier(name) for name in names))
-
-
-def _tiles_of(expr: Expr) -> set[str]:
-    return {e.name for e in walk(expr) if isinstance(e, Local)}
-
-
 def weighted_values(body: tuple[TileOp, ...]) -> set[str]:
     """Tile values that scale with the softmax weight."""
     found: set[str] = set()
     for step in body:
         if isinstance(step, OnlineSoftmax):
             found.add(step.weight)
-        elif isinstance(step, Value | InnerSum) and _tiles_of(step.value) & found:
+        elif isinstance(step, Value | InnerSum) and values_of(step.value) & found:
             found.add(step.name)
     return found
 
@@ -169,24 +153,6 @@ def has_distances(kernel: TileKernel) -> bool:
 
 def _target(target: Target) -> str:
     return element(target.tensor, target.indices, scalar_leaf)
-
-
-def _line(step: Value | InnerSum, kept: bool, hoists: Hoists) -> Line:
-    over = step.over if isinstance(step, InnerSum) else ()
-    return Line(identifier(step.name), hoists.vector(_inner(step.value, over)), step.masked, kept, _inner_texts(over))
-
-
-def _inner(value: Expr, over: tuple[Axis, ...]) -> Expr:
-    """The value, with names for what it is summed over that stand nowhere else."""
-    return substitute(value, {a.index: Index(inner_name(a.name)) for a in over})
-
-
-def _inner_texts(over: tuple[Axis, ...]) -> tuple[AxisText, ...]:
-    return axis_texts(tuple(Axis(inner_name(a.name), a.size) for a in over))
-
-
-def _is_long(line: Line) -> bool:
-    return "gather_" in line.text or bool(line.inner)
 
 
 def _kept(
@@ -215,51 +181,21 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     early, after = body[:cut], body[cut + 1 :]
     late_values = [s for s in after if isinstance(s, Value | InnerSum)]
     late_names = {s.name for s in late_values}
-    late_reads = set().union(*(_tiles_of(s.value) for s in late_values)) - late_names if late_values else set()
+    late_reads = set().union(*(values_of(s.value) for s in late_values)) - late_names if late_values else set()
 
     if any(isinstance(s, ColumnSums) for s in body):
         raise ValueError("tiles: sums of columns of what is computed of pairs")
     products = [s for s in body if isinstance(s, TileProduct | TileReduce)]
     sums = [s for s in body if isinstance(s, RowSums)]
     far = of_distances(kernel)
-    added = set().union(*(_tiles_of(s.value) for s in body if isinstance(s, Accumulate | RowSums)))
+    added = set().union(*(values_of(s.value) for s in body if isinstance(s, Accumulate | RowSums)))
     kept = _kept(products, far, late_reads | late_names | added, softmax.weight if softmax else None)
     weighted = weighted_values(body)
     panels = {p.name: p for p in kernel.panels}
     packing = Packing(kernel)
 
-    stages: list[Stage] = []
-    distance_dots: list[DotText] = []
-    for step in early:
-        match step:
-            case Dot(name, row, column):
-                if not stages or stages[-1].lines:
-                    stages.append(Stage())
-                dot = DotText(identifier(name), _panel_name(row), _panel_name(column), width(panels[row]))
-                (distance_dots if {row, column} & far else stages[-1].dots).append(dot)
-                if name in kept:
-                    stages[-1].lines.append(Line(identifier(name), hoists.vector(Local(name)), False, True))
-                    stages[-1].names.add(identifier(name))
-            case InnerSum(name, over, value, masked) if (
-                places is TILE_PLACES and (inner := packing.packed(value, over)) is not None
-            ):
-                if not stages or stages[-1].lines:
-                    stages.append(Stage())
-                stages[-1].summed.update(_tile_names(_tiles_of(value)))
-                texts: dict[Expr, str] = {
-                    Local(tile): _in_block(identifier(tile), distance_dots) for tile in _tiles_of(value)
-                }
-                stages[-1].sums.append(_block_sum(step, inner, packing, texts, hoists))
-                if masked or name in kept:
-                    stages[-1].lines.append(Line(identifier(name), hoists.vector(Local(name)), masked, name in kept))
-                    stages[-1].names.add(identifier(name))
-            case Value() | InnerSum():
-                if not stages:
-                    stages.append(Stage())
-                stages[-1].lines.append(_line(step, step.name in kept, hoists))
-                stages[-1].names.update(_tile_names(_tiles_of(step.value)))
-            case _:
-                pass
+    in_registers = packing if places is TILE_PLACES else None
+    stages, distance_dots = in_stages(early, kept, panels, far, hoists, in_registers)
     if any(isinstance(s, Dot) for s in after):
         raise ValueError("tiles: a dot after the softmax")
     logit = hoists.vector(powers.logit) if powers.logit is not None else ""
@@ -267,17 +203,8 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     waits = any(
         isinstance(e, Op) and e.name in (*FLOATING, "pow") for value in made if value is not None for e in walk(value)
     )
-    for stage in stages:
-        stage.unrolled = not any(_is_long(line) for line in stage.lines)
-    if softmax is not None:
-        if not stages:
-            stages.append(Stage())
-        if "gather_" in logit:
-            stages[-1].unrolled = False
-        for read in (powers.logit, softmax.score if softmax.max is not None else None):
-            stages[-1].names.update(_tile_names(_tiles_of(read)) if read is not None else ())
-    _pass_on(stages, {dot.name for dot in distance_dots})
-
+    reads = (powers.logit, softmax.score if softmax is not None and softmax.max is not None else None)
+    finish(stages, distance_dots, [e for e in reads if e is not None], None if softmax is None else logit)
     dots = [s for s in body if isinstance(s, Dot)]
     dotted = {name for d in dots for name in (d.row, d.column)}
     summed = {s.panel for s in products if isinstance(s, RowProduct | ColumnProduct)}
@@ -288,7 +215,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         side = kernel.rows if panel.side == "row" else kernel.columns
         row = row_text(panel.value, panel.features, side) if isinstance(panel.value, Load) else None
         value, fixed = value_text(panel)
-        shape = _panel_name(panel.name), width(panel), axis_texts(panel.features)
+        shape = panel_name(panel.name), width(panel), axis_texts(panel.features)
         return PanelText(*shape, value, row, True, False, False, False, "irc::Single<T>", fixed)
 
     def value_text(panel: Panel) -> tuple[str, tuple[str, ...]]:
@@ -301,7 +228,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         side = kernel.rows if panel.side == "row" else kernel.columns
         value, fixed = value_text(panel)
         return PanelText(
-            _panel_name(panel.name),
+            panel_name(panel.name),
             width(panel),
             axis_texts(panel.features),
             value,
@@ -316,7 +243,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     def distance_text(panel: Panel) -> DistanceText:
         side, value = (Axis(DISTANCE.name, integer(0)),), panel.value
         return DistanceText(
-            _panel_name(panel.name),
+            panel_name(panel.name),
             width(panel),
             axis_texts(panel.features),
             print_scalar(value),
@@ -336,7 +263,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         return Result(
             f"{_side_of(step)}_result_{position}",
             identifier(step.tile),
-            _panel_name(panel.name) if panel else "",
+            panel_name(panel.name) if panel else "",
             width(panel) if panel else 0,
             axis_texts(panel.features) if panel else (),
             reduce,
@@ -350,14 +277,15 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     def computed(step: RowSums, position: int) -> Computed:
         packed = packing.packed(step.value, step.features)
         hoists.known = packing.texts
-        line = _line(InnerSum("", step.features, step.value if packed is None else packed, True), False, hoists)
+        of_pair = line_of(InnerSum("", step.features, step.value if packed is None else packed, True), False, hoists)
         hoists.known = {}
-        read = sorted(identifier(name) for name in _tiles_of(step.value))
+        read = sorted(identifier(name) for name in values_of(step.value))
         size = points(step.features)
         if size is None:
             raise ValueError(f"tiles: the features of {step.target.tensor} are not constant")
         stored = axis_texts(step.features), row_text(step.target, step.features, kernel.rows)
-        return Computed(f"row_sums_{position}", size, line.text, line.inner, tuple(read), _target(step.target), *stored)
+        name, target = f"row_sums_{position}", _target(step.target)
+        return Computed(name, size, of_pair.text, of_pair.inner, tuple(read), target, *stored)
 
     row_sums = tuple(computed(s, n) for n, s in enumerate(sums))
     sides: tuple[Side, ...] = ("row", "column")
@@ -372,9 +300,9 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         distance_panels=tuple(distance_text(p) for p in kernel.panels if p.side == "distance"),
         distance_dots=tuple(distance_dots),
         stages=tuple(stages),
-        waiting=tuple(name for stage in stages for name in (*_summed(stage), *stage.leaves)),
-        late=tuple(_line(s, True, hoists) for s in late_values),
-        late_reads=_tile_names(late_reads),
+        waiting=tuple(name for stage in stages for name in (*summed_in(stage), *stage.leaves)),
+        late=tuple(line_of(s, True, hoists) for s in late_values),
+        late_reads=tile_names(late_reads),
         softmax=_softmax_text(softmax, logit, powers.natural, waits, hoists) if softmax is not None else None,
         kept=tuple(KeptText(identifier(name), uses) for name, uses in sorted(kept.items())),
         row_products=tuple(r for s, r in results if isinstance(s, RowProduct)),
@@ -398,39 +326,6 @@ def _support(kernel: TileKernel, hoists: Hoists) -> str | None:
     rest = conjoined(p for p in conjuncts(kernel.support) if p not in tables)
     texts = [*tables.values(), *([] if rest == TRUE else [f"irc::splat_mask<ivec>({hoists.condition(rest)})"])]
     return " & ".join(texts)
-
-
-def _pass_on(stages: list[Stage], before: set[str]) -> None:
-    """Which values each stage takes from others, or from `before` them, and which it leaves to them."""
-    for stage in stages:
-        dots = before | set(_summed(stage))
-        stage.makes = tuple(dict.fromkeys(line.name for line in stage.lines if line.name not in dots))
-        stage.reads = tuple(sorted(stage.names - set(stage.makes)))
-    for n, stage in enumerate(stages):
-        later = {name for after in stages[n + 1 :] for name in (*after.reads, *after.summed)}
-        stage.leaves = tuple(name for name in stage.makes if name in later)
-
-
-def _summed(stage: Stage) -> tuple[str, ...]:
-    return *(dot.name for dot in stage.dots), *(each.name for each in stage.sums)
-
-
-def _in_block(tile: str, distance_dots: list[DotText]) -> str:
-    """A tile value of column n + m and vector w, where a block of them is made."""
-    if tile in (dot.name for dot in distance_dots):
-        return f"irc::load_vector<vec>(dots_{tile} + (n + m) * PANEL + w * LANES)"
-    return f"block_{tile}[m][w]"
-
-
-def _block_sum(step: InnerSum, packed: Expr, packing: Packing, texts: dict[Expr, str], hoists: Hoists) -> BlockSum:
-    value, apart = packing.apart(packed, step.over)
-    hoists.known = texts
-    made = {local: (f"made_{number}", hoists.vector(part)) for number, (local, part) in enumerate(apart.items())}
-    hoists.known = texts | packing.texts | {local: f"{name}[m][w]" for local, (name, _) in made.items()}
-    text = hoists.vector(_inner(value, step.over))
-    hoists.known = {}
-    inner = _inner_texts(step.over)
-    return BlockSum(identifier(step.name), tuple(made.values()), text, inner, is_cheap(value))
 
 
 def _softmax_text(step: OnlineSoftmax, logit: str, natural: bool, waits: bool, hoists: Hoists) -> SoftmaxText:

@@ -1,0 +1,144 @@
+"""What a tile kernel computes of pairs, in stages: dots and other sums over features of a block of columns, then what
+is made of these elementwise."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from irc.codegen.expr import Axis, Expr, Index, Local, substitute, walk
+from irc.codegen.hoist import Hoists, inner_name
+from irc.codegen.inner import Packing, is_cheap
+from irc.codegen.kernel import Dot, InnerSum, Panel, TileOp, Value
+from irc.codegen.names import identifier
+from irc.codegen.panels import axis_texts, width
+from irc.codegen.tile_texts import AxisText, BlockSum, DotText, Line, Stage
+
+
+def panel_name(name: str) -> str:
+    return f"panel_{identifier(name)}"
+
+
+def tile_names(names: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(identifier(name) for name in names))
+
+
+def values_of(expr: Expr) -> set[str]:
+    return {e.name for e in walk(expr) if isinstance(e, Local)}
+
+
+def in_stages(
+    steps: Sequence[TileOp],
+    kept: Collection[str],
+    panels: Mapping[str, Panel],
+    far: set[str],
+    hoists: Hoists,
+    packing: Packing | None,
+) -> tuple[list[Stage], list[DotText]]:
+    """The stages of steps before a softmax, and the dots with panels of distances (`far`), which are made before them.
+    `packing`: of sums in registers, where there may be such."""
+    stages: list[Stage] = []
+    before: list[DotText] = []
+
+    def summing() -> Stage:
+        """The last stage if it has no lines so far, or a new one."""
+        if not stages or stages[-1].lines:
+            stages.append(Stage())
+        return stages[-1]
+
+    def keep(stage: Stage, name: str, masked: bool) -> None:
+        """A line that stores what a dot or a sum made, or masks it."""
+        stage.lines.append(Line(identifier(name), hoists.vector(Local(name)), masked, name in kept))
+        stage.names.add(identifier(name))
+
+    for step in steps:
+        match step:
+            case Dot(name, row, column):
+                stage = summing()
+                dot = DotText(identifier(name), panel_name(row), panel_name(column), width(panels[row]))
+                (before if {row, column} & far else stage.dots).append(dot)
+                if name in kept:
+                    keep(stage, name, False)
+            case InnerSum(name, over, value, masked) if packing and (inner := packing.packed(value, over)) is not None:
+                stage = summing()
+                read = values_of(value)
+                stage.summed.update(tile_names(read))
+                texts: dict[Expr, str] = {Local(tile): _in_block(identifier(tile), before) for tile in read}
+                stage.sums.append(_block_sum(step, inner, packing, texts, hoists))
+                if masked or name in kept:
+                    keep(stage, name, masked)
+            case Value() | InnerSum():
+                if not stages:
+                    stages.append(Stage())
+                stages[-1].lines.append(line_of(step, step.name in kept, hoists))
+                stages[-1].names.update(tile_names(values_of(step.value)))
+            case _:
+                pass
+    return stages, before
+
+
+def finish(stages: list[Stage], before: Sequence[DotText], reads: Sequence[Expr], softmax: str | None) -> None:
+    """The stages, once all are known: how their lines run, and what they take from each other. `softmax`: the text of
+    its logit, which the last stage makes; what it reads."""
+    for stage in stages:
+        stage.unrolled = not any(_is_long(line) for line in stage.lines)
+    if softmax is not None:
+        if not stages:
+            stages.append(Stage())
+        if "gather_" in softmax:
+            stages[-1].unrolled = False
+        for read in reads:
+            stages[-1].names.update(tile_names(values_of(read)))
+    _pass_on(stages, {dot.name for dot in before})
+
+
+def line_of(step: Value | InnerSum, kept: bool, hoists: Hoists) -> Line:
+    over = step.over if isinstance(step, InnerSum) else ()
+    return Line(
+        identifier(step.name), hoists.vector(inner_value(step.value, over)), step.masked, kept, _inner_texts(over)
+    )
+
+
+def inner_value(value: Expr, over: tuple[Axis, ...]) -> Expr:
+    """The value, with names for what it is summed over that stand nowhere else."""
+    return substitute(value, {a.index: Index(inner_name(a.name)) for a in over})
+
+
+def _inner_texts(over: tuple[Axis, ...]) -> tuple[AxisText, ...]:
+    return axis_texts(tuple(Axis(inner_name(a.name), a.size) for a in over))
+
+
+def _is_long(line: Line) -> bool:
+    return "gather_" in line.text or bool(line.inner)
+
+
+def _pass_on(stages: list[Stage], before: set[str]) -> None:
+    """Which values each stage takes from others, or from `before` them, and which it leaves to them."""
+    for stage in stages:
+        dots = before | set(summed_in(stage))
+        stage.makes = tuple(dict.fromkeys(line.name for line in stage.lines if line.name not in dots))
+        stage.reads = tuple(sorted(stage.names - set(stage.makes)))
+    for n, stage in enumerate(stages):
+        later = {name for after in stages[n + 1 :] for name in (*after.reads, *after.summed)}
+        stage.leaves = tuple(name for name in stage.makes if name in later)
+
+
+def summed_in(stage: Stage) -> tuple[str, ...]:
+    return *(dot.name for dot in stage.dots), *(each.name for each in stage.sums)
+
+
+def _in_block(tile: str, distance_dots: list[DotText]) -> str:
+    """A tile value of column n + m and vector w, where a block of them is made."""
+    if tile in (dot.name for dot in distance_dots):
+        return f"irc::load_vector<vec>(dots_{tile} + (n + m) * PANEL + w * LANES)"
+    return f"block_{tile}[m][w]"
+
+
+def _block_sum(step: InnerSum, packed: Expr, packing: Packing, texts: dict[Expr, str], hoists: Hoists) -> BlockSum:
+    value, apart = packing.apart(packed, step.over)
+    hoists.known = texts
+    made = {local: (f"made_{number}", hoists.vector(part)) for number, (local, part) in enumerate(apart.items())}
+    hoists.known = texts | packing.texts | {local: f"{name}[m][w]" for local, (name, _) in made.items()}
+    text = hoists.vector(inner_value(value, step.over))
+    hoists.known = {}
+    inner = _inner_texts(step.over)
+    return BlockSum(identifier(step.name), tuple(made.values()), text, inner, is_cheap(value))
