@@ -6,10 +6,11 @@ the actual sizes, scalars and the least and greatest entry of each integer table
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from math import inf
+from math import inf, isinf
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Op, Size, ind
 from irc.codegen.fold import whole_power
 from irc.error import InputError
 from irc.graph.interpret import evaluate, grid
+from irc.graph.intervals import through
 from irc.graph.ir import Fact, Graph, Map, Reduce, all_axes, bodies, shape
 from irc.graph.magnitudes import is_held, magnitude, may_wrap
 from irc.graph.printer import expression
@@ -31,6 +33,16 @@ from irc.runtime.sizes import show
 Array = np.ndarray[Any, Any]
 Interval = tuple[float, float]
 EVERYTHING: Interval = (-np.inf, np.inf)
+DO: dict[str, Callable[..., float]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": lambda x, y: 0.0 if 0 in (x, y) else x * y,  # nothing stays nothing, however often
+    "floordiv": lambda x, y: x if isinf(x) else x // y,
+    "neg": operator.neg,
+    "abs": abs,
+    "min": min,
+    "max": max,
+}
 
 
 def tables(graph: Graph) -> set[str]:
@@ -258,35 +270,18 @@ def _segments(table: Array, positions: Interval) -> Interval:
 
 def _operate(name: str, v: list[Interval]) -> Interval:
     match name, v:
-        case "add", [(a, b), (c, d)]:
-            return a + c, b + d
-        case "sub", [(a, b), (c, d)]:
-            return a - d, b - c
-        case "neg", [(a, b)]:
-            return -b, -a
-        case "mul", [(a, b), (c, d)]:
-            corners = [0.0 if 0 in (x, y) else x * y for x in (a, b) for y in (c, d)]
-            return min(corners), max(corners)
-        case "pow", [(a, b), (c, d)] if a >= 1 and max(b, d) < inf:
-            return float(whole_power(int(a), int(c))), float(whole_power(int(b), int(d)))
-        case "floordiv", [(a, b), (c, d)] if c > 0:
-            corners = [x // y for x in (a, b) for y in (c, d)]
-            return min(corners), max(corners)
-        case "mod", [(a, b), (c, d)] if c > 0:
+        case "pow", [(a, b), (c, d)]:
+            if a >= 1 and max(b, d) < inf:
+                return float(whole_power(int(a), int(c))), float(whole_power(int(b), int(d)))
+            return EVERYTHING
+        case (("floordiv" | "mod"), [_, (c, _)]) if c <= 0:
+            return EVERYTHING
+        case "mod", [(a, b), (c, d)]:
             return (a, b) if a >= 0 and b < c else (0.0, d - 1)
-        case "min", [(a, b), (c, d)]:
-            return min(a, c), min(b, d)
-        case "max", [(a, b), (c, d)]:
-            return max(a, c), max(b, d)
-        case "abs", [(a, b)]:
-            return (0.0 if a <= 0 <= b else min(abs(a), abs(b))), max(abs(a), abs(b))
-        case "clamp", [(a, b), (c, d), (e, f)]:
-            return min(max(a, c), e), min(max(b, d), f)
-        case "where", [_, (a, b), (c, d)]:
-            return min(a, c), max(b, d)
-        case "flat", _:
-            low = high = 0.0
-            for (a, b), (n, m) in zip(v[::2], v[1::2], strict=True):
-                low, high = low * n + a, high * m + b
-            return low, high
-    return EVERYTHING
+        case "where", [_, *parts]:
+            return through("where", parts, _do, 0.0) or EVERYTHING
+    return through(name, v, _do, 0.0) or EVERYTHING
+
+
+def _do(name: str, *ends: float) -> float:
+    return DO[name](*ends)

@@ -16,7 +16,6 @@ from irc.codegen.expr import (
     Op,
     Size,
     integer,
-    joined,
     loads,
     number,
     op,
@@ -24,6 +23,7 @@ from irc.codegen.expr import (
     walk,
 )
 from irc.codegen.library import Check
+from irc.graph.intervals import through
 from irc.graph.ir import Fact, Graph, shape
 from irc.graph.magnitudes import MOST, magnitude, may_wrap
 from irc.runtime.sizes import show
@@ -143,35 +143,10 @@ def _interval(expr: Expr, axes: tuple[Axis, ...]) -> Interval:
 
 
 def _operate(name: str, v: list[tuple[Expr, Expr]]) -> Interval:
-    match name, v:
-        case "add", [(a, b), (c, d)]:
-            return op("add", a, c), op("add", b, d)
-        case "sub", [(a, b), (c, d)]:
-            return op("sub", a, d), op("sub", b, c)
-        case "neg", [(a, b)]:
-            return op("neg", b), op("neg", a)
-        case (("mul" | "floordiv"), [(a, b), (c, d)]):  # a divisor is at least 1: a fact says so where it is not plain
-            corners = [op(name, x, y) for x in (a, b) for y in (c, d)]
-            return joined("min", corners), joined("max", corners)
+    match name, v:  # a divisor is at least 1: a fact says so where it is not plain
         case "pow", [(Const(base, _), _), (c, d)] if base >= 1:
             return op("pow", integer(int(base)), c), op("pow", integer(int(base)), d)
         case "mod", [(a, b), (c, d)]:
             plain = op("and", op("le", ZERO, a), op("lt", b, c))
             return op("where", plain, a, ZERO), op("where", plain, b, op("sub", d, integer(1)))
-        case (("min" | "max"), [(a, b), (c, d)]):
-            return op(name, a, c), op(name, b, d)
-        case "abs", [(a, b)]:
-            sides = op("abs", a), op("abs", b)
-            crosses = op("and", op("le", a, ZERO), op("le", ZERO, b))
-            return op("where", crosses, ZERO, op("min", *sides)), op("max", *sides)
-        case "clamp", [(a, b), (c, d), (e, f)]:
-            return op("min", op("max", a, c), e), op("min", op("max", b, d), f)
-        case "where", [(a, b), (c, d)]:
-            return op("min", a, c), op("max", b, d)
-        case "flat", _:
-            low: Expr = ZERO
-            high: Expr = ZERO
-            for (a, b), (n, m) in zip(v[::2], v[1::2], strict=True):
-                low, high = op("add", op("mul", low, n), a), op("add", op("mul", high, m), b)
-            return low, high
-    return None
+    return through(name, v, op, ZERO)
