@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -74,7 +75,7 @@ def caches() -> Caches:
 @lru_cache(maxsize=1)
 def has_matrices() -> bool:
     """Whether this process may use the matrix registers of Intel's AMX, which Linux lends to those that ask."""
-    if "amx_bf16" not in _text(PROCESSOR).split():
+    if platform.machine() != "x86_64" or "amx_bf16" not in _text(PROCESSOR).split():
         return False
     return bool(ctypes.CDLL(None).syscall(ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA) == 0)
 

@@ -1,7 +1,7 @@
 """The machine's C++ compiler: finding it, its version, its flags, and one function that makes a shared library.
 
 The flags that the cache sees are the ones asked for. A compiler that lacks OpenMP or `-march=native` is given the
-rest: such a library runs on one thread, or without the machine's own instructions.
+rest: such a library runs on one thread, of which a warning tells, or without the machine's own instructions.
 
 The system's headers are the same in every source and take long to read (the machine's instructions most of all), so
 they are compiled once for each set of flags and kept in the cache.
@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,14 +28,17 @@ from irc.runtime import cache, machine
 from irc.runtime.errors import ToolchainError
 
 CANDIDATES = ("g++", "c++", "clang++")
+# The machine's own instructions. On ARM `-march` is the set of instructions alone, which not every clang finds out.
+NATIVE = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
+OPENMP = "-fopenmp"
 FLAGS = (
     "-std=c++17",
     "-O3",
-    "-march=native",
+    NATIVE,
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fno-exceptions",  # nothing throws, and unwinding would be compiled for every object of the kernels
-    "-fopenmp",
+    OPENMP,
     "-shared",
     "-fPIC",
 )
@@ -49,13 +54,19 @@ GCC_FLAGS = (
     "-fno-rerun-cse-after-loop",
     "-fno-cse-follow-jumps",
 )
+# What IRC_CXX says instead of a flag of ours, by how it begins: the compiler would take the last one.
+REPLACED_BY = {NATIVE: ("-march=", "-mcpu="), "-O3": ("-O",)}
 HEADERS = "headers.h"
 LIBRARY = "library.so"
 PROBES = {  # flags that a compiler may lack, each with source that needs it
-    "-fopenmp": "#include <omp.h>\nint irc_probe() { return omp_get_max_threads(); }\n",
-    "-march=native": "int irc_probe() { return 0; }\n",
+    OPENMP: "#include <omp.h>\nint irc_probe() { return omp_get_max_threads(); }\n",
+    NATIVE: "int irc_probe() { return 0; }\n",
     "-ftrivial-auto-var-init=pattern": "int irc_probe() { return 0; }\n",
 }
+ONE_THREAD = (
+    "has no OpenMP: kernels run on one thread. Install it, for instance `apt install libomp-dev`, `dnf install libomp-devel` "
+    "or `brew install libomp`, and remove what was compiled without, {cache}, or name another compiler in IRC_CXX"
+)
 ERRORS_SHOWN = 5
 MISSING = (
     "no C++ compiler found (looked for g++, c++, clang++): install one, "
@@ -89,7 +100,7 @@ def _find(chosen: str, path: str) -> Toolchain:
             raise ToolchainError(f"IRC_CXX names {words[0]!r}, which is not a program that can be run")
         command = (program, *words[1:])
         version = " ".join((_version(command), *words[1:]))  # words change what is made: a cache asks
-        return Toolchain(command, version, _flags(version))
+        return Toolchain(command, version, _flags(version, words[1:]))
     for name in CANDIDATES:
         program = shutil.which(name, path=path)
         if program is not None:
@@ -98,9 +109,15 @@ def _find(chosen: str, path: str) -> Toolchain:
     raise ToolchainError(MISSING)
 
 
-def _flags(version: str) -> tuple[str, ...]:
+def _flags(version: str, given: Iterable[str] = ()) -> tuple[str, ...]:
     matrices = ("-DIRC_AMX",) if machine.has_matrices() else ()
-    return FLAGS + matrices if "clang" in version else FLAGS + matrices + GCC_FLAGS
+    return beside(given, FLAGS + matrices if "clang" in version else FLAGS + matrices + GCC_FLAGS)
+
+
+def beside(given: Iterable[str], flags: tuple[str, ...]) -> tuple[str, ...]:
+    """The flags but for those that one of the given words stands for."""
+    words = tuple(given)
+    return tuple(f for f in flags if not any(word.startswith(REPLACED_BY.get(f, ())) for word in words))
 
 
 def _version(command: tuple[str, ...]) -> str:
@@ -123,7 +140,7 @@ def compile(
     chosen = toolchain or find()
     text = output.with_suffix(".cpp")
     text.write_text(source, encoding="utf-8")
-    flags = chosen.flags
+    flags = _without(_known_to_lack.get(chosen.command, frozenset()), chosen.flags)
     headers = _headers(source)
 
     def build() -> subprocess.CompletedProcess[str]:
@@ -132,9 +149,13 @@ def compile(
         return _build(command, text, output, parts)
 
     done = build()
-    if done.returncode != 0 and (lacking := _lacking(chosen.command, flags)):
-        flags = tuple(f for f in flags if f not in lacking)
+    if done.returncode != 0 and (lacking := lacking_of(chosen.command, flags)):
+        flags = _without(lacking, flags)
         done = build()
+        if done.returncode == 0 and not lacking <= _known_to_lack.get(chosen.command, frozenset()):
+            _known_to_lack[chosen.command] = lacking | _known_to_lack.get(chosen.command, frozenset())
+            if OPENMP in lacking:
+                warnings.warn(one_thread(chosen), RuntimeWarning, stacklevel=2)
     if done.returncode != 0:
         kept = keep(source)
         said = first_errors(done.stderr).replace(str(text), str(kept))
@@ -224,8 +245,21 @@ def start(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         raise ToolchainError(f"`{command[0]}` could not be started: {error}") from error
 
 
+def one_thread(tools: Toolchain) -> str:
+    """What a compiler without OpenMP makes, and a way out."""
+    return f"{tools.command[0]} {ONE_THREAD.format(cache=cache.directory())}"
+
+
+# Of each compiler, what it is not asked for again in this process.
+_known_to_lack: dict[tuple[str, ...], frozenset[str]] = {}
+
+
+def _without(lacking: frozenset[str], flags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(flag for flag in flags if flag not in lacking)
+
+
 @lru_cache(maxsize=8)
-def _lacking(command: tuple[str, ...], flags: tuple[str, ...]) -> frozenset[str]:
+def lacking_of(command: tuple[str, ...], flags: tuple[str, ...]) -> frozenset[str]:
     """Those of the flags under which the compiler cannot build what needs them."""
     lacking = set()
     with tempfile.TemporaryDirectory() as folder:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from irc.cli import main
+from irc.runtime import toolchain
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAUSAL = str(EXAMPLES / "causal.attn")
@@ -320,6 +321,13 @@ def test_doctor_names_compiler_and_cache() -> None:
     assert result.exit_code == 0, result.stderr
     assert "compiler" in result.stdout and "cache" in result.stdout
     assert all(f"\n{name} " in result.stdout for name in ("nvcc", "pycuda", "device", "cublaslt"))
+
+
+def test_doctor_says_what_the_compiler_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolchain, "lacking_of", lambda *_: frozenset({toolchain.OPENMP}))
+    told = irc("doctor").stdout
+    assert "left out   -fopenmp, which it cannot build\n" in told
+    assert "has no OpenMP: kernels run on one thread" in told
 
 
 @pytest.mark.parametrize("command", ["check", "show", "compile", "run", "plot", "doctor"])

@@ -36,6 +36,10 @@ def doctor() -> None:
         found = toolchain.find()
         click.echo(f"compiler   {' '.join(found.command)}: {found.version}")
         click.echo(f"flags      {' '.join(found.flags)}")
+        if lacking := toolchain.lacking_of(found.command, found.flags):
+            click.echo(f"left out   {' '.join(sorted(lacking))}, which it cannot build")
+            if toolchain.OPENMP in lacking:
+                click.echo(f"warning    {toolchain.one_thread(found)}")
         _cuda()
 
 

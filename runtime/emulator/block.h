@@ -167,7 +167,7 @@ inline void to_host() { emu_switch(&current->saved, block->host_stack); }
 }
 
 // A finding that leaves no way to go on.
-__attribute__((format(printf, 4, 5))) [[noreturn]] inline void fail(const char *kind, const void *place,
+[[noreturn]] __attribute__((format(printf, 4, 5))) inline void fail(const char *kind, const void *place,
                                                                     const void *other, const char *text, ...) {
   va_list arguments;
   va_start(arguments, text);

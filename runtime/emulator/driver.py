@@ -24,7 +24,7 @@ from irc.runtime.emulator.findings import EmulatorError, read
 HERE = Path(__file__).parent
 FLAGS = (
     "-std=c++17",
-    "-march=native",
+    toolchain.NATIVE,
     "-fno-math-errno",
     "-fno-trapping-math",
     "-shared",
@@ -57,7 +57,7 @@ def runtime() -> tuple[str, Path]:
     compiler = toolchain.find()
     # what runtime.cpp includes is found beside it, so all files are part of the key
     files = [path.read_text(encoding="utf-8") for path in sorted(HERE.iterdir()) if path.suffix in (".h", ".cpp")]
-    flags = (*FLAGS, "-O3", "-fvisibility=hidden", f"-I{HERE}", "-pthread")
+    flags = (*toolchain.beside(compiler.command, FLAGS), "-O3", "-fvisibility=hidden", f"-I{HERE}", "-pthread")
     key = cache.key(files, flags, compiler.version)
     text = (HERE / "runtime.cpp").read_text(encoding="utf-8")
 
@@ -85,7 +85,7 @@ def build(source: str, check: bool = True) -> Module:
     text = source + "".join(f"\nEMU_EXPORT({name})" for name in names) + "\n"
     runtime_key, emulator = runtime()
     compiler = toolchain.find()
-    flags = (*FLAGS, *KERNEL_FLAGS, *(CHECKED_FLAGS if check else ()), str(emulator))
+    flags = (*toolchain.beside(compiler.command, FLAGS), *KERNEL_FLAGS, *(CHECKED_FLAGS if check else ()), str(emulator))
     key = cache.key([text, runtime_key], flags, compiler.version)
 
     def compile(folder: Path) -> None:

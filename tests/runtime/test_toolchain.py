@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import stat
+from pathlib import Path
 
 import pytest
 
+from irc.codegen.render import environment
 from irc.runtime import toolchain
 from irc.runtime.errors import ToolchainError
 
@@ -49,16 +51,52 @@ def test_chosen_compiler_keeps_its_arguments(monkeypatch):
     assert "g++" in found.version
 
 
-@pytest.mark.parametrize("lacking", ["-fopenmp", "-march=native"])
-def test_compiler_that_lacks_a_flag_still_compiles(tmp_path, monkeypatch, lacking):
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ("g++ -march=x86-64-v2", {toolchain.NATIVE}),
+        ("g++ -mcpu=cortex-a72", {toolchain.NATIVE}),
+        ("g++ -g -O1 -mno-avx512f", {"-O3"}),
+        ("g++", set()),
+    ],
+)
+def test_what_is_chosen_stands_for_a_flag_of_ours(monkeypatch, given, missing):
+    """The machine's own instructions, named last, would win."""
+    usual = toolchain.find()
+    monkeypatch.setenv("IRC_CXX", given)
+    found = toolchain.find()
+    assert set(usual.flags) - set(found.flags) == missing
+    assert set(found.flags) <= set(usual.flags)
+
+
+def without(lacking: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chooses a compiler that refuses a flag, and counts its starts in the folder's file `starts`."""
     real = toolchain.find().command[0]
-    fake = tmp_path / "simple-cxx"
+    fake = folder / "simple-cxx"
     refuse = f'for a; do [ "$a" = {lacking} ] && {{ echo "error: unknown" >&2; exit 1; }}; done'
-    fake.write_text(f'#!/bin/sh\n{refuse}\nexec {real} "$@"\n')
+    fake.write_text(f'#!/bin/sh\necho start >> {folder}/starts\n{refuse}\nexec {real} "$@"\n')
     fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("IRC_CXX", str(fake))
+
+
+@pytest.mark.parametrize("lacking", ["-fopenmp", toolchain.NATIVE])
+@pytest.mark.filterwarnings("ignore:.*has no OpenMP")
+def test_compiler_that_lacks_a_flag_still_compiles(tmp_path, monkeypatch, lacking):
+    without(lacking, tmp_path, monkeypatch)
     toolchain.compile(SOURCE, tmp_path / "kernels.so")
     assert ctypes.CDLL(str(tmp_path / "kernels.so")).irc_answer() == 42
+    started = len((tmp_path / "starts").read_text().splitlines())
+    toolchain.compile(SOURCE, tmp_path / "again.so")  # without asking again
+    assert len((tmp_path / "starts").read_text().splitlines()) == started + 1
+
+
+def test_without_openmp_one_thread_does_everything_and_a_warning_says_so(tmp_path, monkeypatch):
+    without("-fopenmp", tmp_path, monkeypatch)
+    headers = environment().get_template("cpu/system.j2").render()
+    source = headers + '\nextern "C" int threads() { return omp_get_num_threads() + omp_get_thread_num(); }\n'
+    with pytest.warns(RuntimeWarning, match=r"simple-cxx has no OpenMP: kernels run on one thread.*libomp.*IRC_CXX"):
+        toolchain.compile(source, tmp_path / "kernels.so")
+    assert ctypes.CDLL(str(tmp_path / "kernels.so")).threads() == 1
 
 
 def test_parts_of_a_source_become_one_library_and_errors_of_either_are_shown(tmp_path):

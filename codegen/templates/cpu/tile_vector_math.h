@@ -65,7 +65,7 @@ template <class Form> IRC_INLINE VecF exp2(VecF x) {
   p = 0.240222424f + r * p;
   p = 0.693147004f + r * p;
   p = 1.0f + r * p;
-  return (VecF)(((VecI)p + ((VecI)shifted << 23)) & ~(VecI)(x < -126.0f));
+  return (VecF)((((VecI)p + ((VecI)shifted << 23)) & ~(VecI)(x < -126.0f)) | (VecI)(x != x));  // the sum of what NaN holds is not one
 #endif
 }
 

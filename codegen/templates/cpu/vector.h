@@ -13,7 +13,7 @@ constexpr int VECTOR_BYTES = 16;
 typedef float VecF __attribute__((vector_size(VECTOR_BYTES)));
 typedef double VecD __attribute__((vector_size(VECTOR_BYTES)));
 typedef int32_t VecI __attribute__((vector_size(VECTOR_BYTES)));
-typedef int64_t VecL __attribute__((vector_size(VECTOR_BYTES)));
+typedef decltype(VecD{} == VecD{}) VecL;  // of int64_t, or of what a compiler has of its size
 
 // The vector of T, its integers, and how many lanes there are.
 template <class T> struct Vectors;
