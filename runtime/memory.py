@@ -173,5 +173,6 @@ def _pages(count: int) -> mmap.mmap:
     except (OSError, OverflowError) as error:
         raise MemoryError(f"no {count / 2**30:.1f} GiB for a tensor of a call") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        pages.madvise(mmap.MADV_HUGEPAGE)
+        with suppress(OSError):  # a kernel that has no large pages
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return pages

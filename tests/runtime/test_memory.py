@@ -99,3 +99,10 @@ def test_sizes_that_take_turns_find_their_pages() -> None:
         second, _ = made(2 * LARGE)
         assert {id(pages) for _, pages in memory._released} | set(memory._in_use) == places
         del first, second
+
+
+def test_a_kernel_without_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.mmap, "MADV_HUGEPAGE", 4321)  # which no kernel knows
+    arrays: dict[str, np.ndarray] = {}
+    allocator({"x": New((LARGE + 4096,), "f32")})(arrays, {})
+    assert not arrays["x"].any()
