@@ -64,8 +64,9 @@ PROBES = {  # flags that a compiler may lack, each with source that needs it
     "-ftrivial-auto-var-init=pattern": "int irc_probe() { return 0; }\n",
 }
 ONE_THREAD = (
-    "has no OpenMP: kernels run on one thread. Install it, for instance `apt install libomp-dev`, `dnf install libomp-devel` "
-    "or `brew install libomp`, and remove what was compiled without, {cache}, or name another compiler in IRC_CXX"
+    "has no OpenMP: kernels run on one thread. Install it, for instance `apt install libomp-dev`, "
+    "`dnf install libomp-devel` or `brew install libomp`, and remove what was compiled without, {cache}, "
+    "or name another compiler in IRC_CXX"
 )
 ERRORS_SHOWN = 5
 MISSING = (

@@ -85,7 +85,12 @@ def build(source: str, check: bool = True) -> Module:
     text = source + "".join(f"\nEMU_EXPORT({name})" for name in names) + "\n"
     runtime_key, emulator = runtime()
     compiler = toolchain.find()
-    flags = (*toolchain.beside(compiler.command, FLAGS), *KERNEL_FLAGS, *(CHECKED_FLAGS if check else ()), str(emulator))
+    flags = (
+        *toolchain.beside(compiler.command, FLAGS),
+        *KERNEL_FLAGS,
+        *(CHECKED_FLAGS if check else ()),
+        str(emulator),
+    )
     key = cache.key([text, runtime_key], flags, compiler.version)
 
     def compile(folder: Path) -> None:
