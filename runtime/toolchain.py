@@ -54,8 +54,9 @@ GCC_FLAGS = (
     "-fno-rerun-cse-after-loop",
     "-fno-cse-follow-jumps",
 )
-# What IRC_CXX says instead of a flag of ours, by how it begins: the compiler would take the last one.
-REPLACED_BY = {NATIVE: ("-march=", "-mcpu="), "-O3": ("-O",)}
+# What IRC_CXX says instead of a flag of ours, by how it begins: the compiler would take the last one. Not -Ofast, under
+# which nothing is NaN.
+REPLACED_BY = {NATIVE: ("-march=", "-mcpu="), "-O3": ("-O0", "-O1", "-O2", "-Og", "-Os")}
 HEADERS = "headers.h"
 LIBRARY = "library.so"
 PROBES = {  # flags that a compiler may lack, each with source that needs it
