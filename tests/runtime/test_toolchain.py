@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from irc.codegen.render import environment
+from irc.codegen.render import TEMPLATES, environment
 from irc.runtime import toolchain
 from irc.runtime.errors import ToolchainError
 
@@ -155,3 +155,9 @@ def test_a_compiler_that_fails_without_a_word(monkeypatch):
     monkeypatch.setenv("IRC_CXX", "false")
     with pytest.raises(ToolchainError, match="false --version` failed:\nexit code 1, without a word"):
         toolchain.find()
+
+
+def test_arithmetic_without_infinity_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("IRC_CXX", f"{toolchain.find().command[0]} -ffast-math")
+    with pytest.raises(ToolchainError, match="compile without -ffast-math"):
+        toolchain.compile((TEMPLATES / "cpu" / "scalar.h").read_text(), tmp_path / "kernels.so")

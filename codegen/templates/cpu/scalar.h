@@ -1,5 +1,9 @@
 // Scalars: storage types, and every operation of an expression. Integers floor as in Python; a minimum or a maximum
 // with NaN is NaN; nothing traps.
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#error "kernels have to tell infinity and NaN: compile without -ffast-math and -ffinite-math-only"
+#endif
+
 namespace irc {
 
 // Threads for so many tasks: waking one that has none takes longer than a small kernel. `POINTS` of a loop are a task.
