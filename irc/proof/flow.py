@@ -37,6 +37,14 @@ class Undecided(Exception):
     """The question cannot be put; the message says why."""
 
 
+class PropertyError(Exception):
+    """A property that makes no sense of this program: the message says why, `help` what to write instead."""
+
+    def __init__(self, message: str, help: str | None = None) -> None:
+        super().__init__(message)
+        self.help = help
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """The core nearest to the input on a chain: where its indices stand, and from which side the input was read."""

@@ -12,8 +12,8 @@ from irc.graph.ir import Core, Fact, Graph, Map, Reduce, bodies, grouped, operan
 from irc.graph.size import Polynomial, expression, polynomial, text
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
-from irc.proof.flow import Undecided, all_of, inline, reads_floats
-from irc.proof.tokens import PropertyError, factors
+from irc.proof.flow import PropertyError, Undecided, all_of, inline, reads_floats
+from irc.proof.tokens import factors
 
 Kind = Literal["row", "token", "fixed"]
 

@@ -53,7 +53,8 @@ from irc.proof.flow import (
 from irc.proof.flow import at as located
 from irc.proof.growth import Growth, dimensions, growth
 from irc.proof.invariance import row_invariant, up_to_rows
-from irc.proof.tokens import check_addresses, tokens
+from irc.proof.places import check_addresses
+from irc.proof.reach import tokens
 
 
 def incremental(graph: Graph) -> tuple[Claim, ...]:

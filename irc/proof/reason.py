@@ -13,8 +13,8 @@ from irc.proof.claim import Answer, Claim, Model
 from irc.proof.known import taken_as_known
 from irc.proof.mutation import written
 from irc.proof.properties import independence
+from irc.proof.reach import tokens
 from irc.proof.state import value
-from irc.proof.tokens import tokens
 
 
 def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]], graph: Graph) -> str:

@@ -22,7 +22,7 @@ from irc.proof.brought import brought
 from irc.proof.claim import Array, Model
 from irc.proof.flow import Undecided, inline
 from irc.proof.growth import Growth, dimensions, growth
-from irc.proof.tokens import tokens as found_tokens
+from irc.proof.reach import tokens as found_tokens
 
 COUNTS = (2, 3, 4, 6)  # tokens of the runs beside those of the model
 OTHER = (1.0, np.nan)  # what numbers that are not there yet are multiplied by, in the runs of each count

@@ -10,8 +10,8 @@ from irc.grammar.diagnostic import Diagnostic, Note
 from irc.grammar.source import Span
 from irc.graph.ir import Fact, Property
 from irc.proof.claim import Model
+from irc.proof.flow import PropertyError
 from irc.proof.picture import Picture, text
-from irc.proof.tokens import PropertyError
 from irc.proof.verdict import Verdict
 
 EXPLANATION = {

@@ -1,0 +1,93 @@
+"""Which dimensions of tensors are tokens, followed from the cores down to the inputs.
+
+The token indices are the row and column indices of cores. A dimension is a token dimension where its index expression
+mentions one and it is as long as the rows or the columns of that core: rows sit at `pos(i)`, columns at `j`. A core
+without query indices places nothing: its keys are tokens where they are as many as another core's.
+"""
+
+from __future__ import annotations
+
+from irc.codegen.expr import Expr, Load, indices, loads
+from irc.graph.ir import Graph, Input, Map, Reduce, bodies, grouped, shape
+from irc.proof.flow import core_of, inline, own_axes
+from irc.proof.picks import find_picks
+from irc.proof.tokens import NOWHERE, Sides, Tokens, sides
+
+
+def tokens(graph: Graph) -> Tokens:
+    """Follow the row and column indices of the cores down to the inputs."""
+    found = Tokens(graph, {c.name: c for c in graph.cores if c.rows}, dict(graph.sizes))
+    found.above = _above(found)
+    for node in reversed(graph.nodes):
+        at, hot = sides(node, found, found.dims), sides(node, found, found.reached)
+        for load in (x for e in bodies(node) for x in loads(e)):
+            for dim, index in enumerate(inline(i, graph) for i in load.indices):
+                _mark(found, load, dim, _of(at, index))
+                _reach(found, load.tensor, dim, _of(hot, index))
+                if _of(hot, index) and loads(index):
+                    found.tabled.add(load.tensor)
+                if _of(hot, index) and not _of_pair(hot, index):
+                    found.alone.add(load.tensor)
+    for node in graph.inputs:
+        if node.name not in found.dims and node.name not in found.tabled:
+            _mark_by_size(found, node)
+        for dim in found.of(node.name):
+            here = found.dims[node.name][dim]
+            found.plain |= {c for c, _ in here if {(c, "row"), (c, "column")} <= here and found.square(c)}
+    find_picks(found)
+    return found
+
+
+def _mark_by_size(found: Tokens, node: Input) -> None:
+    """An input that no token index reaches, but a fixed one or a sum over all tokens: its length tells."""
+    for dim, size in enumerate(node.shape):
+        for name in found.cores:
+            if found.same(size, found.columns(name)):
+                found.dims.setdefault(node.name, {})[dim] = frozenset({(name, "column")})
+            elif found.same(size, found.rows(name)):
+                found.dims.setdefault(node.name, {})[dim] = frozenset({(name, "row")})
+
+
+def _of(sides: dict[str, Sides], index: Expr) -> Sides:
+    return frozenset(s for n in indices(index) for s in sides.get(n, NOWHERE))
+
+
+def _of_pair(sides: dict[str, Sides], index: Expr) -> bool:
+    of = {n: {side for _, side in sides.get(n, NOWHERE)} for n in indices(index)}
+    return any("row" in of[a] and "column" in of[b] for a in of for b in of if a != b)
+
+
+def _mark(found: Tokens, load: Load, dim: int, sides: Sides) -> None:
+    size = shape(found.graph[load.tensor])[dim]
+    kept = frozenset((c, side) for c, side in sides if found.token_factor(size, c) is not None)
+    if kept:
+        dims = found.dims.setdefault(load.tensor, {})
+        dims[dim] = dims.get(dim, NOWHERE) | kept
+
+
+def _reach(found: Tokens, name: str, dim: int, sides: Sides) -> None:
+    if sides:
+        dims = found.reached.setdefault(name, {})
+        dims[dim] = dims.get(dim, NOWHERE) | sides
+
+
+def _above(found: Tokens) -> dict[str, dict[int, tuple[str, ...]]]:
+    """The dimensions of each tensor that run over the rows of a core."""
+    known: dict[str, dict[int, tuple[str, ...]]] = {}
+    for node in found.graph:
+        axes: dict[str, tuple[str, ...]] = {}
+        core = core_of(node, found.graph)
+        if core is not None:
+            axes = {a.name: (core.name,) for a in core.rows}
+        for load in (x for e in bodies(node) for x in loads(e)):
+            for dim, cores in known.get(load.tensor, {}).items():
+                for name in indices(load.indices[dim]):
+                    axes[name] = tuple(dict.fromkeys((*axes.get(name, ()), *cores)))
+        groups = node.groups if isinstance(node, Map | Reduce) else ()
+        for dim, own in enumerate(grouped(own_axes(node), groups)):
+            size = shape(node)[dim]
+            here = dict.fromkeys(c for a in own for c in axes.get(a.name, ()))
+            kept = tuple(c for c in here if found.same(size, found.rows(c)))
+            if kept:
+                known.setdefault(node.name, {})[dim] = kept
+    return known
