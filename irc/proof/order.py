@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Expr, Index, indices, loads, op, substitute
+from irc.codegen.expr import Expr, Index, indices, loads, substitute
 from irc.graph.ir import Core, Graph, bodies, shape
 from irc.graph.printer import expression
 from irc.graph.size import text
 from irc.proof import chained
+from irc.proof.chunks import in_one_order, other_part, parts_read, sequence
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
 from irc.proof.distinct import distinct
-from irc.proof.flow import Chain, PropertyError, Undecided, chains, core_of, own_axes
+from irc.proof.flow import Chain, PropertyError, Undecided, chains, core_of
 from irc.proof.known import data
-from irc.proof.places import input_positions, output, picked, plainly, row_core
+from irc.proof.places import Output, input_positions, output, picked, plainly, row_core
 from irc.proof.reach import tokens
 from irc.proof.tokens import Tokens
 
+Kept = Callable[[Expr, Expr], Expr]
 
-def ordered(graph: Graph, kept: Callable[[Expr, Expr], Expr]) -> tuple[Claim, ...]:
-    """For every output and every input that it reads: `kept(position of the output, position of the input)`."""
+
+def ordered(graph: Graph, kept: Kept, distances: bool = False) -> tuple[Claim, ...]:
+    """For every output and every input that it reads: `kept(position of the output, position of the input)`, which may
+    tell of `distances`."""
     found = tokens(graph)
     check_comparable(found)
     asked = data(found)
     placed = {name for name in asked if _needs_place(name, found)}
     out: list[Claim] = []
-    empty = True
     for public, name in graph.outputs:
-        at = output(found, public, name)
-        for chain in chains(graph, name, asked, placed):
-            for read in input_positions(found, chain, at):
-                empty = False
-                about = f"output `{public}` at position {{}} reads `{chain.tensor}` at position {{}}"
-                said = (at.position, read)
-                in_core = plainly(found, chain, read, at)
-                claim = chained.claim(graph, name, chain, kept(*said), about, said, in_core)
-                _check_chunk(found, graph, name, chain)
-                if picked(found, chain) and not is_proved(claim, graph):
-                    own = f"`{chain.tensor}` is read at {expression(read)}, which a table picks for each query"
-                    raise Undecided(f"{own}: nothing says where that lies from the query")
-                out.append(claim if claim.core else chained.moved(claim, chain, graph, found.of))
-    if empty:
+        at, read = output(found, public, name), chains(graph, name, asked, placed)
+        out += _of_output(_Output(found, graph, public, name, read, kept), at, distances)
+    if not out:
         raise PropertyError(
             "no output depends on an input whose entries have positions",
             "tokens are floating inputs, or integers by which floats are read, as `ids` in `emb[ids[b,s], c]`",
@@ -49,16 +42,48 @@ def ordered(graph: Graph, kept: Callable[[Expr, Expr], Expr]) -> tuple[Claim, ..
     return distinct(out)
 
 
-def _check_chunk(found: Tokens, graph: Graph, name: str, chain: Chain) -> None:
-    """Raises Undecided where tokens are a part of a dimension, and the other part need not be the output's own: as long
-    as it is, it does not matter whether that is a head, or a chunk of the tokens and how these follow each other."""
-    for dim, index in zip(found.of(chain.tensor), chain.indices, strict=True) if found.of(chain.tensor) else ():
-        for size, other in found.beside_token(chain.tensor, dim, index):
-            own = [op("eq", other, a.index) for a in own_axes(graph[name]) if found.same(a.size, size)]
-            if any(is_proved(chained.claim(graph, name, chain, goal, "", ()), graph) for goal in own):
-                continue
-            long = f"tokens of `{chain.tensor}` lie in a dimension of {text(shape(graph[chain.tensor])[dim])}"
-            raise Undecided(f"{long}: nothing says how its parts of {text(size)} follow each other")
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """An output, and all that it reads."""
+
+    found: Tokens
+    graph: Graph
+    public: str
+    name: str
+    read: tuple[Chain, ...]
+    kept: Kept
+
+    def claims(self, at: Output) -> Iterator[Claim]:
+        """That it reads what `kept` says, if it sits at `at`."""
+        found, graph = self.found, self.graph
+        for chain in self.read:
+            for read in input_positions(found, chain, at):
+                about = f"output `{self.public}` at position {{}} reads `{chain.tensor}` at position {{}}"
+                said = (at.position, read)
+                in_core = plainly(found, chain, read, at)
+                claim = chained.claim(graph, self.name, chain, self.kept(*said), about, said, in_core)
+                if picked(found, chain) and not is_proved(claim, graph):
+                    own = f"`{chain.tensor}` is read at {expression(read)}, which a table picks for each query"
+                    raise Undecided(f"{own}: nothing says where that lies from the query")
+                yield claim if claim.core else chained.moved(claim, chain, graph, found.of)
+
+
+def _of_output(output: _Output, at: Output, distances: bool) -> list[Claim]:
+    """The claims about an output where its tokens sit, or where these are parts of what it reads, along the whole."""
+    found, graph = output.found, output.graph
+    partial = parts_read(found, output.read)
+    other = other_part(found, graph, output.name, partial)
+    if not partial or (other is None and in_one_order(found, at, partial, distances)):
+        return [*output.claims(at)]
+    along = [*output.claims(sequence(found, output.name, at, partial))]
+    if all(is_proved(claim, graph) for claim in along):
+        supposed = (f"{text(partial[0].size)} taken as one sequence",)
+        return [replace(claim, supposed=supposed) for claim in along]
+    if all(is_proved(claim, graph) for claim in output.claims(at)):
+        read = other or partial[0]
+        sizes = " and ".join(text(size) for size, _ in read.others)
+        raise Undecided(f"{read.long}: nothing says how its parts of {sizes} follow each other")
+    return along
 
 
 def check_comparable(found: Tokens) -> None:
@@ -131,7 +156,10 @@ def _read_as_rows(found: Tokens, core: Core) -> bool:
 
 def _needs_place(name: str, found: Tokens) -> bool:
     """Whether the position of an entry depends on where the core stands, not on the entry's index alone."""
-    cores = [row_core(found, name, dim) for dim in found.of(name)]
-    if not cores:
+    if not found.of(name):
         return name in found.tabled
+    try:
+        cores = [row_core(found, name, dim) for dim in found.of(name)]
+    except Undecided:  # no place is its own, but along a whole dimension it may have one
+        return False
     return any(indices(p) & {a.name for a in c.batch} for c in cores if c is not None for p in c.position)

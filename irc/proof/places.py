@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from irc.codegen.expr import Axis, Expr, Kind, flat, indices, loads, substitute
@@ -18,12 +18,16 @@ from irc.proof.tokens import Tokens
 @dataclass(frozen=True, slots=True)
 class Output:
     """The token dimension of an output: where its entry sits, at the output's own axes, the core that says so
-    (None where the index itself does), and how many tokens there are, each number that runs over such (`beside`)."""
+    (None where the index itself does), how many tokens there are, each number that runs over such (`beside`), and the
+    axes of the dimension in which it lies, of which tokens may be one. With `whole` it sits at its index among all
+    entries of that dimension, and so does what it reads."""
 
     position: Expr
     core: Core | None
     batch: dict[Expr, Expr]
     tokens: list[Expr]
+    along: tuple[Axis, ...]
+    whole: bool = False
 
     def row(self, index: Expr) -> Expr:
         """Where another entry of that dimension sits."""
@@ -36,22 +40,32 @@ class Output:
 def output(found: Tokens, public: str, name: str) -> Output:
     """Raises PropertyError where the output has no token dimension."""
     node = found.graph[name]
-    reached = found.above.get(name, {})
-    for dim, cores in sorted(reached.items()):
-        size = shape(node)[dim]
-        index = whole(node, dim)
-        for core_name in cores:
-            core = found.cores[core_name]
-            if not found.same(size, found.rows(core_name)):
-                continue
-            if core_name in found.plain:
-                return Output(index, None, {}, found.beside(core_name))
-            batch = _batch(found, name, core)
-            return Output(position(core, index, batch), core, batch, found.beside(core_name))
+    for core_name, index, along in _rows(found, node):
+        core = found.cores[core_name]
+        if core_name in found.plain:
+            return Output(index, None, {}, found.beside(core_name), along)
+        batch = _batch(found, name, core)
+        return Output(position(core, index, batch), core, batch, found.beside(core_name), along)
     raise PropertyError(
         f"output `{public}` has no query dimension, so its entries have no position",
         "return a tensor that has the query index of a core",
     )
+
+
+def _rows(found: Tokens, node: Node) -> Iterator[tuple[str, Expr, tuple[Axis, ...]]]:
+    """The cores of whose rows an entry is one, which one, and the axes of the dimension it lies in: all of these, or
+    some, as where heads or chunks are folded into it."""
+    dims = grouped(own_axes(node), node.groups if isinstance(node, Map | Reduce) else ())
+    for dim, cores in sorted(found.above.get(node.name, {}).items()):
+        yield from ((core, whole(node, dim), dims[dim]) for core in cores)
+    axes, inside = own_axes(node), found.inside.get(node.name, {})
+    for core in found.cores.values():
+        at = [[k for k, rows in inside.items() if (core.name, n) in rows] for n in range(len(core.rows))]
+        if all(len(places) == 1 for places in at):
+            rows = tuple(axes[k] for (k,) in at)
+            along = tuple(a for dim in dims if {*dim} & {*rows} for a in dim)
+            in_order = along if {*along} == {*rows} and in_place(core) else rows
+            yield core.name, flat(tuple((a.index, a.size) for a in in_order)), along
 
 
 def whole(node: Node, dim: int) -> Expr:
@@ -141,9 +155,12 @@ def input_positions(found: Tokens, chain: Chain, at_output: Output) -> tuple[Exp
         return _table_position(found, chain, standing)
     out = []
     for dim, index in zip(found.of(chain.tensor), chain.indices, strict=True):
-        core, token = row_core(found, chain.tensor, dim), found.token(chain.tensor, dim)
+        size, token = shape(found.graph[chain.tensor])[dim], found.token(chain.tensor, dim)
+        if at_output.whole and at_output.beside(size, found):
+            out.append(index)
+            continue
+        core = row_core(found, chain.tensor, dim)
         if not at_output.beside(token.size, found):
-            size = shape(found.graph[chain.tensor])[dim]
             if at_output.core is None and at_output.beside(size, found):
                 out.append(index)
                 continue

@@ -34,7 +34,7 @@ def claims(property: Property, graph: Graph) -> tuple[Claim, ...]:
         case "window":
             width = property.argument
             assert width is not None
-            return ordered(graph, lambda at, read: op("lt", op("sub", at, width), read))
+            return ordered(graph, lambda at, read: op("lt", op("sub", at, width), read), distances=True)
         case "rows nonempty":
             return tuple(_nonempty(core, graph) for core in graph.cores if property.core in (None, core.name))
         case "allow":

@@ -7,9 +7,9 @@ without query indices places nothing: its keys are tokens where they are as many
 
 from __future__ import annotations
 
-from irc.codegen.expr import Expr, Load, indices, loads
+from irc.codegen.expr import Axis, Expr, Index, Load, indices, loads
 from irc.graph.ir import Graph, Input, Map, Reduce, bodies, grouped, shape
-from irc.proof.flow import core_of, inline, own_axes
+from irc.proof.flow import at, core_of, inline, own_axes
 from irc.proof.picks import find_picks
 from irc.proof.tokens import NOWHERE, Sides, Tokens, sides
 
@@ -18,11 +18,12 @@ def tokens(graph: Graph) -> Tokens:
     """Follow the row and column indices of the cores down to the inputs."""
     found = Tokens(graph, {c.name: c for c in graph.cores if c.rows}, dict(graph.sizes))
     found.above = _above(found)
+    found.inside = _inside(found)
     for node in reversed(graph.nodes):
-        at, hot = sides(node, found, found.dims), sides(node, found, found.reached)
+        here, hot = sides(node, found, found.dims), sides(node, found, found.reached)
         for load in (x for e in bodies(node) for x in loads(e)):
             for dim, index in enumerate(inline(i, graph) for i in load.indices):
-                _mark(found, load, dim, _of(at, index))
+                _mark(found, load, dim, _of(here, index))
                 _reach(found, load.tensor, dim, _of(hot, index))
                 if _of(hot, index) and loads(index):
                     found.tabled.add(load.tensor)
@@ -32,8 +33,8 @@ def tokens(graph: Graph) -> Tokens:
         if node.name not in found.dims and node.name not in found.tabled:
             _mark_by_size(found, node)
         for dim in found.of(node.name):
-            here = found.dims[node.name][dim]
-            found.plain |= {c for c, _ in here if {(c, "row"), (c, "column")} <= here and found.square(c)}
+            of = found.dims[node.name][dim]
+            found.plain |= {c for c, _ in of if {(c, "row"), (c, "column")} <= of and found.square(c)}
     find_picks(found)
     return found
 
@@ -91,3 +92,28 @@ def _above(found: Tokens) -> dict[str, dict[int, tuple[str, ...]]]:
             if kept:
                 known.setdefault(node.name, {})[dim] = kept
     return known
+
+
+def _inside(found: Tokens) -> dict[str, dict[int, tuple[tuple[str, int], ...]]]:
+    """The axes of each tensor that run over one of the row indices of a core, which it is read at as it is."""
+    known: dict[str, dict[int, tuple[tuple[str, int], ...]]] = {}
+    for node in found.graph:
+        own = own_axes(node)
+        core = core_of(node, found.graph)
+        rows = () if core is None else core.rows
+        of = {a.name: [(core.name, k)] for k, a in enumerate(rows) if core is not None}
+        for load in (x for e in bodies(node) for x in loads(e) if x.tensor in known):
+            read = found.graph[load.tensor]
+            places = at(read, load.indices)
+            for k, axis in enumerate(own_axes(read)):
+                place = places[axis.index]
+                if isinstance(place, Index):
+                    of.setdefault(place.name, []).extend(known[load.tensor].get(k, ()))
+        kept = {k: [r for r in of.get(a.name, ()) if _as_long(found, a, r)] for k, a in enumerate(own)}
+        known[node.name] = {k: tuple(dict.fromkeys(rows)) for k, rows in kept.items() if rows}
+    return known
+
+
+def _as_long(found: Tokens, axis: Axis, row: tuple[str, int]) -> bool:
+    core, k = row
+    return found.same(axis.size, found.cores[core].rows[k].size)

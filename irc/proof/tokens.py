@@ -19,14 +19,16 @@ class Tokens:
     """`cores` are those with query indices; `dims` are the token dimensions of every tensor; `reached` all dimensions
     that a token index reaches, `tabled` the tensors that one reaches through a table; `plain` the cores whose queries
     and keys come from one input of one size, so that a query sits where the key of the same index does, whatever `pos`
-    says; `above` the dimensions of results that run over the rows of a core; `alone` the tensors that a token index
-    reaches which is not made of a row and a column both, as the distance of the two is; `picks` the cores whose keys
-    are numbers of picks of each query, each with an element of the table that picks them."""
+    says; `above` the dimensions of results that run over the rows of a core, `inside` the axes of results, by number,
+    that run over one of its row indices; `alone` the tensors that a token index reaches which is not made of a row and
+    a column both, as the distance of the two is; `picks` the cores whose keys are numbers of picks of each query, each
+    with an element of the table that picks them."""
 
     graph: Graph
     cores: dict[str, Core]
     definitions: dict[str, Expr | None]
     above: dict[str, dict[int, tuple[str, ...]]] = field(default_factory=dict)
+    inside: dict[str, dict[int, tuple[tuple[str, int], ...]]] = field(default_factory=dict)
     dims: Reached = field(default_factory=dict)
     reached: Reached = field(default_factory=dict)
     tabled: set[str] = field(default_factory=set)
@@ -89,13 +91,6 @@ class Tokens:
         """The index of the token at a position of a token dimension."""
         token, every = self.token(name, dim), factors(shape(self.graph[name])[dim])
         return index if token not in every else parts(index, every)[every.index(token)]
-
-    def beside_token(self, name: str, dim: int, index: Expr) -> list[tuple[Expr, Expr]]:
-        """The size and the index of each other part of a token dimension, as of the chunks of `x[B,(P N),D]`."""
-        token, every = self.token(name, dim), factors(shape(self.graph[name])[dim])
-        if token not in every:
-            return []
-        return [(a.size, e) for a, e in zip(every, parts(index, every), strict=True) if a != token]
 
     def beside(self, core: str) -> list[Expr]:
         """How many tokens there are, as rows or as keys, of the core and of those that share such a number with it:

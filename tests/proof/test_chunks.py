@@ -22,23 +22,59 @@ SPEC = """attention t {
 }"""
 
 
-@pytest.mark.parametrize("order", ["p n", "n p"])
+LAST = "m == 0 and p >= 1 or m == 1 and j <= i"
+
+
 @pytest.mark.parametrize(
-    ("chunk", "mask", "status"),
+    ("chunk", "mask", "of_chunks", "of_phases"),
     [
-        ("p", "j <= i", "proved"),
-        ("p", "j <= i + 1", "refuted"),
-        ("(p + 1) % P", "j <= i", "not decided"),
-        ("max(p - 1 + m, 0)", "m == 0 and p >= 1 or m == 1 and j <= i", "not decided"),
+        ("p", "j <= i", "proved", "proved"),
+        ("p", "j <= i + 1", "refuted", "refuted"),
+        ("(p + 1) % P", "j <= i", "not decided", "not decided"),
+        ("max(p - 1 + m, 0)", LAST, "proved", "refuted"),
+        ("max(p - 1 + m, 0)", LAST.replace("<= i", "<= i + 1"), "refuted", "refuted"),
+        ("max(p - 1 + m, 0)", "p >= 1 - m and j <= i", "proved", "proved"),
     ],
 )
-def test_tokens_are_compared_within_a_chunk(chunk: str, mask: str, status: str, order: str) -> None:
-    spec = SPEC if "m" in mask else SPEC.replace("m: 2, ", "").replace("(m j)", "j")
-    text = spec.replace("CHUNK", chunk).replace("MASK", mask).replace("AT", f"({order})")
-    (found,) = prove(graph_of(text.replace("DIM", f"({order.upper()})")))
-    assert found.status == status
-    if status == "not decided":
+@pytest.mark.parametrize("order", ["p n", "n p"])
+def test_what_follows_what(chunk: str, mask: str, of_chunks: str, of_phases: str, order: str) -> None:
+    (found,) = prove(graph_of(program(chunk, mask, order)))
+    assert found.status == (of_chunks if order == "p n" else of_phases)
+    if found.status == "not decided":
         size = "*".join(order.upper().split())
         assert found.why.startswith(
             f"tokens of `x` lie in a dimension of {size}: nothing says how its parts of P follow"
         )
+    if found.status == "proved" and chunk != "p":
+        assert found.why.endswith(f"({'*'.join(order.upper().split())} taken as one sequence)")
+
+
+def program(chunk: str, mask: str, order: str = "p n", property: str = "causal", merged: bool = False) -> str:
+    spec = SPEC if "m" in mask else SPEC.replace("m: 2, ", "").replace("(m j)", "j")
+    text = spec.replace("CHUNK", chunk).replace("MASK", mask).replace("AT", f"({order})").replace("causal", property)
+    if merged:
+        text = text.replace("return y", f"merge {{ w[b,({order}),d] = y[b,p,n,d] }}\n  return w")
+    return text.replace("DIM", f"({order.upper()})")
+
+
+@pytest.mark.parametrize(
+    ("chunk", "mask", "order", "property", "expected"),
+    [
+        ("max(p - 1 + m, 0)", LAST, "p n", "window(2 * N)", "proved"),
+        ("max(p - 1 + m, 0)", LAST, "p n", "window(2 * N - 1)", "not decided"),
+        ("max(p - 1 + m, 0)", LAST.replace("p >= 1", "p >= 1 and j > i"), "p n", "window(N)", "proved"),
+        ("p", "j <= i and i - j < 2", "p n", "window(2)", "proved"),
+        ("p", "j <= i and i - j < 2", "n p", "window(2)", "not decided"),
+        ("p", "j <= i and i - j < 2", "n p", "window(2 * P)", "proved"),
+    ],
+)
+def test_distances_along_a_sequence_of_chunks(chunk: str, mask: str, order: str, property: str, expected: str) -> None:
+    for merged in (False, True):
+        (found,) = prove(graph_of(program(chunk, mask, order, property, merged)))
+        assert found.status == expected, merged
+
+
+def test_a_dimension_that_changes_its_order_is_no_sequence() -> None:
+    text = program("p", "j <= i", merged=True).replace("w[b,(p n),d]", "w[b,(n p),d]")
+    (found,) = prove(graph_of(text))
+    assert found.status == "not decided"
