@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from irc.codegen.expr import Expr, Index, Kind, Load, Op, loads
+from irc.codegen.expr import Expr, Index, Kind, Load, Op, indices, loads
 from irc.graph.ir import bodies
 from irc.graph.printer import expression
 from irc.proof.brought import brought
@@ -29,11 +29,14 @@ def data(found: Tokens) -> dict[str, tuple[int, ...]]:
 
 def taken_as_known(found: Tokens) -> tuple[str, ...]:
     """Elements of tables and weights with an entry a token that are no data, read at a position that is not plainly one
-    of the pair's own."""
+    of the pair's own; and lists of keys for all queries."""
     graph, counted = found.graph, data(found)
     weights = {n.name for n in graph.inputs if n.kind is Kind.FLOAT} - counted.keys()
     own = {p for core in found.cores.values() for p in core.position}
     read: dict[str, None] = {}
+    for core, tables in found.picks.items():
+        rows = {a.name for a in found.cores[core].rows}
+        read |= {expression(table): None for table in tables if not indices(table) & rows}
     for node in graph:
         for load in (x for e in bodies(node) for x in loads(inline(e, graph))):
             told = load.tensor in weights or (load.kind is not Kind.FLOAT and load.tensor not in counted)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from irc.codegen.expr import Expr, Index, indices, loads, substitute
-from irc.graph.ir import Core, Graph, bodies, shape
+from irc.codegen.expr import Expr, Index, indices, substitute
+from irc.graph.ir import Core, Graph
 from irc.graph.printer import expression
 from irc.graph.size import text
 from irc.proof import chained
@@ -14,7 +14,7 @@ from irc.proof.chunks import in_one_order, other_part, parts_read, sequence
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
 from irc.proof.distinct import distinct
-from irc.proof.flow import Chain, PropertyError, Undecided, chains, core_of
+from irc.proof.flow import Chain, PropertyError, Undecided, chains
 from irc.proof.known import data
 from irc.proof.places import Output, input_positions, output, picked, plainly, row_core
 from irc.proof.reach import tokens
@@ -63,7 +63,7 @@ class _Output:
                 in_core = plainly(found, chain, read, at)
                 claim = chained.claim(graph, self.name, chain, self.kept(*said), about, said, in_core)
                 if picked(found, chain) and not is_proved(claim, graph):
-                    own = f"`{chain.tensor}` is read at {expression(read)}, which a table picks for each query"
+                    own = f"`{chain.tensor}` is read at {expression(read)}, which a table picks"
                     raise Undecided(f"{own}: nothing says where that lies from the query")
                 yield claim if claim.core else chained.moved(claim, chain, graph, found.of)
 
@@ -89,13 +89,6 @@ def _of_output(output: _Output, at: Output, distances: bool) -> list[Claim]:
 def check_comparable(found: Tokens) -> None:
     """Raises PropertyError where nothing says where the queries of a core sit among its keys."""
     if found.graph.cores and not found.cores:
-        if (chosen := _chosen_by_table(found)) is not None:
-            name, query, entry = chosen
-            raise PropertyError(
-                f"core `{name}` has keys of its own for each `{query}`, those that `{entry}` chooses, and no query "
-                "has a position among them",
-                f"say it of the table, as `assume {entry} <= {query}` does, which each call is checked for",
-            )
         raise PropertyError(
             f"core `{found.graph.cores[0].name}` has no query index, so its rows have no position",
             "give the query an index, of size 1 if there is one query only",
@@ -121,21 +114,6 @@ def check_comparable(found: Tokens) -> None:
                 )
 
 
-def _chosen_by_table(found: Tokens) -> tuple[str, str, str] | None:
-    """A core whose keys are entries of a table for each index of the batch that runs over such keys, that index and
-    the entry: `i` and `idx[b,i,p]` of `x[b,idx[b,i,p],c]`."""
-    graph = found.graph
-    for core in graph.cores:
-        columns = {a.name for a in core.columns}
-        nodes = (node for node in graph if core_of(node, graph) == core)
-        for load in (x for node in nodes for e in bodies(node) for x in loads(e)):
-            for size, index in zip(shape(graph[load.tensor]), load.indices, strict=True):
-                for entry in (x for x in loads(index) if indices(x) & columns):
-                    for axis in (a for a in core.batch if a.name in indices(entry) and found.same(a.size, size)):
-                        return core.name, axis.name, expression(entry)
-    return None
-
-
 def _place(core: Core) -> str:
     """Where row i sits, in words that do not depend on the names of rows."""
     names: dict[Expr, Expr] = {a.index: Index(f"i{k}" if k else "i") for k, a in enumerate(core.rows)}
@@ -143,14 +121,14 @@ def _place(core: Core) -> str:
 
 
 def _read_as_rows(found: Tokens, core: Core) -> bool:
-    """Whether all that the core reads as keys runs over the same size as its rows (keys found through a table)."""
-    read = [
-        (name, dim)
-        for name, dims in found.dims.items()
-        for dim, sides in dims.items()
+    """Whether all inputs that the core reads as keys run over the same size as its rows (keys that a table finds)."""
+    sizes = [
+        found.token_factor(node.shape[dim], core.name)
+        for node in found.graph.inputs
+        if node.name in found.reached
+        for dim, sides in found.dims.get(node.name, {}).items()
         if (core.name, "column") in sides
     ]
-    sizes = [found.token_factor(shape(found.graph[name])[dim], core.name) for name, dim in read]
     return bool(sizes) and all(a is not None and found.same(a.size, found.rows(core.name)) for a in sizes)
 
 

@@ -1,42 +1,103 @@
-"""Which cores have for keys what a table picks for each query: their key indices are numbers of picks, no positions."""
+"""Which cores have for keys what a table picks: their key indices are numbers of picks, no positions.
+
+A table picks for each query, `k[b,top[b,i,p],c]`, or for all, `k[b,kept[b,p],c]`. One that has a place for every token
+is no list of picks: `k[b,slot[b,j],c]` is token j, wherever it lies.
+"""
 
 from __future__ import annotations
 
-from irc.codegen.expr import Index, Kind, Load, indices, loads
-from irc.graph.ir import Input, bodies
+from dataclasses import replace
+
+from irc.codegen.expr import TRUE, Axis, Index, Kind, Load, indices, loads, op
+from irc.graph.ir import Core, Graph, Input, bodies, shape
+from irc.graph.size import equal, size_names
 from irc.proof.addresses import chosen
-from irc.proof.flow import inline
+from irc.proof.claim import Claim
+from irc.proof.decide import is_proved
+from irc.proof.flow import core_of, inline
 from irc.proof.tokens import Tokens, sides
 
 
+def with_queries(graph: Graph) -> Graph:
+    """The program with a query index for cores that have none among their keys, where a table tells it: `i` of
+    `x[b,top[b,i,p],c]`, which runs over such keys as `top` picks, sits where the key of that index does."""
+    return replace(graph, cores=tuple(_with_query(core, graph) for core in graph.cores))
+
+
+def _with_query(core: Core, graph: Graph) -> Core:
+    rows, columns = ([a.size for a in side] for side in (core.rows, core.columns))
+    alike = len(rows) == len(columns) and all(
+        equal(a, b, dict(graph.sizes)) for a, b in zip(rows, columns, strict=True)
+    )
+    axis = None if core.position or (rows and alike) else _picking(core, graph)
+    if axis is None:
+        return core
+    batch = (*(a for a in core.batch if a != axis), *core.rows)
+    return replace(core, batch=batch, rows=(axis,), position=(axis.index,))
+
+
+def _picking(core: Core, graph: Graph) -> Axis | None:
+    """The index for each value of which a table picks keys of the core, out of as many."""
+    columns = {a.name for a in core.columns}
+    for load in (x for n in graph if core_of(n, graph) == core for e in bodies(n) for x in loads(e)):
+        for size, index in zip(shape(graph[load.tensor]), load.indices, strict=True):
+            for entry in (x for x in loads(index) if indices(x) & columns):
+                for axis in (a for a in core.batch if a.name in indices(entry)):
+                    if equal(axis.size, size, dict(graph.sizes)):
+                        return axis
+    return None
+
+
 def find_picks(found: Tokens) -> None:
-    """The cores where no tensor of tokens is read at the key's own index, but through tables that have an entry for
-    each query and key: the keys are numbers of picks, and no positions."""
+    """The cores where no input of tokens is read at the key's own index, but through tables of picks."""
     plain: set[str] = set()
     picks: dict[str, list[tuple[str, Load]]] = {}
     for node in found.graph:
         reached = sides(node, found, found.reached)
         for load in (x for e in bodies(node) for x in loads(e) if x.kind is Kind.FLOAT):
             read = [inline(i, found.graph) for i in load.indices]
-            for core in found.cores:
-                rows, columns = (frozenset(n for n in reached if (core, s) in reached[n]) for s in ("row", "column"))
-                keys = {Index(n) for n in columns - rows} & {*read}
-                if keys and not any(indices(i) & rows for i in read) and not _shared(load, found, ("param", "const")):
-                    plain.add(core)
-                tables = [x for i in read for x in loads(i) if _picks(x, rows, columns)]
-                if tables and not _shared(load, found, ("param",)):
-                    picks.setdefault(core, []).extend((load.tensor, table) for table in tables)
-    for core in picks.keys() - plain:
-        found.picks[core] = picks[core][0][1]
-        for name, table in picks[core]:
+            for core in found.cores.values():
+                rows, columns = (
+                    frozenset(n for n in reached if (core.name, s) in reached[n]) for s in ("row", "column")
+                )
+                keys = {Index(n) for n in columns - rows}
+                own = keys & {*read} and not any(indices(i) & rows for i in read)
+                given = isinstance(found.graph[load.tensor], Input) and not _shared(load, found, ("param", "const"))
+                if own and given:
+                    plain.add(core.name)
+                tables = [(dim, x) for dim, i in enumerate(read) for x in loads(i) if indices(x) & columns]
+                kept = [x for _, x in tables if _of_query(x, rows, columns)]
+                kept += [x for dim, x in tables if keys & {*x.indices} and _is_list(found, core, load, dim)]
+                if kept and not _shared(load, found, ("param",)):
+                    picks.setdefault(core.name, []).extend((load.tensor, table) for table in kept)
+    for core_name in picks.keys() - plain:
+        found.picks[core_name] = tuple(dict.fromkeys(table for _, table in picks[core_name]))
+        for name, table in picks[core_name]:
             found.alone.add(name)
-            left = {d: of - {(core, "column")} for d, of in found.dims.get(table.tensor, {}).items()}
+            left = {d: of - {(core_name, "column")} for d, of in found.dims.get(table.tensor, {}).items()}
             found.dims[table.tensor] = {d: of for d, of in left.items() if of}
 
 
-def _picks(table: Load, rows: frozenset[str], columns: frozenset[str]) -> bool:
-    by_row = any(not (indices(i) & columns or chosen(i, rows)) for i in table.indices)
-    return by_row and any(indices(i) & columns for i in table.indices)
+def _of_query(table: Load, rows: frozenset[str], columns: frozenset[str]) -> bool:
+    """Whether a table picks for each query, and is not only chosen by one."""
+    return any(not (indices(i) & columns or chosen(i, rows)) for i in table.indices)
+
+
+def _is_list(found: Tokens, core: Core, load: Load, dim: int) -> bool:
+    """Whether a table that has an entry for each key tells, in a dimension, which tokens of an entry of the batch these
+    are."""
+    if not found.has_batch(found.graph[load.tensor]):
+        return False
+    return dim in found.of(load.tensor) or not _numbered(found, core)
+
+
+def _numbered(found: Tokens, core: Core) -> bool:
+    """Whether queries sit among as many keys as the core has, so that the number of a key is a position."""
+    keys = found.columns(core.name)
+    if set(size_names(core.position)) & set(size_names([keys])):
+        return True
+    claims = (Claim("", (*core.batch, *core.rows), op("lt", place, keys), TRUE) for place in core.position[:1])
+    return any(is_proved(claim, found.graph) for claim in claims)
 
 
 def _shared(load: Load, found: Tokens, weights: tuple[str, ...]) -> bool:

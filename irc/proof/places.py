@@ -177,12 +177,15 @@ def input_positions(found: Tokens, chain: Chain, at_output: Output) -> tuple[Exp
 
 
 def picked(found: Tokens, chain: Chain) -> bool:
-    """Whether an entry of the batch is read where a table picks for each query, and the entry's index is its position:
-    the core says of its queries where they sit, and not by how many are picked."""
+    """Whether an entry of the batch is read where a table picks, and the entry's index is its position: the core says
+    of its queries where they sit, and not by how many are picked."""
     core = found.cores.get(chain.place.core) if chain.place else None
     if core is None or core.name not in found.picks or len(chain.indices) != 1 or chain.tensor not in found.tabled:
         return False
     if found.of(chain.tensor) or not found.has_batch(found.graph[chain.tensor]):
+        return False
+    tables = {table.tensor for table in found.picks[core.name]}
+    if not tables & {load.tensor for load in loads(chain.indices[0])}:
         return False
     return not set(size_names(core.position)) & set(size_names(a.size for a in core.columns))
 
@@ -209,7 +212,7 @@ def check_addresses(found: Tokens, brought: Collection[str]) -> None:
     for _, name in graph.outputs:
         for chain in chains(graph, name, tabled, tabled):
             _table_position(found, chain, dict(chain.place.at) if chain.place else {})
-    for core, table in found.picks.items():
+    for core, (table, *_) in found.picks.items():
         raise Undecided(f"`{core}` reads its keys at {expression(table)}: nothing says which of them a step can pick")
 
 
@@ -233,9 +236,9 @@ def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> t
     token = flat(tuple((standing[a.name], a.size) for a in axes))
     moving = frozenset(n for a in core.rows + core.columns for n in indices(standing[a.name]))
     picks = core.name in found.picks
+    if of_key and picked(found, chain):
+        return chain.indices
     if not of_token(chain.indices, token, [standing[a.name] for a in axes], moving, picks):
-        if of_key and picked(found, chain):
-            return chain.indices
         other = _listed(found, chain.indices, core, moving) if of_key and not picks else None
         if other is not None:
             return (other,)

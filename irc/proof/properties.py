@@ -15,6 +15,7 @@ from irc.proof.flow import PropertyError, Undecided, chains, inline, possible, r
 from irc.proof.growth import dimensions
 from irc.proof.incremental import incremental
 from irc.proof.order import ordered
+from irc.proof.picks import with_queries
 from irc.proof.places import whole
 from irc.proof.reach import tokens
 from irc.proof.smt import closed
@@ -30,11 +31,11 @@ def claims(property: Property, graph: Graph) -> tuple[Claim, ...]:
     """
     match property.name:
         case "causal":
-            return ordered(graph, lambda at, read: op("le", read, at))
+            return ordered(with_queries(graph), lambda at, read: op("le", read, at))
         case "window":
             width = property.argument
             assert width is not None
-            return ordered(graph, lambda at, read: op("lt", op("sub", at, width), read), distances=True)
+            return ordered(with_queries(graph), lambda at, read: op("lt", op("sub", at, width), read), distances=True)
         case "rows nonempty":
             return tuple(_nonempty(core, graph) for core in graph.cores if property.core in (None, core.name))
         case "allow":

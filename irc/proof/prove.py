@@ -13,6 +13,7 @@ from irc.proof.assumptions import contradiction
 from irc.proof.claim import Answer, Claim, Model
 from irc.proof.decide import decide
 from irc.proof.diagnosis import Diagnosis, diagnose, moved
+from irc.proof.picks import with_queries
 from irc.proof.picture import pairs, reads
 from irc.proof.properties import PropertyError, Undecided, claims
 from irc.proof.reason import evidence, of_pairs, reason
@@ -45,7 +46,8 @@ def prove(graph: Graph, accept: tuple[str, ...] = ()) -> tuple[Verdict, ...]:
     proved = tuple(p for p, found in decided.items() if all(answer.status == "proved" for _, answer in found))
     said: dict[str, list[Verdict]] = {}
     for p in graph.properties:
-        said.setdefault(p.text, []).append(_verdict(p, decided[p], graph, proved))
+        seen = with_queries(graph) if p.name in ("causal", "window") else graph
+        said.setdefault(p.text, []).append(_verdict(p, decided[p], seen, proved))
     return accepted(tuple(_together(verdicts) for verdicts in said.values()), accept)
 
 

@@ -21,8 +21,8 @@ class Tokens:
     and keys come from one input of one size, so that a query sits where the key of the same index does, whatever `pos`
     says; `above` the dimensions of results that run over the rows of a core, `inside` the axes of results, by number,
     that run over one of its row indices; `alone` the tensors that a token index reaches which is not made of a row and
-    a column both, as the distance of the two is; `picks` the cores whose keys are numbers of picks of each query, each
-    with an element of the table that picks them."""
+    a column both, as the distance of the two is; `picks` the cores whose keys are numbers of picks, each with elements
+    of the tables that pick them."""
 
     graph: Graph
     cores: dict[str, Core]
@@ -34,7 +34,7 @@ class Tokens:
     tabled: set[str] = field(default_factory=set)
     plain: set[str] = field(default_factory=set)
     alone: set[str] = field(default_factory=set)
-    picks: dict[str, Load] = field(default_factory=dict)
+    picks: dict[str, tuple[Load, ...]] = field(default_factory=dict)
 
     def of(self, name: str) -> tuple[int, ...]:
         return tuple(sorted(self.dims.get(name, {})))

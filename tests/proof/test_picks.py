@@ -10,10 +10,10 @@ from tests.proof.test_flow import graph_of
 
 SPEC = """attention t {
   size B, S, N, K, D
-  input q[B,S,D], k[B,LONG,D], v[B,LONG,D], idx[B,S,MANY]: int, past[B]: int
-  assume 0 <= idx[b,n,p] < LONG, S <= N, 0 <= past[b], past[b] + S <= LONG
+  input q[B,S,D], k[B,LONG,D], v[B,LONG,D], idx[B,S,MANY]: int, kept[B,MANY]: int, past[B]: int
+  assume 0 <= idx[b,n,p] < LONG, 0 <= kept[b,p] < LONG, S <= N, 0 <= past[b], past[b] + S <= LONG
   core o[b,i,d] over p: MANY {
-    align ALIGN
+    ALIGN
     score q[b,i,c] * k[b,PICK,c]
     allow MASK
     softmax p
@@ -25,7 +25,12 @@ SPEC = """attention t {
 
 
 def program(long: str, mask: str, align: str, pick: str, many: str = "K", property: str = "causal") -> str:
-    text = SPEC.replace("LONG", long).replace("MASK", mask).replace("ALIGN", align).replace("PICK", pick)
+    text = (
+        SPEC.replace("LONG", long)
+        .replace("MASK", mask)
+        .replace("ALIGN", align and f"align {align}")
+        .replace("PICK", pick)
+    )
     return text.replace("MANY", many).replace("PROPERTY", property)
 
 
@@ -41,6 +46,15 @@ def program(long: str, mask: str, align: str, pick: str, many: str = "K", proper
         ("S", "idx[b,i,p] <= pos(i)", "first", "idx[b,i,p]", "K", "proved"),
         ("S", "idx[b,i,p] <= pos(i)", "first", "idx[b,i,p]", "S", "proved"),
         ("S", "idx[b,i,p] <= pos(i)", "first", "idx[b,S - 1 - i,p]", "K", "refuted"),
+        ("S", "idx[b,i,p] <= i", "", "idx[b,i,p]", "K", "proved"),
+        ("S", "idx[b,i,p] <= i + 1", "", "idx[b,i,p]", "K", "refuted"),
+        ("S", "true", "", "idx[b,i,p]", "K", "refuted"),
+        ("S", "kept[b,p] <= pos(i)", "first", "kept[b,p]", "K", "proved"),
+        ("S", "kept[b,p] <= i", "", "kept[b,p]", "K", "proved"),
+        ("S", "p <= pos(i)", "first", "kept[b,p]", "K", "refuted"),
+        ("N", "kept[b,p] <= pos(i)", "offset N - S", "kept[b,p]", "K", "proved"),
+        ("N", "kept[b,p] <= pos(i)", "offset past[b]", "kept[b,p]", "K", "proved"),
+        ("N", "p <= pos(i)", "offset N - S", "kept[b,p]", "K", "not decided"),
     ],
 )
 def test_what_is_picked_is_a_position(long: str, mask: str, align: str, pick: str, many: str, expected: str) -> None:
@@ -55,6 +69,42 @@ def test_what_is_picked_is_a_position(long: str, mask: str, align: str, pick: st
             read > own for known, given in states(graph, sizes) for own, read in furthest(graph, given, known, *where)
         )
         assert later if expected == "refuted" else not (later and expected == "proved")
+
+
+def test_a_list_of_keys_is_taken_as_known() -> None:
+    (verdict,) = prove(graph_of(program("S", "kept[b,p] <= pos(i)", "first", "kept[b,p]")))
+    assert verdict.why.endswith("its own (`kept[b,p]` taken as known)")
+
+
+def test_slots_that_hold_every_token_are_no_list() -> None:
+    text = program("N", "p <= pos(i)", "offset past[b]", "kept[b,p]").replace("past[b] + S <= N", "past[b] + S <= K")
+    (verdict,) = prove(graph_of(text))
+    assert verdict.status == "proved" and verdict.why.endswith("its own")
+
+
+@pytest.mark.parametrize(("mask", "expected"), [("kept[b,p] <= pos(i)", "proved"), ("p <= pos(i)", "refuted")])
+def test_keys_that_are_gathered_before(mask: str, expected: str) -> None:
+    text = program("S", mask, "first", "kept[b,p]").replace("k[b,kept[b,p],c]", "g[b,p,c]")
+    text = text.replace("  core o", "  project { g[b,p,d] = k[b,kept[b,p],d] }\n  core o").replace(
+        "v[b,kept[b,p],d]", "g[b,p,d]"
+    )
+    (verdict,) = prove(graph_of(text))
+    assert verdict.status == expected
+
+
+def test_groups_of_heads_that_pick_together() -> None:
+    text = """attention t { size B, S, K, D, H, G
+      input q[B,H,G,S,D], k[B,H,S,D], idx[B,H,S,K]: int
+      assume 0 <= idx[b,h,n,p] < S
+      core o[b,h,g,i,d] over p: K {
+        score q[b,h,g,i,c] * k[b,h,idx[b,h,i,p],c]
+        allow idx[b,h,i,p] <= i + MORE
+        softmax p
+        matmul k[b,h,idx[b,h,i,p],d]
+      }
+      return o
+      ensure causal }"""
+    assert [prove(graph_of(text.replace("MORE", more)))[0].status for more in "01"] == ["proved", "refuted"]
 
 
 def test_which_keys_a_step_picks_is_not_told() -> None:

@@ -206,7 +206,6 @@ def test_caches_addressed_by_tables(text: str, expected: str) -> None:
         (CROSS % "window(2)", "nothing says where a query sits"),
         (CROSS % "incremental", "no core of the program says"),
         (ALIGNED_TWICE, "place the same queries differently"),
-        (BLOCKS.format(allow="true", ensure="causal"), "has keys of its own for each `i`, those that `top.b,i // 8,n."),
         (POOLED, "output `y` has no query dimension"),
         (cache("j <= pos(i)", ensure="incremental", more="assume Sk == Sq"), "assumes Sk == Sq, which one query"),
         (
