@@ -21,7 +21,7 @@ from irc.fusion.fuse import fuse
 from irc.fusion.tile import NotFusible
 from irc.grammar.diagnostic import SyntaxErrors
 from irc.grammar.source import Source
-from irc.graph.ir import Graph, Reduce, cotangent_name
+from irc.graph.ir import Graph, Reduce, cotangent_name, remainder_name
 from irc.graph.verify import verify
 from irc.passes.between import with_differences
 from irc.passes.common import in_common
@@ -31,7 +31,7 @@ from irc.passes.dots import dotted
 from irc.passes.lookups import products_first
 from irc.passes.motion import moved
 from irc.passes.products import of_tensors
-from irc.passes.remainder import remainder_name, with_remainders
+from irc.passes.remainder import with_remainders
 from irc.passes.repeated import named_apart
 from irc.passes.rows import with_rows
 from irc.passes.simplify import simplify

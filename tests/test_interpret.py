@@ -92,7 +92,7 @@ def test_causal_core() -> None:
     o, lse = attention(x["q"], x["k"], x["v"], grid(lambda r, k: k <= r))
     np.testing.assert_allclose(out["o"], o, atol=1e-13)
     np.testing.assert_allclose(out["lse"], lse, atol=1e-13)
-    assert set(out) == {"q", "k", "v", "s", "lse", "p", "o"}
+    assert set(out) == {"q", "k", "v", "s", "lse", "lse.remainder", "p", "o"}
     assert (out["p"][..., ~grid(lambda r, k: k <= r)] == 0.0).all()
 
 
@@ -160,6 +160,16 @@ def test_empty_axes(empty: str) -> None:
         assert (out["o"] == 0.0).all()
         if empty == "Sk":
             assert (out["lse"] == -np.inf).all()
+
+
+@pytest.mark.parametrize("size", [1e9, -1e9, 3e17])
+def test_keys_that_tie_at_large_scores_have_their_mean(size: float) -> None:
+    x = arrays(SIZES)
+    x["q"], x["k"] = np.full_like(x["q"], 1.0), np.full_like(x["k"], size)
+    out = interpret(core(None), x, SIZES)
+    np.testing.assert_allclose(out["o"], np.broadcast_to(x["v"].mean(axis=2, keepdims=True), out["o"].shape), atol=1e-12)
+    kept = {"lse": out["lse"], "lse.remainder": out["lse.remainder"]}
+    assert (np.exp(kept["lse"] - 3 * size + kept["lse.remainder"]) > 6.9).all()
 
 
 def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from irc.codegen.expr import Axis, Const, Expr, Kind
+from irc.elaborate.divisors import check_constants
 from irc.elaborate.expressions import Context
 from irc.elaborate.inference import Inference
 from irc.elaborate.names import expanded, index_names
@@ -39,6 +40,7 @@ def size_value(e: Expression, scope: Scope) -> Expr:
     value = Context(scope, {}, {}).lower(e, frozenset())
     if value.kind is not Kind.INT:
         scope.report.fail("E303", "a size must be an integer", e.span)
+    check_constants(value, scope, e.span)
     if isinstance(value, Const) and value.value < 1:
         scope.report.fail("E108", f"a size is at least 1, and this is {value.value}", e.span)
     return value

@@ -52,14 +52,28 @@ def _check_moving(
             _fact(divisor, axes, graph, scope, span)
 
 
+def check_constants(value: Expr, scope: Scope, span: Span) -> None:
+    """That the numbers by which a size is divided are at least 1."""
+    for part in walk(value):
+        if isinstance(part, Op) and part.name in ("floordiv", "mod"):
+            _is_too_small(part.args[1], scope, span)
+
+
+def _is_too_small(divisor: Expr, scope: Scope, span: Span) -> bool:
+    """Whether the divisor is a number below 1, which is an error."""
+    if not isinstance(divisor, Const) or divisor.value >= 1:
+        return False
+    scope.report.error(
+        "E213",
+        f"the divisor `{text(divisor)}` is not at least 1",
+        scope.divisors.get(divisor, span),
+        help="divide by a positive number: `x // -2` is `-x // 2`",
+    )
+    return True
+
+
 def _fact(divisor: Expr, axes: tuple[Axis, ...], graph: Graph, scope: Scope, span: Span) -> Fact | None:
-    if isinstance(divisor, Const) and divisor.value < 1:
-        scope.report.error(
-            "E213",
-            f"the divisor `{text(divisor)}` is not at least 1",
-            scope.divisors.get(divisor, span),
-            help="divide by a positive number: `x // -2` is `-x // 2`",
-        )
+    if _is_too_small(divisor, scope, span):
         return None
     names = possibly_zero((divisor,), axes, scope.sizes, graph.facts)
     bounds = Bounds(from_zero(scope.sizes, names), graph.facts)

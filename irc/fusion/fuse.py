@@ -40,13 +40,14 @@ from irc.graph.ir import (
     is_tile,
     operands,
     own_element,
+    remainder_name,
     shape,
     whole,
 )
 from irc.passes.between import exactly
 from irc.passes.gathers import gathered
 from irc.passes.products import of_tensors, operand, unconditional, without_absent
-from irc.passes.remainder import remainder_name, weighs
+from irc.passes.remainder import weighs
 from irc.passes.running import with_running
 from irc.passes.simplify import factors, times_all
 from irc.passes.split import split

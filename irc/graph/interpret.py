@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Kind, Load, Local, Op, Size, integer, offset
 from irc.codegen.fold import FAR
-from irc.graph.ir import Graph, Input, Map, Reduce, Scatter, Update, shape
+from irc.graph.ir import Graph, Input, Map, Reduce, Scatter, Update, remainder_name, shape
 from irc.graph.philox import uniform
 
 Array = NDArray[Any]
@@ -29,7 +29,8 @@ LARGEST = 2**31 - 1  # beyond it a floor is this number, or less it, and that of
 
 
 def interpret(graph: Graph, inputs: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Array]:
-    """The value of every node by its name, inputs included: float64, int64 or bool.
+    """The value of every node by its name, inputs included: float64, int64 or bool; and beside each logsumexp what its
+    float leaves out, which weights are made with: where scores tie at 1e17, it has lost the number of keys.
 
     `inputs` are by node name; `sizes` need not hold those that the graph defines. Raises `ValueError` for an input that
     is missing or of the wrong shape, `IndexError` for an access outside its tensor, each naming the tensor.
@@ -38,7 +39,16 @@ def interpret(graph: Graph, inputs: Mapping[str, Any], sizes: Mapping[str, int])
     values: dict[str, Array] = {}
     with np.errstate(all="ignore"):
         for node in graph:
-            values[node.name] = _input(node, inputs, known) if isinstance(node, Input) else _node(node, values, known)
+            rest = remainder_name(node.name)
+            if isinstance(node, Input):
+                values[node.name] = _input(node, inputs, known)
+                if node.role == "saved" and rest in inputs:
+                    values[rest] = np.asarray(inputs[rest])
+            elif isinstance(node, Reduce) and node.op == "logsumexp":
+                parts = _logsumexp(node, grid(node.axes + node.over, values, known))
+                values[node.name], values[rest] = (_merge(part, node, known) for part in parts)
+            else:
+                values[node.name] = _node(node, values, known)
     return values
 
 
@@ -143,6 +153,11 @@ def evaluate(expr: Expr, at: Grid) -> Array:
         case Op("or", (a, b), _):
             left = evaluate(a, at)
             return np.asarray(left | evaluate(b, at.only(~left)))
+        case Op("exp" | "share" as name, (Op("sub", (score, Load(lse, places) as rounded)),)) if (
+            remainder_name(lse) in at.values
+        ):
+            rest = evaluate(Load(remainder_name(lse), places), at)
+            return apply(name, [evaluate(score, at) - evaluate(rounded, at) - rest])
         case Op("segment", (Load() as row, count, position), _):
             return _segment(row, evaluate(count, at), evaluate(position, at), at)
         case Op(name, args, _):
@@ -284,7 +299,13 @@ def _map(node: Map, whole: Grid) -> Array:
     return out
 
 
-def _reduce(node: Reduce, whole: Grid) -> Array:
+def _logsumexp(node: Reduce, whole: Grid) -> tuple[Array, Array]:
+    """The reduction, and what its float leaves out."""
+    rest = np.zeros(whole.shape[: len(node.axes)])
+    return _reduce(node, whole, rest), rest
+
+
+def _reduce(node: Reduce, whole: Grid, rest: Array | None = None) -> Array:
     if node.op == "sum":
         product = _contract(node, whole)
         if product is not None:
@@ -305,7 +326,13 @@ def _reduce(node: Reduce, whole: Grid) -> Array:
             out[where] = _first_largest(body, np.broadcast_to(allowed, part.shape), count)
             continue
         init = None if node.init is None else evaluate(node.init, part)
-        out[where] = _fold(node.op, body, over, init).reshape(part.shape[:count])
+        if node.op == "logsumexp":
+            out[where], left = (a.reshape(part.shape[:count]) for a in _log_of_sum(body, over, init))
+            if rest is not None:
+                rest[where] = left
+            continue
+        fold = body.sum(axis=over) if node.op == "sum" else np.max(body, axis=over, initial=-np.inf)
+        out[where] = fold
     return out
 
 
@@ -318,20 +345,20 @@ def _first_largest(body: Array, allowed: Array, leading: int) -> Array:
     return np.where(found.any(axis=-1), found.argmax(axis=-1) if shape[-1] else -1, -1)
 
 
-def _fold(op: str, body: Array, over: tuple[int, ...], init: Array | None) -> Array:
-    """The reduction, the dimensions kept with extent 1."""
-    if op == "sum":
-        return np.asarray(body.sum(axis=over, keepdims=True))
+def _log_of_sum(body: Array, over: tuple[int, ...], init: Array | None) -> tuple[Array, Array]:
+    """The logarithm of a sum of exponentials, the dimensions kept with extent 1, and what is lost by rounding it."""
     top = np.asarray(np.max(body, axis=over, keepdims=True, initial=-np.inf))
-    if op == "max":
-        return top
     if init is not None:
         top = np.maximum(top, init)
     shift = np.where(np.isfinite(top), top, 0.0)  # -inf - -inf would be NaN
     total = np.exp(body - shift).sum(axis=over, keepdims=True)
     if init is not None:
         total = total + np.exp(init - shift)
-    return np.asarray(np.log(total) + shift)
+    log = np.log(total)
+    result = np.asarray(log + shift)
+    of_shift = result - log
+    lost = (log - (result - of_shift)) + (shift - of_shift)
+    return result, np.where(np.isfinite(lost), lost, 0.0)
 
 
 def _factors(expr: Expr) -> tuple[Expr, ...]:

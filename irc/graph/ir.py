@@ -104,6 +104,11 @@ def grouped(items: tuple[Axis, ...], groups: tuple[int, ...]) -> tuple[tuple[Axi
     return tuple(out)
 
 
+def remainder_name(lse: str) -> str:
+    """What goes with the logsumexp of that name: what its float leaves out."""
+    return f"{lse}.remainder"
+
+
 def product(factors: tuple[Expr, ...]) -> Expr:
     result: Expr = integer(1)
     for factor in factors:

@@ -13,14 +13,9 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import replace
 
-from irc.codegen.expr import Axis, Expr, Load, Op, op, rebuild
-from irc.graph.ir import Graph, Input, Map, Node, Reduce, Scatter
+from irc.codegen.expr import Expr, Load, Op, op, rebuild
+from irc.graph.ir import Graph, Input, Node, remainder_name
 from irc.passes.simplify import rewrite
-
-
-def remainder_name(lse: str) -> str:
-    """The tensor that goes with the logsumexp of that name."""
-    return f"{lse}.remainder"
 
 
 def with_remainders(backward: Graph, made: Container[str]) -> Graph:
@@ -32,9 +27,7 @@ def with_remainders(backward: Graph, made: Container[str]) -> Graph:
         if isinstance(node, Input) and node.role == "saved" and remainder_name(node.name) in made:
             nodes.append(replace(node, name=remainder_name(node.name)))
             found.add(node.name)
-    return replace(
-        backward, nodes=tuple(rewrite(n, lambda e: exact(e, found)) if _is_of_pairs(n) else n for n in nodes)
-    )
+    return replace(backward, nodes=tuple(rewrite(n, lambda e: exact(e, found)) for n in nodes))
 
 
 def exact(expr: Expr, known: Container[str]) -> Expr:
@@ -53,21 +46,3 @@ def exact(expr: Expr, known: Container[str]) -> Expr:
 def weighs(expr: Expr, lse: str) -> bool:
     """Whether a weight is computed from that logsumexp."""
     return exact(expr, {lse}) != expr
-
-
-def _is_of_pairs(node: Node) -> bool:
-    """Whether the node computes something for every pair of a query and a key."""
-    return any({"row", "column"} <= {axis.role for axis in axes} for axes in _points(node))
-
-
-def _points(node: Node) -> tuple[tuple[Axis, ...], ...]:
-    """The axes of the points at which the node evaluates something."""
-    match node:
-        case Input():
-            return ()
-        case Map():
-            return (node.axes,)
-        case Reduce():
-            return (node.axes + node.over,)
-        case Scatter():
-            return tuple(update.over for update in node.updates)
