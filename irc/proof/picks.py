@@ -53,14 +53,14 @@ def find_picks(found: Tokens) -> None:
     plain: set[str] = set()
     picks: dict[str, list[tuple[str, Load]]] = {}
     for node in found.graph:
-        reached = sides(node, found, found.reached)
+        reached, straight = sides(node, found, found.reached), sides(node, found, found.straight)
         for load in (x for e in bodies(node) for x in loads(e) if x.kind is Kind.FLOAT):
             read = [inline(i, found.graph) for i in load.indices]
             for core in found.cores.values():
                 rows, columns = (
                     frozenset(n for n in reached if (core.name, s) in reached[n]) for s in ("row", "column")
                 )
-                keys = {Index(n) for n in columns - rows}
+                keys = {Index(n) for n in columns - rows if (core.name, "column") in straight[n]}
                 own = keys & {*read} and not any(indices(i) & rows for i in read)
                 given = isinstance(found.graph[load.tensor], Input) and not _shared(load, found, ("param", "const"))
                 if own and given:

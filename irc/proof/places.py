@@ -212,8 +212,12 @@ def check_addresses(found: Tokens, brought: Collection[str]) -> None:
     for _, name in graph.outputs:
         for chain in chains(graph, name, tabled, tabled):
             _table_position(found, chain, dict(chain.place.at) if chain.place else {})
-    for core, (table, *_) in found.picks.items():
-        raise Undecided(f"`{core}` reads its keys at {expression(table)}: nothing says which of them a step can pick")
+    for core, tables in found.picks.items():
+        rows = {a.name for a in found.cores[core].rows}
+        for table in (t for t in tables if indices(t) & rows):
+            raise Undecided(
+                f"`{core}` reads its keys at {expression(table)}: nothing says which of them a step can pick"
+            )
 
 
 def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> tuple[Expr, ...]:

@@ -11,7 +11,7 @@ from irc.codegen.expr import Axis, Expr, Index, Load, indices, loads
 from irc.graph.ir import Graph, Input, Map, Reduce, bodies, grouped, shape
 from irc.proof.flow import at, core_of, inline, own_axes
 from irc.proof.picks import find_picks
-from irc.proof.tokens import NOWHERE, Sides, Tokens, sides
+from irc.proof.tokens import NOWHERE, Reached, Sides, Tokens, sides
 
 
 def tokens(graph: Graph) -> Tokens:
@@ -20,11 +20,12 @@ def tokens(graph: Graph) -> Tokens:
     found.above = _above(found)
     found.inside = _inside(found)
     for node in reversed(graph.nodes):
-        here, hot = sides(node, found, found.dims), sides(node, found, found.reached)
+        here, hot, near = (sides(node, found, reached) for reached in (found.dims, found.reached, found.straight))
         for load in (x for e in bodies(node) for x in loads(e)):
             for dim, index in enumerate(inline(i, graph) for i in load.indices):
                 _mark(found, load, dim, _of(here, index))
-                _reach(found, load.tensor, dim, _of(hot, index))
+                _reach(found.reached, load.tensor, dim, _of(hot, index))
+                _reach(found.straight, load.tensor, dim, NOWHERE if loads(index) else _of(near, index))
                 if _of(hot, index) and loads(index):
                     found.tabled.add(load.tensor)
                 if _of(hot, index) and not _of_pair(hot, index):
@@ -66,9 +67,9 @@ def _mark(found: Tokens, load: Load, dim: int, sides: Sides) -> None:
         dims[dim] = dims.get(dim, NOWHERE) | kept
 
 
-def _reach(found: Tokens, name: str, dim: int, sides: Sides) -> None:
+def _reach(reached: Reached, name: str, dim: int, sides: Sides) -> None:
     if sides:
-        dims = found.reached.setdefault(name, {})
+        dims = reached.setdefault(name, {})
         dims[dim] = dims.get(dim, NOWHERE) | sides
 
 

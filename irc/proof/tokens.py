@@ -17,12 +17,12 @@ Reached = dict[str, dict[int, Sides]]  # the dimensions of each tensor, and from
 @dataclass
 class Tokens:
     """`cores` are those with query indices; `dims` are the token dimensions of every tensor; `reached` all dimensions
-    that a token index reaches, `tabled` the tensors that one reaches through a table; `plain` the cores whose queries
-    and keys come from one input of one size, so that a query sits where the key of the same index does, whatever `pos`
-    says; `above` the dimensions of results that run over the rows of a core, `inside` the axes of results, by number,
-    that run over one of its row indices; `alone` the tensors that a token index reaches which is not made of a row and
-    a column both, as the distance of the two is; `picks` the cores whose keys are numbers of picks, each with elements
-    of the tables that pick them."""
+    that a token index reaches, `straight` through no table, `tabled` the tensors that one reaches through a table;
+    `plain` the cores whose queries and keys come from one input of one size, so that a query sits where the key of the
+    same index does, whatever `pos` says; `above` the dimensions of results that run over the rows of a core, `inside`
+    the axes of results, by number, that run over one of its row indices; `alone` the tensors that a token index reaches
+    which is not made of a row and a column both, as the distance of the two is; `picks` the cores whose keys are
+    numbers of picks, each with elements of the tables that pick them."""
 
     graph: Graph
     cores: dict[str, Core]
@@ -31,6 +31,7 @@ class Tokens:
     inside: dict[str, dict[int, tuple[tuple[str, int], ...]]] = field(default_factory=dict)
     dims: Reached = field(default_factory=dict)
     reached: Reached = field(default_factory=dict)
+    straight: Reached = field(default_factory=dict)
     tabled: set[str] = field(default_factory=set)
     plain: set[str] = field(default_factory=set)
     alone: set[str] = field(default_factory=set)
