@@ -311,7 +311,6 @@ class CoreBuilder:
 
     def _summary(self, name: str, score: Expr, weight: Expr) -> ir.Core:
         axes, rows = self.context.axes, self.frame.rows
-        comparable = all(self.positions.comparable(row) for row in rows)
         return ir.Core(
             name,
             tuple(axes[m] for m in self.frame.members if m not in rows),
@@ -320,7 +319,7 @@ class CoreBuilder:
             self.allow,
             score,
             weight,
-            tuple(self.positions.placed(row) for row in rows) if comparable else (),
+            tuple(self.positions.placed(row) for row in rows) if self.positions.are_placed else (),
             tuple(self.masks),
             self.core.span,
         )

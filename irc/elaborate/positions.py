@@ -46,6 +46,15 @@ class Positions:
         axes = self._frame.axes
         return self.align is not None or self._scope.same(axes[row].size, axes[self._frame.key_of(row)].size)
 
+    @property
+    def are_placed(self) -> bool:
+        """Whether it is said where the queries sit among the keys: without `align`, by as many of both. A single query
+        index that is compared with one of several key indices is no place among all of these."""
+        axes, rows, columns = self._frame.axes, self._frame.rows, self._frame.columns
+        queries, keys = (product(tuple(axes[n].size for n in names)) for names in (rows, columns))
+        alike = len(rows) == len(columns) or self._scope.same(queries, keys)
+        return all(self.comparable(row) for row in rows) and (self.align is not None or alike)
+
     def placed(self, row: str) -> Expr:
         """Where the query index sits among the keys; its own value where that is not said."""
         report, axes = self._scope.report, self._frame.axes

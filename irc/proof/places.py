@@ -100,6 +100,8 @@ def position(core: Core, index: Expr, batch: dict[Expr, Expr]) -> Expr:
     places = [substitute(p, {a.index: e for a, e in zip(core.rows, rows, strict=True)} | batch) for p in core.position]
     if len(places) == 1:
         return places[0]
+    if len(places) != len(core.columns):
+        raise Undecided(f"`{core.name}` has {len(places)} query indices and {len(core.columns)} for keys")
     return flat(tuple((p, a.size) for p, a in zip(places, core.columns, strict=True)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from irc.error import SpecError
 from irc.proof.prove import prove
 from tests.proof.test_flow import graph_of
 
@@ -78,3 +79,9 @@ def test_a_dimension_that_changes_its_order_is_no_sequence() -> None:
     text = program("p", "j <= i", merged=True).replace("w[b,(p n),d]", "w[b,(n p),d]")
     (found,) = prove(graph_of(text))
     assert found.status == "not decided"
+
+
+def test_a_chunk_is_no_place_among_the_tokens_of_all_chunks() -> None:
+    graph = graph_of(program("m", "m <= p", property="window(2 * P)").replace("m: 2", "m: P"))
+    with pytest.raises(SpecError, match=r"queries of core `y` run over P and keys over P\*N"):
+        prove(graph)
