@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
+from irc.codegen.cuda_hoist import Hoists
 from irc.codegen.cuda_kept import of_mask
 from irc.codegen.cuda_launch import most_shared
 from irc.codegen.expr import Const, Expr, Load, Op, indices, walk
@@ -70,11 +71,13 @@ def _selected(value: Expr) -> Expr:
     return value
 
 
-def tile_columns(kernel: TileKernel, hoisted: TileKernel, form: Form, architecture: str) -> tuple[int, int, int] | None:
+def tile_columns(
+    kernel: TileKernel, hoisted: TileKernel, hoists: Hoists, form: Form, architecture: str
+) -> tuple[int, int, int] | None:
     """The most columns of a tile whose fragments fit into registers and its panels into shared memory, how many
     registers a thread has, and for how many tiles panels of distances lie there that products read; None where sums
-    alone are too many, or panels too wide. `hoisted`: with values of tokens kept apart. Where those of distances do not
-    fit, a block has all memory of a processor."""
+    alone are too many, or panels too wide. `hoisted`: with values of tokens kept apart, the `hoists`. Where panels of
+    distances do not fit, a block has all memory of a processor."""
     panels = {p.name: p for p in kernel.panels}
     products = [s for s in kernel.body if isinstance(s, RowProduct)]
     sums = sum(padded(width(panels[s.panel])) // 2 for s in products)
@@ -90,7 +93,12 @@ def tile_columns(kernel: TileKernel, hoisted: TileKernel, form: Form, architectu
     elif form is F16 and summed - {s.weight for s in kernel.body if isinstance(s, OnlineSoftmax)}:  # as tf32
         beside, others = of_mask(hoisted), others + AS_TF32 * bool(of_columns)
     bands = 0 if not sums_distances(kernel) else 2 if form is FLOAT else 1
-    whole = max(most_shared(architecture) - OTHER, SHARED)
+    all_bytes = most_shared(architecture)
+    whole = max(all_bytes - OTHER, SHARED)
+
+    def beside_panels(columns: int) -> int:
+        return hoists.bytes(ROWS, STAGES * columns) + 4 * WARPS
+
     choices = [(SHARED, columns) for columns in widths(kernel, form.columns)]
     choices += [(whole, form.columns[-1])] if distances else []
     for (limit, columns), late in product(choices, (STAGES, 1)):
@@ -99,7 +107,8 @@ def tile_columns(kernel: TileKernel, hoisted: TileKernel, form: Form, architectu
         held = [stages_of(p, kernel, late) * tokens(p, columns) * (padded(width(p)) + form.pad) for p in read]
         for registers, fits in REGISTERS:
             most = sums + max(tiles * columns // 2 + others + near, summing)
-            if form.bytes * sum(held) <= limit and most <= fits:
+            panel_bytes = form.bytes * sum(held)
+            if panel_bytes <= limit and panel_bytes + beside_panels(columns) <= all_bytes and most <= fits:
                 return columns, registers, late
     return None
 

@@ -39,7 +39,7 @@ from irc.codegen.cuda_tiles import (
     steps_of,
     walk_context,
 )
-from irc.codegen.expr import Const, Expr, Load, Local, Op, indices, is_lookup, op, walk
+from irc.codegen.expr import Const, Expr, Load, Local, Op, indices, is_lookup, number, op, walk
 from irc.codegen.kernel import (
     Dot,
     InnerSum,
@@ -60,6 +60,7 @@ from irc.codegen.positions import size, tiles_of, unflatten
 from irc.codegen.powers import LOG2_E, Powers, in_powers_of_two
 from irc.codegen.printer import print_scalar
 
+LEAST_FACTOR = 2.0**-64  # that is left to weights, and so is its inverse
 FEATURES_BESIDE = 128  # of floats, at most, for whose sums there are registers beside those that a tile adds to them
 
 
@@ -103,7 +104,7 @@ def launches(kernel: TileKernel, name: str, architecture: str, split: Split | No
     if kept_as is None:
         return ()
     hoisted, hoists, values = values_of(kernel, kept_as, factored=False)
-    chosen = tile_columns(kernel, hoisted, kept_as, architecture)
+    chosen = tile_columns(kernel, hoisted, hoists, kept_as, architecture)
     if chosen is None:
         return ()
     columns, registers, late = chosen
@@ -157,8 +158,8 @@ def fits(kernel: TileKernel, architecture: str) -> bool:
     kept_as = form(kernel)
     if kept_as is None:
         return False
-    hoisted = values_of(kernel, kept_as, factored=False)[0]
-    return tile_columns(kernel, hoisted, kept_as, architecture) is not None
+    hoisted, hoists, _ = values_of(kernel, kept_as, factored=False)
+    return tile_columns(kernel, hoisted, hoists, kept_as, architecture) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,16 +366,17 @@ def _results(body: tuple[TileOp, ...]) -> list[RowProduct | RowReduce]:
 
 def _softmax(step: OnlineSoftmax, logit: Expr | None, kept_as: Form, natural: bool, factored: bool) -> dict[str, str]:
     """`logit` and `init` are in powers of two, or `natural`. Where `factored`, a constant `factor` of logits is left to
-    the weights, which multiply and subtract in one instruction."""
+    the weights, which multiply and subtract in one instruction; its `inverse` is for what is multiplied already."""
     init = step.init if step.init is None or natural else op("mul", step.init, LOG2_E)
-    factor = ""
+    factor = inverse = ""
     match logit:
-        case Op("mul", (moving, Const(value) as constant)) if factored and value > 0:
-            logit, factor = moving, f" * {printed(constant)}"
+        case Op("mul", (moving, Const(value) as constant)) if factored and LEAST_FACTOR <= value <= 1 / LEAST_FACTOR:
+            logit, factor, inverse = moving, printed(constant), printed(number(1 / value))
     return softmax_targets(step) | {
         "weight": identifier(step.weight),
         "logit": printed(logit),
         "factor": factor,
+        "inverse": inverse,
         "init": printed(init),
         "exp": "irc::exp" if kept_as is FLOAT else "irc::natural_exp<Form>" if natural else "irc::exp2<Form>",
         "to_natural": "" if natural else " * T(0.6931471805599453)",

@@ -76,6 +76,12 @@ class Hoists:
             for value in values.values():
                 memory.add(value.type, f"all_{value.name}", count, BYTES[value.type])
 
+    def bytes(self, rows: int, columns: int) -> int:
+        """Of those arrays."""
+        memory = Arrays()
+        self.reserve(memory, rows, columns)
+        return memory.bytes
+
     def _place(self, part: Expr) -> Expr | None:
         """What stands for a subexpression as a whole; None to go on below it."""
         side = self._side(part)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from irc.codegen.cuda_forms import FLOAT, Form, draws, form, of_pairs, padded, read_panels, reads_twice, widths
 from irc.codegen.cuda_fragments import Stage, Values, ahead, live, values_of
+from irc.codegen.cuda_hoist import Hoists
 from irc.codegen.cuda_launch import Arrays, Box, Launch, rendered
 from irc.codegen.cuda_roles import REGISTERS, roles
 from irc.codegen.cuda_tiles import walk_context
@@ -19,7 +20,8 @@ from irc.codegen.printer import print_scalar
 ARCHITECTURE = "sm_90a"
 ROWS = 128  # of a block: 64 of each of two warpgroups
 THREADS = 3 * 128
-SHARED, OTHER = 227 << 10, 8 << 10  # bytes that a block may take, and of these for what is no panel
+SHARED, OTHER = 227 << 10, 8 << 10  # bytes that a block may take, and of these at least for what is no panel
+CONTROL = 1 << 10  # of which this for barriers, and what is told of tiles
 COLUMNS = (128, 64, 48, 32)  # of a tile, the more the better
 ALIGNED = 1024  # bytes on which every panel lies
 STAGES = (4, 3, 2)
@@ -49,7 +51,7 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
     if kept_as is None or kept_as is FLOAT or any(p.side == "distance" for p in read_panels(kernel)):
         return None
     hoisted, hoists, values = values_of(kernel, kept_as, factored=True)
-    chosen = _tile(kernel, hoisted)
+    chosen = _tile(kernel, hoisted, hoists)
     if chosen is None:
         return None
     kernel = hoisted
@@ -60,7 +62,8 @@ def launch(kernel: TileKernel, name: str, side: Side, otherwise: Launch) -> Laun
         return None
     row_panels, column_panels = ([p for p in panels if p.side == side] for side in ("row", "column"))
     guarded = [p for p in column_panels if p.name in values.summed and kernel.support is not None]
-    producers = 4 if hoists.row or hoists.column else 1
+    # What lanes find together takes whole warps: values of tokens, and ends of tables.
+    producers = 4 if hoists.row or hoists.column or kernel.summaries or kernel.searches else 1
     shared = Arrays()
     for panel in panels:
         shared.add("unsigned char", panel.name, panel.bytes * (1 if panel.side == "row" else stages), 1)
@@ -131,7 +134,7 @@ def _ahead(kernel: TileKernel, values: Values) -> dict[str, object]:
     }
 
 
-def _tile(kernel: TileKernel, hoisted: TileKernel) -> tuple[int, int, tuple[int, int], bool] | None:
+def _tile(kernel: TileKernel, hoisted: TileKernel, hoists: Hoists) -> tuple[int, int, tuple[int, int], bool] | None:
     """The most columns of a tile whose fragments fit into registers, how many tiles shared memory then holds, how
     registers are shared out, and whether dots go on beside products; None where no tile fits."""
     panels = {p.name: p for p in kernel.panels}
@@ -144,7 +147,8 @@ def _tile(kernel: TileKernel, hoisted: TileKernel) -> tuple[int, int, tuple[int,
         aligned = not any(columns * token % ALIGNED for token in bytes["column"])
         chosen = roles(kernel, hoisted, sums + tiles * columns // 2, columns // 4 if _apart(kernel) else 0)
         for stages in STAGES:
-            shared = sum(bytes["row"]) * ROWS + sum(bytes["column"]) * columns * stages + OTHER
+            others = max(OTHER, hoists.bytes(ROWS, columns * stages) + CONTROL)
+            shared = sum(bytes["row"]) * ROWS + sum(bytes["column"]) * columns * stages + others
             if chosen and aligned and shared <= SHARED:
                 return columns, stages, *chosen
     return None

@@ -20,6 +20,7 @@ PROCESSORS = 2  # of the device that is emulated
 class Library:
     """Kernels of one CUDA source; `check`: every access, race and barrier is watched, and `seed` draws a schedule, of
     each launch from then on. `architecture`: that the source was rendered for; `known`: what is known of its kernels.
+    `contract`: products are fused with sums, as on a device.
 
     What a check finds is an `EmulatorError`: a defect of the compiler, not of the call.
     """
@@ -29,14 +30,14 @@ class Library:
 
     def __init__(
         self, source: str, check: bool = False, seed: int = 0, architecture: str = LEAST,
-        known: Mapping[str, Rendered] | None = None,
+        known: Mapping[str, Rendered] | None = None, contract: bool = False,
     ) -> None:  # fmt: skip
         self._source, self._check, self.known = source, check, known or {}
-        self.seed, self.architecture = seed, architecture
+        self.seed, self.architecture, self._contract = seed, architecture, contract
 
     @cached_property
     def _module(self) -> emulator.Module:
-        return emulator.build(self._source, self._check)
+        return emulator.build(self._source, self._check, self._contract)
 
     def load(self) -> None:
         _ = self._module

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import irc
+from irc.runtime.emulated import Library
 from tests.test_kernels import DTYPE
 
 SPEC = Path(__file__).parent.parent / "examples" / "causal.attn"
@@ -36,8 +37,19 @@ def expected(a: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("dtype, target", [("f32", "cpu"), ("bf16", "cpu"), ("bf16", "emulator")])
 def test_finite_scores_of_any_size(dtype: str, target: str) -> None:
+    assert_right(irc.compile(SPEC, dtype=dtype, target=target), dtype)
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
+def test_finite_scores_of_any_size_where_products_are_fused_with_sums(architecture: str) -> None:
+    program = irc.compile(SPEC, dtype="bf16", target=f"emulator:{architecture}", sizes={"D": 16})
+    program.measured_through({"D": 16}, Library(program.source, architecture=architecture, contract=True))
+    assert_right(program, "bf16")
+
+
+def assert_right(program: irc.Program, dtype: str) -> None:
     a = given(dtype, SCALES)
-    run = irc.compile(SPEC, dtype=dtype, target=target).forward(**a)
+    run = program.forward(**a)
     error = {"f32": 1e-5, "bf16": 2e-2}[dtype]
     for name, want in zip(("o", "lse"), expected(a), strict=True):
         np.testing.assert_allclose(run.outputs[name].astype(np.float64), want, rtol=error, atol=4 * error)

@@ -172,6 +172,13 @@ DEVICE float min_nan(float x, float y) {  // 0 is more than -0
   if (x != x || y != y) return __uint_as_float(0x7fffffffu);
   return x < y || (x == y && __float_as_uint(x) >> 31) ? x : y;
 }
+template <class T> DEVICE T emu_apart(T x) {  // no compiler knows what it comes from
+  asm volatile("" : "+m"(x));
+  return x;
+}
+DEVICE float product(float x, float y) { return emu_apart(x * y); }
+DEVICE float difference(float x, float y) { return emu_apart(x) - emu_apart(y); }
+DEVICE double difference(double x, double y) { return emu_apart(x) - emu_apart(y); }
 DEVICE float exp2_approx(float x) {
   const float y = exp2f(fabsf(x) < 0x1p-126f ? 0.0f : x);
   return y < 0x1p-126f ? 0.0f : y;

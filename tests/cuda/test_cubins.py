@@ -181,7 +181,7 @@ def test_warpgroups_without_local_memory(name: str, dtype: str, width: int, tmp_
     for kernel, launch in wide.items():
         found = made["sm_90a", kernel]
         assert found.wide_products > 0 and found.products == 0 and found.stack == 0 and found.spills == 0, kernel
-        assert found.registers <= launch.registers, kernel
+        assert found.registers == launch.registers, kernel  # of fewer, a warpgroup would wait for its own for ever
         if "lse" in kernel:
             assert (found.powers_beside >= 64) == beside, kernel
         elif "of_first" in launch.text:  # weights, while the other dots are summed

@@ -10,6 +10,7 @@ import pytest
 
 import irc
 from irc.codegen import cuda
+from irc.codegen.cuda_launch import most_shared
 from irc.codegen.kernel import TileKernel
 from tests.cases import text
 from tests.cuda.test_emulated import assert_same_bits_under_every_schedule
@@ -224,3 +225,30 @@ def test_a_kernel_that_stores_a_maximum_stays_plain() -> None:
     program = irc.compile(text("max"), sizes={"D": 64, "V": 64})
     forward = next(k.name for k in program.kernels if "m" in {t.name for t in k.tensors if t.written})
     assert forms(program)[f"{forward}_row"] == ""
+
+
+MANY = """
+attention many {
+  size S, D
+  input q[S,D], k[S,D], v[S,D], INPUTS
+  core o[i,d] {
+    score  q[i,c] * k[j,c]
+    allow  PAIRS
+    softmax j
+    matmul v[j,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("architecture, width", [("sm_89", 144), ("sm_90a", 96)])
+def test_what_is_kept_of_many_tables_fits_beside_panels(architecture: str, width: int) -> None:
+    """A block of a consumer's card has 99 KiB; one on warpgroups fewer stages then."""
+    spec = MANY.replace("INPUTS", ", ".join(f"a{n}[S]: int" for n in range(6)))
+    spec = spec.replace("PAIRS", " and ".join(f"a{n}[i] <= a{n}[j] + {n}" for n in range(6)))
+    program = irc.compile(spec, dtype="bf16", sizes={"D": width})
+    kernels = [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
+    made = [launch for kernel in kernels for launch in cuda.launches(kernel, architecture)]
+    assert made and all("using Form = irc::Bf16;" in launch.text for launch in made)
+    assert max(launch.shared_bytes for launch in made) <= most_shared(architecture)

@@ -35,6 +35,7 @@ KERNEL(every_wrapper, 128)(GRID_CONSTANT const Four given, const uint16_t *half,
   const uint32_t c[4] = {ptx::to_tf32(d[0]), ptx::to_tf32(d[1]), ptx::shared_address(memory), given.x[0]};
   ptx::mma_m16n8k8_tf32(d, c, ptx::pack_bf16(d[0], d[1]), ptx::pack_f16(d[2], d[3]));
   d[0] += ptx::min_nan(ptx::exp2_approx(d[1]), d[2]) + ptx::unpack_bf16(half[t]) + ptx::unpack_f16(half[t]);
+  d[1] = ptx::difference(ptx::product(d[1], d[2]), d[3]) + float(ptx::difference(double(d[0]) * d[2], 1.0));
   ptx::store(out + 4 * t, ptx::load<Four>(d));
   ptx::store_global(out + 512 + 4 * t, c);
 }
@@ -101,7 +102,7 @@ def wrappers(header: str) -> set[str]:
     )
 
 
-@pytest.mark.parametrize("architecture", ("sm_80", "sm_90a", "sm_100"))
+@pytest.mark.parametrize("architecture", ("sm_80", "sm_90a", "sm_100", "sm_120"))
 def test_every_wrapper_of_sm_80_compiles(architecture: str, tmp_path: Path) -> None:
     assert cubin(HEADER + SM_80, architecture, tmp_path).stat().st_size > 0
 

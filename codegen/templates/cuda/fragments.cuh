@@ -32,6 +32,10 @@ template <class Half> DEVICE uint16_t rounded(Half, float x) { return uint16_t(p
 template <class Form> DEVICE float exp2(float x) { return ptx::exp2_approx(x); }
 template <class Form> DEVICE float natural_exp(float x) { return ptx::exp2_approx(x * 1.4426950408889634f); }
 
+// Of a row's maximum, in powers of two: beyond it what rounds the maximum by up to half of its last place may be a power that
+// no sum holds. A logit less that, multiplied and subtracted in one instruction, is not what the largest is.
+constexpr float FAR_MAXIMUM = 0x1p26f;
+
 // Whether a number of the chunk is infinite or NaN.
 DEVICE bool is_odd(Bf16, const Chunk &chunk) {
   bool odd = false;

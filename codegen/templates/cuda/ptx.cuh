@@ -121,6 +121,10 @@ DEVICE float min_nan(float x, float y) {
   asm("min.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(x), "f"(y));
   return r;
 }
+// A product and a difference that are rounded by themselves: no compiler makes one instruction of them and of others.
+DEVICE float product(float x, float y) { return __fmul_rn(x, y); }
+DEVICE float difference(float x, float y) { return __fsub_rn(x, y); }
+DEVICE double difference(double x, double y) { return __dsub_rn(x, y); }
 // 2^x to 2 units in the last place; subnormal arguments and results are zero.
 DEVICE float exp2_approx(float x) {
   float r;

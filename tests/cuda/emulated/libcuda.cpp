@@ -39,7 +39,7 @@ enum Result {
 };
 
 const size_t PAGE = 4096;
-const int SHARED = 48 << 10, SHARED_OPTIN = 227 << 10, PROCESSORS = 4, THREADS = 1024, MOST_DEVICES = 8;
+const int SHARED = 48 << 10, PROCESSORS = 4, THREADS = 1024, MOST_DEVICES = 8;
 
 struct Module {
   int device;
@@ -73,6 +73,11 @@ int current() { return int((char *)contexts.back() - primary); }
 long setting(const char *name, long otherwise) {
   const char *text = getenv(name);
   return text ? atol(text) : otherwise;
+}
+
+int most_shared() {  // bytes of a block
+  const long both = setting("EMULATED_CAPABILITY", 90);
+  return (both == 80 || both == 87 ? 163 : both == 90 || both == 100 || both == 103 ? 227 : 99) << 10;
 }
 size_t capacity() { return size_t(setting("EMULATED_MEMORY", 1l << 30)); }
 size_t pages(size_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
@@ -182,7 +187,7 @@ API cuDeviceGetAttribute(int *value, int attribute, int) {
     case 1: *value = THREADS; break;        // MAX_THREADS_PER_BLOCK
     case 8: *value = SHARED; break;         // MAX_SHARED_MEMORY_PER_BLOCK
     case 16: *value = PROCESSORS; break;    // MULTIPROCESSOR_COUNT
-    case 97: *value = SHARED_OPTIN; break;  // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+    case 97: *value = most_shared(); break;  // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
     default: return NOT_SUPPORTED;
   }
   return SUCCESS;
@@ -314,7 +319,7 @@ API cuModuleGetFunction(Handle *made, Handle module, const char *name) {
 }
 API cuFuncSetAttribute(Handle function, int attribute, int value) {
   if (attribute != 8) return NOT_SUPPORTED;  // MAX_DYNAMIC_SHARED_SIZE_BYTES
-  if (value > SHARED_OPTIN) return INVALID_VALUE;
+  if (value > most_shared()) return INVALID_VALUE;
   ((Function *)function)->dynamic_shared = value;
   return SUCCESS;
 }
@@ -347,7 +352,7 @@ API cuTensorMapEncodeTiled(void *made, int type, unsigned rank, void *base, cons
   map.swizzle = widths[swizzle];
   for (unsigned n = 0; n < rank; n++) {
     if (!sizes[n] || !box[n] || box[n] > 256 || steps[n] != 1) return INVALID_VALUE;
-    if (n + 1 < rank && strides[n] % 16) return INVALID_VALUE;
+    if (n + 1 < rank && (strides[n] % 16 || strides[n] >> 40)) return INVALID_VALUE;
     map.size[n] = sizes[n], map.box[n] = box[n];
     if (n + 1 < rank) map.stride[n] = strides[n];
   }
