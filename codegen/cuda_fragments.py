@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from irc.codegen import cuda_split
 from irc.codegen.cuda_forms import (
@@ -24,7 +25,7 @@ from irc.codegen.cuda_forms import (
     tile_columns,
     tokens,
 )
-from irc.codegen.cuda_hoist import Drawn, Hoists
+from irc.codegen.cuda_hoist import Drawn, Hoists, Paired
 from irc.codegen.cuda_launch import Arrays, Launch, rendered
 from irc.codegen.cuda_rows import RowText, row_text
 from irc.codegen.cuda_split import Split
@@ -61,6 +62,7 @@ from irc.codegen.powers import LOG2_E, Powers, in_powers_of_two
 from irc.codegen.printer import print_scalar
 
 LEAST_FACTOR = 2.0**-64  # that is left to weights, and so is its inverse
+NamedT = TypeVar("NamedT", Drawn, Paired)
 FEATURES_BESIDE = 128  # of floats, at most, for whose sums there are registers beside those that a tile adds to them
 
 
@@ -86,8 +88,8 @@ class PanelText:
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What is made of one element after another: from the `given` values the steps in turn, and sums over the row.
-    `kept` are read after it; of the `selected`, which are dots, pairs that do not exist become 0. `drawn`: the random
-    numbers that the steps read."""
+    `kept` are read after it; of the `selected`, which are dots, pairs that do not exist become 0. `drawn` and `paired`:
+    the random numbers and the entries of tables that the steps read."""
 
     given: tuple[str, ...]
     steps: tuple[StepText, ...]
@@ -95,6 +97,7 @@ class Stage:
     kept: tuple[str, ...]
     selected: tuple[str, ...]
     drawn: tuple[Drawn, ...]
+    paired: tuple[Paired, ...]
 
 
 def launches(kernel: TileKernel, name: str, architecture: str, split: Split | None = None) -> tuple[Launch, ...]:
@@ -206,7 +209,7 @@ def values_of(kernel: TileKernel, kept_as: Form, factored: bool) -> tuple[TileKe
         "row_values": hoists.row.values(),
         "column_values": hoists.column.values(),
         "batch_values": hoists.batch.values(),
-        "reads_rows": _reads_rows(kernel, logit),
+        "reads_rows": bool(hoists.paired) or _reads_rows(kernel, logit),
     }
     return kernel, hoists, Values(context, dots, products, frozenset(r.panel for r in products), wide)
 
@@ -295,7 +298,7 @@ def _stages(kernel: TileKernel, logit: Expr | None, hoists: Hoists) -> tuple[Sta
         given = tiles & set().union(extra, {tile for tile, _ in sums}, *(_reads(s) for s in own)) - names
         return Stage(
             _sorted(given), tuple(texts[identifier(s.name)] for s in own), tuple(r for _, r in sums),
-            _sorted(names & after), (), _drawn(own, hoists.drawn.values()),
+            _sorted(names & after), (), _named(own, hoists.drawn.values()), _named(own, hoists.paired.values()),
         )  # fmt: skip
 
     late = stage(values[1], [(t, r) for t, r in reduces if t in later], set(), products)
@@ -304,9 +307,10 @@ def _stages(kernel: TileKernel, logit: Expr | None, hoists: Hoists) -> tuple[Sta
     return replace(early, selected=_sorted(dots & products)), late
 
 
-def _drawn(steps: Iterable[TileOp], known: Iterable[Drawn]) -> tuple[Drawn, ...]:
+def _named(steps: Iterable[TileOp], known: Iterable[NamedT]) -> tuple[NamedT, ...]:
+    """Those of them that the steps read."""
     read = _sorted(set().union(*map(_reads, steps)))
-    return tuple(drawn for drawn in known if drawn.name in read)
+    return tuple(each for each in known if each.name in read)
 
 
 def ahead(kernel: TileKernel, early: Stage) -> tuple[Stage, Stage] | None:
@@ -328,9 +332,11 @@ def ahead(kernel: TileKernel, early: Stage) -> tuple[Stage, Stage] | None:
     if len(kept) > 1 or dot in read or first in early.selected:
         return None
     given = set(early.given) - {first} | set(kept)
-    return Stage((first,), head, (), kept, (), _drawn(made[dot], early.drawn)), replace(
+    others = [s for s in kernel.body if s not in made[dot]]
+    drawn, paired = _named(made[dot], early.drawn), _named(made[dot], early.paired)
+    return Stage((first,), head, (), kept, (), drawn, paired), replace(
         early, given=tuple(sorted(given)), steps=rest, kept=tuple(n for n in early.kept if n not in names),
-        drawn=_drawn((s for s in kernel.body if s not in made[dot]), early.drawn),
+        drawn=_named(others, early.drawn), paired=_named(others, early.paired),
     )  # fmt: skip
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from irc.codegen.cuda_launch import Arrays
 from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Local, Op, flat, indices, rebuild, walk
 from irc.codegen.kernel import TileKernel
+from irc.codegen.names import pointer_name, stride_name
 from irc.codegen.narrow import Narrow
-from irc.codegen.printer import in_double, print_scalar
+from irc.codegen.printer import element, in_double, print_scalar, scalar_leaf
 
 TYPE = {Kind.FLOAT: "T", Kind.INT: "int64_t", Kind.BOOL: "bool"}
 BYTES = {"T": 4, "int64_t": 8, "int32_t": 4, "bool": 1}
+PAIRS = ("f32", "bf16", "f16")  # of which two are a word
 CHEAP = {"add", "sub", "neg", "mul", "flat", "eq", "ne", "lt", "le", "and", "or", "not", "min", "max", "float"}
 CHEAP |= {"narrow", "widen", "saturate"}
 """Operations that take no longer than reading their result."""
@@ -37,9 +39,21 @@ class Drawn:
     batch: str
 
 
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Numbers of a table that has one for every pair: an element's `value`, and the `element` itself, an lvalue. Two
+    neighbours along the columns are one word where they lie `together`, a condition."""
+
+    name: str
+    value: str
+    element: str
+    together: str
+
+
 @dataclass
 class Hoists:
-    """Collects them from a kernel's expressions, by side; `batch`: of neither; `drawn`: what is made for four pairs."""
+    """Collects them from a kernel's expressions, by side; `batch`: of neither; `drawn`: what is made for four pairs;
+    `paired`: what is read for two."""
 
     kernel: TileKernel
     narrow: Narrow
@@ -47,14 +61,15 @@ class Hoists:
     column: dict[Expr, Kept] = field(default_factory=dict)
     batch: dict[Expr, Kept] = field(default_factory=dict)
     drawn: dict[Expr, Drawn] = field(default_factory=dict)
+    paired: dict[Expr, Paired] = field(default_factory=dict)
 
     def __call__(self, expr: Expr) -> Expr:
         """The expression of a pair, in 32 bits where it fits, reading them by name."""
         return rebuild(self.narrow(expr), self._place)
 
     def of_values(self, expr: Expr) -> Expr:
-        """The same of a tile value, which reads random numbers of its pair by name too."""
-        return self(rebuild(expr, self._draw))
+        """The same of a tile value, which reads random numbers and entries of its pair by name too."""
+        return self(rebuild(expr, lambda part: self._draw(part) or self._pair(part)))
 
     def _draw(self, part: Expr) -> Expr | None:
         """Of random numbers that the positions of the pair tell, the name."""
@@ -68,6 +83,24 @@ class Hoists:
             return None
         texts = (print_scalar(self(e)) for e in (seed, batch))
         made = self.drawn.setdefault(part, Drawn(f"draws_{len(self.drawn)}", side, *texts))
+        return Local(made.name.replace("_", " "))
+
+    def _pair(self, part: Expr) -> Expr | None:
+        """Of an entry whose indices are those of the pair, the column's the last, the name."""
+        if not isinstance(part, Load) or part.kind is not Kind.FLOAT or self._side(part):
+            return None
+        *others, last = part.indices
+        storage = next(t.storage for t in self.kernel.tensors if t.name == part.tensor)
+        known = {axis.index for axis in (*self.kernel.batch, *self.kernel.rows)}
+        if storage not in PAIRS or not known.issuperset(others) or [last] != [a.index for a in self.kernel.columns]:
+            return None
+        strides = [stride_name(part.tensor, d) for d in range(len(part.indices))]
+        pointer = pointer_name(part.tensor)
+        even = "".join(f" && {stride} % 2 == 0" for stride in strides[:-1])
+        together = f"{strides[-1]} == 1{even} && uintptr_t({pointer}) % (2 * sizeof(*{pointer})) == 0"
+        name = f"entries_{len(self.paired)}"
+        texts = print_scalar(part), element(part.tensor, part.indices, scalar_leaf)
+        made = self.paired.setdefault(part, Paired(name, *texts, together))
         return Local(made.name.replace("_", " "))
 
     def reserve(self, memory: Arrays, rows: int, columns: int) -> None:

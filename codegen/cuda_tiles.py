@@ -9,7 +9,7 @@ from irc.codegen.cuda_forms import GATHERS, reads_twice, scalars
 from irc.codegen.cuda_launch import NUMBER, REGISTERS, Arrays, Launch, most_shared, rendered
 from irc.codegen.cuda_rows import RowText, row_text
 from irc.codegen.cuda_split import Recorded, Split
-from irc.codegen.expr import FALSE, TRUE, Expr, Index, Kind, Local, op, walk
+from irc.codegen.expr import FALSE, TRUE, Expr, Index, Kind, Local, Op, op, rebuild, walk
 from irc.codegen.kernel import (
     CHUNKS,
     Accumulate,
@@ -157,7 +157,8 @@ def steps_of(kernel: TileKernel) -> tuple[StepText, ...]:
                     )
                 )
             case Value(name, value, _):
-                found.append(StepText("value", identifier(name), TYPE[value.kind], print_scalar(value)))
+                text = print_scalar(_with_differences(value))
+                found.append(StepText("value", identifier(name), TYPE[value.kind], text))
             case InnerSum(name, over, value, _):
                 found.append(StepText("sum", identifier(name), value=print_scalar(value), over=loops.counters(over)))
             case OnlineSoftmax(score, weight):
@@ -169,6 +170,27 @@ def steps_of(kernel: TileKernel) -> tuple[StepText, ...]:
             case _:
                 pass
     return tuple(found)
+
+
+def _with_differences(value: Expr) -> Expr:
+    """What an exponential subtracts from a logit is subtracted from the logit as it is rounded, as in the forward run:
+    not in one instruction with the multiplication that makes it."""
+
+    def differences(e: Expr) -> Expr:
+        match e:
+            case Op("sub", (x, y), kind):
+                return Op("difference", (differences(x), rebuild(y, exponential)), kind)
+            case _:
+                return rebuild(e, exponential)
+
+    def exponential(e: Expr) -> Expr | None:
+        match e:
+            case Op("exp" | "share" as name, (Op("sub") as argument,), kind):
+                return Op(name, (differences(argument),), kind)
+            case _:
+                return None
+
+    return rebuild(value, exponential)
 
 
 def _added_features(step: Accumulate) -> StepText:

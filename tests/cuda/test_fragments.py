@@ -12,6 +12,7 @@ import irc
 from irc.codegen import cuda
 from irc.codegen.cuda_launch import most_shared
 from irc.codegen.kernel import TileKernel
+from irc.runtime.emulated import Library
 from tests.cases import text
 from tests.cuda.test_emulated import assert_same_bits_under_every_schedule
 from tests.test_examples import FOLDER, arguments
@@ -252,3 +253,57 @@ def test_what_is_kept_of_many_tables_fits_beside_panels(architecture: str, width
     made = [launch for kernel in kernels for launch in cuda.launches(kernel, architecture)]
     assert made and all("using Form = irc::Bf16;" in launch.text for launch in made)
     assert max(launch.shared_bytes for launch in made) <= most_shared(architecture)
+
+
+@pytest.mark.parametrize("dtype, architecture", [("bf16", "sm_80"), ("f32", "sm_80"), ("f16", "sm_90a")])
+def test_two_entries_of_a_table_are_one_word_where_they_may_be(dtype: str, architecture: str) -> None:
+    """Whole tiles and ragged ones; rows of odd length, and tables that begin within a word, are read one by one."""
+    rng = np.random.default_rng(3)
+    path, target = FOLDER / "variants" / "bias_pairs.attn", f"emulator:{architecture}"
+    program = irc.compile(path, dtype=dtype, target=target, sizes={"D": 16})
+    given = arrays(program, {"B": 1, "H": 1, "Sq": 70, "Sk": 162, "D": 16}, rng, dtype)
+    both(str(path), given, dtype, rng, {"D": 16}, target=target)
+    assert program.source.count("load_two(all_") >= 2  # of the forward run, and of dq
+    expected = program(**given)[0]
+    program.measured_through({"D": 16}, Library(program.source, True, architecture=architecture))
+    for length, first in ((164, 0), (164, 1), (163, 0)):
+        table = np.zeros((1, 1, 70, length), given["bias"].dtype)[..., first : first + 162]
+        table[:] = given["bias"]
+        assert np.array_equal(program(**{**given, "bias": table})[0], expected)
+
+
+CAPPED = """
+attention capped {
+  size S, D
+  input q[S,D], k[S,D], v[S,D], cap
+  core o[i,d] {
+    score  q[i,c] * k[j,c]
+    map    cap * tanh(score / cap)
+    allow  j <= i
+    softmax j
+    matmul v[j,d]
+  }
+  return o
+}
+"""
+
+
+def test_weights_are_made_again_of_the_logits_of_the_forward_run_where_products_are_fused_with_sums() -> None:
+    """Sums of their adjoints cancel: the gradient of a cap is wrong by what a logit of hundreds loses."""
+    rng = np.random.default_rng(1)
+    given = arrays(irc.compile(CAPPED, target="reference"), {"S": 100, "D": 16}, rng)
+    given["q"] = given["q"] * np.float32(25)
+    given["cap"] = np.float32(50)
+    expected = irc.compile(CAPPED, target="reference").forward(**widened(given))
+    program = irc.compile(CAPPED, target="emulator", sizes={"D": 16})
+    program.measured_through({"D": 16}, Library(program.source, contract=True))
+    do = rng.standard_normal((100, 16)).astype(np.float32)
+    want = expected.backward(o=do.astype(np.float64))["cap"]
+    assert abs(program.forward(**given).backward(o=do)["cap"] / want - 1) < 4e-5
+
+
+def test_an_entry_of_a_sum_inside_of_a_score_is_read_where_it_stands() -> None:
+    spec = MANY.replace("INPUTS", "t[S,R,S]").replace("size S, D", "size S, D, R")
+    spec = spec.replace("allow  PAIRS", "map    score + sum(r: t[i,r,j])")
+    program = irc.compile(spec, dtype="bf16", sizes={"D": 16, "R": 4}, target="emulator")
+    assert "using Form = irc::Bf16;" in program.source and "load_two(all_" not in program.source

@@ -17,6 +17,20 @@ struct alignas(16) Chunk {
   uint32_t words[4];
 };
 
+// Two numbers that follow each other, on as many bytes as both have.
+DEVICE void load_two(float *to, const bf16 *from) {
+  const uint32_t both = ptx::load<uint32_t>(from);
+  to[0] = ptx::unpack_bf16(uint16_t(both)), to[1] = ptx::unpack_bf16(uint16_t(both >> 16));
+}
+DEVICE void load_two(float *to, const f16 *from) {
+  const uint32_t both = ptx::load<uint32_t>(from);
+  to[0] = ptx::unpack_f16(uint16_t(both)), to[1] = ptx::unpack_f16(uint16_t(both >> 16));
+}
+DEVICE void load_two(float *to, const float *from) {
+  const uint64_t both = ptx::load<uint64_t>(from);
+  to[0] = __uint_as_float(uint32_t(both)), to[1] = __uint_as_float(uint32_t(both >> 32));
+}
+
 DEVICE uint32_t pack(Bf16, float low, float high) { return ptx::pack_bf16(low, high); }
 DEVICE uint32_t pack(F16, float low, float high) { return ptx::pack_f16(low, high); }
 DEVICE float unpack(Bf16, uint16_t bits) { return ptx::unpack_bf16(bits); }
@@ -29,6 +43,7 @@ DEVICE void mma(F16, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_
 }
 template <class Half> DEVICE uint16_t rounded(Half, float x) { return uint16_t(pack(Half{}, x, 0.0f)); }
 
+template <class F> DEVICE F difference(F x, F y) { return ptx::difference(x, y); }
 template <class Form> DEVICE float exp2(float x) { return ptx::exp2_approx(x); }
 template <class Form> DEVICE float natural_exp(float x) { return ptx::exp2_approx(x * 1.4426950408889634f); }
 
