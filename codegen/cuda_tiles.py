@@ -31,6 +31,7 @@ from irc.codegen.narrow import Narrow
 from irc.codegen.panels import of_distances, width
 from irc.codegen.positions import extent, size, tiles_of, unflatten
 from irc.codegen.printer import print_scalar
+from irc.codegen.stream import by_bits
 from irc.codegen.tiles import weighted_values
 
 COLUMNS = 32  # of a tile: one a lane
@@ -145,6 +146,11 @@ def printed(expr: Expr | None) -> str:
 
 def steps_of(kernel: TileKernel) -> tuple[StepText, ...]:
     panels, distances = {panel.name: panel for panel in kernel.panels}, of_distances(kernel)
+    exact = by_bits(kernel)
+
+    def text(value: Expr) -> str:
+        return print_scalar(_apart(value, exact))
+
     found = []
     for step in kernel.body:
         match step:
@@ -157,12 +163,11 @@ def steps_of(kernel: TileKernel) -> tuple[StepText, ...]:
                     )
                 )
             case Value(name, value, _):
-                text = print_scalar(_with_differences(value))
-                found.append(StepText("value", identifier(name), TYPE[value.kind], text))
+                found.append(StepText("value", identifier(name), TYPE[value.kind], text(value)))
             case InnerSum(name, over, value, _):
-                found.append(StepText("sum", identifier(name), value=print_scalar(value), over=loops.counters(over)))
+                found.append(StepText("sum", identifier(name), value=text(value), over=loops.counters(over)))
             case OnlineSoftmax(score, weight):
-                found.append(StepText("softmax", identifier(weight), value=print_scalar(score)))
+                found.append(StepText("softmax", identifier(weight), value=text(score)))
             case Accumulate() if step.over:
                 found.append(_added_features(step))
             case Accumulate(_, value, target):
@@ -172,25 +177,28 @@ def steps_of(kernel: TileKernel) -> tuple[StepText, ...]:
     return tuple(found)
 
 
-def _with_differences(value: Expr) -> Expr:
-    """What an exponential subtracts from a logit is subtracted from the logit as it is rounded, as in the forward run:
-    not in one instruction with the multiplication that makes it."""
+def _apart(value: Expr, by_bits: bool) -> Expr:
+    """What must not depend on which products a compiler fuses with sums. What an exponential subtracts from a logit is
+    subtracted from it as it is rounded, as in the forward run. Where kernels compare values `by_bits`, all products are
+    rounded."""
 
     def differences(e: Expr) -> Expr:
         match e:
             case Op("sub", (x, y), kind):
-                return Op("difference", (differences(x), rebuild(y, exponential)), kind)
+                return Op("rounded_difference", (differences(x), rebuild(y, part)), kind)
             case _:
-                return rebuild(e, exponential)
+                return rebuild(e, part)
 
-    def exponential(e: Expr) -> Expr | None:
+    def part(e: Expr) -> Expr | None:
         match e:
             case Op("exp" | "share" as name, (Op("sub") as argument,), kind):
                 return Op(name, (differences(argument),), kind)
+            case Op("mul", (x, y), Kind.FLOAT) if by_bits:
+                return Op("rounded_product", (rebuild(x, part), rebuild(y, part)), Kind.FLOAT)
             case _:
                 return None
 
-    return rebuild(value, exponential)
+    return rebuild(value, part)
 
 
 def _added_features(step: Accumulate) -> StepText:

@@ -177,6 +177,7 @@ template <class T> DEVICE T emu_apart(T x) {  // no compiler knows what it comes
   return x;
 }
 DEVICE float product(float x, float y) { return emu_apart(x * y); }
+DEVICE double product(double x, double y) { return emu_apart(x * y); }
 DEVICE float difference(float x, float y) { return emu_apart(x) - emu_apart(y); }
 DEVICE double difference(double x, double y) { return emu_apart(x) - emu_apart(y); }
 DEVICE float exp2_approx(float x) {

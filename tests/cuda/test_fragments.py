@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from typing import Any
 
@@ -307,3 +308,14 @@ def test_an_entry_of_a_sum_inside_of_a_score_is_read_where_it_stands() -> None:
     spec = spec.replace("allow  PAIRS", "map    score + sum(r: t[i,r,j])")
     program = irc.compile(spec, dtype="bf16", sizes={"D": 16, "R": 4}, target="emulator")
     assert "using Form = irc::Bf16;" in program.source and "load_two(all_" not in program.source
+
+
+def test_a_maximum_is_looked_for_among_values_of_the_same_roundings() -> None:
+    """Which products a compiler fuses with sums depends on what else a kernel computes."""
+    spec = CAPPED.replace("cap * tanh(score / cap)", "score * cap + cap * (j - i)").replace(
+        "softmax", "stat m[i] = max\n    softmax"
+    )
+    program = irc.compile(spec.replace("return o", "return o, m"), target="emulator", sizes={"D": 16})
+    made = re.findall(r"if \(wanted\) o_logit = (.*);", program.source)
+    assert len(made) == 4
+    assert all(re.fullmatch(r"irc::rounded_product\(.*\) \+ irc::rounded_product\(.*\)", value) for value in made)

@@ -43,7 +43,8 @@ DEVICE void mma(F16, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_
 }
 template <class Half> DEVICE uint16_t rounded(Half, float x) { return uint16_t(pack(Half{}, x, 0.0f)); }
 
-template <class F> DEVICE F difference(F x, F y) { return ptx::difference(x, y); }
+template <class F> DEVICE F rounded_product(F x, F y) { return ptx::product(x, y); }
+template <class F> DEVICE F rounded_difference(F x, F y) { return ptx::difference(x, y); }
 template <class Form> DEVICE float exp2(float x) { return ptx::exp2_approx(x); }
 template <class Form> DEVICE float natural_exp(float x) { return ptx::exp2_approx(x * 1.4426950408889634f); }
 

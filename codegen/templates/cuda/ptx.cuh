@@ -123,6 +123,7 @@ DEVICE float min_nan(float x, float y) {
 }
 // A product and a difference that are rounded by themselves: no compiler makes one instruction of them and of others.
 DEVICE float product(float x, float y) { return __fmul_rn(x, y); }
+DEVICE double product(double x, double y) { return __dmul_rn(x, y); }
 DEVICE float difference(float x, float y) { return __fsub_rn(x, y); }
 DEVICE double difference(double x, double y) { return __dsub_rn(x, y); }
 // 2^x to 2 units in the last place; subnormal arguments and results are zero.
