@@ -149,10 +149,11 @@ class Library:
 
 
 def _encoded(maps: Maps, at: Sequence[int]) -> bytes | None:
-    """Maps of tensors at these addresses; None where one lies on too few bytes."""
+    """Maps of tensors at these addresses; None where one lies on too few bytes, or as the driver has no map for."""
     if any(at[n] % boxes.ALIGNMENT for n, _ in maps):
         return None
-    return b"".join([tensor_map.encoded(layout, at[n]) for n, layout in maps])
+    made = [tensor_map.encoded(layout, at[n]) for n, layout in maps]
+    return None if None in made else b"".join(filter(None, made))
 
 
 class _Given:

@@ -80,4 +80,6 @@ def _tensor_map(given: Any, address: int) -> bytes:
     layout = Layout(
         tuple(given.size[:rank]), tuple(given.stride[: rank - 1]), tuple(given.box[:rank]), given.element, given.swizzle
     )
-    return tensor_map.encoded(layout, address)
+    made = tensor_map.encoded(layout, address)
+    assert made is not None
+    return made

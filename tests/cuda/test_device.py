@@ -10,6 +10,7 @@ import pytest
 
 import irc
 from irc.runtime.arrays import DTYPE, Array
+from irc.runtime.cuda import tensor_map
 from tests.cases import text
 from tests.test_examples import FOLDER, arguments, fixed
 from tests.test_kernels import SIZES, arrays, both, relative
@@ -53,6 +54,14 @@ def test_tiles_of_the_devices_architecture() -> None:
     rng = np.random.default_rng(3)
     given = {n: rng.standard_normal((1, 2, 200, 64)).astype(ml_dtypes.bfloat16) for n in "qkv"}
     both(str(FOLDER / "causal.attn"), given, "bf16", rng, target="cuda")
+
+
+def test_layouts_that_the_driver_has_no_map_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The form for all layouts runs."""
+    monkeypatch.setattr(tensor_map, "SWIZZLES", {128: 9})
+    tensor_map.encoded.cache_clear()
+    test_tiles_of_the_devices_architecture()
+    tensor_map.encoded.cache_clear()
 
 
 @pytest.mark.parametrize("number", (2, 3, 4))
