@@ -92,6 +92,25 @@ attention of_points {
 }
 """
 
+SLOTS = """
+attention slots {
+  size B, N, S, D
+  input q[B,N,D], k[B,S,D], v[B,S,D]
+  core unused[b,j,d], lse[b,j] {
+    score k[b,j,c] * q[b,n,c]
+    softmax n
+    matmul q[b,n,d]
+  }
+  core o[b,i,d] {
+    score q[b,i,c] * k[b,j,c]
+    bias -lse[b,j]
+    softmax j
+    matmul v[b,j,d]
+  }
+  return o
+}
+"""
+
 SIZES = {"B": 2, "H": 3, "S": 37, "D": 8, "F": 5, "N": 37}
 
 
@@ -114,7 +133,7 @@ def kernels(spec: str, run: int) -> tuple[list[TileKernel], int]:
 
 
 @pytest.mark.parametrize("target", ["cpu", "emulator"])
-@pytest.mark.parametrize("spec", [QUOTIENT, BOTH_WAYS, OF_POINTS], ids=["quotient", "both ways", "of points"])
+@pytest.mark.parametrize("spec", [QUOTIENT, BOTH_WAYS, OF_POINTS, SLOTS], ids=["quotient", "both ways", "of points", "slots"])
 def test_scores_that_cores_share(spec: str, target: str) -> None:
     rng = np.random.default_rng(1)
     both(spec, drawn(spec, rng), "f32", rng, target=target)

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from irc.codegen.expr import Axis, Expr, Kind, Load, Op, flat, indices, integer, loads, op, rebuild
 from irc.codegen.sharing import members
-from irc.graph.ir import Core, Graph, Map, Reduce, all_axes, bodies, grouped, operands, own_element
+from irc.graph.ir import Core, Graph, Map, Reduce, all_axes, bodies, grouped, is_tile, operands, own_element
 from irc.graph.size import divide, expression, polynomial
 from irc.passes.distances import of_distance
 from irc.passes.simplify import addends, factors, rewrite
@@ -82,7 +82,7 @@ class _Split:
         """Values of pairs have a dimension for each part of an index; in memory it is one still."""
         dims = tuple(tuple(part for a in dim for part in self._parts(a)) for dim in grouped(node.axes, node.groups))
         axes = tuple(a for dim in dims for a in dim)
-        if set(self.columns) <= set(node.axes):
+        if _is_of_pairs(node, self.columns):
             known = {a.name for a in node.axes if a.role == "row"}  # outside of further rows
             return replace(node, axes=tuple(sorted(axes, key=lambda a: (RANK[a.role], a.name not in known))), groups=())
         return replace(node, axes=axes, groups=() if len(axes) == len(dims) else tuple(map(len, dims)))
@@ -116,10 +116,16 @@ def _nodes(core: Core, graph: Graph) -> list[Map | Reduce]:
     return list(found.values())
 
 
+def _is_of_pairs(node: Map | Reduce, columns: tuple[Axis, ...]) -> bool:
+    """Whether the node is a value of pairs, not a sum over queries, as a core has whose keys are another's queries."""
+    sums_rows = isinstance(node, Reduce) and any(a.role == "row" for a in node.over)
+    return set(columns) <= set(node.axes) and (is_tile(node) or not sums_rows)
+
+
 def _split(core: Core, nodes: list[Map | Reduce], graph: Graph) -> _Split | None:
     """None where queries share some keys, or a part of each, where keys are told by distances, or where heads are
     mixed."""
-    pairs = {n.name: n for n in nodes if set(core.columns) <= set(n.axes)}
+    pairs = {n.name: n for n in nodes if _is_of_pairs(n, core.columns)}
     axes = tuple(dict.fromkeys(a for n in pairs.values() for a in n.axes if a not in core.columns))
     columns = {a.name for a in core.columns}
     operands = [keys for node in nodes for keys in _keys(node, axes, columns)]
