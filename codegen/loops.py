@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import Axis, Const, Expr, Kind, Op, indices, loads
+from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Op, indices, loads
 from irc.codegen.kernel import Loop, LoopKernel, Target
 from irc.codegen.names import identifier
 from irc.codegen.outside import Constant, Outside, calls
 from irc.codegen.positions import points
 from irc.codegen.printer import element, print_scalar, scalar_leaf
+from irc.codegen.slopes import slope
+from irc.codegen.stretches import Named, Stretch, Stretches
 
 BLOCK = 256  # points of an axis of which threads share out blocks
 UNROLLED = 16  # points of loops that the compiler unrolls
+# What it costs vectors that an index goes up by one: the same element, neighbours, those backwards, or others. Another
+# index than the last is innermost where that saves more than MARGIN.
+SAME, NEIGHBOURS, BACKWARDS, APART, MARGIN = 0.5, 1.0, 1.5, 8.0, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,8 @@ class Level:
 class Nest:
     """A printed Loop. `constants` come first. Threads share out blocks of the axis `blocks`, which is the first inner
     one, then `outer`, then `lanes` block by block; `inner` runs inside, then `over`, and inside of that the lanes of a
-    block, each with its own sum: for sums down the columns of a matrix. `short`: `over` is unrolled; `apart`: `where`
-    is the same for all lanes, or without `over` all through the last of the inner loops."""
+    block, each with its own sum: for sums down the columns of a matrix. `short`: `over` is unrolled. Where there are
+    `stretches` the innermost loop is these, between `cuts`, and `where` is known in each."""
 
     points: str
     constants: tuple[Constant, ...]
@@ -53,11 +58,12 @@ class Nest:
     reduce: str
     body: str
     where: str | None
-    apart: bool
     init: str | None
     target: str
     zero: str
     add: bool
+    cuts: tuple[Named, ...]
+    stretches: tuple[Stretch, ...]
 
 
 def counters(axes: tuple[Axis, ...]) -> tuple[Counter, ...]:
@@ -142,9 +148,40 @@ def _lanes(loop: Loop) -> Axis | None:
     return None
 
 
+def _cost(loop: Loop, axis: Axis) -> float:
+    """Of a vector of points along the axis, by what they read."""
+    return sum(_cost_of(load, axis) for load in loads(loop.body))
+
+
+def _cost_of(load: Load, axis: Axis) -> float:
+    if axis.name not in indices(load):
+        return SAME
+    *others, last = load.indices
+    if isinstance(last, Op) and last.name == "flat":
+        others += last.args[:-2]
+    if any(axis.name in indices(index) for index in others):
+        return APART
+    return {1: NEIGHBOURS, -1: BACKWARDS}.get(slope(_last(last), axis.name) or 0, APART)
+
+
+def _innermost(loop: Loop) -> tuple[Axis | None, tuple[Axis, ...]]:
+    """The axis whose points are lanes, if any, and the order of those that are reduced."""
+    lanes = _lanes(loop)
+    if lanes or loop.reduce != "sum" or are_few(loop.over):
+        return lanes, loop.over
+    long = [a for a in loop.over if not are_few((a,))] or [loop.over[-1]]
+    last = min(reversed(long), key=lambda a: _cost(loop, a))
+    if loop.over[-1] in long and _cost(loop, loop.over[-1]) <= _cost(loop, last) + MARGIN:
+        last = loop.over[-1]
+    side = min((a for a in _shared(loop) if not are_few((a,))), key=lambda a: _cost(loop, a), default=None)
+    if side and _cost(loop, side) + MARGIN < _cost(loop, last):
+        return side, loop.over
+    return None, (*(a for a in loop.over if a != last), last)
+
+
 def nest(loop: Loop, plain: bool = False) -> Nest:
     order, shared, cut = (loop.axes, 0, False) if plain else _order(loop)
-    lanes = None if plain else _lanes(loop)
+    lanes, over = (None, loop.over) if plain else _innermost(loop)
     if lanes:
         outer = tuple(a for a in _shared(loop) if a != lanes)
         order, shared, cut = (*outer, *(a for a in loop.axes if a not in (*outer, lanes))), len(outer), False
@@ -154,19 +191,30 @@ def nest(loop: Loop, plain: bool = False) -> Nest:
     def printed(expr: Expr) -> str:
         return print_scalar(outside.replaced(expr, inside))
 
-    body = printed(loop.body)
-    where = None if loop.where is None else print_scalar(outside.condition(loop.where, inside))
-    innermost = lanes if lanes or plain or loop.reduce or shared == len(order) else order[-1]
-    told = frozenset() if loop.where is None else indices(loop.where)
-    apart = bool(told) and innermost is not None and innermost.name not in told
-    init = None if loop.init is None else printed(loop.init)
-    target = lvalue(outside.target(loop.target, inside))
     loops = list(counters(order))
     blocks = loops[shared] if cut else None
     if blocks is not None:
         end = f"std::min<int64_t>(block + {BLOCK}, {blocks.bound})"
         loops[shared] = Counter(blocks.name, end, "block")
+    zero = Const({Kind.BOOL: False, Kind.INT: 0, Kind.FLOAT: 0.0}[loop.body.kind], loop.body.kind)
+    innermost = lanes if lanes or plain or loop.reduce or shared == len(order) else order[-1]
     vector = _vector(loop, order, shared)
+    if lanes:
+        along, ends = innermost, ("block", "block_end")
+    elif loop.reduce == "sum" and not plain and not are_few(over):
+        along, ends = over[-1], ("0", print_scalar(over[-1].size))
+    else:
+        along, ends = innermost, (loops[-1].first, loops[-1].bound) if loops else ("", "")
+    stretches: Stretches | None = None
+    if along and not are_few((along,)) and vector is None:
+        nothing = zero if loop.reduce or loop.add else None
+        stretches = Stretches(along, loop.target, nothing, printed, lambda t: lvalue(outside.target(t, inside)))
+        stretches.divide(loop.body, loop.where, zero, *ends)
+    divided = bool(stretches and stretches.loops)
+    body = "" if divided else printed(loop.body)
+    where = None if divided or loop.where is None else print_scalar(outside.condition(loop.where, inside))
+    init = None if loop.init is None else printed(loop.init)
+    target = lvalue(outside.target(loop.target, inside))
     levels = tuple(Level(c, outside.constants(number + 1), number == vector) for number, c in enumerate(loops))
     return Nest(
         points=" * ".join(f"({print_scalar(axis.size)})" for axis in (*loop.axes, *loop.over)),
@@ -175,16 +223,17 @@ def nest(loop: Loop, plain: bool = False) -> Nest:
         outer=levels[:shared],
         inner=levels[shared:],
         lanes=counters((lanes,))[0] if lanes else None,
-        over=counters(loop.over),
+        over=counters(over),
         short=are_few(loop.over),
         reduce=loop.reduce,
         body=body,
         where=where,
-        apart=apart,
         init=init,
         target=target,
-        zero=print_scalar(Const({Kind.BOOL: False, Kind.INT: 0, Kind.FLOAT: 0.0}[loop.body.kind], loop.body.kind)),
+        zero=print_scalar(zero),
         add=loop.add,
+        cuts=tuple(stretches.cuts) if stretches else (),
+        stretches=tuple(stretches.loops) if stretches else (),
     )
 
 

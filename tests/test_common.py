@@ -133,7 +133,9 @@ def kernels(spec: str, run: int) -> tuple[list[TileKernel], int]:
 
 
 @pytest.mark.parametrize("target", ["cpu", "emulator"])
-@pytest.mark.parametrize("spec", [QUOTIENT, BOTH_WAYS, OF_POINTS, SLOTS], ids=["quotient", "both ways", "of points", "slots"])
+@pytest.mark.parametrize(
+    "spec", [QUOTIENT, BOTH_WAYS, OF_POINTS, SLOTS], ids=["quotient", "both ways", "of points", "slots"]
+)
 def test_scores_that_cores_share(spec: str, target: str) -> None:
     rng = np.random.default_rng(1)
     both(spec, drawn(spec, rng), "f32", rng, target=target)

@@ -19,6 +19,7 @@ from irc.passes.distances import distance_tables
 from irc.passes.products import matrix_product, operand
 from irc.passes.running import running
 from irc.passes.split import reads_tiles
+from irc.passes.unclamped import unclamped
 from irc.runtime.plan import Allocate, Call, PlanTensor, Step, View
 
 
@@ -167,6 +168,8 @@ class Steps:
         return Loop(u.over, (), "", u.body, u.where, None, Target(target, u.indices), True, free)
 
     def loop_kernel(self, node: Node, name: str, loops: tuple[Loop, ...], zero: bool) -> None:
+        if self.host:
+            loops = tuple(replace(loop, body=unclamped(loop.body, loop.where)) for loop in loops)
         read, written, sizes = mentioned(loops)
         if zero:
             written.add(name)

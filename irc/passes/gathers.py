@@ -147,6 +147,13 @@ def spare(condition: Expr) -> Expr | None:
     return None
 
 
+def is_held(name: str, x: Expr, end: Expr, known: Collection[Expr]) -> bool:
+    """Whether conditions that are known to hold make sure that max(x, end), or min(x, end), is x."""
+    least = polynomial(op("sub", x, end) if name == "max" else op("sub", end, x), {})
+    spared = (polynomial(e, {}) for e in map(spare, known) if e is not None)
+    return any(nonnegative(least - k) for k in spared)
+
+
 @dataclass
 class _Solver:
     """Solves indices for axes. `axes` are those that are left; `points` tells the others, by these and by the places of
@@ -223,10 +230,7 @@ class _Solver:
         return None
 
     def _is_held(self, name: str, x: Expr, end: Expr) -> bool:
-        """Whether conditions make sure that max(x, end), or min(x, end), is x."""
-        least = polynomial(op("sub", x, end) if name == "max" else op("sub", end, x), {})
-        known = (polynomial(e, {}) for e in map(spare, self.asked) if e is not None)
-        return any(nonnegative(least - k) for k in known)
+        return is_held(name, x, end, self.asked)
 
 
 @dataclass

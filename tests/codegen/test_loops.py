@@ -279,8 +279,50 @@ def test_a_condition_on_rows_is_asked_once_a_row() -> None:
     np.testing.assert_array_equal(run(added, x, x.copy()), x + np.where(held[:, None], x, 0))
     summed = replace(summed, target=Target("y", (m.index,)))
     np.testing.assert_allclose(run(kernel(summed, rank=1), x, np.empty(53, np.float32)), x[held].sum(0), rtol=1e-5)
-    assert all(nest(each).apart for each in (*stored.loops, *added.loops, summed))
-    assert not nest(loop((n, m), X, where=op("lt", m.index, n.index))).apart
+    assert all(len(nest(each).cuts) == 1 for each in (*stored.loops, *added.loops, summed))
+
+
+@pytest.mark.parametrize("columns", [0, 1, 2, 64, 130])
+def test_borders_stand_outside_of_the_innermost_loop(columns: int) -> None:
+    """Of a convolution: of lanes, of a sum, of what is stored, and of what is added, under a condition of rows too."""
+    place = op("sub", op("add", m.index, integer(1)), n.index)
+    inside = op("and", op("le", integer(0), place), op("lt", place, M))
+    inside = op("and", op("lt", integer(1), op("mod", n.index, integer(5))), inside)
+    tap = op("where", inside, Load("x", (n.index, place)), number(0.0))
+    body = op("mul", op("add", X, number(1.0)), tap)
+    x = sample(37, columns)
+    at = np.arange(columns) + 1 - np.arange(37)[:, None]
+    held = (at >= 0) & (at < columns) & (np.arange(37)[:, None] % 5 > 1)
+    taps = np.where(held, np.take_along_axis(x, np.clip(at, 0, max(columns - 1, 0)), 1), 0) if columns else x
+    expected = (x + 1) * taps
+    down = loop((m,), body, over=(n,), reduce="sum", target=Target("y", (m.index,)))
+    across = loop((n,), body, over=(m,), reduce="sum", target=Target("y", (n.index,)))
+    for each, axis in ((down, 0), (across, 1)):
+        assert len(nest(each).cuts) == 2 and bool(nest(each).lanes) == (axis == 0)
+        got = run(kernel(each, rank=1), x, np.empty(expected.sum(axis).shape, np.float32))
+        np.testing.assert_allclose(got, expected.sum(axis), rtol=1e-4, atol=1e-5)
+        where = replace(each, where=inside)
+        got = run(kernel(where, rank=1), x, np.empty(expected.sum(axis).shape, np.float32))
+        np.testing.assert_allclose(got, expected.sum(axis), rtol=1e-4, atol=1e-5)
+    stored, added = loop((n, m), body), loop((n, m), body, add=True)
+    assert len(nest(stored).cuts) == 2 == len(nest(added).cuts)
+    np.testing.assert_allclose(run(kernel(stored), x, np.empty_like(x)), expected, rtol=1e-6)
+    np.testing.assert_allclose(run(kernel(added), x, x.copy()), x + expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_the_same_along_the_innermost_loop_is_made_once() -> None:
+    """Also where it is stored."""
+    row = op("floor", Load("x", (n.index, integer(0))))
+    far = op("where", op("lt", integer(0), row), number(2.0), number(3.0))
+    at = op("clamp", row, integer(0), integer(36))
+    made = kernel(loop((n, m), op("mul", X, far), target=Target("y", (at, m.index)), add=True, parallel=()))
+    x, expected = sample(), np.zeros((37, 53))
+    for k in range(37):
+        place = math.floor(x[k, 0])
+        expected[min(max(place, 0), 36)] += x[k] * (2 if place > 0 else 3)
+    np.testing.assert_allclose(run(made, x, np.zeros_like(x)), expected, rtol=1e-5, atol=1e-5)
+    (stretch,) = nest(made.loops[0]).stretches
+    assert len(stretch.constants) == 2 and "floor" not in stretch.body + stretch.target
 
 
 def test_thread_counts_give_the_same_bits() -> None:
