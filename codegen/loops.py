@@ -18,7 +18,7 @@ BLOCK = 256  # points of an axis of which threads share out blocks
 UNROLLED = 16  # points of loops that the compiler unrolls
 # What it costs vectors that an index goes up by one: the same element, neighbours, those backwards, or others. Another
 # index than the last is innermost where that saves more than MARGIN.
-SAME, NEIGHBOURS, BACKWARDS, APART, MARGIN = 0.5, 1.0, 1.5, 8.0, 0.5
+SAME, NEIGHBOURS, BACKWARDS, APART, MARGIN = 0.5, 1.0, 1.5, 8.0, 0.25
 
 
 @dataclass(frozen=True, slots=True)

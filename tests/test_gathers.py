@@ -14,7 +14,7 @@ attention moved {
   size B, S, E, K, L, M, G
   assume L <= S
   input x[B,S,E], u[B,S], z[B,L], wide[B,(L E)], heads[B,G]
-  param w[E,K], bank[K,E,E]
+  param w[E,K], bank[K,E,E], long[E,S]
   merge { BODY }
   return y
 }
@@ -27,6 +27,8 @@ TURNED = {
     "taps": "y[b,s,e] over s: S = sum(m: where(s >= m, w[e,m] * x[b,max(s - m,0),e], 0))",
     "taps on both sides": "y[b,s,e] over s: S = sum(m: where((s + m >= K // 2) and (s + m - K // 2 < S), "
     "w[e,m] * x[b,clamp(s + m - K // 2,0,S - 1),e], 0))",
+    "taps beside a condition": "y[b,s,e] over s: S = sum(m: w[e,m] * where(s >= m, x[b,max(s - m,0),e], 0))",
+    "a long convolution": "y[b,s,e] over s: S = sum(t: where(t <= s, long[e,max(s - t,0)] * x[b,t,e], 0))",
     "neighbours": "y[b,s,e] over s: S = where(s > 0, x[b,max(s - 1,0),e], 0) - 2 * x[b,s,e] "
     "+ where(s < S - 1, x[b,min(s + 1,S - 1),e], 0)",
     "repeated": "y[b,s] over s: L * M = z[b,s // M] * s",

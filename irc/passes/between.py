@@ -17,8 +17,8 @@ from irc.codegen.kernel import Arithmetic, Storage
 from irc.fusion.tile import tile_operands
 from irc.graph.ir import Graph, Map, Node, Reduce, is_tile, own_element
 from irc.graph.size import equal
+from irc.passes.differentiate import counted
 from irc.passes.distances import all_of
-from irc.passes.gathers import counted
 from irc.passes.simplify import drop_dead
 
 BANDS = 0.0, 1e8, 1e18, 1e28, float("inf")  # of sizes: a smaller term loses digits to others in the same sum of doubles

@@ -13,7 +13,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, indices, integer, loads, number, op, substitute, walk
+from irc.codegen.expr import (
+    Axis,
+    Const,
+    Expr,
+    Index,
+    Kind,
+    Load,
+    Op,
+    indices,
+    integer,
+    loads,
+    number,
+    op,
+    substitute,
+    walk,
+)
 from irc.graph.ir import (
     Graph,
     Input,
@@ -33,7 +48,7 @@ from irc.graph.ir import (
 )
 from irc.graph.size import equal
 from irc.passes.derivative import ZERO, mul_where, partial
-from irc.passes.simplify import simplify
+from irc.passes.simplify import factors, simplify
 from irc.passes.split import reads_tiles
 
 
@@ -310,6 +325,19 @@ def conjunction(a: Expr | None, b: Expr | None) -> Expr | None:
     if a is None or b is None or a == b:
         return a if b is None else b
     return op("and", a, b)
+
+
+def counted(body: Expr, where: Expr | None) -> tuple[Expr, Expr | None]:
+    """A body and where it counts, from one that may be 0 elsewhere; a slope that is chosen to be 0 chooses for all that
+    it is multiplied with."""
+    match body:
+        case Op("where", (condition, value, rest), _) if rest == number(0.0):
+            return counted(value, conjunction(where, condition))
+    for part in factors(body):
+        match part:
+            case Op("where", (condition, Const(slope), rest), _) if slope and rest == number(0.0):
+                return counted(substitute(body, {part: number(slope)}), conjunction(where, condition))
+    return body, where
 
 
 def _match(theirs: Expr, ours: Expr, size: Expr) -> dict[Expr, Expr] | None:

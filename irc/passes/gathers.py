@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, combinations
 
 from irc.codegen.expr import (
     TRUE,
@@ -20,6 +20,7 @@ from irc.codegen.expr import (
     Expr,
     Index,
     Kind,
+    Load,
     Op,
     Size,
     conjuncts,
@@ -31,11 +32,11 @@ from irc.codegen.expr import (
     walk,
 )
 from irc.elaborate.bounds import Bounds
-from irc.graph.ir import Graph, Map, Node, Reduce, Scatter, Update, own_element, product
+from irc.graph.ir import Graph, Map, Node, Reduce, Scatter, Update, operands, own_element, product
 from irc.graph.size import equal, nonnegative, polynomial
-from irc.passes.differentiate import conjunction
+from irc.passes.differentiate import conjunction, counted
 from irc.passes.distances import all_of
-from irc.passes.simplify import add_all
+from irc.passes.simplify import add_all, drop_dead
 from irc.passes.split import reads_tiles
 
 
@@ -44,9 +45,30 @@ def gathered(graph: Graph, apart: Collection[str] = ()) -> Graph:
     bounds = Bounds(dict(graph.sizes), graph.facts)
     nodes: list[Node] = []
     for node in graph:
-        plain = isinstance(node, Scatter) and node.name not in apart and not reads_tiles(node, graph)
-        nodes += _gathered(node, bounds) if isinstance(node, Scatter) and plain else (node,)
-    return replace(graph, nodes=tuple(nodes))
+        if not isinstance(node, Scatter) or node.name in apart or reads_tiles(node, graph):
+            nodes.append(node)
+            continue
+        made = _gathered(_opened(node, graph), bounds)
+        nodes += (node,) if any(isinstance(n, Scatter) for n in made) else made
+    return drop_dead(replace(graph, nodes=tuple(nodes)))
+
+
+def _opened(node: Scatter, graph: Graph) -> Scatter:
+    """The node with what a sum before it adds up for it alone, where that has an element for each two of as many
+    tokens, as the gradient of a long convolution that is summed over the batch first."""
+    read = Counter(name for n in graph for name in operands(n))
+
+    def opened(update: Update) -> Update:
+        made = graph[update.body.tensor] if isinstance(update.body, Load) else None
+        if not isinstance(made, Reduce) or made.op != "sum" or read[made.name] > 1 or update.body != own_element(made):
+            return update
+        moved = [[a for a in update.over if a.name in indices(index)] for index in update.indices]
+        of_pairs = any(equal(a.size, b.size, {}) for axes in moved for a, b in combinations(axes, 2))
+        if not of_pairs or set(update.over) & set(made.over):
+            return update
+        return Update(update.over + made.over, update.indices, made.body, conjunction(update.where, made.where))
+
+    return replace(node, updates=tuple(map(opened, node.updates)))
 
 
 def _gathered(node: Scatter, bounds: Bounds) -> tuple[Node, ...]:
@@ -123,14 +145,6 @@ def _turned(
     conditions = (substitute(c, solver.points) for c in (*solver.inside, *asked))
     within = all_of(c for c in conditions if not _is_plain(c, bounds, extents))
     return tuple(solver.axes), substitute(substitute(body, apart), solver.points), within
-
-
-def counted(body: Expr, where: Expr | None) -> tuple[Expr, Expr | None]:
-    """A body and where it counts, from one that may be 0 elsewhere."""
-    match body:
-        case Op("where", (condition, value, rest), _) if rest == number(0.0):
-            return counted(value, conjunction(where, condition))
-    return body, where
 
 
 def _is_plain(condition: Expr, bounds: Bounds, extents: Mapping[str, Expr]) -> bool:

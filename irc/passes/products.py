@@ -17,6 +17,7 @@ from itertools import chain
 from irc.codegen.expr import Axis, Const, Expr, Index, Load, Op, indices, integer, loads, number, op, substitute, walk
 from irc.graph.ir import Graph, Input, Map, Node, Reduce, Scatter, is_tile, own_element, product, shape
 from irc.graph.size import equal
+from irc.passes.differentiate import counted
 from irc.passes.distances import all_of
 from irc.passes.dots import is_gradient
 from irc.passes.simplify import factors, times_all
@@ -230,17 +231,17 @@ def unconditional(graph: Graph) -> Graph:
 
 def _unconditional(node: Reduce, graph: Graph, kept: dict[tuple[Load, Expr], Map]) -> Iterable[Node]:
     """The node, or what is computed instead; `kept`: operands where a condition holds, those that there are."""
-    where = node.where
+    body, where = counted(node.body, node.where) if node.op == "sum" else (node.body, node.where)
     if where is None or reads_tiles(node, graph) or any(isinstance(e, Op) and e.name == "eq" for e in walk(where)):
         return (node,)  # an equality may leave few points
-    plain = replace(node, where=None)
+    plain = replace(node, body=body, where=None)
     whole = matrix_product(plain, graph)
     if whole is None:
         return (node,)
     if not indices(where) & {a.name for a in node.over}:
         plain = replace(plain, name=f"{node.name}.all")
         return plain, Map(node.name, node.axes, own_element(plain), where, node.groups, node.span)
-    loads = [part for part in factors(node.body) if isinstance(part, Load)]
+    loads = [part for part in factors(body) if isinstance(part, Load)]
     if not all(indices(where) <= indices(load) for load in loads):
         return (node,)
     before = len(kept)

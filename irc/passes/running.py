@@ -9,8 +9,9 @@ from irc.codegen.expr import Axis, Expr, Load, conjuncts, indices, integer, numb
 from irc.codegen.kernel import Loop, Target
 from irc.graph.ir import Graph, Map, Node, Reduce, is_tile, own_element, position
 from irc.graph.size import equal, polynomial
+from irc.passes.differentiate import counted
 from irc.passes.distances import all_of
-from irc.passes.gathers import counted, spare
+from irc.passes.gathers import spare
 from irc.passes.simplify import factors, times_all
 from irc.passes.split import reads_tiles
 
