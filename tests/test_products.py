@@ -7,7 +7,7 @@ import pytest
 
 import irc
 from irc.runtime.plan import Product
-from tests.test_kernels import arrays, both
+from tests.test_kernels import arrays, both, widened
 
 SPEC = """
 attention products {
@@ -19,6 +19,7 @@ attention products {
   return y
 }
 """
+TAPS = "sum(k e: where(s >= k, x[b,max(s - k,0),e], 0) * bank[k,e,f])"
 PRODUCTS = {
     "gated": "sigmoid(g[b,s,e]) * x[b,s,e] * W[e,f]",
     "normalised": "x[b,s,e] * rsqrt(sum(d: x[b,s,d] * x[b,s,d]) / E + 1e-5) * w[e] * W[e,f]",
@@ -33,9 +34,10 @@ PRODUCTS = {
     "pooled": "sum(u e: tanh(x[b,u,e] * w[e]) * W[e,f]) / S + g[b,s,0]",
     "tokens beside tokens": "sum(e u: (x[b,s,e] + g[b,u,e]) * W[e,f])",
     "part of a row": "x[b,s,e] * wide[e,f + F]",
+    "taps": TAPS,
+    "rolled taps": "sum(k e: x[b,(s + k) % S,e] * bank[k,e,f])",
 }
 OTHERS = {
-    "taps": "sum(k e: where(s >= k, x[b,max(s - k,0),e], 0) * bank[k,e,f])",
     "experts": "x[b,s,e] * bank[token[b,s] % 3,e,f]",
     "one number a token": "sum(e: x[b,s,e] * tanh(g[b,s,e])) * w[0] + 0 * f",
 }
@@ -52,3 +54,15 @@ def test_sums_are_right_either_way(name: str, target: str) -> None:
     both(spec, inputs, "f64", rng, target=target)
     steps = program.built({}).compiled.forward.plan.steps
     assert any(isinstance(step, Product) for step in steps) == (name in PRODUCTS)
+
+
+def test_what_a_condition_holds_back_is_multiplied_with_0() -> None:
+    """By weights that are no numbers too; and of tokens that are none others know nothing."""
+    spec = SPEC.replace("BODY", TAPS)
+    inputs = arrays(irc.compile(spec, target="reference"), {"B": 2, "S": 13, "E": 20, "F": 9}, np.random.default_rng(1))
+    inputs["token"] = np.zeros((2, 13), np.int32)
+    inputs["x"][0, 5, 3], inputs["bank"][2, 4, 7] = np.nan, np.inf
+    got = irc.compile(spec)(**inputs)
+    expected = irc.compile(spec, target="reference")(**widened(inputs))
+    assert np.array_equal(np.isnan(got), np.isnan(expected)) and np.isnan(got[1, :2, 7]).all()
+    assert np.array_equal(np.isinf(got), np.isinf(expected))

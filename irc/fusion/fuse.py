@@ -46,6 +46,7 @@ from irc.graph.ir import (
 )
 from irc.passes.between import exactly
 from irc.passes.gathers import gathered
+from irc.passes.places import by_places
 from irc.passes.products import of_tensors, operand, unconditional, without_absent
 from irc.passes.remainder import weighs
 from irc.passes.running import with_running
@@ -70,7 +71,8 @@ def fuse(
     parts = split(graph, rounded, host)
     parts = apart(parts) if host else turned(parts)
     added = {node.name for node in added_up(parts).values()} if host else frozenset()
-    parts = without_absent(unconditional(of_tensors(with_running(gathered(parts, added)))))
+    parts = by_places(with_running(gathered(parts, added)))
+    parts = without_absent(unconditional(of_tensors(parts)))
     return _Fuser(parts, precision, {**(known or {}), **wide}, host, saved=saved).run()
 
 
