@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import irc
-from irc.codegen.kernel import Dot, TileKernel
+from irc.codegen.kernel import Dot, RowReduce, TileKernel
 from irc.runtime.plan import Product
 from tests.test_kernels import Arrays, arrays, both
 
@@ -111,6 +111,21 @@ attention slots {
 }
 """
 
+POINTER = """
+attention pointer {
+  size B, H, S, N, D
+  input q[B,H,N,D], k[B,H,S,D], m[N,S]: bool, t[N]: int
+  core p[b,h,i], lse[b,h,i] {
+    score q[b,h,i,c] * k[b,h,j,c]
+    allow m[i,j]
+    softmax j
+    matmul where(j == t[i], 1.0, 0.0)
+  }
+  merge { o[b,h,i] = sqrt(p[b,h,i]) }
+  return o, lse
+}
+"""
+
 SIZES = {"B": 2, "H": 3, "S": 37, "D": 8, "F": 5, "N": 37}
 
 
@@ -119,6 +134,8 @@ def drawn(spec: str, rng: np.random.Generator) -> Arrays:
     if "m" in found:
         found["m"] = found["m"] > 0
         found["m"][3] = found["m"][:, 5] = False
+    if "t" in found:
+        found["t"] = np.arange(37, dtype=np.int32) // 2
     if "ok" in found:
         found["ok"] = np.arange(74).reshape(2, 37) % 37 != 4
     return found
@@ -147,6 +164,15 @@ def test_gradients_of_scores_are_added_before_products(spec: str) -> None:
     (kernel,), _ = kernels(spec, 1)
     steps = Counter(type(step).__name__ for step in kernel.body)
     assert steps["Dot"] == 2 and steps["RowProduct"] + steps["ColumnProduct"] == 3
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_the_row_sum_of_a_value_that_is_one_number_is_a_multiple_of_the_output(target: str) -> None:
+    """Where the mask leaves nothing the gradient of a root is infinite, and plays no part."""
+    rng = np.random.default_rng(1)
+    both(POINTER, drawn(POINTER, rng), "f32", rng, target=target)
+    if target == "cpu":
+        assert all(not isinstance(step, RowReduce) for k in kernels(POINTER, 1)[0] for step in k.body)
 
 
 def test_rows_are_the_queries_of_cores_that_share_keys() -> None:

@@ -168,6 +168,8 @@ def factor_sums(graph: Graph) -> Graph:
             out.append(node)
         elif (factored := _factored(node, by_name, available)) is not node:
             out.append(factored)
+        elif (multiple := _multiple(node, by_name, available)) is not None:
+            out.append(multiple)
         else:
             out += _added_apart(node, by_name, available)
     from irc.passes.differentiate import order
@@ -214,6 +216,32 @@ def _factored(node: Reduce, by_name: dict[str, Node], available: _Known) -> Node
             read = Load(name, position(axes, groups))
             return Reduce(node.name, node.axes, inner.over, "sum", times_all((*outside, read)), None, None, node.groups)
     return node
+
+
+def _multiple(node: Reduce, by_name: dict[str, Node], available: _Known) -> Map | None:
+    """The sum as a multiple of one that there is, as the softmax adjoint's row sum where a value is one number: sum_j
+    w[i,j] * (dO[i] * v[j]) is dO[i] * O[i]. Where that is 0, what it is multiplied by may be anything."""
+    parts: list[Expr] = []
+    for part in factors(node.body):
+        made = by_name.get(part.tensor) if isinstance(part, Load) else None
+        product = isinstance(made, Map) and isinstance(made.body, Op) and made.body.name in ("mul", "neg", "where")
+        whole = isinstance(made, Map) and part == own_element(made) and made.where in (None, node.where)
+        for each in factors(made.body) if product and whole and isinstance(made, Map) else (part,):
+            match each:
+                case Op("where", (condition, value, rest)) if rest == number(0.0):
+                    parts += (op("where", condition, number(1.0), rest), *factors(value))
+                case _:
+                    parts.append(each)
+    over = frozenset(a.name for a in node.over)
+    inside = tuple(p for p in parts if over & indices(p))
+    found = available.get((as_product(inside), node.where, over)) if len(inside) > 1 else None
+    if found is None or found[0] == node.name or not {a.name for a in found[1]} <= {a.name for a in node.axes}:
+        return None
+    read = Load(found[0], position(found[1], found[2]))
+    outside = times_all((*(p for p in parts if p not in inside), read))
+    body = op("where", op("eq", read, number(0.0)), number(0.0), outside)
+    where = node.where if node.where is not None and not over & indices(node.where) else None
+    return Map(node.name, node.axes, body, where, node.groups, node.span)
 
 
 def _added_apart(node: Reduce, by_name: dict[str, Node], available: _Known) -> tuple[Node, ...]:
