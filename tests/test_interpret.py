@@ -167,7 +167,9 @@ def test_keys_that_tie_at_large_scores_have_their_mean(size: float) -> None:
     x = arrays(SIZES)
     x["q"], x["k"] = np.full_like(x["q"], 1.0), np.full_like(x["k"], size)
     out = interpret(core(None), x, SIZES)
-    np.testing.assert_allclose(out["o"], np.broadcast_to(x["v"].mean(axis=2, keepdims=True), out["o"].shape), atol=1e-12)
+    np.testing.assert_allclose(
+        out["o"], np.broadcast_to(x["v"].mean(axis=2, keepdims=True), out["o"].shape), atol=1e-12
+    )
     kept = {"lse": out["lse"], "lse.remainder": out["lse.remainder"]}
     assert (np.exp(kept["lse"] - 3 * size + kept["lse.remainder"]) > 6.9).all()
 
