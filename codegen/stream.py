@@ -72,12 +72,16 @@ def context(kernel: TileKernel, caches: Caches) -> dict[str, object]:
     kernel = pair_by_pair(kernel)
     rows, shared = size(kernel.rows), share(kernel)
     text = tile_text(shared.kernel, STREAM_PLACES)
+    dots = tuple(dot for stage in text.stages for dot in stage.dots)
+    lying = {panel.name for panel in text.column_panels if panel.row is not None}
+    elements = {n: STORAGE[_storage(p, kernel)] if n in lying else "T" for p in kernel.panels if (n := f"panel_{p.name}")}
     return {
         **text_context(text, shared.kernel),
         **mask_context(replace(shared.kernel, rows=kernel.rows)),
         "lines": tuple(line for stage in text.stages for line in stage.lines),
-        "dots": tuple(dot for stage in text.stages for dot in stage.dots),
-        "elements": {f"panel_{p.name}": STORAGE[_storage(p, kernel)] for p in kernel.panels},
+        "dots": dots,
+        "elements": elements,
+        "forms": {d.name: f"irc::InPlace<Products, {elements[d.column]}, {d.width}>" for d in dots},
         "columns_of_a_tile": _columns(kernel),
         "columns_of_a_part": COLUMNS_OF_A_PART,
         "cache_of_fetches": 1 if caches.first >= FIRST_CACHE else 2,

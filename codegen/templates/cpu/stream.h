@@ -2,38 +2,39 @@
 // features in products and columns in tile values, which lie query by query, COLUMNS apart.
 namespace irc {
 
-// Neighbours' sums side by side: lane n is x[2n] + x[2n + 1] of the lanes of `a` and then of `b`.
-template <class V, int... N> IRC_INLINE V add_neighbours(V a, V b, std::integer_sequence<int, N...>) {
+// Lane n is x[n] + x[n ^ DISTANCE], of the lanes of `a` where n has not this bit, and of those of `b` where it has.
+template <int DISTANCE, class V, int... N> IRC_INLINE V fold_lanes(V a, V b, std::integer_sequence<int, N...>) {
+  constexpr int LANES = sizeof...(N);
 #if defined(__clang__)
-  return __builtin_shufflevector(a, b, (2 * N)...) + __builtin_shufflevector(a, b, (2 * N + 1)...);
+  const V kept = __builtin_shufflevector(a, b, (N & DISTANCE ? LANES + N : N)...);
+  const V given = __builtin_shufflevector(b, a, (N & DISTANCE ? LANES + N : N)...);
+  return kept + __builtin_shufflevector(given, given, (N ^ DISTANCE)...);
 #else
   typedef typename VectorTraits<V>::mask I;
-  return __builtin_shuffle(a, b, I{(2 * N)...}) + __builtin_shuffle(a, b, I{(2 * N + 1)...});
+  const V kept = __builtin_shuffle(a, b, I{(N & DISTANCE ? LANES + N : N)...});
+  const V given = __builtin_shuffle(b, a, I{(N & DISTANCE ? LANES + N : N)...});
+  return kept + __builtin_shuffle(given, I{(N ^ DISTANCE)...});
 #endif
 }
 
-// Lane n is the sum of the lanes of x[n].
-template <class V, int N> IRC_INLINE V sums_of_lanes(V (&x)[N]) {
-  static_assert(N == sizeof(V) / sizeof(x[0][0]), "as many vectors as lanes");
-#pragma GCC unroll 8
-  for (int count = N / 2; count > 0; count /= 2)
+// Lane n of x[0] becomes the sum of all lanes that began as those of x[n]: of COUNT vectors, whose lanes are sums of
+// DISTANCE of these already.
+template <int DISTANCE, int COUNT, class V> IRC_INLINE void sums_of_lanes(V *x) {
+  if constexpr (COUNT > 1) {
+    constexpr int LANES = sizeof(V) / sizeof(x[0][0]);
 #pragma GCC unroll 16
-    for (int n = 0; n < count; n++) x[n] = add_neighbours(x[2 * n], x[2 * n + 1], std::make_integer_sequence<int, N>());
-  return x[0];
+    for (int n = 0; n < COUNT / 2; n++) x[n] = fold_lanes<DISTANCE>(x[2 * n], x[2 * n + 1], std::make_integer_sequence<int, LANES>());
+    sums_of_lanes<2 * DISTANCE, COUNT / 2>(x);
+  }
 }
+
+template <class T> constexpr int lanes_of = sizeof(typename Vectors<T>::vec) / sizeof(T);
 
 // The features from f on of a row of WIDTH, which may end there.
 template <class V, int WIDTH, bool WHOLE, class E> IRC_INLINE V load_features(const E *row, int f) {
   typedef typename VectorTraits<V>::element T;
   if constexpr (WHOLE) return load_as<V>(row + f);
   else return load_units<Single<T>>(row, f, WIDTH);
-}
-
-// A row of WIDTH features as numbers, filled up with zeros to whole vectors.
-template <int WIDTH, class T, class E> IRC_ONCE void read_row(T *to, const E *from) {
-  typedef typename Vectors<T>::vec V;
-  constexpr int LANES = sizeof(V) / sizeof(T);
-  for (int f = 0; f < WIDTH; f += LANES) store_vector(to + f, load_units<Single<T>>(from, f, WIDTH));
 }
 
 // Features of a row that share a line of the cache, and are fetched at once: whole vectors.
@@ -68,12 +69,12 @@ template <class T, class E, int WIDTH, int COLUMNS, int CACHE> class Stream {
 
  public:
   // To be filled with the rows of the stretch after the present one, of the first of the heads that are walked together,
-  // of which `known` then says how many there are, and how far the heads lie apart. Rows beyond them are read, but for
-  // nothing; where there is no further stretch, those at hand are fetched.
+  // of which `known` then says how many there are, and how far the heads lie apart. Rows beyond them are zeros; where there
+  // is no further stretch, those at hand are fetched.
   const E **ahead() { return rows_[!now_]; }
   void known(int count, int64_t heads, int64_t step) {
     const E **to = rows_[!now_];
-    for (int n = count; n < COLUMNS; n++) to[n] = count > 0 ? to[count - 1] : rows_[now_][n];
+    for (int n = count; n < COLUMNS; n++) to[n] = count > 0 ? zeros_ : rows_[now_][n];
     count_[!now_] = count;
     fetch_.begin(to, heads, step);
   }
@@ -84,7 +85,7 @@ template <class T, class E, int WIDTH, int COLUMNS, int CACHE> class Stream {
   void advance() { now_ = !now_, known_ = -1; }
   // To the next head, whose rows lie `step` from those at hand.
   void aside(int64_t step) {
-    for (int n = 0; n < COLUMNS; n++) rows_[now_][n] += step;
+    for (int n = 0; n < count_[now_]; n++) rows_[now_][n] += step;
     known_ = -1;
   }
 
@@ -119,7 +120,7 @@ template <class T, class E, int WIDTH, int COLUMNS, int CACHE> class Stream {
 
   // Rows of zeros instead of those that are not finite.
   const E *const *finite_rows() {
-    for (int n = 0; n < count_[now_]; n++) finite_rows_[n] = finite_[n] ? rows()[n] : zeros_;
+    for (int n = 0; n < COLUMNS; n++) finite_rows_[n] = n < count_[now_] && finite_[n] ? rows()[n] : zeros_;
     return finite_rows_;
   }
 
@@ -136,25 +137,20 @@ template <class T, class E, int WIDTH, int COLUMNS, int CACHE> class Stream {
 template <class Form, class E, int WIDTH>
 using InPlace = std::conditional_t<std::is_same<E, typename Form::element>::value && WIDTH % 32 == 0, Form, Single<typename Form::unit>>;
 
-// Numbers of a query or of a tile, rounded to units.
-template <class Form, int NUMBERS> struct Units {
-  typedef typename Form::unit T;
-  static constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), COUNT = NUMBERS / Form::DEPTH;
+// How many units a query of WIDTH features has, filled up to whole vectors.
+template <class Form, int WIDTH>
+constexpr int UNITS = ((WIDTH - 1) / (lanes_of<typename Form::unit> * Form::DEPTH) + 1) * lanes_of<typename Form::unit>;
 
-  alignas(64) T first[(COUNT + LANES - 1) / LANES * LANES];
-
-  explicit Units(const T *numbers) {
-    for (int n = 0; n < COUNT; n += LANES) store_vector(first + n, load_units<Form>(numbers, n, NUMBERS));
-  }
-  typename Form::element &number(int n) { return ((typename Form::element *)first)[n]; }
-};
+// A query's units, from numbers where it lies or has been computed.
+template <class Form, int WIDTH, class T, class E> IRC_ONCE void read_query(T *to, const E *row) {
+  for (int n = 0; n < UNITS<Form, WIDTH>; n += lanes_of<T>) store_vector(to + n, load_units<Form>(row, n, WIDTH));
+}
 
 // tile[query][column] of QUERIES queries, whose features are filled up to whole vectors of units.
 template <class Form, int WIDTH, int QUERIES, int COLUMNS, class T, class E, class Fetch>
 void stream_dots_block(T *tile, const T *queries, const E *const *rows, int count, Fetch &fetch) {
   typedef typename Vectors<T>::vec V;
   constexpr int LANES = sizeof(V) / sizeof(T), KEYS = LANES / QUERIES, STEP = LANES * Form::DEPTH;  // numbers in a vector
-  constexpr int ROW = (WIDTH + STEP - 1) / STEP * LANES;  // units of a query
   for (int column = 0; column < count; column += KEYS) {
     V sums[LANES] = {};
     const E *row[KEYS];
@@ -162,7 +158,7 @@ void stream_dots_block(T *tile, const T *queries, const E *const *rows, int coun
     auto add = [&](int f, bool begins_line, auto is_whole) __attribute__((always_inline)) {
       V query[QUERIES];
 #pragma GCC unroll 16
-      for (int m = 0; m < QUERIES; m++) query[m] = load_vector<V>(queries + m * ROW + f / Form::DEPTH);
+      for (int m = 0; m < QUERIES; m++) query[m] = load_vector<V>(queries + m * UNITS<Form, WIDTH> + f / Form::DEPTH);
 #pragma GCC unroll 16
       for (int k = 0; k < KEYS; k++) {
         if (begins_line) fetch.line();
@@ -180,37 +176,42 @@ void stream_dots_block(T *tile, const T *queries, const E *const *rows, int coun
       for (int of_line = 0; of_line < OF_LINE<T, E>; of_line += STEP) add(f + of_line, of_line == 0, std::true_type{});
     for (; f + STEP <= WIDTH; f += STEP) add(f, true, std::true_type{});
     if constexpr (WIDTH % STEP != 0) add(f, true, std::false_type{});
-    const V all = sums_of_lanes(sums);
+    sums_of_lanes<1, LANES>(sums);
     T each[LANES];
-    store_vector(each, all);
+    store_vector(each, sums[0]);
     for (int m = 0; m < QUERIES; m++) std::memcpy(tile + m * COLUMNS + column, each + m * KEYS, KEYS * sizeof(T));
   }
 }
 
+// The same of any number of queries.
 template <class Form, int WIDTH, int COLUMNS, class T, class E, int CACHE>
 void stream_dots(T *tile, const T *queries, int query_count, Stream<T, E, WIDTH, COLUMNS, CACHE> &keys, int count) {
-  typedef InPlace<Form, E, WIDTH> Used;
-  constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
-  constexpr int MANY = LANES < 4 ? LANES : 4;
+  constexpr int MANY = lanes_of<T> < 4 ? lanes_of<T> : 4;
   auto of = [&](int query, auto many) {
-    constexpr int QUERIES = decltype(many)::value;
-    const T *from = queries + query * FEATURES;
-    auto dots = [&](const T *units) {
-      stream_dots_block<Used, WIDTH, QUERIES, COLUMNS>(tile + query * COLUMNS, units, keys.rows(), count, keys.fetch());
-    };
-    if constexpr (Used::DEPTH > 1) dots(Units<Used, QUERIES * WIDTH>(from).first);
-    else dots(from);
+    stream_dots_block<Form, WIDTH, decltype(many)::value, COLUMNS>(tile + query * COLUMNS, queries + query * UNITS<Form, WIDTH>, keys.rows(), count, keys.fetch());
   };
   int query = 0;
   for (; query + MANY <= query_count; query += MANY) of(query, std::integral_constant<int, MANY>{});
   for (; query < query_count; query++) of(query, std::integral_constant<int, 1>{});
 }
 
-// VECTORS vectors of a unit of rows, from feature f on; of a second row that is not there nothing.
+// Numbers of a tile, rounded to units.
+template <class Form, int NUMBERS> struct Units {
+  typedef typename Form::unit T;
+  static constexpr int LANES = lanes_of<T>, COUNT = NUMBERS / Form::DEPTH;
+
+  alignas(64) T first[(COUNT + LANES - 1) / LANES * LANES];
+
+  explicit Units(const T *numbers) {
+    for (int n = 0; n < COUNT; n += LANES) store_vector(first + n, load_units<Form>(numbers, n, NUMBERS));
+  }
+  typename Form::element &number(int n) { return ((typename Form::element *)first)[n]; }
+};
+
+// VECTORS vectors of a unit of rows, from feature f on.
 template <class Form, int WIDTH, int VECTORS, bool WHOLE, class V, class E>
-IRC_INLINE void load_rows(V (&vectors)[VECTORS], const E *const *rows, bool both, int f) {
+IRC_INLINE void load_rows(V (&vectors)[VECTORS], const E *const *rows, int f) {
   constexpr int LANES = sizeof(V) / sizeof(vectors[0][0]);
-  (void)both;
   if constexpr (Form::DEPTH == 1) {
 #pragma GCC unroll 16
     for (int n = 0; n < VECTORS; n++) {
@@ -219,41 +220,36 @@ IRC_INLINE void load_rows(V (&vectors)[VECTORS], const E *const *rows, bool both
     }
   } else {
 #if defined(__AVX512BF16__)
-    static const bf16 none[WIDTH] = {};
-    const E *const second = both ? rows[1] : none;
 #pragma GCC unroll 16
     for (int n = 0; n < VECTORS; n += 2)
-      interleave(*(V(*)[2])(vectors + n), rows[0] + f + n * LANES, second + f + n * LANES);
+      interleave(*(V(*)[2])(vectors + n), rows[0] + f + n * LANES, rows[1] + f + n * LANES);
 #endif
   }
 }
 
-// sums[query][f ...] = factor[query] * sums[query][f ...] + sum over columns of tile[query][column] * row[column][f ...],
-// the tile in units of columns.
+// sums[query][f ...] += sum over columns of tile[query][column] * row[column][f ...], the tile in units of columns.
 template <class Form, int WIDTH, int QUERIES, int VECTORS, bool WHOLE, int COLUMNS, class T, class E, class Fetch>
-IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, const E *const *rows, int count,
-                                     Fetch &fetch, int f) {
+IRC_INLINE void stream_product_block(T *sums, const T *tile, const E *const *rows, int count, Fetch &fetch, int f) {
   typedef typename Vectors<T>::vec V;
-  typedef T unit __attribute__((may_alias));
+  typedef T number __attribute__((may_alias));
   constexpr int LANES = sizeof(V) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES, DEPTH = Form::DEPTH;
   V block[QUERIES][VECTORS];
 #pragma GCC unroll 16
   for (int m = 0; m < QUERIES; m++)
 #pragma GCC unroll 16
-    for (int n = 0; n < VECTORS; n++)
-      block[m][n] = load_vector<V>(sums + m * FEATURES + f + n * LANES) * (factor ? factor[m] : T(1));
+    for (int n = 0; n < VECTORS; n++) block[m][n] = load_vector<V>(sums + m * FEATURES + f + n * LANES);
 #pragma GCC unroll 1
-  for (int column = 0; column < count; column += DEPTH) {
+  for (int unit = 0; unit < (count + DEPTH - 1) / DEPTH; unit++) {
     V row[VECTORS];
 #pragma GCC unroll 16
     for (int n = 0; n < VECTORS; n++)
 #pragma GCC unroll 2
       for (int k = 0; k < DEPTH; k++)
         if (n * LANES % OF_LINE<T, E> == 0) fetch.line();
-    load_rows<Form, WIDTH, VECTORS, WHOLE>(row, rows + column, column + 1 < count, f);
+    load_rows<Form, WIDTH, VECTORS, WHOLE>(row, rows + unit * DEPTH, f);
 #pragma GCC unroll 16
     for (int m = 0; m < QUERIES; m++) {
-      const V weight = splat<V>(((const unit *)tile)[(m * COLUMNS + column) / DEPTH]);
+      const V weight = splat<V>(((const number *)tile)[m * (COLUMNS / DEPTH) + unit]);
 #pragma GCC unroll 16
       for (int n = 0; n < VECTORS; n++) block[m][n] = Form::multiply_add(block[m][n], weight, row[n]);
     }
@@ -265,31 +261,30 @@ IRC_INLINE void stream_product_block(T *sums, const T *factor, const T *tile, co
 }
 
 template <class Form, int WIDTH, int QUERIES, int COLUMNS, class T, class E, class Fetch>
-void stream_product_queries(T *sums, const T *factor, const T *tile, const E *const *rows, int count, Fetch &fetch) {
-  constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), VECTORS = FEATURE_VECTORS;
+void stream_product_queries(T *sums, const T *tile, const E *const *rows, int count, Fetch &fetch) {
+  constexpr int LANES = lanes_of<T>, VECTORS = FEATURE_VECTORS;
   constexpr int WHOLE = WIDTH / LANES, REST = WHOLE % VECTORS;
   int f = 0;
   for (; f + VECTORS * LANES <= WIDTH; f += VECTORS * LANES)
-    stream_product_block<Form, WIDTH, QUERIES, VECTORS, true, COLUMNS>(sums, factor, tile, rows, count, fetch, f);
+    stream_product_block<Form, WIDTH, QUERIES, VECTORS, true, COLUMNS>(sums, tile, rows, count, fetch, f);
   if constexpr (REST > 0) {
-    stream_product_block<Form, WIDTH, QUERIES, REST, true, COLUMNS>(sums, factor, tile, rows, count, fetch, f);
+    stream_product_block<Form, WIDTH, QUERIES, REST, true, COLUMNS>(sums, tile, rows, count, fetch, f);
     f += REST * LANES;
   }
   if constexpr (WIDTH % LANES != 0)
-    stream_product_block<Form, WIDTH, QUERIES, 1, false, COLUMNS>(sums, factor, tile, rows, count, fetch, f);
+    stream_product_block<Form, WIDTH, QUERIES, 1, false, COLUMNS>(sums, tile, rows, count, fetch, f);
 }
 
 template <class Form, int WIDTH, int COLUMNS, class T, class E, int CACHE>
-void stream_product(T *sums, const T *factor, const T *tile, int query_count, Stream<T, E, WIDTH, COLUMNS, CACHE> &operand,
-                    const E *const *rows, int count) {
+void stream_product(T *sums, const T *tile, int query_count, Stream<T, E, WIDTH, COLUMNS, CACHE> &operand, const E *const *rows, int count) {
   typedef InPlace<Form, E, WIDTH> Used;
-  constexpr int LANES = sizeof(typename Vectors<T>::vec) / sizeof(T), FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
+  constexpr int LANES = lanes_of<T>, FEATURES = (WIDTH + LANES - 1) / LANES * LANES;
   constexpr int MANY = 4;
   auto of = [&](int query, auto many) {
     constexpr int QUERIES = decltype(many)::value;
     const T *from = tile + query * COLUMNS;
     auto product = [&](const T *units) {
-      stream_product_queries<Used, WIDTH, QUERIES, COLUMNS>(sums + query * FEATURES, factor ? factor + query : nullptr, units, rows, count, operand.fetch());
+      stream_product_queries<Used, WIDTH, QUERIES, COLUMNS>(sums + query * FEATURES, units, rows, count, operand.fetch());
     };
     if constexpr (Used::DEPTH > 1) {
       Units<Used, QUERIES * COLUMNS> units(from);
