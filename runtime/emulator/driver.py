@@ -20,6 +20,7 @@ import numpy as np
 from irc.runtime import cache, toolchain
 from irc.runtime.arrays import Array
 from irc.runtime.emulator.findings import EmulatorError, read
+from irc.runtime.errors import ToolchainError
 
 HERE = Path(__file__).parent
 FLAGS = (
@@ -81,12 +82,14 @@ def build(source: str, check: bool = True, contract: bool = False) -> Module:
     """Compile a source that declares kernels with KERNEL(name, threads), or take it from the cache. With `contract`
     a product and the sum that it goes into are rounded once, where the compiler sees both.
 
-    Raises ToolchainError where the compiler refuses it.
+    Raises ToolchainError where the compiler refuses it, or cannot make a checked build.
     """
+    compiler = toolchain.find()
+    if check and "clang" in compiler.version:  # which leaves out some accesses, and marks what has no value otherwise
+        raise ToolchainError(f"kernels are checked as g++ compiles them, not {compiler.version}: name g++ in IRC_CXX")
     names = tuple(re.findall(r"^\s*KERNEL\(\s*(\w+)", source, re.MULTILINE))
     text = source + "".join(f"\nEMU_EXPORT({name})" for name in names) + "\n"
     runtime_key, emulator = runtime()
-    compiler = toolchain.find()
     modes = (*(CONTRACTED_FLAGS if contract else ()), *(CHECKED_FLAGS if check else ()))
     flags = (*toolchain.beside(compiler.command, FLAGS), *KERNEL_FLAGS, *modes, str(emulator))
     key = cache.key([text, runtime_key], flags, compiler.version)

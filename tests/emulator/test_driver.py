@@ -7,7 +7,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from irc.runtime import emulator
+from irc.runtime import emulator, toolchain
 from irc.runtime.emulator import EmulatorError
 from irc.runtime.errors import ToolchainError
 from tests.emulator.kernels import HEADER, THREADS, launch
@@ -133,3 +133,10 @@ def test_a_tensor_map_that_no_device_takes(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         emulator.TensorMap.of(np.zeros(shape, np.float16), box, swizzle)
+
+
+def test_a_checked_build_with_clang_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    clang = toolchain.Toolchain(("clang++",), "clang version 14.0.6", ())
+    monkeypatch.setattr(toolchain, "find", lambda: clang)
+    with pytest.raises(ToolchainError, match=r"not clang version 14.0.6: name g\+\+ in IRC_CXX"):
+        emulator.build(SOURCE)
