@@ -31,15 +31,27 @@ def ordered(graph: Graph, kept: Kept, distances: bool = False) -> tuple[Claim, .
     asked = data(found)
     placed = {name for name in asked if _needs_place(name, found)}
     out: list[Claim] = []
+    elsewhere: dict[str, None] = {}
     for public, name in graph.outputs:
         at, read = output(found, public, name), chains(graph, name, asked, placed)
-        out += _of_output(_Output(found, graph, public, name, read, kept), at, distances)
+        elsewhere |= {c.tensor: None for c in read if _is_elsewhere(found, c, at)}
+        here = tuple(c for c in read if not _is_elsewhere(found, c, at))
+        out += _of_output(_Output(found, graph, public, name, here, kept), at, distances)
     if not out:
         raise PropertyError(
             "no output depends on an input whose entries have positions",
             "tokens are floating inputs, or integers by which floats are read, as `ids` in `emb[ids[b,s], c]`",
         )
-    return distinct(out)
+    supposed = tuple(f"`{name}` taken as another sequence" for name in elsewhere)
+    return tuple(replace(claim, supposed=(*claim.supposed, *supposed)) for claim in distinct(out))
+
+
+def _is_elsewhere(found: Tokens, chain: Chain, at: Output) -> bool:
+    """Whether what is read are tokens of another sequence, as an encoder's, which a core has for keys without a word of
+    where its queries sit among them."""
+    sizes = [found.token(chain.tensor, dim).size for dim in found.of(chain.tensor)]
+    keys = [found.columns(core) for core in found.apart]
+    return any(any(found.same(size, n) for n in keys) and not at.beside(size, found) for size in sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +99,8 @@ def _of_output(output: _Output, at: Output, distances: bool) -> list[Claim]:
 
 
 def check_comparable(found: Tokens) -> None:
-    """Raises PropertyError where nothing says where the queries of a core sit among its keys."""
+    """Raises PropertyError where nothing says where the queries of a core sit among its keys; they sit apart from these
+    where another core says it of the same queries."""
     if found.graph.cores and not found.cores:
         raise PropertyError(
             f"core `{found.graph.cores[0].name}` has no query index, so its rows have no position",
@@ -95,8 +108,9 @@ def check_comparable(found: Tokens) -> None:
         )
     if not found.cores:
         raise PropertyError("the program has no core, so nothing says which of its indices is a position")
+    placed = [c for c in found.cores.values() if c.position or found.square(c.name) or _read_as_rows(found, c)]
     for core in found.cores.values():
-        if not core.position and not found.square(core.name) and not _read_as_rows(found, core):
+        if core not in placed and not any(found.same(found.rows(core.name), found.rows(c.name)) for c in placed):
             queries, keys = text(found.rows(core.name)), text(found.columns(core.name))
             raise PropertyError(
                 f"queries of core `{core.name}` run over {queries} and keys over {keys}: nothing says where a query "
@@ -104,9 +118,11 @@ def check_comparable(found: Tokens) -> None:
                 "write `align last` (the last query sees the last key), `align first` or `align offset e` in the core, "
                 "or leave the property away",
             )
+    found.apart = {name for name, core in found.cores.items() if core not in placed}
     for core in found.cores.values():
         for other in found.cores.values():
-            if found.same(found.rows(core.name), found.rows(other.name)) and _place(core) != _place(other):
+            alike = core.name not in found.apart and found.same(found.rows(core.name), found.rows(other.name))
+            if alike and other.name not in found.apart and _place(core) != _place(other):
                 raise PropertyError(
                     f"cores `{core.name}` and `{other.name}` place the same queries differently among their keys: "
                     f"at {_place(core)} and at {_place(other)}",

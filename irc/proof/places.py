@@ -211,15 +211,19 @@ def check_addresses(found: Tokens, brought: Collection[str]) -> None:
     graph = found.graph
     data = [n.name for n in graph.inputs if n.name in brought and n.kind is Kind.FLOAT and not found.of(n.name)]
     tabled = {name: found.asked(name) for name in data if name in found.tabled}
-    for _, name in graph.outputs:
-        for chain in chains(graph, name, tabled, tabled):
-            _table_position(found, chain, dict(chain.place.at) if chain.place else {})
     for core, tables in found.picks.items():
         rows = {a.name for a in found.cores[core].rows}
         for table in (t for t in tables if indices(t) & rows):
-            raise Undecided(
-                f"`{core}` reads its keys at {expression(table)}: nothing says which of them a step can pick"
-            )
+            raise _unknown_pick(core, table)
+    for _, name in graph.outputs:
+        for chain in chains(graph, name, tabled, tabled):
+            if picked(found, chain) and chain.place is not None:
+                raise _unknown_pick(chain.place.core, chain.indices[0])
+            _table_position(found, chain, dict(chain.place.at) if chain.place else {})
+
+
+def _unknown_pick(core: str, place: Expr) -> Undecided:
+    return Undecided(f"`{core}` reads its keys at {expression(place)}: nothing says which of them a step can pick")
 
 
 def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> tuple[Expr, ...]:

@@ -22,7 +22,8 @@ class Tokens:
     same index does, whatever `pos` says; `above` the dimensions of results that run over the rows of a core, `inside`
     the axes of results, by number, that run over one of its row indices; `alone` the tensors that a token index reaches
     which is not made of a row and a column both, as the distance of the two is; `picks` the cores whose keys are
-    numbers of picks, each with elements of the tables that pick them."""
+    numbers of picks, each with elements of the tables that pick them; `apart` the cores whose keys are tokens of
+    another sequence."""
 
     graph: Graph
     cores: dict[str, Core]
@@ -36,6 +37,7 @@ class Tokens:
     plain: set[str] = field(default_factory=set)
     alone: set[str] = field(default_factory=set)
     picks: dict[str, tuple[Load, ...]] = field(default_factory=dict)
+    apart: set[str] = field(default_factory=set)
 
     def of(self, name: str) -> tuple[int, ...]:
         return tuple(sorted(self.dims.get(name, {})))
@@ -96,8 +98,9 @@ class Tokens:
     def beside(self, core: str) -> list[Expr]:
         """How many tokens there are, as rows or as keys, of the core and of those that share such a number with it:
         positions among these are comparable, of a core with rows for chunks and one with rows for tokens not."""
-        found, rest = [self.rows(core), self.columns(core)], dict.fromkeys(self.cores)
-        ends = {c: (self.rows(c), self.columns(c)) for c in rest}
+        rest = dict.fromkeys(self.cores)
+        ends = {c: (self.rows(c), *([] if c in self.apart else [self.columns(c)])) for c in rest}
+        found = [*ends[core]]
         while near := [c for c in rest if any(self.same(n, end) for n in found for end in ends[c])]:
             found += [end for c in near for end in ends[c]]
             rest = {c: None for c in rest if c not in near}

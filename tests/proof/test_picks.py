@@ -107,11 +107,13 @@ def test_groups_of_heads_that_pick_together() -> None:
     assert [prove(graph_of(text.replace("MORE", more)))[0].status for more in "01"] == ["proved", "refuted"]
 
 
-def test_which_keys_a_step_picks_is_not_told() -> None:
-    text = program("N", "idx[b,i,p] <= pos(i)", "offset past[b]", "idx[b,i,p]", property="incremental")
+@pytest.mark.parametrize("pick", ["idx[b,i,p]", "kept[b,p]"])
+@pytest.mark.parametrize("mask", ["PICK <= pos(i)", "p <= pos(i)"])
+def test_which_keys_a_step_picks_is_not_told(mask: str, pick: str) -> None:
+    text = program("N", mask.replace("PICK", pick), "offset past[b]", pick, property="incremental")
     (verdict,) = prove(graph_of(text))
     assert verdict.status == "not decided"
-    assert verdict.why == "`o` reads its keys at idx[b,i,p]: nothing says which of them a step can pick"
+    assert verdict.why == f"`o` reads its keys at {pick}: nothing says which of them a step can pick"
 
 
 def test_pages_of_a_querys_own() -> None:
