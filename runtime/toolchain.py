@@ -53,6 +53,7 @@ GCC_FLAGS = (
     "-fno-crossjumping",
     "-fno-rerun-cse-after-loop",
     "-fno-cse-follow-jumps",
+    "-fno-gnu-unique",  # constants of one name are those of their library: kernels for other vectors have others
 )
 # What IRC_CXX says instead of a flag of ours, by how it begins: the compiler would take the last one. Not -Ofast, under
 # which nothing is NaN.

@@ -211,6 +211,7 @@ def test_the_interpreter_agrees_with_the_dense_formula(name: str) -> None:
     assert abs(ahead / (60 * h) - found) < 1e-7 * max(1.0, abs(found))
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("name", CASES)
 def test_kernels_agree_with_the_interpreter(name: str) -> None:
     case, rng = CASES[name], np.random.default_rng(6)

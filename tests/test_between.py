@@ -9,6 +9,8 @@ import irc
 from irc.codegen.kernel import InnerSum, TileKernel
 from tests.test_kernels import both
 
+pytestmark = pytest.mark.optimise("-O0")
+
 GATED = """
 attention gated {
   size B, S, T, D

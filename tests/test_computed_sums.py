@@ -87,6 +87,7 @@ attention features {
 """
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize("dtype", ["f32", "f64", "bf16"])
 def test_sums_over_features_that_are_no_dots(score: str, dtype: str) -> None:
@@ -96,6 +97,7 @@ def test_sums_over_features_that_are_no_dots(score: str, dtype: str) -> None:
     both(text, inputs, dtype, rng)
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("without", WITHOUT[2:])
 def test_forms_of_less(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compile_without(without, monkeypatch)

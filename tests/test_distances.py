@@ -48,6 +48,7 @@ def tiled(program: irc.Program) -> list[TileKernel]:
     return [kernel for kernel in program.kernels if isinstance(kernel, TileKernel)]
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("mask", MASKS)
 def test_kernels_agree_with_the_interpreter(mask: str) -> None:
     rng = np.random.default_rng(1)
@@ -57,6 +58,7 @@ def test_kernels_agree_with_the_interpreter(mask: str) -> None:
         assert not any(isinstance(step, InnerSum) for step in kernel.body)
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize(("without", "dtype"), FORMS)
 def test_each_form(without: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compile_without(without, monkeypatch)

@@ -11,6 +11,8 @@ from irc.codegen.expr import Op, walk
 from irc.codegen.kernel import Accumulate, InnerSum, TileKernel
 from tests.test_kernels import DTYPE, Arrays, both, relative
 
+pytestmark = pytest.mark.optimise("-O0")
+
 # The form of RoFormer's paper, of grouped heads and a frequency that is given, tokens after the first ones left out.
 SPEC = """
 attention turned {
@@ -91,6 +93,7 @@ def test_no_pair_has_an_angle_of_its_own() -> None:
     assert values and not any(isinstance(e, Op) and e.name == "exp" for value in values for e in walk(value))
 
 
+@pytest.mark.optimise("-O3")
 def test_tokens_without_a_pair_may_hold_anything() -> None:
     rng = np.random.default_rng(4)
     program, arrays = irc.compile(rotary()), given(rng)
@@ -122,6 +125,7 @@ def test_squares_of_differences_are_left_as_they_are() -> None:
     both(spec(f"-sum(p: {apart} * {apart})"), arrays, "f32", rng)
 
 
+@pytest.mark.optimise("-O3")
 def test_operands_of_several_tensors_may_hold_anything_where_no_pair_is() -> None:
     rng = np.random.default_rng(7)
     score = ROTARY.replace("* cos(ANGLE)", "* cos(ANGLE) / to[j,p]").replace("ANGLE", ANGLES["distances"])

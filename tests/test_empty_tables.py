@@ -9,6 +9,8 @@ import pytest
 import irc
 from irc.error import InputError
 
+pytestmark = pytest.mark.optimise("-O0")
+
 SPEC = """
 attention t {{
   size  B, S, N, D = 2

@@ -9,6 +9,8 @@ import irc
 from irc.codegen.kernel import LoopKernel
 from tests.test_kernels import Arrays, arrays, both
 
+pytestmark = pytest.mark.optimise("-O0")
+
 SPEC = """
 attention moved {
   size B, S, E, K, L, M, G

@@ -11,6 +11,8 @@ import irc
 from irc.codegen.expr import Size
 from tests.test_kernels import arrays, both, same_bits
 
+pytestmark = pytest.mark.optimise("-O0")
+
 VARIANTS = Path(__file__).parent.parent / "examples" / "variants"
 ROWS_AND_COLUMNS = """
 attention decomposed {
@@ -139,6 +141,7 @@ def test_keys_and_values_that_data_choose(score: str, mask: str, m: int, target:
     assert ("o.score.term1.first" in made) == (m == 5 and "near" in score)
 
 
+@pytest.mark.optimise("-O3")
 @pytest.mark.parametrize("target", ["cpu", "emulator"])
 @pytest.mark.parametrize("m", [6, 12])
 def test_what_no_pair_chooses_plays_no_part(m: int, target: str) -> None:

@@ -38,6 +38,7 @@ def test_the_gallery_and_its_formulas_are_the_same_set() -> None:
     assert set(NAMES) == set(CASES)
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("name", NAMES)
 def test_mask(name: str) -> None:
     case, rng = CASES[name], np.random.default_rng(5)

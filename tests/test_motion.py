@@ -14,6 +14,8 @@ from irc.passes.differentiate import differentiate
 from irc.pipeline import front
 from tests.test_kernels import DTYPE, both
 
+pytestmark = pytest.mark.optimise("-O0")
+
 # A rotary embedding of learned frequencies; halves are exchanged by 1 - t.
 ROTARY = """
 attention rotary {

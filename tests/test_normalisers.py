@@ -207,6 +207,7 @@ def test_the_interpreter_agrees_with_the_dense_formula(name: str) -> None:
         compare(CASES[name], mask, SIZES[0], "f64")
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("name", ["squared relu", "gains of normalize", "dropped, then mapped twice"])
 def test_bf16_agrees_with_the_dense_formula(name: str) -> None:
     compare(CASES[name], "causal", SIZES[0], "bf16")
@@ -333,6 +334,7 @@ def test_normalize_as_its_page_says(target: str) -> None:
     np.testing.assert_allclose(found, np.tril((slope * cotangent[:, None]).sum(-1)), rtol=1e-14, atol=1e-15)
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("tokens", [(45, 70), (3, 70)])
 @pytest.mark.parametrize(("without", "dtype"), FORMS)
 def test_each_form_drops_the_same(

@@ -52,6 +52,7 @@ def blocked(inputs: Arrays, rows: int, columns: int) -> None:
         inputs[name] = np.where(late, inputs[name].dtype.type(value), inputs[name])
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize(("without", "dtype"), FORMS)
 def test_each_form_agrees_with_the_interpreter(without: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compile_without(without, monkeypatch)
@@ -60,6 +61,7 @@ def test_each_form_agrees_with_the_interpreter(without: str, dtype: str, monkeyp
         both(SPEC.replace("MASK", ""), arrays(rows, columns, dtype, rng), dtype, rng)
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 @pytest.mark.parametrize("mask", ["allow j <= pos(i)", "allow abs(pos(i) - j) < 20 or j == 0"])
 def test_under_a_mask(mask: str, dtype: str) -> None:
@@ -113,6 +115,7 @@ attention late {
 """
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_after_the_softmax(dtype: str) -> None:
     """Weights are there when the last columns are read."""
@@ -147,6 +150,7 @@ attention once {
 """
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize(("mask", "zeroed"), [("", False), ("allow j <= i", True)])
 def test_a_gradient_of_which_nothing_is_summed_is_stored_in_its_own_type(mask: str, zeroed: bool) -> None:
     """No matrix in float beside it, and none is cleared that is written everywhere."""

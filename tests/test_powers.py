@@ -63,6 +63,7 @@ def test_dilations_by_head() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("target", ["cpu", "emulator"])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_kernels_with_powers(dtype: str, target: str) -> None:

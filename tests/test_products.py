@@ -9,6 +9,8 @@ import irc
 from irc.runtime.plan import Product
 from tests.test_kernels import arrays, both, widened
 
+pytestmark = pytest.mark.optimise("-O0")
+
 SPEC = """
 attention products {
   size B, S, E, F

@@ -9,6 +9,8 @@ import pytest
 import irc
 from tests.test_kernels import arrays, both
 
+pytestmark = pytest.mark.optimise("-O0")
+
 PAIRS = """
 attention pairs {
   size B, M, N, H, D, C

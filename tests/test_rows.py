@@ -17,6 +17,8 @@ from irc.runtime.sizes import evaluate
 from tests.test_kernels import DTYPE, Arrays, both
 from tests.test_kernels import arrays as given
 
+pytestmark = pytest.mark.optimise("-O0")
+
 B, H, G, S, N, M, D = 2, 6, 2, 40, 5, 8, 16
 SIZES = {"B": B, "H": H, "G": G, "S": S, "N": N, "M": M, "D": D}
 
@@ -275,6 +277,7 @@ attention edges {
     assert not any(isinstance(k, TileKernel) and k.rows[0].name != "i" for run in runs for k in run.kernels)
 
 
+@pytest.mark.optimise("-O3")
 def test_what_nobody_picks_may_hold_anything() -> None:
     """Keys and values that no query picks, or that the mask blocks, change no bit of outputs and other gradients."""
     rng = np.random.default_rng(4)

@@ -10,6 +10,8 @@ from irc.codegen.kernel import LoopKernel
 from tests.cuda.test_emulated import assert_same_bits_under_every_schedule
 from tests.test_kernels import arrays, both
 
+pytestmark = pytest.mark.optimise("-O0")
+
 SPEC = """
 attention sums {
   size B, S, E
@@ -84,6 +86,7 @@ def test_what_is_not_summed_plays_no_part(target: str, length: int) -> None:
     np.testing.assert_array_equal(np.isnan(gradient[0, :, 0]), np.arange(length) <= 3)
 
 
+@pytest.mark.optimise("-O3")
 def test_no_bit_depends_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads share out what is summed apart, however long its terms take."""
     spec = SPEC.replace("BODY", RUNNING["sines"]).replace(" u[B,S,S],", "")

@@ -221,6 +221,7 @@ SEEDS = [
 ]
 
 
+@pytest.mark.optimise("-O0")  # with which the tests pass too
 @pytest.mark.parametrize("seed", SEEDS, ids=[f"{s.point}: {s.broken}" for s in SEEDS])
 def test_a_broken_law_is_noticed(seed: Seed, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = f"broken {uuid.uuid4()}"  # nothing that it makes is to be found again

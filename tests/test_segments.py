@@ -95,6 +95,7 @@ def test_it_is_an_integer_and_passes_nothing() -> None:
     assert {n: g.tolist() for n, g in gradients.items()} == {"x": [(cu[1:] <= t - 3).sum() for t in range(9)]}
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize(("total", "count"), [(150, 1), (150, 7), (150, 40), (7, 3), (0, 2)])
 def test_everything_that_reads_it_agrees_with_the_interpreter(total: int, count: int) -> None:
     """Biases by segment, a table of distances within one, a factor of the score; outputs, gradients, products."""
@@ -110,6 +111,7 @@ def test_everything_that_reads_it_agrees_with_the_interpreter(total: int, count:
         assert relative(gradient, against[name], 1.0) < 3 * TOLERANCE["f32"], name
 
 
+@pytest.mark.optimise("-O0")
 def test_tangents_and_hessians_agree_with_the_interpreter() -> None:
     rng = np.random.default_rng(4)
     path = MASKS / "packed_offsets.attn"

@@ -59,6 +59,7 @@ def looked_up(program: irc.Program) -> set[str]:
     return found
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("mask", MASKS)
 def test_kernels_agree_with_the_interpreter(mask: str) -> None:
     rng = np.random.default_rng(1)
@@ -74,6 +75,7 @@ def test_kernels_read_tables_of_distances_alone_and_sum_along_them(mask: str) ->
     assert sum(isinstance(step, DistanceReduce) for k in tiled for step in k.body) == 2
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize(("without", "dtype"), FORMS)
 def test_each_form(without: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compile_without(without, monkeypatch)
@@ -90,7 +92,7 @@ def test_few_rows_and_none(tokens: tuple[int, int]) -> None:
 
 def test_a_batch_entry_shared_out_over_tasks_gives_the_gradients_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(4)
-    inputs = given({"B": 1, "H": 1, "Sq": 700, "Sk": 900, "D": 8}, rng)
+    inputs = given({**SIZES, "B": 1, "H": 1, "Sq": 700, "Sk": 900}, rng)
     gradients = []
     for threads in ("1", "3"):
         monkeypatch.setenv("IRC_THREADS", threads)
@@ -100,6 +102,7 @@ def test_a_batch_entry_shared_out_over_tasks_gives_the_gradients_of_one(monkeypa
         np.testing.assert_allclose(value, gradients[1][name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("mask", ["allow j <= pos(i)", "allow j <= pos(i) and j > 2"])
 def test_a_value_that_is_nan_at_a_distance_that_no_pair_has_changes_no_gradient(mask: str) -> None:
     """log(1 + c (i - j)) of the future is NaN; with the second mask no distance alone tells which pairs there are."""

@@ -248,11 +248,13 @@ def compare(source: str, dtype: str, sizes: dict[str, int], seed: int = 14) -> N
         assert relative(product, wanted[name], 0.1 + 0.1 * largest) < 3 * TOLERANCE[dtype], name
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("name", ["entropy", "sigmoid", "normalize", "pairs"])
 def test_kernels_agree_with_the_interpreter(name: str) -> None:
     compare(PROGRAMS[name], "f64", LARGE)
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("name, dtype", [("sink", "f32"), ("sink", "bf16")])
 def test_element_types(name: str, dtype: str) -> None:
     compare(PROGRAMS[name], dtype, LARGE)

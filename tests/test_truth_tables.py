@@ -56,6 +56,7 @@ def arrays(kind: str, rows: int, columns: int, dtype: str, rng: np.random.Genera
     return made | {"real": rng.random((2, columns)) < 0.7}
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mask", MASKS)
 def test_masks_of_every_kind(mask: str, kind: str) -> None:
@@ -64,6 +65,7 @@ def test_masks_of_every_kind(mask: str, kind: str) -> None:
         both(SPEC.replace("MASK", MASKS[mask]), arrays(kind, rows, columns, "f32", rng), "f32", rng)
 
 
+@pytest.mark.optimise("-O0")
 @pytest.mark.parametrize(("without", "dtype"), FORMS)
 def test_each_form_agrees_with_the_interpreter(without: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compile_without(without, monkeypatch)

@@ -10,6 +10,8 @@ from irc.codegen.kernel import InnerSum, TileKernel
 from irc.runtime.plan import Product
 from tests.test_kernels import Arrays, arrays, both, same_bits
 
+pytestmark = pytest.mark.optimise("-O0")
+
 SPEC = """
 attention pairs {
   size B, S, H, D
@@ -62,6 +64,7 @@ def test_products_of_pairs(score: str, mask: str, values: str, normaliser: str, 
         assert not any(isinstance(step, InnerSum) for kernel in kernels for step in kernel.body)
 
 
+@pytest.mark.optimise("-O3")
 @pytest.mark.parametrize("target", ["cpu", "emulator"])
 @pytest.mark.parametrize(("score", "mask", "values"), CASES)
 def test_pairs_that_do_not_exist_may_hold_anything(score: str, mask: str, values: str, target: str) -> None:

@@ -12,6 +12,8 @@ from irc.passes.written import written_out
 from irc.runtime.plan import Plan
 from tests.test_kernels import arrays, both, same_bits
 
+pytestmark = pytest.mark.optimise("-O0")
+
 INDEXER = """
 attention indexer {
   size B, S, H, C, D
@@ -64,6 +66,7 @@ def of_pairs(plan: Plan) -> list[str]:
     return [t.name for t in plan.tensors if sum(repr(size).count("'S'") for size in t.shape) > 1]
 
 
+@pytest.mark.optimise("-O3")
 @pytest.mark.parametrize("target", ["cpu", "emulator"])
 @pytest.mark.parametrize("sizes", [FEW, MANY])
 def test_sums_over_heads_of_what_is_made_of_each_pair(sizes: dict[str, int], target: str) -> None:
