@@ -79,5 +79,6 @@ def _vocabulary() -> tuple[frozenset[str], tuple[str, ...], tuple[str, ...]]:
 
 def _code(path: Path) -> str:
     """The template without comments and texts, and a zero where an expression stands."""
-    text = re.sub(r"\{\{.*?\}\}", "\0", re.sub(r"\{#.*?#\}|\{%.*?%\}", " ", path.read_text(), flags=re.S), flags=re.S)
+    text = re.sub(r"\{#.*?#\}|\{%.*?%\}", " ", path.read_text(encoding="utf-8"), flags=re.S)
+    text = re.sub(r"\{\{.*?\}\}", "\0", text, flags=re.S)
     return re.sub(r'//.*|"[^"\n]*"|#include.*', "", text)

@@ -47,7 +47,7 @@ def _headers(kernels: tuple[Kernel, ...], whole: bool) -> list[str]:
     names += ADD_HEADERS if any(kernel.order == "elements" for kernel in tiled) else ()
     names += STREAM_HEADERS if any(stream.has_form(kernel) for kernel in tiled) else ()
     names += ENTRY_HEADERS if whole else ()
-    return [(TEMPLATES / "cpu" / name).read_text() for name in names]
+    return [(TEMPLATES / "cpu" / name).read_text(encoding="utf-8") for name in names]
 
 
 def render_kernel(kernel: Kernel, schedule: Schedule) -> tuple[str, ...]:
@@ -129,14 +129,16 @@ def _program(
 def render_peak(pairs: bool, arithmetic: Arithmetic) -> str:
     """A source with `void irc_peak(int64_t steps, int threads)`, multiplications and additions in registers as products
     of tiles do them, and `int irc_peak_operations()`, those of one thread in one step."""
-    headers = [(TEMPLATES / "cpu" / name).read_text() for name in HEADERS + TILE_HEADERS]
+    headers = [(TEMPLATES / "cpu" / name).read_text(encoding="utf-8") for name in HEADERS + TILE_HEADERS]
     form = "irc::Pair" if pairs else f"irc::Single<{ARITHMETIC[arithmetic]}>"
     return environment().get_template("cpu/peak.cpp.j2").render(headers=headers, form=form)
 
 
 def render_products() -> str:
     """A source with `irc_product`, matrix products of any tensors."""
-    headers = [(TEMPLATES / "cpu" / name).read_text() for name in HEADERS + TILE_HEADERS + PRODUCT_HEADERS]
+    headers = [
+        (TEMPLATES / "cpu" / name).read_text(encoding="utf-8") for name in HEADERS + TILE_HEADERS + PRODUCT_HEADERS
+    ]
     return environment().get_template("cpu/products.cpp.j2").render(headers=headers)
 
 

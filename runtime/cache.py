@@ -60,7 +60,7 @@ def machine() -> str:
     """The processor, down to its instruction set: code compiled for one machine may not run on another."""
     lines = [platform.system(), platform.machine(), platform.processor()]
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             name = line.partition(":")[0].strip()
             if name in ("model name", "flags", "Features", "CPU part") and line not in lines:
                 lines.append(line)
@@ -117,7 +117,7 @@ def _built(key: str, build: Callable[[Path], None]) -> Path:
         try:
             build(fresh)
             files = {path.name: _checksum(path) for path in sorted(fresh.iterdir())}
-            (fresh / MANIFEST).write_text(json.dumps({"key": key, "files": files}, indent=1))
+            (fresh / MANIFEST).write_text(json.dumps({"key": key, "files": files}, indent=1), encoding="utf-8")
             _discard(entry)
             fresh.rename(entry)
         finally:
@@ -130,7 +130,7 @@ def intact(entry: Path, key: str) -> bool:
     try:
         if not _ours(entry) or entry.is_symlink():
             return False
-        manifest = json.loads((entry / MANIFEST).read_text())
+        manifest = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"]
         present = {path.name for path in entry.iterdir()} - {MANIFEST}
         return (

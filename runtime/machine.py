@@ -85,7 +85,9 @@ def read(folder: Path, processor: Path) -> Caches:
     found: dict[str, int] = {}
     for index in folder.glob("index*"):
         try:
-            level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+            level, kind, size = (
+                (index / name).read_text(encoding="utf-8").strip() for name in ("level", "type", "size")
+            )
         except OSError:
             continue
         if kind in ("Data", "Unified") and size[:-1].isdecimal() and size[-1] in UNITS:
@@ -100,6 +102,6 @@ def read(folder: Path, processor: Path) -> Caches:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text()
+        return file.read_text(encoding="utf-8")
     except OSError:
         return ""

@@ -239,7 +239,7 @@ def start(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             env={**os.environ, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
@@ -268,7 +268,7 @@ def lacking_of(command: tuple[str, ...], flags: tuple[str, ...]) -> frozenset[st
     with tempfile.TemporaryDirectory() as folder:
         text, output = Path(folder) / "probe.cpp", Path(folder) / "probe.so"
         for flag, source in PROBES.items():
-            text.write_text(source)
+            text.write_text(source, encoding="utf-8")
             if flag in flags and start((*command, flag, "-shared", "-fPIC", str(text), "-o", str(output))).returncode:
                 lacking.add(flag)
     return frozenset(lacking)

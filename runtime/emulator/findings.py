@@ -94,7 +94,8 @@ def _lines(addresses: Sequence[tuple[str, int]], source: Path) -> dict[tuple[str
     for library in {library for library, _ in addresses}:
         offsets = sorted({offset for other, offset in addresses if other == library})
         command = [program, "-e", library, "-i", "-a", *map(hex, offsets)]
-        for line in subprocess.run(command, capture_output=True, text=True, errors="replace").stdout.splitlines():
+        told = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+        for line in told.stdout.splitlines():
             if line.startswith("0x"):
                 address = (library, int(line, 16))
                 lines[address] = ()
