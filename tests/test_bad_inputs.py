@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import errno
+import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import irc
 from irc.cli import main
+from irc.cli.common import read
+from irc.grammar.diagnostic import Diagnostic
+from irc.grammar.source import Source, Span
 from irc.runtime import memory
+from irc.runtime.emulator.findings import EmulatorError, Finding
 from irc.runtime.machine import MOST_THREADS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -111,6 +119,14 @@ def test_more_threads_than_a_process_can_start(given: str, monkeypatch: pytest.M
 def test_text_on_standard_input_that_is_no_text() -> None:
     code, text = said("check", "-", stdin=b"\xff\xfe")
     assert code == 2 and "is no UTF-8 text" in text
+
+
+def test_standard_input_and_output_that_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdin", "stdout"):
+        monkeypatch.setattr(sys, name, None)
+    with pytest.raises(click.BadParameter, match="no standard input"):
+        read("-")
+    main.main(["show", CAUSAL], standalone_mode=False)
 
 
 def test_a_cache_that_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,5 +239,16 @@ def test_a_command_that_is_stopped(given: str, monkeypatch: pytest.MonkeyPatch) 
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("irc.compiler.compile", stopped)
-    assert said("run", CAUSAL, "--inputs", given) == (130, "stopped\n")
+    for at in ("irc.compiler.compile", "irc.cli.main.get_command"):  # once it runs, and while its modules are imported
+        monkeypatch.setattr(at, stopped)
+        assert said("run", CAUSAL, "--inputs", given) == (130, "stopped\n")
+
+
+def test_errors_pass_between_processes() -> None:
+    """A pool of processes that cannot read what a worker raised waits for ever."""
+    finding = Diagnostic("E000", "wrong", Span(Source("a.attn", "attention a {"), 1, 1, 1, 10), help="write it")
+    place = Finding("race", "two write", (0, 0, 0), (1, 0, 0), ())
+    given = [irc.SpecError((finding,)), EmulatorError("k", [place]), irc.InputError("a"), irc.DeviceError("b")]
+    for error in (*given, irc.ToolchainError("c"), irc.Error("d")):
+        for again in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+            assert type(again) is type(error) and str(again) == str(error) and vars(again) == vars(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,12 @@ def test_the_command_asks_for_what_is_missing(tmp_path: Path) -> None:
     spec.write_text(SPEC)
     result = CliRunner().invoke(main, ["bench", str(spec), "--size", "B=2,H=3,S=6,D=4,E=2"])
     assert result.exit_code == 2 and "doc: what masks read is not made up" in result.stderr
+
+
+def test_examples_of_the_help_give_every_size() -> None:
+    for command in ("bench", "tune"):
+        found = re.findall(rf"irc {command} (\S+) --size (\S+)", main.commands[command].help or "")
+        assert found
+        for spec, sizes in found:
+            given = {name: int(size) for name, size in (pair.split("=") for pair in sizes.split(","))}
+            all_sizes(irc.compile(Path(__file__).parents[1] / spec, target="reference"), given)

@@ -298,3 +298,22 @@ def test_a_table_access_is_checked_as_on_arrays(tmp_path: Path) -> None:
     with pytest.raises(irc.InputError):
         program(**inputs)
     assert refused(exported, inputs) == "T: an index may leave its axis"
+
+
+@pytest.mark.parametrize("stop", [irc.ToolchainError("refused"), KeyboardInterrupt()], ids=["refused", "stopped"])
+def test_a_library_stays_whole_when_the_next_one_fails(
+    stop: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its header and manifest tell sizes that its kernels hold."""
+    files = {name: name for name in ("libcausal.so", "causal.h", "causal.cpp", "manifest.json")}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    def compile(source: str, output: Path) -> None:
+        output.with_suffix(".cpp").write_text(source)
+        raise stop
+
+    monkeypatch.setattr("irc.export.export.toolchain.compile", compile)
+    with pytest.raises(type(stop)):
+        export(irc.compile(EXAMPLES / "causal.attn", sizes={"D": 16}), tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files

@@ -41,7 +41,7 @@ def bench(
     \b
     Examples:  irc bench examples/causal.attn --size B=1,H=8,S=2048,D=64
                irc bench examples/causal.attn --size B=1,H=8,S=2048,D=64 --dtype bf16 --threads 1
-               irc bench examples/softcap_window.attn --size B=1,H=8,Sq=512,Sk=512,D=64 --set window=64 --set cap=30.0
+               irc bench examples/softcap_window.attn --size B=1,H=8,G=8,Sq=512,Sk=512,D=64 --set window=8 --set cap=9.0
                irc bench examples/documents.attn --size B=1,H=8,S=2048,D=64 --fill 'doc[b,s] = s // 300' --json
     """
     from dataclasses import asdict

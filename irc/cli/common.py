@@ -39,8 +39,6 @@ def failures() -> Iterator[None]:
         fail(f"error: {error}", BAD_SPEC)
     except MemoryError as error:
         fail(f"error: not enough memory: {error}", BAD_USAGE)
-    except KeyboardInterrupt:
-        fail("stopped", STOPPED)
 
 
 class Command(click.Group):
@@ -52,13 +50,16 @@ class Command(click.Group):
             try:
                 return super().invoke(ctx)
             finally:
-                sys.stdout.flush()
+                if sys.stdout is not None:  # which may be closed
+                    sys.stdout.flush()
         except OSError as error:
             if error.errno == errno.EPIPE:  # nobody reads on, as below `| head`: click ends quietly
                 raise
             with suppress(OSError):  # what is left to write is tried again at the end
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             fail(f"error: {error.filename or 'standard output'}: {error.strerror or error}", BAD_USAGE)
+        except KeyboardInterrupt:
+            fail("stopped", STOPPED)
 
 
 @contextmanager
@@ -79,6 +80,8 @@ def fail(message: str, code: int) -> None:
 def read(spec: str) -> Source:
     """The text of SPEC, of standard input for `-`."""
     try:
+        if spec == "-" and sys.stdin is None:
+            raise click.BadParameter("there is no standard input to read", param_hint="SPEC")
         if spec == "-":
             return Source("<stdin>", sys.stdin.buffer.read().decode("utf-8"))
         return Source(spec, Path(spec).read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from irc.calls.program import Program
@@ -29,10 +30,6 @@ def export(program: Program, folder: Path) -> tuple[Path, ...]:
     name, kernels = program.graph.name, program.kernels
     built = program.built({})
     made = library(program)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = tuple(folder / file for file in (f"lib{name}.so", f"{name}.h", f"{name}.cpp", "manifest.json"))
-    binary, header, source, manifest = paths
-    header.write_text(render_header(made), encoding="utf-8")
     contents = {
         "program": name,
         "sizes": program.fixed,
@@ -42,10 +39,15 @@ def export(program: Program, folder: Path) -> tuple[Path, ...]:
         "forward": _plan(built.compiled.forward),
         "backward": _plan(built.compiled.backward) if built.compiled.backward is not None else None,
     }
-    manifest.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
-    toolchain.compile(render(kernels, name, program.text.text, made, program.schedule(program.fixed)), binary)
-    binary.with_suffix(".cpp").rename(source)
-    return paths
+    folder.mkdir(parents=True, exist_ok=True)
+    files = f"lib{name}.so", f"{name}.h", f"{name}.cpp", "manifest.json"
+    with TemporaryDirectory(prefix="building-", dir=folder) as beside:  # files of another library stay together
+        binary, header, source, manifest = (Path(beside) / file for file in files)
+        toolchain.compile(render(kernels, name, program.text.text, made, program.schedule(program.fixed)), binary)
+        binary.with_suffix(".cpp").rename(source)
+        header.write_text(render_header(made), encoding="utf-8")
+        manifest.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+        return tuple((Path(beside) / file).replace(folder / file) for file in files)
 
 
 def _entry(made: Library, entry: Entry) -> dict[str, Any]:
