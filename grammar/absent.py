@@ -15,6 +15,7 @@ ORDERED = frozenset(
     {"sort", "argsort", "topk", "top_k", "top_p", "kthvalue", "rank", "quantile", "percentile", "median"}
     | {"argmax", "argmin", "unique", "nonzero"}
 )
+MASKS = frozenset({"if", "causal", "window", "sliding_window", "mask_mod", "attn_mask", "masked_fill", "where"})
 LOOPS = frozenset({"for", "while", "repeat", "loop", "until"})
 
 RUNNING_HELP = (
@@ -53,12 +54,15 @@ WRITTEN: Mapping[str, str] = MappingProxyType(
         "leaky_relu": "where(x > 0, x, 0.01 * x)",
         "logsigmoid": "log(sigmoid(x))",
         "logistic": "sigmoid(x)",
+        "masked_fill": "where(p, value, x)",
     }
 )
 """Functions of other languages, and what they are in this one."""
 
 NUMBERS: Mapping[str, str] = MappingProxyType(
     {
+        "True": "write `true`",
+        "False": "write `false`",
         "inf": "what must not count does not exist: `block p`",
         "nan": "what must not count does not exist: `block p`",
         "pi": "write `3.141592653589793`",
@@ -66,6 +70,8 @@ NUMBERS: Mapping[str, str] = MappingProxyType(
 )
 """Numbers that other languages have names for."""
 
+MASK_HELP = "`allow p` says which pairs exist, as in `allow j <= i`, or `block p` which do not"
+MAP_HELP = "`map e` makes another score of each, `bias e` adds to it"
 PLACE = "a place in a table is told from the pair, its sizes and tables alone"
 PLACE_HELP = "read every entry, and choose: `sum(n: where(n == clamp(floor(score), 0, N - 1), table[n], 0))`"
 LENGTH_HELP = (
@@ -97,4 +103,8 @@ def instead(name: str) -> str | None:
         return RUNNING_HELP
     if name in ORDERED:
         return ORDERED_HELP
+    if name in MASKS:
+        return MASK_HELP
+    if name == "score_mod":
+        return MAP_HELP
     return LENGTH_HELP if name in LOOPS else None

@@ -7,6 +7,7 @@ from typing import Final
 
 from lark import Token
 
+from irc.grammar import words
 from irc.grammar.diagnostic import Diagnostic
 from irc.grammar.places import Places
 
@@ -39,7 +40,7 @@ def unexpected(tokens: Sequence[Token], start: int, index: int, accepted: set[st
     after = f" after `{previous}`" if previous is not None else ""
     message = f"expected {expected(accepted)}{after}, found {_found(tokens, index, places)}"
     span = places.span(token.start_pos or 0, token.end_pos or 0)
-    return Diagnostic("E001", message, span, help=_help(token, previous, accepted))
+    return Diagnostic("E001", message, span, help=_help(tokens[start:], index - start, accepted))
 
 
 def expected(accepted: set[str]) -> str:
@@ -75,23 +76,43 @@ def _found(tokens: Sequence[Token], index: int, places: Places) -> str:
     return "end of line"
 
 
-def _help(token: Token, previous: Token | None, accepted: set[str]) -> str | None:
+def _help(statement: Sequence[Token], index: int, accepted: set[str]) -> str | None:
+    """What to write in place of the token of that `index`."""
+    token, first = statement[index], statement[0]
+    previous, before = (statement[at] if at >= 0 else None for at in (index - 1, index - 2))
+    following = statement[index + 1].type if index + 1 < len(statement) else ""
     after_operand = "PLUS" in accepted
     match token.type:
+        case "ASSIGN" if "EQUAL" in accepted and before is not None and before.type == "COMMA":
+            return "arguments have no names; write `==` to compare"
         case "ASSIGN" if "EQUAL" in accepted:
             return "write `==` to compare"
         case "ASSIGN" if "LSQB" in accepted and previous is not None and previous.type == "NAME":
             return f"write the indices, `{previous}[…] = …`, or name a part: `let {previous} = …`"
+        case "ASSIGN" if previous is first and first.type.lower() in words.STATEMENTS["core"]:
+            return "leave the `=` out"
+        case "ASSIGN" if first.type == "SCALAR":
+            return f"a call gives its value; a number that never changes is `let {statement[1]} = …`"
         case "EQUAL" if "ASSIGN" in accepted:
             return "write `=` to define"
         case "NAME" if token == "if" and after_operand:
             return "write `where(condition, a, b)`"
+        case "NAME" if token == "in" and after_operand:
+            return "write `low <= j < high`; of documents, `doc[b,i] == doc[b,j]`"
+        case "NAME" if token == "is" and after_operand:
+            return "write `==` to compare"
+        case "NAME" if after_operand and any(t.type == "FLOOR" for t in statement[:index]):
+            return "write `*` between factors; a comment begins with `#`"
         case "NAME" | "NUMBER" | "LPAR" if after_operand:
             return "write `*` between factors"
         case "RPAR" if accepted <= {"NAME", "NUMBER"}:
             return "a product axis has two indices or more; one stands without parentheses"
         case "RPAR" | "COMMA" if "COLON" in accepted and not after_operand:
             return "arguments are separated by `,`"
+        case _ if first.type.lower() in words.NORMALISERS and all(t.type != "WITH" for t in statement[:index]):
+            return f"name the index of the keys, `{first} j`, or all of them, `{first} (n m)`"
+        case "PLUS" if following == "ASSIGN" and previous is first and first.type == "SCORE":
+            return "what is added to the score is a `bias`"
         case "PLUS" if "MINUS" in accepted and not after_operand:
             return "leave the `+` out"
         case "FLOOR" if previous is None:

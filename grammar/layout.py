@@ -19,6 +19,8 @@ from irc.grammar.source import Span
 
 CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 TERMINAL: Final = {"(": "LPAR", ")": "RPAR", "[": "LSQB", "]": "RSQB", "{": "LBRACE", "}": "RBRACE"}
+ENDS: Final = frozenset({"NAME", "NUMBER", "RSQB", "RPAR"})
+"""What an operand ends with."""
 SOFT: Final = {
     "core": "over",
     "assume": "over",
@@ -199,7 +201,7 @@ class _Layout:
     def name(self, token: Token, following: Token | None) -> None:
         """`over`, `with`, `seed` and `nondecreasing` are words only where a name could not stand."""
         kind = "NAME"
-        operand_ended = self.out[-1].type in ("NAME", "NUMBER", "RSQB", "RPAR")
+        operand_ended = self.out[-1].type in ENDS
         if not self.brackets and operand_ended and SOFT.get(self.word) == token:
             kind = token.upper()
         if token == "nondecreasing" and self.word == "assume" and following is not None and following.type == "NAME":
@@ -234,6 +236,10 @@ class _Layout:
             help = "names are made of the letters a to z, digits and `_`"
         elif token in "\"'":
             help = "there are no strings; a comment begins with `#`"
+        elif token == "." and self.out and self.out[-1].type in ENDS and self.out[-1].end_pos == token.start_pos:
+            help = "functions stand by themselves, as in `sqrt(D)`, and values have no methods"
+        elif token == "?":
+            help = "write `where(condition, a, b)`"
         elif token == ".":
             help = "every index is written, as in `q[b,h,i,c]`"
         elif token == "@":

@@ -49,6 +49,7 @@ FOREIGN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "|": ("OR", "or"),
         "∨": ("OR", "or"),
         "!": ("NOT", "not"),
+        "~": ("NOT", "not"),
         "¬": ("NOT", "not"),
         "**": ("CARET", "^"),
         "=>": ("COMPARATOR", ">="),

@@ -340,7 +340,7 @@ class Program:
 
 
 class Run:
-    """A forward run that kept what `backward` needs: `outputs` by name, and `backward`."""
+    """A forward run that kept what `backward` needs: `outputs` by name, which it reads, and `backward`."""
 
     def __init__(
         self, program: Program, call: PreparedCall, tensors: Tensors, like: Any, outputs: dict[str, Any]
@@ -357,9 +357,9 @@ class Run:
     def backward(self, *unnamed: Any, **cotangents: Any) -> dict[str, Any]:
         """Gradients of every floating `input` and `param`, by name, for cotangents of outputs; a missing one is zero.
 
-        It reads the arguments again, so they must be as they were in the forward run. The first call uses up what that
-        run kept; a further one runs it again. Raises InputError for a cotangent of no output, or of another shape or
-        element type than its output's.
+        It reads the arguments and the outputs again, so they must be as they were: an output that is changed in place,
+        as by `o += x`, gives other gradients. The first call uses up what the forward run kept; a further one runs it
+        again. Raises InputError for a cotangent of no output, or of another shape or element type than its output's.
         """
         call = self._call
         if unnamed:

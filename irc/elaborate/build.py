@@ -116,6 +116,9 @@ def _core(core: Core, scope: Scope, cores: list[CoreBuilder]) -> None:
             scope.add_broken(target.tensor)
 
 
+RESULTS_HELP = "a core gives its output and, `core o[…], lse[…] {`, its logsumexp; weights are never stored"
+
+
 def _outputs(program: Attention, returned: list[Return], scope: Scope) -> tuple[tuple[str, str], ...]:
     if not returned:
         message = f"`{program.name.id}` returns nothing"
@@ -124,7 +127,9 @@ def _outputs(program: Attention, returned: list[Return], scope: Scope) -> tuple[
     for name in (n for statement in returned for n in statement.names):
         if name.id not in scope.tensors:
             results = [t.name for t in scope.tensors.values() if t.role == "value"]
-            scope.report.error("E101", f"there is no result `{name.id}`", name.span, help=similar(name.id, results))
+            named = f"results are {', '.join(f'`{result}`' for result in results)}; " if results else ""
+            help = similar(name.id, results) or f"{named}{RESULTS_HELP}"
+            scope.report.error("E101", f"there is no result `{name.id}`", name.span, help=help)
         elif name.id in (n for n, _ in outputs):
             scope.report.error("E102", f"`{name.id}` is returned twice", name.span)
         else:

@@ -171,11 +171,16 @@ class Context:
             return Load(name, (), tensor.kind)
         if name not in self.axes:
             known = [*self.axes, *self.scope.sizes, *self.scope.tensors, *self.lets]
-            meant = absent.NUMBERS.get(name) or similar(name, known)
+            meant = absent.NUMBERS.get(name) or similar(name, known) or self._known(name)
             self.report.fail("E101", f"there is no name `{name}`", e.span, help=meant)
         if name not in free:
             self.lone(name, e.span)
         return Index(name)
+
+    def _known(self, name: str) -> str:
+        """What a name that is like no other could be."""
+        indices = f"indices here are {', '.join(f'`{index}`' for index in self.axes)}; " if self.axes else ""
+        return f"{indices}a number that a call gives is declared, `scalar {name}: int`"
 
     def lone(self, name: str, span: Span) -> NoReturn:
         self.report.fail(

@@ -35,6 +35,7 @@ POWER_HELP = (
     "`max(…, 0)`"
 )
 FLOOR_HELP = "`floor(…)` makes an integer of a float"
+QUOTIENT_HELP = "write `//` for the quotient of integers, rounded down"
 
 
 def to_float(e: Expr) -> Expr:
@@ -64,9 +65,16 @@ def boolean(e: Expr, span: Span, report: Report, what: str = "a condition") -> E
 def whole(e: Expr, span: Span, report: Report, what: str) -> Expr:
     if e.kind is not Kind.INT:
         of_power = any(isinstance(part, Op) and part.name == "pow" and part.kind is Kind.FLOAT for part in walk(e))
-        help = POWER_HELP if of_power else FLOOR_HELP if e.kind is Kind.FLOAT else None
-        report.fail("E303", f"{what} must be an integer, and this is {article(e.kind)}", span, help=help)
+        help = POWER_HELP if of_power else QUOTIENT_HELP if _is_quotient(e) else FLOOR_HELP
+        message = f"{what} must be an integer, and this is {article(e.kind)}"
+        report.fail("E303", message, span, help=help if e.kind is Kind.FLOAT else None)
     return e
+
+
+def _is_quotient(e: Expr) -> bool:
+    """Whether it is a float for no other reason than that integers are divided."""
+    names = {part.name if isinstance(part, Op) else "" for part in walk(e) if part.kind is Kind.FLOAT}
+    return "div" in names and names <= {"div", "float", "add", "sub", "mul", "neg"}
 
 
 def article(kind: Kind) -> str:
