@@ -74,7 +74,9 @@ def context(kernel: TileKernel, caches: Caches) -> dict[str, object]:
     text = tile_text(shared.kernel, STREAM_PLACES)
     dots = tuple(dot for stage in text.stages for dot in stage.dots)
     lying = {panel.name for panel in text.column_panels if panel.row is not None}
-    elements = {n: STORAGE[_storage(p, kernel)] if n in lying else "T" for p in kernel.panels if (n := f"panel_{p.name}")}
+    elements = {
+        n: STORAGE[_storage(p, kernel)] if n in lying else "T" for p in kernel.panels if (n := f"panel_{p.name}")
+    }
     return {
         **text_context(text, shared.kernel),
         **mask_context(replace(shared.kernel, rows=kernel.rows)),
