@@ -382,3 +382,27 @@ def test_queries_of_heads_that_share_keys(
     for run in irc.compile(spec, target=target).built({"D": 8}).compiled.runs:
         for kernel in run.kernels:
             assert not isinstance(kernel, TileKernel) or {axis.name for axis in kernel.rows} == rows
+
+
+@pytest.mark.parametrize("target", ["cpu", "emulator"])
+def test_keys_that_are_another_core_s_queries(target: str) -> None:
+    """What it sums over the queries of the first is no value of pairs, and its features are no rows."""
+    spec = """
+attention both_ways {
+  size  B, S, T, D
+  input q[B,S,D], k[B,T,D], v[B,T,D], w[B,S,D]
+  core o[b,i,d] {
+    score  q[b,i,c] * k[b,j,c]
+    softmax j
+    matmul v[b,j,d]
+  }
+  core r[b,j,d], lse[b,j] {
+    score  q[b,i,c] * k[b,j,c]
+    softmax i
+    matmul w[b,i,d]
+  }
+  return o, r, lse
+}"""
+    rng = np.random.default_rng(4)
+    sizes = {"B": 2, "S": 19, "T": 23, "D": 8}
+    both(spec, given(irc.compile(spec, target="reference"), sizes, rng), "f32", rng, target=target)
