@@ -97,7 +97,8 @@ def _proved(place: Place, bounds: Bounds, scope: Scope) -> bool:
         return inside
     seen = out_of_axis(place.index, place.size, place.axes, place.graph)
     of_size = isinstance(place.index, Size)
-    own = "an index has a name of its own, as `b` for the size `B`" if of_size else None
+    held = f"its elements are at `0` to `{_shown(last)}`"
+    own = "an index has a name of its own, as `b` for the size `B`" if of_size else held
     scope.report.error(
         "E212",
         f"table access out of range: {which} {how}, and the axis has size {text(place.size)}",

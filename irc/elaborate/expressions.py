@@ -252,7 +252,9 @@ class Context:
         for k, sign in enumerate(e.ops):
             a, b = values[k], values[k + 1]
             if (a.kind is Kind.BOOL) != (b.kind is Kind.BOOL) or (a.kind is Kind.BOOL and sign not in ("==", "!=")):
-                self.report.fail("E306", f"`{sign}` compares {ty.article(a.kind)} with {ty.article(b.kind)}", e.span)
+                help = "a boolean is a condition by itself, `p` or `not p`" if a.kind is not b.kind else None
+                message = f"`{sign}` compares {ty.article(a.kind)} with {ty.article(b.kind)}"
+                self.report.fail("E306", message, e.span, help=help)
             result = op("and", result, ty.compare(sign, a, b))
         return result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from irc.codegen.expr import Expr, Op, conjuncts
+from irc.codegen.expr import Expr, Op, conjuncts, integer
 from irc.elaborate.names import expanded, index_names, names, parts
 from irc.elaborate.report import Failed, counted
 from irc.elaborate.scope import RUNNING, Lets, Scope, Tensor
@@ -67,7 +67,8 @@ class Inference:
         """How to read a part of a dimension, where one is known to be longer than the other."""
         longer = next((a for a, b in ((one, other), (other, one)) if self._is_longer(a.size, b.size)), None)
         if longer is None:
-            return None
+            single = next((a for a in (one, other) if a.size == integer(1)), None)
+            return f"{single.what} has one element, which is read at 0" if single is not None else None
         return f"if a part of {longer.what} is meant, write `{name} + 0` there: an expression gives its index no size"
 
     def _is_longer(self, a: Expr, b: Expr) -> bool:
