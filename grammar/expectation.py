@@ -119,7 +119,7 @@ def _help(statement: Sequence[Token], index: int, accepted: set[str]) -> str | N
             return "a comment begins with `#`"
         case kind if kind in OPERATORS and previous is None:
             return "a statement ends with its line; to go on, put the expression in ( )"
-        case "COLON" if "LSQB" not in accepted and not after_operand:
+        case "COLON" if "RSQB" in accepted or ("LSQB" not in accepted and not after_operand):
             return "an index without bounds runs over the whole axis: write its name"
         case "_END" if "SEED" in accepted:
             return "what is dropped follows from a seed: `drop 0.1 seed s`, with `scalar s: int`"

@@ -54,6 +54,7 @@ def in_program(lines: str) -> str:
         ("softmax j with", "E001", "", "expected an expression after `with`, found end of line", None),
         ("if j <= i", "E001", "if", "there is no statement `if`", "`allow p` says which pairs exist"),
         ("score_mod(x) = x", "E001", "score_mod", "there is no statement `score_mod`", "`map e`"),
+        ("score q[b,0:2]", "E001", ":", "expected an operator, `,` or `]` after `0`, found `:`", "the whole axis"),
         ("scroe q[b,i]", "E001", "scroe", "there is no statement `scroe`", "did you mean `score`?"),
         ("foo bar", "E001", "foo", "expected a statement in `core`, found `foo`", "one of `align`, `score`"),
         ("y[b] = 3", "E001", "y", "expected a statement in `core`, found `y`", "an index assignment stands in"),
