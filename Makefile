@@ -1,4 +1,4 @@
-# One word each: demo, test, test-peers, lint, bench, gpu. Each sets up what it needs in .venv, once:
+# One word each: demo, test, test-peers, test-compilers, lint, bench, gpu. Each sets up what it needs in .venv, once:
 # a stamp file in .venv says that a set of dependencies is installed, and is out of date when pyproject.toml changes.
 
 PYTHON ?= python3
@@ -20,12 +20,13 @@ export PIP_FIND_LINKS := $(abspath $(WHEELS))
 SITE := --system-site-packages
 endif
 
-.PHONY: help demo test test-peers lint bench gpu wheels gallery clean
+.PHONY: help demo test test-peers test-compilers lint bench gpu wheels gallery clean
 
 help:
 	@echo "make demo        train a small language model with irc's forward and backward (under two minutes)"
 	@echo "make test        the tests; downloads no framework"
 	@echo "make test-peers  the tests against PyTorch, transformers and JAX"
+	@echo "make test-compilers  kernels and the emulator of CUDA as clang++ compiles them, for x86-64 and ARM"
 	@echo "make lint        ruff, mypy --strict, import directions, the wheel in an empty environment"
 	@echo "make gallery     docs/examples.md, masks.md, variants.md, pictures, bugzoo.md, from examples"
 	@echo "make gpu         on a machine with a CUDA device: its tests there, and speed beside PyTorch's fused attention"
@@ -36,10 +37,13 @@ demo: $(STAMPS)/plot
 	$(QUIET) $(BIN)/python examples/charlm/train.py --steps 400 --plot out/charlm.png
 
 test: $(STAMPS)/test $(STAMPS)/pycuda
-	$(BIN)/python -m pytest -q -n auto --dist worksteal tests --ignore=tests/peers
+	$(BIN)/python -m pytest -q -n auto --dist worksteal tests --ignore=tests/peers --ignore=tests/compilers
 
 test-peers: $(STAMPS)/peers
 	$(QUIET) $(BIN)/python -m pytest -q -n auto --dist loadfile tests/peers
+
+test-compilers: $(STAMPS)/test $(STAMPS)/compilers
+	$(BIN)/python -m pytest -q tests/compilers
 
 lint: $(STAMPS)/lint $(STAMPS)/test
 	$(BIN)/ruff check .
@@ -72,7 +76,7 @@ $(BIN)/python:
 	  || { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(SITE) $(VENV)
 
-$(STAMPS)/plot $(STAMPS)/test $(STAMPS)/lint: $(STAMPS)/%: pyproject.toml | $(BIN)/python
+$(STAMPS)/plot $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/compilers: $(STAMPS)/%: pyproject.toml | $(BIN)/python
 	@mkdir -p $(STAMPS)
 	$(INSTALL) -e '.[$*]'
 	@touch $@
