@@ -6,6 +6,7 @@ is no list of picks: `k[b,slot[b,j],c]` is token j, wherever it lies.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from irc.codegen.expr import TRUE, Axis, Index, Kind, Load, indices, loads, op
@@ -20,32 +21,30 @@ from irc.proof.tokens import Tokens, sides
 
 def with_queries(graph: Graph) -> Graph:
     """The program with a query index for cores that have none among their keys, where a table tells it: `i` of
-    `x[b,top[b,i,p],c]`, which runs over such keys as `top` picks, sits where the key of that index does."""
+    `x[b,top[b,i,p],c]`, which runs over such keys as `top` picks, sits where the key of that index does. Where another
+    index is as long as these, or keys are blocks of what is picked, nothing says so."""
     return replace(graph, cores=tuple(_with_query(core, graph) for core in graph.cores))
 
 
 def _with_query(core: Core, graph: Graph) -> Core:
-    rows, columns = ([a.size for a in side] for side in (core.rows, core.columns))
-    alike = len(rows) == len(columns) and all(
-        equal(a, b, dict(graph.sizes)) for a, b in zip(rows, columns, strict=True)
-    )
-    axis = None if core.position or (rows and alike) else _picking(core, graph)
-    if axis is None:
+    paired = any(equal(a.size, b.size, dict(graph.sizes)) for a in core.rows for b in core.columns)
+    found: set[Axis] = set() if core.position or paired else {*_picking(core, graph)}
+    if len(found) != 1 or not found <= {*core.batch}:
         return core
+    (axis,) = found
     batch = (*(a for a in core.batch if a != axis), *core.rows)
     return replace(core, batch=batch, rows=(axis,), position=(axis.index,))
 
 
-def _picking(core: Core, graph: Graph) -> Axis | None:
-    """The index for each value of which a table picks keys of the core, out of as many."""
+def _picking(core: Core, graph: Graph) -> Iterator[Axis]:
+    """The indices as long as a dimension in which a table picks each key, for the values of one of them."""
     columns = {a.name for a in core.columns}
     for load in (x for n in graph if core_of(n, graph) == core for e in bodies(n) for x in loads(e)):
         for size, index in zip(shape(graph[load.tensor]), load.indices, strict=True):
-            for entry in (x for x in loads(index) if indices(x) & columns):
-                for axis in (a for a in core.batch if a.name in indices(entry)):
-                    if equal(axis.size, size, dict(graph.sizes)):
-                        return axis
-    return None
+            picked = {n for x in loads(index) for n in indices(x)}
+            if picked & columns and columns <= indices(index):
+                alike = [a for a in (*core.batch, *core.rows) if equal(a.size, size, dict(graph.sizes))]
+                yield from alike if any(a.name in picked for a in alike) else ()
 
 
 def find_picks(found: Tokens) -> None:

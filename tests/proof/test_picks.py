@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from irc.error import SpecError
 from irc.proof.prove import prove
 from tests.proof.dependence import furthest, states
 from tests.proof.test_flow import graph_of
@@ -130,3 +131,47 @@ def test_pages_of_a_querys_own() -> None:
       ensure causal }"""
     (verdict,) = prove(graph_of(text))
     assert verdict.status == "not decided" and "nothing says that this is of key j alone" in verdict.why
+
+
+BLOCKS = """attention t { size B, P, N, M, T, D
+  input q[B,P,N,D], k[B,P,M,D], top[B,P,T]: int
+  assume 0 <= top[b,p,t] < P, top[b,p,t] <= p
+  core o[b,p,i,d] {
+    score q[b,p,i,c] * k[b,top[b,p,t],r,c]
+    allow p - top[b,p,t] < 3
+    softmax (t r)
+    matmul k[b,top[b,p,t],r,d]
+  }
+  return o
+  ensure PROPERTY }"""
+
+
+@pytest.mark.parametrize("property", ["causal", "window(3)"])
+def test_numbers_of_blocks_are_no_positions_of_their_tokens(property: str) -> None:
+    text = BLOCKS.replace("PROPERTY", property)
+    (verdict,) = prove(graph_of(text.replace("k[B,P,M,D]", "k[B,P,N,D]")))
+    assert verdict.status == "refuted"
+    with pytest.raises(SpecError, match="nothing says where a query sits among the keys"):
+        prove(graph_of(text))
+
+
+HEADS = """attention t { size B, H=4, S=4, K, D
+  input q[B,H,S,D], x[B,H,S,D], top[B,H,MANY]: int
+  assume 0 <= top[TABLE] < S, top[TABLE] <= BOUND
+  core o[b,h,n,d] over p: K {
+    score q[b,h,n,c] * x[b,h,top[TABLE],c]
+    softmax p
+    matmul x[b,h,top[TABLE],d]
+  }
+  return o
+  ensure causal }"""
+
+
+def test_heads_that_are_as_many_as_tokens_are_no_queries() -> None:
+    text = HEADS.replace("MANY", "K").replace("TABLE", "b,h,p").replace("BOUND", "h")
+    (verdict,) = prove(graph_of(text))
+    assert verdict.status == "refuted"
+    for bound in "hn":
+        text = HEADS.replace("MANY", "S,K").replace("TABLE", "b,h,n,p").replace("BOUND", bound)
+        with pytest.raises(SpecError, match="core `o` has no query index"):
+            prove(graph_of(text))
