@@ -16,7 +16,7 @@ from irc.proof.decide import is_proved
 from irc.proof.distinct import distinct
 from irc.proof.flow import Chain, PropertyError, Undecided, chains
 from irc.proof.known import data
-from irc.proof.places import Output, input_positions, output, picked, plainly, row_core
+from irc.proof.places import Output, input_positions, other_sequence, output, picked, plainly, row_core
 from irc.proof.reach import tokens
 from irc.proof.tokens import Tokens
 
@@ -34,24 +34,19 @@ def ordered(graph: Graph, kept: Kept, distances: bool = False) -> tuple[Claim, .
     elsewhere: dict[str, None] = {}
     for public, name in graph.outputs:
         at, read = output(found, public, name), chains(graph, name, asked, placed)
-        elsewhere |= {c.tensor: None for c in read if _is_elsewhere(found, c, at)}
-        here = tuple(c for c in read if not _is_elsewhere(found, c, at))
+        apart = {c.tensor: other_sequence(found, c.tensor, at) for c in read}
+        elsewhere |= {name: None for name, dims in apart.items() if dims}
+        here = tuple(c for c in read if not apart[c.tensor] or apart[c.tensor] < {*found.of(c.tensor)})
         out += _of_output(_Output(found, graph, public, name, here, kept), at, distances)
     if not out:
         raise PropertyError(
             "no output depends on an input whose entries have positions",
             "tokens are floating inputs, or integers by which floats are read, as `ids` in `emb[ids[b,s], c]`",
         )
-    supposed = tuple(f"`{name}` taken as another sequence" for name in elsewhere)
-    return tuple(replace(claim, supposed=(*claim.supposed, *supposed)) for claim in distinct(out))
-
-
-def _is_elsewhere(found: Tokens, chain: Chain, at: Output) -> bool:
-    """Whether what is read are tokens of another sequence, as an encoder's, which a core has for keys without a word of
-    where its queries sit among them."""
-    sizes = [found.token(chain.tensor, dim).size for dim in found.of(chain.tensor)]
-    keys = [found.columns(core) for core in found.apart]
-    return any(any(found.same(size, n) for n in keys) and not at.beside(size, found) for size in sizes)
+    supposed = dict.fromkeys(s for claim in out for s in claim.supposed)
+    supposed |= {f"`{name}` taken as another sequence": None for name in elsewhere}
+    telling = distinct(out) or (out[:1] if supposed else ())
+    return tuple(replace(claim, supposed=tuple(supposed)) for claim in telling)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from irc.graph.size import size_names, text
 from irc.proof.addresses import of_token
 from irc.proof.flow import Chain, PropertyError, Undecided, chains, own_axes, parts
 from irc.proof.smt import closed
-from irc.proof.tokens import Tokens
+from irc.proof.tokens import NOWHERE, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +151,15 @@ def plainly(found: Tokens, chain: Chain, read: Expr, at_output: Output) -> bool:
 
 
 def input_positions(found: Tokens, chain: Chain, at_output: Output) -> tuple[Expr, ...]:
-    """Where the element that a chain reads sits, one expression a token dimension; none for what has no position."""
+    """Where the element that a chain reads sits, one expression a token dimension; none for what has no position, nor
+    for those of another sequence."""
     standing = dict(chain.place.at) if chain.place else {}
     if not found.of(chain.tensor):
         return _table_position(found, chain, standing)
-    out = []
+    out, other = [], other_sequence(found, chain.tensor, at_output)
     for dim, index in zip(found.of(chain.tensor), chain.indices, strict=True):
+        if dim in other:
+            continue
         size, token = shape(found.graph[chain.tensor])[dim], found.token(chain.tensor, dim)
         if at_output.whole and at_output.beside(size, found):
             out.append(index)
@@ -176,6 +179,21 @@ def input_positions(found: Tokens, chain: Chain, at_output: Output) -> tuple[Exp
         else:
             out.append(position(core, entry, {a.index: standing[a.name] for a in core.batch}))
     return tuple(out)
+
+
+def other_sequence(found: Tokens, name: str, at_output: Output) -> frozenset[int]:
+    """The dimensions that are tokens of another sequence than the output's, as an encoder's: a core has them for keys
+    without a word of where its queries sit among them. None is read at an index of the output's own sequence."""
+    here = {c for c in found.cores if at_output.beside(found.rows(c), found)}
+    own = {(c, side) for c in here for side in ("row", "column") if side == "row" or c not in found.apart}
+    keys = [found.columns(core) for core in found.apart]
+    out = set()
+    for dim in found.of(name):
+        size = found.token(name, dim).size
+        apart = any(found.same(size, n) for n in keys) and not at_output.beside(size, found)
+        if apart and not found.reached.get(name, {}).get(dim, NOWHERE) & own:
+            out.add(dim)
+    return frozenset(out)
 
 
 def picked(found: Tokens, chain: Chain) -> bool:
