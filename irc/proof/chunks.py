@@ -56,12 +56,19 @@ def parts_read(found: Tokens, read: Sequence[Chain]) -> tuple[Part, ...]:
     return tuple(out)
 
 
-def other_part(found: Tokens, graph: Graph, name: str, read: Sequence[Part]) -> Part | None:
-    """The first that need not be the output's own part of what it reads."""
+def other_part(found: Tokens, graph: Graph, name: str, at: Output, read: Sequence[Part]) -> Part | None:
+    """The first that need not be the output's own part of what it reads: an axis of the output is its part, the same in
+    all that it reads, and where its tokens lie in a folded dimension an axis of that."""
+    own: dict[int, list[Axis]] = {}
     for part in read:
-        for size, other in part.others:
-            own = [op("eq", other, a.index) for a in own_axes(graph[name]) if found.same(a.size, size)]
-            if not any(is_proved(chained.claim(graph, name, part.chain, goal, "", ()), graph) for goal in own):
+        for k, (axis, index) in enumerate(zip(part.axes, parts(part.index, part.axes), strict=True)):
+            if axis == part.token:
+                continue
+            axes = own.get(k, at.along[k : k + 1] if len(at.along) > 1 else own_axes(graph[name]))
+            goals = [(a, op("eq", index, a.index)) for a in axes if found.same(a.size, axis.size)]
+            of = [(a, chained.claim(graph, name, part.chain, goal, "", ())) for a, goal in goals]
+            own[k] = [a for a, claim in of if is_proved(claim, graph)]
+            if not own[k]:
                 return part
     return None
 

@@ -79,7 +79,7 @@ def _of_output(output: _Output, at: Output, distances: bool) -> list[Claim]:
     """The claims about an output where its tokens sit, or where these are parts of what it reads, along the whole."""
     found, graph = output.found, output.graph
     partial = parts_read(found, output.read)
-    other = other_part(found, graph, output.name, partial)
+    other = other_part(found, graph, output.name, at, partial)
     if not partial or (other is None and in_one_order(found, at, partial, distances)):
         return [*output.claims(at)]
     along = [*output.claims(sequence(found, output.name, at, partial))]

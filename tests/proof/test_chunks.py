@@ -85,3 +85,32 @@ def test_a_chunk_is_no_place_among_the_tokens_of_all_chunks() -> None:
     graph = graph_of(program("m", "m <= p", property="window(2 * P)").replace("m: 2", "m: P"))
     with pytest.raises(SpecError, match=r"queries of core `y` run over P and keys over P\*N"):
         prove(graph)
+
+
+TWICE = """attention t {
+  size B, P, N, D
+  input x[B,(P N),D], w[P]
+  core o[b,p,i,d] {
+    score x[b,(p i),c] * x[b,(p j),c]
+    allow j <= i
+    softmax j
+    matmul x[b,(p j),d]
+  }
+  merge { y[b,p,WHERE,d] = VALUE }
+  return y
+  ensure causal
+}"""
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "expected"),
+    [
+        ("(q i)", "o[b,q,i,d] * w[p]", "proved"),
+        ("(q i)", "o[b,p,i,d] * w[q]", "not decided"),
+        ("q,i", "o[b,p,i,d] * w[q]", "proved"),
+        ("q,i", "o[b,p,i,d] + o[b,q,i,d]", "not decided"),
+    ],
+)
+def test_an_outputs_part_is_one_of_its_axes(where: str, value: str, expected: str) -> None:
+    (found,) = prove(graph_of(TWICE.replace("WHERE", where).replace("VALUE", value)))
+    assert found.status == expected
