@@ -194,6 +194,12 @@ def test_sums_down_columns_beside_numbers_of_rows(columns: int, last: bool) -> N
     assert lanes is not None and lanes.name == identifier("m")
 
 
+def test_lanes_do_not_divide() -> None:
+    """What an index leaves when it is divided is made before a loop over another one."""
+    rest = Load("z", (n.index, op("mod", m.index, N)))
+    assert nest(loop((m,), op("mul", X, rest), over=(n,), reduce="sum")).lanes is None
+
+
 def test_logsumexp_with_one_more_logit_and_large_scores() -> None:
     x = sample(storage="f64") + 1000
     k = kernel(loop((n,), X, over=(m,), reduce="logsumexp", init=number(1001.0)), storage="f64", rank=1)
