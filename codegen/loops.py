@@ -149,7 +149,7 @@ def _lanes(loop: Loop) -> Axis | None:
 
 
 def _cost(loop: Loop, axis: Axis) -> float:
-    """Of a vector of points along the axis: what they read, and divisions that a loop over another would make before it."""
+    """Of a vector of points along the axis: what they read, and divisions that loops over others make before them."""
     divisions = sum(
         isinstance(e, Op) and e.name in DIVIDING and is_long(e) and axis.name in indices(e) for e in walk(loop.body)
     )
