@@ -92,19 +92,6 @@ def test_what_reaches_nothing_plays_no_part() -> None:
     np.testing.assert_array_equal(np.isnan(got[0, :, 0]), [n in range(2, 6) for n in range(9)])
 
 
-def test_weights_of_what_is_not_read_play_no_part() -> None:
-    """A condition in a factor keeps its value from all that this is multiplied with, in every gradient."""
-    body = "y[b,s,f] over s: S = sum(m e: where(s >= m and s < 7, x[b,max(s - m,0),e], 0) * bank[m,e,f])"
-    spec = SPEC.replace("BODY", body)
-    inputs = drawn(spec, np.random.default_rng(7), "f64")
-    inputs["bank"][0, 0, 0], inputs["bank"][2, 1, 1] = np.inf, np.nan
-    programs = (irc.compile(spec, dtype="f64", target=target, sizes=FIXED) for target in ("cpu", "reference"))
-    got, expected = (program.forward(**inputs).backward(y=np.ones((2, 9, 5))) for program in programs)
-    assert (got["x"][:, 7:] == 0).all() and np.isnan(got["x"][:, 0, 1]).all()
-    for name in ("x", "bank"):
-        np.testing.assert_allclose(got[name], expected[name], rtol=1e-12, atol=1e-12)
-
-
 def test_tables_are_read_at_tokens_that_there_are() -> None:
     """Of a condition on a token, and one that it is there, the second comes first."""
     spec = """attention taps {

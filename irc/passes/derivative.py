@@ -31,7 +31,7 @@ def _chain(name: str, args: tuple[Expr, ...], expr: Expr, variable: Load) -> Exp
         inner = partial(arg, variable) if arg.kind is Kind.FLOAT else ZERO
         if inner != ZERO:
             slope = _slope(name, args, position, expr)
-            total = op("add", total, mul_where(inner, slope) if name == "where" else mul_where(slope, inner))
+            total = op("add", total, mul_where(inner, slope) if name == "where" else times(slope, inner))
     return total
 
 
