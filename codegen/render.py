@@ -23,8 +23,11 @@ from irc.codegen.cpu import (
     TILE_HEADERS,
     TRUTH_HEADERS,
 )
+from irc.codegen.expr import FALSE, TRUE, Expr, op
 from irc.codegen.kernel import Arithmetic, Kernel, LoopKernel, TileKernel
 from irc.codegen.library import Library
+from irc.codegen.parts import Part
+from irc.codegen.printer import print_scalar
 from irc.codegen.schedule import Schedule
 from irc.codegen.truths import truth_tables
 
@@ -45,7 +48,7 @@ def _headers(kernels: tuple[Kernel, ...], whole: bool) -> list[str]:
     names += DISTANCE_HEADERS if any(tiles.has_distances(kernel) for kernel in tiled) else ()
     names += TRUTH_HEADERS if any(truth_tables(kernel) for kernel in tiled) else ()
     names += ADD_HEADERS if any(kernel.order == "elements" for kernel in tiled) else ()
-    names += STREAM_HEADERS if any(stream.has_form(kernel) for kernel in tiled) else ()
+    names += STREAM_HEADERS if any(stream.runs(kernel) != FALSE for kernel in tiled) else ()
     names += ENTRY_HEADERS if whole else ()
     return [(TEMPLATES / "cpu" / name).read_text(encoding="utf-8") for name in names]
 
@@ -58,11 +61,11 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> tuple[str, ...]:
         case TileKernel(order="elements"):
             return (_filled("elements", elements.context(kernel, schedule)),)
         case TileKernel():
-            tiled = tiles.context(kernel, schedule)
-            if not stream.has_form(kernel):
+            few, tiled = stream.runs(kernel), tiles.context(kernel, schedule)
+            if few == FALSE:
                 return (_filled("tiles", {**tiled, "few": None}),)
-            few = stream.context(kernel, schedule.caches)
-            return _filled("tiles", {**tiled, "few": few["few"]}), _filled("stream", few)
+            tiled |= {"few": print_scalar(few), "of_few": stream.function(kernel)}
+            return _filled("tiles", tiled), _filled("stream", stream.context(kernel, schedule.caches))
 
 
 def _filled(template: str, context: dict[str, object]) -> str:
@@ -79,35 +82,42 @@ def render(
 
 def render_runs(
     runs: tuple[tuple[Kernel, ...], ...], name: str, spec: str, schedule: Schedule = MODEL
-) -> tuple[str, tuple[dict[int, int], ...]]:
-    """A source as `render` makes it, of the kernels of several runs, and the parts that each run needs, one for each
-    function: their lengths by their numbers. With IRC_PARTS defined, part n is compiled where IRC_PART_n is."""
+) -> tuple[str, tuple[tuple[Part, ...], ...]]:
+    """A source as `render` makes it, of the kernels of several runs, and the parts of each run, one for each function.
+    With IRC_PARTS defined, part n is compiled where IRC_PART_n is, and no function chooses another form of itself."""
     texts, parts = _functions(runs, schedule)
     return _program(tuple(chain.from_iterable(runs)), name, spec, list(enumerate(texts)), None), parts
 
 
 def _functions(
     runs: tuple[tuple[Kernel, ...], ...], schedule: Schedule
-) -> tuple[list[str], tuple[dict[int, int], ...]]:
-    """The functions of all runs, and for each run those that it needs, lengths by numbers. Loops that do what those of
-    a kernel before do call that."""
+) -> tuple[list[str], tuple[tuple[Part, ...], ...]]:
+    """The functions of all runs, and the parts of each. Loops that do what those of a kernel before do call that."""
     texts: list[str] = []
-    parts: list[dict[int, int]] = []
+    parts: list[tuple[Part, ...]] = []
     known: dict[Kernel, tuple[str, int]] = {}
     for kernels in runs:
-        needed: dict[int, int] = {}
+        made: list[Part] = []
         for kernel in kernels:
             alike = nameless(kernel) if isinstance(kernel, LoopKernel) else kernel
             name, number = known.setdefault(alike, (kernel.name, len(texts)))
             if name == kernel.name:
-                rendered = render_kernel(kernel, schedule)
+                rendered, calls = render_kernel(kernel, schedule), None
             else:
-                rendered = (_filled("alike", {"kernel": kernel, "name": name}),)
-                needed[number] = len(texts[number])
-            needed |= {len(texts) + n: len(text) for n, text in enumerate(rendered)}
-            texts += rendered
-        parts.append(needed)
+                rendered, calls = (_filled("alike", {"kernel": kernel, "name": name}),), number
+            for (function, when), text in zip(_forms(kernel), rendered, strict=True):
+                made.append(Part(len(texts), len(text), kernel.name, function, when, calls))
+                texts.append(text)
+        parts.append(tuple(made))
     return texts, tuple(parts)
+
+
+def _forms(kernel: Kernel) -> tuple[tuple[str, Expr], ...]:
+    """Names of the kernel's functions, as they are rendered, and the sizes for which each runs."""
+    few = stream.runs(kernel) if isinstance(kernel, TileKernel) else FALSE
+    if not isinstance(kernel, TileKernel) or few == FALSE:
+        return ((kernel.name, TRUE),)
+    return (kernel.name, op("not", few)), (stream.function(kernel), few)
 
 
 def _program(

@@ -3,7 +3,8 @@
 The tile form puts rows in the lanes, dozens at once, and packs keys for them. With a row or a few the kernel is bound
 by reading its columns, and a task is here all rows of one point of the batch, with the heads that read the same columns
 (sharing.py), and a part of the columns. These are read where they lie, once. Points whose columns lie side by side, as
-heads do in a paged cache, are walked together. Both forms stand in one kernel, which chooses by the sizes of a call.
+heads do in a paged cache, are walked together. The sizes of a call tell which form runs: a program's own source
+chooses itself, and where a library is compiled for calls from Python these do, which need not compile both.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from irc.codegen.cpu import STORAGE
 from irc.codegen.entries import WIDTH as BYTES
-from irc.codegen.expr import Const, Expr, Load, Local, Op, integer, op, walk
+from irc.codegen.expr import FALSE, Const, Expr, Load, Local, Op, integer, op, walk
 from irc.codegen.kernel import (
     Accumulate,
     ColumnProduct,
@@ -50,7 +51,17 @@ MOST_FEATURES = 4096  # of which a thread's stack holds some rows
 MOST_QUERIES = 128  # rows of a task, those of all its heads: beyond, packing pays
 
 
-def has_form(kernel: TileKernel) -> bool:
+def function(kernel: TileKernel) -> str:
+    """The name of this form."""
+    return f"{kernel.name}_of_few_rows"
+
+
+def runs(kernel: TileKernel) -> Expr:
+    """Of the sizes of a call: whether the kernel runs in this form."""
+    return _few(share(pair_by_pair(kernel)), size(kernel.rows)) if _has_form(kernel) else FALSE
+
+
+def _has_form(kernel: TileKernel) -> bool:
     """Whether the kernel has this form beside tiles: not where it makes sums of columns, where its rows are as many as
     its columns, some times as many, or known to be many, where features are as many as a picture has pixels, and where
     bits matter."""
@@ -69,7 +80,7 @@ def has_form(kernel: TileKernel) -> bool:
 
 def context(kernel: TileKernel, caches: Caches) -> dict[str, object]:
     """The names that the template reads. The kernel has this form."""
-    kernel = pair_by_pair(kernel)
+    name, kernel = function(kernel), pair_by_pair(kernel)
     rows, shared = size(kernel.rows), share(kernel)
     text = tile_text(shared.kernel, STREAM_PLACES)
     dots = tuple(dot for stage in text.stages for dot in stage.dots)
@@ -89,7 +100,7 @@ def context(kernel: TileKernel, caches: Caches) -> dict[str, object]:
         "cache_of_fetches": 1 if caches.first >= FIRST_CACHE else 2,
         "tasks_of_a_thread": TASKS_OF_A_THREAD,
         "inner": _inner(shared.kernel, text.column_panels),
-        "few": print_scalar(_few(shared, rows)),
+        "function": name,
         "row_extent": print_scalar(rows),
         "query_extent": extent(shared.kernel.rows),
     }

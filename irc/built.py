@@ -54,8 +54,7 @@ def built(
         return rendered(build(True), source, schedule)
 
     made = stored.compiled(source, sizes, precision, schedule, what, in_cpp)
-    runs = [(run.kernels, parts) for run, parts in zip(made.runs, made.parts, strict=True)]
-    return Built(made, Libraries(source.name, made.source, runs), _by_name(made))
+    return Built(made, Libraries(source.name, made.source, made.parts), _by_name(made))
 
 
 def _by_name(made: Compiled | Derived) -> dict[str, Kernel]:

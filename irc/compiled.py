@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from irc.arrangement.recompute import Choice
 from irc.codegen.kernel import Arithmetic, Kernel, Storage
+from irc.codegen.parts import Part
 from irc.graph.ir import Graph, Input
 from irc.runtime.plan import Plan, Release
 
-Parts = tuple[Mapping[int, int], ...]
+Parts = tuple[tuple[Part, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Fused:
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """Graphs, steps and the source of the kernels, forward and backward; `choice`: what a backward run computes again;
-    `parts`: of C++, those that hold each run's kernels, with their lengths."""
+    `parts`: of C++, those that hold each run's kernels."""
 
     forward_graph: Graph
     backward_graph: Graph | None

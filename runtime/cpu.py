@@ -36,7 +36,7 @@ class Library:
         except OSError as error:
             raise ToolchainError(f"the compiled library cannot be loaded: {error}") from error
 
-    def load(self) -> None:
+    def load(self, sizes: Mapping[str, int]) -> None:
         """It is."""
 
     def call(self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int) -> None:
@@ -45,14 +45,16 @@ class Library:
         self.bound(kernel, tensors, sizes, threads)(tensors, places)
 
     def bound(
-        self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
+        self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int, function: str = ""
     ) -> Callable[[Mapping[str, Any], Mapping[str, int]], None]:
         """The kernel for sizes, threads and the layouts of these tensors: a function of tensors in just those layouts,
-        which are not checked again, and of their addresses, which are all that it looks at."""
+        which are not checked again, and of their addresses, which are all that it looks at. `function`: of its name, or
+        the form of it that is called."""
+        name = function or kernel.name
         try:
-            code: Callable[..., None] = getattr(self.code, kernel.name)
+            code: Callable[..., None] = getattr(self.code, name)
         except AttributeError as error:
-            raise ValueError(f"kernel {kernel.name} is not in the compiled library") from error
+            raise ValueError(f"kernel {name} is not in the compiled library") from error
         code.restype = None  # type: ignore[attr-defined]
         names = [t.name for t in kernel.tensors]
         arrays = [tensors[name] for name in names]

@@ -39,7 +39,7 @@ class Library:
     def _module(self) -> emulator.Module:
         return emulator.build(self._source, self._check, self._contract)
 
-    def load(self) -> None:
+    def load(self, sizes: Mapping[str, int]) -> None:
         _ = self._module
 
     def bound(

@@ -29,8 +29,8 @@ class Library(Protocol):
     @property
     def device(self) -> Device: ...
 
-    def load(self) -> None:
-        """Get ready for every kernel at once, rather than for each as it is bound."""
+    def load(self, sizes: Mapping[str, int]) -> None:
+        """Get ready for every kernel that calls of these sizes run, rather than for each as it is bound."""
 
     def bound(
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int

@@ -1,17 +1,20 @@
-"""The compiled kernels of a program: a library of both runs, or one for each where a call alone came first."""
+"""The compiled kernels of a program: a library of both runs, or one for each where a call alone came first, and of
+kernels in those forms that the sizes of calls want."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from irc.codegen.kernel import Kernel
+from irc.codegen.parts import Part, lengths
 from irc.runtime import cache, cpu, toolchain
 from irc.runtime.arrays import Array
 from irc.runtime.device import HOST
+from irc.runtime.sizes import evaluate
 
 LIBRARY = "kernels.so"
 MOMENT = 0.1  # s
@@ -36,11 +39,6 @@ def _found(digest: str, parts: Mapping[int, int]) -> cpu.Library | None:
     return None if entry is None else cpu.Library(entry / LIBRARY)
 
 
-def joined(runs: Iterable[Mapping[int, int]]) -> dict[int, int]:
-    """The parts of several runs."""
-    return {part: length for parts in runs for part, length in parts.items()}
-
-
 def _digest(source: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()
 
@@ -53,46 +51,62 @@ def _key(digest: str, parts: Mapping[int, int] | None) -> str:
 class Libraries:
     """The kernels of one source, compiled when they are first wanted. Safe to call from many threads at once.
 
-    runs: of each of one or two, its kernels and the parts of the source that hold them, lengths by numbers. Raises
-    ToolchainError without a compiler.
+    runs: the parts of the source that hold the kernels of each of one or two. Raises ToolchainError without a compiler.
     """
 
     by_address = True
     device = HOST
 
-    def __init__(self, name: str, source: str, runs: Sequence[tuple[Sequence[Kernel], Mapping[int, int]]]) -> None:
-        self.name, self.source = name, source
+    def __init__(self, name: str, source: str, runs: Sequence[Sequence[Part]]) -> None:
+        self.name, self.source, self._runs = name, source, runs
         self._digest = _digest(source)  # once: a load asks for several libraries
-        self._runs = {n: parts for n, (_, parts) in enumerate(runs) if parts}
-        self._of = {kernel.name: n for n, (kernels, _) in enumerate(runs) for kernel in kernels}
-        self._loaded: dict[int, cpu.Library] = {}
+        self._of = {part.kernel: run for run in runs for part in run}
+        self._lengths = lengths(part for run in runs for part in run)
+        self._loaded: dict[int, cpu.Library] = {}  # by parts
         self._lock = threading.Lock()
         toolchain.find()  # the place to learn that there is none
 
     def bound(
         self, kernel: Kernel, tensors: Mapping[str, Array], sizes: Mapping[str, int], threads: int
     ) -> Callable[[Mapping[str, Any], Mapping[str, int]], None]:
-        """As that of `cpu.Library`; compiles the kernel's run if it is new. Raises ToolchainError."""
+        """As that of `cpu.Library`; compiles what calls of these sizes run of the kernel's run, where it is new. Raises
+        ToolchainError."""
         run = self._of[kernel.name]
-        self.load((run,))
-        return self._loaded[run].bound(kernel, tensors, sizes, threads)
+        self._load(sizes, (run,))
+        part = next(part for part in wanted(run, sizes) if part.kernel == kernel.name)
+        return self._loaded[part.number].bound(kernel, tensors, sizes, threads, part.function)
 
-    def load(self, runs: Collection[int] | None = None) -> None:
-        """Load the kernels of some runs, or of all: those that the cache has in one library for all runs or for each,
-        and what is new in another."""
+    def load(self, sizes: Mapping[str, int]) -> None:
+        """Load what calls of these sizes run, of all runs."""
+        self._load(sizes, self._runs)
+
+    def _load(self, sizes: Mapping[str, int], runs: Iterable[Sequence[Part]]) -> None:
+        """Load kernels of some runs: those that the cache has in one library for all runs or for each, and what is new
+        in another."""
         with self._lock:
-            missing = [n for n in runs or self._runs if n not in self._loaded]
-            for kept in (tuple(self._runs), *[(n,) for n in missing]):
-                if set(kept) & set(missing) and (library := _found(self._digest, self._parts(kept))):
-                    self._loaded |= dict.fromkeys(kept, library)
-                    missing = [n for n in missing if n not in kept]
+            each = [self._parts(wanted(run, sizes)) for run in runs]
+            missing = {n for parts in each for n in parts} - self._loaded.keys()
+            if not missing:
+                return
+            for kept in (self._parts(part for run in self._runs for part in wanted(run, sizes)), *each):
+                if kept.keys() & missing and (library := _found(self._digest, kept)):
+                    self._loaded = dict.fromkeys(kept, library) | self._loaded
+                    missing -= kept.keys()
             if missing:
+                new = self._parts(part for run in self._runs for part in run if part.number in missing)
                 with _Status(f"compiling the kernels of {self.name}"):
-                    library = _compiled(self.source, self._digest, self._parts(missing))
-                self._loaded |= dict.fromkeys(missing, library)
+                    library = _compiled(self.source, self._digest, new)
+                self._loaded = dict.fromkeys(new, library) | self._loaded
 
-    def _parts(self, runs: Collection[int]) -> dict[int, int]:
-        return joined(self._runs[n] for n in runs)
+    def _parts(self, parts: Iterable[Part]) -> dict[int, int]:
+        """Lengths by numbers, of these and those that they call."""
+        numbers = {n for part in parts for n in (part.number, part.calls) if n is not None}
+        return {n: self._lengths[n] for n in sorted(numbers)}
+
+
+def wanted(parts: Iterable[Part], sizes: Mapping[str, int]) -> list[Part]:
+    """Those of the functions that a run of these sizes calls."""
+    return [part for part in parts if evaluate(part.when, sizes)]
 
 
 class _Status:

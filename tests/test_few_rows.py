@@ -21,7 +21,7 @@ def sizes(rows: int, keys: int, heads: int = 4, groups: int = 2, width: int = 16
 
 def forms(program: irc.Program) -> list[str]:
     """Kernels of a program that has been called which have the form."""
-    return re.findall(r"void (\w+)_of_few_rows\(void \*const \*data", program.source)
+    return re.findall(r"IRC_FORM void (\w+)_of_few_rows\(void \*const \*data", program.source)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 16, 17])

@@ -144,7 +144,7 @@ class PreparedCall:
             tensors.arrays |= interpret(compiled.forward_graph, tensors.arrays, self.sizes)
             return
         if keep:  # kernels of the backward run may be compiled at the same time
-            library.load()
+            library.load(self.sizes)
         plan, keep = compiled.forward.plan, keep and self.keeps
         with self.taking.whole(tensors):
             prepared = Prepared(plan, library, self.built.kernels, tensors, self.sizes, self.threads, keep=keep)

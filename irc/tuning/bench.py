@@ -148,7 +148,7 @@ def bench(
     compiled = built.compiled
     clocked = program.scheduled(schedule, known)
     source = f"#define IRC_PROFILE\n{compiled.source}"
-    watched = Watched(libraries.compiled(source, libraries.joined(compiled.parts)), clock)
+    watched = Watched(libraries.compiled(source), clock)
     clocked.measured_through(sizes, watched)
 
     tiles = [k for k in built.kernels.values() if isinstance(k, TileKernel)]

@@ -81,7 +81,7 @@ class Library:
         self.device, self.architecture, self.known = device, device.architecture, known or {}
         self._module = Module(device, source)
 
-    def load(self) -> None:
+    def load(self, sizes: Mapping[str, int]) -> None:
         self._module.load()
 
     def bound(
@@ -181,7 +181,7 @@ class Cubin:
         self.architecture = architecture
         self.path: Path = nvcc.cubin(source, architecture)
 
-    def load(self) -> None:
+    def load(self, sizes: Mapping[str, int]) -> None:
         """It is for loading elsewhere."""
 
     def bound(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import irc
+from irc.codegen.parts import lengths
 from irc.runtime import libraries, toolchain
 from irc.runtime.errors import ToolchainError
 
@@ -53,8 +54,8 @@ def another() -> Callable[[], irc.Program]:
 
 
 def of_runs(program: irc.Program) -> tuple[Parts, Parts]:
-    """The parts of the forward and of the backward kernels."""
-    forward, backward = program.built({}).compiled.parts
+    """The parts of the forward and of the backward kernels, lengths by numbers."""
+    forward, backward = (lengths(parts) for parts in program.built({}).compiled.parts)
     return forward, backward
 
 
@@ -88,6 +89,23 @@ def test_gradients_after_a_call_in_an_earlier_process(made: Made, another: Calla
     forward, backward = of_runs(program)
     program.forward(q=X, k=X, v=X)
     assert made == [forward, backward]
+
+
+def test_a_call_wants_kernels_in_the_form_that_its_sizes_run(made: Made) -> None:
+    text = f"# {uuid.uuid4()}\n{SPEC}".replace("S, D", "T, S, D").replace("q[B,S", "q[B,T")
+
+    def called(rows: int) -> None:
+        q, program = np.ones((1, rows, 8), np.float32), irc.compile(text, sizes={"D": 8})
+        assert np.allclose(program.forward(q=q, k=X, v=X).backward(o=q)["v"], rows / 3)
+
+    tiles, few = irc.compile(text, sizes={"D": 8}).built({}).compiled.parts[0]
+    _, backward = of_runs(irc.compile(text, sizes={"D": 8}))
+    called(2)
+    assert made == [lengths([few]) | backward]
+    called(40)
+    assert made[1:] == [lengths([tiles]) | backward]
+    called(3)
+    assert len(made) == 2
 
 
 def test_a_source_is_hashed_once(monkeypatch: pytest.MonkeyPatch, another: Callable[[], irc.Program]) -> None:

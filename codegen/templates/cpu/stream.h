@@ -1,5 +1,13 @@
 // The stream form: a few rows, here called queries, against many columns, which are read where they lie. Lanes are
 // features in products and columns in tile values, which lie query by query, COLUMNS apart.
+
+// A function in this form: a library of parts has it for calls to choose, else the kernel alone calls it.
+#ifdef IRC_PARTS
+#define IRC_FORM extern "C"
+#else
+#define IRC_FORM extern "C" __attribute__((visibility("hidden")))
+#endif
+
 namespace irc {
 
 // Lane n is x[n] + x[n ^ DISTANCE], of the lanes of `a` where n has not this bit, and of those of `b` where it has.
