@@ -317,3 +317,12 @@ def test_a_library_stays_whole_when_the_next_one_fails(
     with pytest.raises(type(stop)):
         export(irc.compile(EXAMPLES / "causal.attn", sizes={"D": 16}), tmp_path)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+
+
+def test_a_folder_in_the_place_of_a_file_changes_none(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").mkdir()
+    (tmp_path / "causal.h").write_text("mine", encoding="utf-8")
+    with pytest.raises(irc.InputError, match=r"manifest\.json: expected a file, .* it is a folder"):
+        export(irc.compile(EXAMPLES / "causal.attn", sizes={"D": 8}), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["causal.h", "manifest.json"]
+    assert (tmp_path / "causal.h").read_text(encoding="utf-8") == "mine"

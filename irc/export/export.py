@@ -14,7 +14,7 @@ from irc.codegen.kernel import Kernel
 from irc.codegen.library import Entry, Library
 from irc.codegen.render import render, render_header
 from irc.compiled import Fused
-from irc.error import DeviceError
+from irc.error import DeviceError, InputError
 from irc.export.entries import library
 from irc.graph.printer import expression
 from irc.runtime import toolchain
@@ -23,7 +23,8 @@ from irc.runtime import toolchain
 def export(program: Program, folder: Path) -> tuple[Path, ...]:
     """Write `lib<name>.so`, `<name>.h`, `<name>.cpp` and `manifest.json` into the folder; answers their paths.
 
-    Raises `InputError` while a size that the kernels depend on is open, `DeviceError` for a target without a library.
+    Raises `InputError` while a size that the kernels depend on is open, and where one of these is a folder; `DeviceError`
+    for a target without a library.
     """
     if program.target != "cpu":
         raise DeviceError(f"target {program.target!r} has no library to write: the target cpu alone has")
@@ -41,6 +42,9 @@ def export(program: Program, folder: Path) -> tuple[Path, ...]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     files = f"lib{name}.so", f"{name}.h", f"{name}.cpp", "manifest.json"
+    for path in (folder / file for file in files):
+        if path.is_dir():
+            raise InputError(f"{path}: expected a file, or none yet, where one is to be written; it is a folder")
     with TemporaryDirectory(prefix="building-", dir=folder) as beside:  # files of another library stay together
         binary, header, source, manifest = (Path(beside) / file for file in files)
         toolchain.compile(render(kernels, name, program.text.text, made, program.schedule(program.fixed)), binary)
