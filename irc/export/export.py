@@ -23,8 +23,8 @@ from irc.runtime import toolchain
 def export(program: Program, folder: Path) -> tuple[Path, ...]:
     """Write `lib<name>.so`, `<name>.h`, `<name>.cpp` and `manifest.json` into the folder; answers their paths.
 
-    Raises `InputError` while a size that the kernels depend on is open, and where one of these is a folder; `DeviceError`
-    for a target without a library.
+    Raises `InputError` while a size that the kernels depend on is open, and where one of these is a folder;
+    `DeviceError` for a target without a library.
     """
     if program.target != "cpu":
         raise DeviceError(f"target {program.target!r} has no library to write: the target cpu alone has")
