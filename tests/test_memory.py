@@ -28,7 +28,8 @@ def step(program, arrays):
     return run, cotangent, run.backward(**cotangent)
 open_sizes = {n: large[n] for n in fixed(path)}
 program = irc.compile(path, sizes=open_sizes)
-small = large if open_sizes else large | dict(S=64, Sq=32, Sk=64, Sm=32, N=16, P=4)  # kernels in the form that is measured
+# As many rows as call for kernels in the form that is measured.
+small = large if open_sizes else large | dict(S=64, Sq=32, Sk=64, Sm=32, N=16, P=4)
 step(program, arguments(path, np.random.default_rng(0), small))
 matrix, tall = np.ones((4096, 1024), np.float32), np.ones((65536, 192), np.float32)
 matrix @ matrix[:1024], tall @ tall[:64].T  # BLAS keeps buffers of its own, of a fixed size; long products touch all
