@@ -83,6 +83,8 @@ def _help(statement: Sequence[Token], index: int, accepted: set[str]) -> str | N
     following = statement[index + 1].type if index + 1 < len(statement) else ""
     after_operand = "PLUS" in accepted
     match token.type:
+        case "NUMBER" | "ASSIGN" if first.type == "ENSURE" and previous is not None and previous.type == "NAME":
+            return "what a property is told stands in parentheses, as in `window(8)`"
         case "ASSIGN" if "EQUAL" in accepted and before is not None and before.type == "COMMA":
             return "arguments have no names; write `==` to compare"
         case "ASSIGN" if "EQUAL" in accepted:
