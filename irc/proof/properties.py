@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from irc.codegen.expr import TRUE, Expr, loads, op
@@ -9,6 +10,7 @@ from irc.graph.ir import Core, Graph, Input, Property, shape
 from irc.graph.size import equal, size_names, text
 from irc.proof import chained
 from irc.proof.claim import Claim
+from irc.proof.counts import by_cases
 from irc.proof.decide import is_proved
 from irc.proof.distinct import distinct
 from irc.proof.flow import PropertyError, Undecided, chains, inline, possible, reads_floats, which_floats
@@ -37,7 +39,8 @@ def claims(property: Property, graph: Graph) -> tuple[Claim, ...]:
             assert width is not None
             return ordered(with_queries(graph), lambda at, read: op("lt", op("sub", at, width), read), distances=True)
         case "rows nonempty":
-            return tuple(_nonempty(core, graph) for core in graph.cores if property.core in (None, core.name))
+            cores = (core for core in graph.cores if property.core in (None, core.name))
+            return tuple(claim for core in cores for claim in _nonempty(core, graph))
         case "allow":
             return (_equivalent(property, graph),)
         case "batch independent":
@@ -51,15 +54,24 @@ def claims(property: Property, graph: Graph) -> tuple[Claim, ...]:
 # one core
 
 
-def _nonempty(core: Core, graph: Graph) -> Claim:
+def _nonempty(core: Core, graph: Graph) -> tuple[Claim, ...]:
     support = inline(core.support or TRUE, graph)
-    about = f"every row of `{core.name}` has an allowed key"
-    goal = op("not", possible(op("not", support)))
-    claim = Claim(about, core.batch + core.rows, goal, some=core.columns, core=core.name)
+    about, rows = f"every row of `{core.name}` has an allowed key", core.batch + core.rows
+    claim = Claim(about, rows, _certain(support), some=core.columns, core=core.name)
     made = [n for n in dict.fromkeys(load.tensor for load in loads(support)) if not isinstance(graph[n], Input)]
-    if made and not is_proved(claim, graph):  # whatever an argument holds may be so; what is computed may not
-        raise Undecided(f"the mask of `{core.name}` depends on `{made[0]}`, which the program computes")
-    return claim
+    if not made or is_proved(claim, graph):  # whatever an argument holds may be so; what is computed may not
+        return (claim,)
+    if cases := by_cases(support, core, graph):
+        none, counted = (_certain(mask) for mask in cases)
+        found = replace(claim, goal=none), Claim(about, rows + core.columns, counted, core=core.name)
+        if all(is_proved(each, graph) for each in found):
+            return found
+    raise Undecided(f"the mask of `{core.name}` depends on `{made[0]}`, which the program computes")
+
+
+def _certain(mask: Expr) -> Expr:
+    """That the mask holds, whatever the floats are that it reads."""
+    return op("not", possible(op("not", mask)))
 
 
 def _equivalent(property: Property, graph: Graph) -> Claim:

@@ -16,6 +16,8 @@ from irc.proof.properties import independence
 from irc.proof.reach import tokens
 from irc.proof.state import value
 
+COUNTED = "one that is counted"
+
 
 def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]], graph: Graph) -> str:
     """The sentence for a property that is proved, with what its proofs suppose beyond what is assumed."""
@@ -33,9 +35,11 @@ def _sentence(property: Property, decided: Sequence[tuple[Claim, Answer]], graph
             assert property.argument is not None
             return f"no output reads an input `{expression(property.argument)}` or more positions before its own"
         case "rows nonempty":
-            keys = dict.fromkeys((claim.core, answer.evidence) for claim, answer in decided)
+            keys: dict[str | None, dict[str, None]] = {}
+            for claim, answer in decided:
+                keys.setdefault(claim.core, {})[answer.evidence if claim.some else COUNTED] = None
             named = len(keys) > 1
-            said = ", ".join(f"{key} in `{core}`" if named else key for core, key in keys)
+            said = ", ".join(" or ".join(key) + (f" in `{core}`" if named else "") for core, key in keys.items())
             return f"every query has a key: {said}"
         case "batch independent":
             return independence(graph)
