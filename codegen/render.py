@@ -23,7 +23,7 @@ from irc.codegen.cpu import (
     TILE_HEADERS,
     TRUTH_HEADERS,
 )
-from irc.codegen.expr import FALSE, TRUE, Expr, op
+from irc.codegen.expr import TRUE, Expr, op
 from irc.codegen.kernel import Arithmetic, Kernel, LoopKernel, TileKernel
 from irc.codegen.library import Library
 from irc.codegen.parts import Part
@@ -48,7 +48,7 @@ def _headers(kernels: tuple[Kernel, ...], whole: bool) -> list[str]:
     names += DISTANCE_HEADERS if any(tiles.has_distances(kernel) for kernel in tiled) else ()
     names += TRUTH_HEADERS if any(truth_tables(kernel) for kernel in tiled) else ()
     names += ADD_HEADERS if any(kernel.order == "elements" for kernel in tiled) else ()
-    names += STREAM_HEADERS if any(stream.runs(kernel) != FALSE for kernel in tiled) else ()
+    names += STREAM_HEADERS if any(stream.form(kernel) for kernel in tiled) else ()
     names += ENTRY_HEADERS if whole else ()
     return [(TEMPLATES / "cpu" / name).read_text(encoding="utf-8") for name in names]
 
@@ -61,11 +61,13 @@ def render_kernel(kernel: Kernel, schedule: Schedule) -> tuple[str, ...]:
         case TileKernel(order="elements"):
             return (_filled("elements", elements.context(kernel, schedule)),)
         case TileKernel():
-            few, tiled = stream.runs(kernel), tiles.context(kernel, schedule)
-            if few == FALSE:
+            few, tiled = stream.form(kernel), tiles.context(kernel, schedule)
+            if few is None:
                 return (_filled("tiles", {**tiled, "few": None}),)
-            tiled |= {"few": print_scalar(few), "of_few": stream.function(kernel)}
-            return _filled("tiles", tiled), _filled("stream", stream.context(kernel, schedule.caches))
+            name, runs = few
+            tiled |= {"few": print_scalar(runs), "of_few": name}
+            streamed = {**stream.context(kernel, schedule.caches), "function": name}
+            return _filled("tiles", tiled), _filled("stream", streamed)
 
 
 def _filled(template: str, context: dict[str, object]) -> str:
@@ -114,10 +116,8 @@ def _functions(
 
 def _forms(kernel: Kernel) -> tuple[tuple[str, Expr], ...]:
     """Names of the kernel's functions, as they are rendered, and the sizes for which each runs."""
-    few = stream.runs(kernel) if isinstance(kernel, TileKernel) else FALSE
-    if not isinstance(kernel, TileKernel) or few == FALSE:
-        return ((kernel.name, TRUE),)
-    return (kernel.name, op("not", few)), (stream.function(kernel), few)
+    few = stream.form(kernel) if isinstance(kernel, TileKernel) else None
+    return ((kernel.name, TRUE),) if few is None else ((kernel.name, op("not", few[1])), few)
 
 
 def _program(

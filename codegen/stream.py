@@ -51,14 +51,10 @@ MOST_FEATURES = 4096  # of which a thread's stack holds some rows
 MOST_QUERIES = 128  # rows of a task, those of all its heads: beyond, packing pays
 
 
-def function(kernel: TileKernel) -> str:
-    """The name of this form."""
-    return f"{kernel.name}_of_few_rows"
-
-
-def runs(kernel: TileKernel) -> Expr:
-    """Of the sizes of a call: whether the kernel runs in this form."""
-    return _few(share(pair_by_pair(kernel)), size(kernel.rows)) if _has_form(kernel) else FALSE
+def form(kernel: TileKernel) -> tuple[str, Expr] | None:
+    """The name of this form's function, and for which sizes of a call the kernel runs in it; None for no sizes."""
+    runs = _few(share(pair_by_pair(kernel)), size(kernel.rows)) if _has_form(kernel) else FALSE
+    return None if runs == FALSE else (f"{kernel.name}_of_few_rows", runs)
 
 
 def _has_form(kernel: TileKernel) -> bool:
@@ -80,7 +76,7 @@ def _has_form(kernel: TileKernel) -> bool:
 
 def context(kernel: TileKernel, caches: Caches) -> dict[str, object]:
     """The names that the template reads. The kernel has this form."""
-    name, kernel = function(kernel), pair_by_pair(kernel)
+    kernel = pair_by_pair(kernel)
     rows, shared = size(kernel.rows), share(kernel)
     text = tile_text(shared.kernel, STREAM_PLACES)
     dots = tuple(dot for stage in text.stages for dot in stage.dots)
@@ -100,7 +96,6 @@ def context(kernel: TileKernel, caches: Caches) -> dict[str, object]:
         "cache_of_fetches": 1 if caches.first >= FIRST_CACHE else 2,
         "tasks_of_a_thread": TASKS_OF_A_THREAD,
         "inner": _inner(shared.kernel, text.column_panels),
-        "function": name,
         "row_extent": print_scalar(rows),
         "query_extent": extent(shared.kernel.rows),
     }
