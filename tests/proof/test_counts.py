@@ -14,7 +14,7 @@ TEXT = """attention masked {
   size B, S, D
   input q[B,S,D], mask[B,S,S], real[B,S]: int
   assume S >= 1
-  project { n[b,i] = sum(j: where(COUNTED, 1, 0)) }
+  project { SUMMED }
   core o[b,i,d] {
     score q[b,i,c] * q[b,j,c]
     allow MASK
@@ -27,8 +27,9 @@ TEXT = """attention masked {
 """
 
 
-def verdict(counted: str, mask: str) -> Verdict:
-    (program,) = parse(Source("<string>", TEXT.replace("COUNTED", counted).replace("MASK", mask)))
+def verdict(counted: str, mask: str, summed: str = "n[b,i] = sum(j: where(COUNTED, 1, 0))") -> Verdict:
+    text = TEXT.replace("SUMMED", summed).replace("COUNTED", counted).replace("MASK", mask)
+    (program,) = parse(Source("<string>", text))
     (found,) = prove(build(program))
     return found
 
@@ -62,3 +63,18 @@ def test_what_a_count_does_not_tell_is_not_decided(counted: str, mask: str) -> N
     found = verdict(counted, mask)
     assert found.status == "not decided"
     assert "depends on `n`, which the program computes" in str(found)
+
+
+@pytest.mark.parametrize(
+    "summed, mask, proved",
+    [
+        ("n[b,j] = sum(i: where(mask[b,j,i] > 0, 1, 0))", "mask[b,i,j] > 0 or n[b,i] == 0", True),
+        ("n[b,j] = sum(i: where(mask[b,i,j] > 0, 1, 0))", "mask[b,i,j] > 0 or n[b,i] == 0", False),
+        ("n[b,j] = sum(k: where(mask[b,j,k] > 0, 1, 0))", "mask[b,i,i] > 0 or n[b,i] == 0", False),
+        ("n[b,j] = sum(i: where(real[b,i] > 0, 1, 0))", "real[b,j] > 0 or n[b,i] == 0", True),
+        ("n[b,j] = sum(i: where(real[b,i] > 0, 1, 0))", "real[b,i] > 0 or n[b,i] == 0", False),
+    ],
+)
+def test_indices_of_a_count_are_its_own(summed: str, mask: str, proved: bool) -> None:
+    """Whatever they are called: in the core's names, rows of the count may be its keys, and the other way."""
+    assert verdict("", mask, summed).status == ("proved" if proved else "not decided")
