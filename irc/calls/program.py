@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from inspect import Parameter, Signature
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,8 +46,8 @@ class Program:
     """One attention program for one target and element type. Safe to call from several threads.
 
     `graph`, `backward_graph`, `source` and `kernels` show what was compiled; `verdicts` what was proved, by the
-    text of each `ensure`: `str(program.verdicts["causal"])` begins with `proved`, or `refuted, accepted`.
-    `handle` names the program in graphs of PyTorch.
+    text of each `ensure`: `str(program.verdicts["causal"])` begins with `proved`, or `refuted, accepted`. Printed, a
+    program says what it takes and returns, and its verdicts. `handle` names the program in graphs of PyTorch.
     """
 
     def __init__(
@@ -84,8 +86,19 @@ class Program:
         self._prepared: OrderedDict[Hashable, PreparedCall] = OrderedDict()
         self._latest_call: tuple[list[Hashable], PreparedCall] | None = None
         self.results_like = next((n.name for n in arguments(graph) if n.kind is Kind.FLOAT and n.shape), None)
+        self.__signature__ = _signature(self.storages)
         if not self.features:
             self.built({})
+
+    def __repr__(self) -> str:
+        from irc.show.signature import signature  # not needed by calls
+
+        fixed = "".join(f", {name}={value}" for name, value in self.fixed.items())
+        return f"<irc {signature(self.graph)}, {self.precision.storage} on {self.target}{fixed}>"
+
+    def __str__(self) -> str:
+        """What it takes and returns, and what was proved: what is not proved of a program was accepted."""
+        return "\n".join([repr(self), *(f"  {verdict.text}: {verdict}" for verdict in self.verdicts.values())])
 
     # copies: nothing of a program changes, so a model's copies share it, and a process that reads it compiles it anew
 
@@ -401,6 +414,12 @@ class Run:
 def _unnamed(taker: str, what: str, given: Sequence[Any], names: Iterable[str]) -> InputError:
     expected = ", ".join(f"{name}=..." for name in names)
     return InputError(f"{taker}: expected {what} by name, {expected}; got {len(given)} without a name")
+
+
+def _signature(names: Iterable[str]) -> Signature:
+    """Of a call, for editors and notebooks; a name that Python keeps for itself goes by `**`."""
+    named = [Parameter(name, Parameter.KEYWORD_ONLY) for name in names if not iskeyword(name)]
+    return Signature([*named, Parameter("others", Parameter.VAR_KEYWORD)] if any(map(iskeyword, names)) else named)
 
 
 def _by_name(**given: Any) -> None:

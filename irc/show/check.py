@@ -14,12 +14,13 @@ from irc.elaborate.build import build
 from irc.error import SpecError
 from irc.grammar.diagnostic import Diagnostic, SyntaxErrors
 from irc.grammar.source import Source, Span
-from irc.graph.ir import Graph
+from irc.graph.ir import Graph, Node, kind, shape
 from irc.graph.printer import expression
 from irc.graph.verify import verify
 from irc.prepared import parse
 from irc.proof import proofs, report
 from irc.proof.verdict import Verdict, accepted, key
+from irc.show.signature import tensor
 
 SIGN = {"proved": "✓", "refuted": "✗", "not decided": "?"}
 
@@ -97,9 +98,9 @@ def text(checked: Checked) -> str:
     if checked.graph is None:
         return ""
     lines = [f"{checked.name}: well typed"]
-    for node in checked.graph.inputs:
-        dims = f"[{','.join(expression(s) for s in node.shape)}]" if node.shape else ""
-        lines.append(f"  {node.role:8} {node.name}{dims}: {node.kind.value}")
+    taken = [(n.role, n.name, n) for n in checked.graph.inputs]
+    given = [("return", name, checked.graph[of]) for name, of in checked.graph.outputs]
+    lines += [f"  {role:8} {tensor(name, shape(node))}: {kind(node).value}" for role, name, node in (*taken, *given)]
     wide = max((len(v.text) for v in checked.verdicts), default=0)
     for v in checked.verdicts:
         said = str(v) if v.passes else v.label  # the diagnostic says more
@@ -166,13 +167,14 @@ def _program(checked: Checked, graph: Graph) -> dict[str, Any]:
     return {
         "name": graph.name,
         "file": checked.source.name,
-        "inputs": [
-            {"name": n.name, "role": n.role, "type": n.kind.value, "shape": [expression(s) for s in n.shape]}
-            for n in graph.inputs
-        ],
-        "outputs": [name for name, _ in graph.outputs],
+        "inputs": [{"name": n.name, "role": n.role, **_typed(n)} for n in graph.inputs],
+        "outputs": [{"name": name, **_typed(graph[of])} for name, of in graph.outputs],
         "properties": [report.plain(verdict) for verdict in checked.verdicts],
     }
+
+
+def _typed(node: Node) -> dict[str, Any]:
+    return {"type": kind(node).value, "shape": [expression(s) for s in shape(node)]}
 
 
 def finding(diagnostic: Diagnostic) -> dict[str, Any]:
