@@ -27,8 +27,9 @@ template <> constexpr int block_of<Pair> = amx::SIDE;
 #define IRC_IN_REGISTER(x)
 #endif
 
-// block[m][n] += sum over k of a[m*a_row + k*a_step] * b[k*b_step + n*lanes ...], all counted in units
-template <class Form, int M, int N, class V, class T>
+// block[m][n] += sum over k of a[m*a_row + k*a_step] * b[k*b_step + n*lanes ...], all counted in units; `BESIDE` other work,
+// whose units it leaves alone.
+template <class Form, int M, int N, bool BESIDE = false, class V, class T>
 IRC_INLINE void multiply(V (&block)[M][N], const T *a, int64_t a_row, int64_t a_step, const T *b, int64_t b_step,
                          int depth) {
   constexpr int LANES = sizeof(V) / sizeof(T);
@@ -44,7 +45,8 @@ IRC_INLINE void multiply(V (&block)[M][N], const T *a, int64_t a_row, int64_t a_
     }
 #pragma GCC unroll 16
     for (int m = 0; m < M; m++) {
-      V left = splat<V>(((const unit *)a)[m * a_row + k * a_step]);
+      const T *const at = a + m * a_row + k * a_step;
+      const V left = BESIDE ? broadcast<V>(at) : splat<V>(*(const unit *)at);
 #pragma GCC unroll 16
       for (int n = 0; n < N; n++) block[m][n] = Form::multiply_add(block[m][n], left, right[n]);
     }
@@ -127,7 +129,7 @@ IRC_INLINE void dot_block(V (&block)[M][N], const T *columns, int64_t step, cons
   clear(sums);
 #pragma GCC unroll 1
   for (int part = 0; part < PARTS; part++, columns += PART, rows += PART * WIDTH) {
-    multiply<Form, M, N>(sums, columns, step, 1, rows, WIDTH, PART);
+    multiply<Form, M, N, !std::is_same<Between, Nothing>::value>(sums, columns, step, 1, rows, WIDTH, PART);
     if constexpr (PARTS > 1) between(2 * part);
   }
   multiply<Form, M, N>(sums, columns, step, 1, rows, WIDTH, REST);

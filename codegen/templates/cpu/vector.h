@@ -62,6 +62,13 @@ template <class V, class E> IRC_INLINE void store_vector(E *to, V value) {
   *(unaligned *)to = value;
 }
 
+// A number in memory in every lane. As bits: on Zen 4 a broadcast of floats to 512 bits takes a unit that what is done beside
+// multiplications wants, and one of integers is a load alone (benchmarks/NOTES.md).
+template <class V, class T> IRC_INLINE V broadcast(const T *from) {
+  typedef typename Vectors<T>::lane_int bits __attribute__((may_alias));
+  return (V)splat<typename Vectors<T>::ivec>(*(const bits *)from);
+}
+
 template <class M, class V> IRC_INLINE V select(M mask, V yes, V no) { return mask ? yes : no; }
 
 template <class M> IRC_INLINE bool any(M mask) {
