@@ -1,6 +1,7 @@
 """Tile values with less work for every pair of a query and a key, in single precision: factors that do not depend on
-the pair are multiplied with each other first, once; and exponentials are powers of two, exp(x) = 2^(x log2(e)), the
-factor folded into those. Each changes a value by roundings alone.
+the pair are multiplied with each other first, once; what two products have in common is multiplied with their sum;
+and exponentials are powers of two, exp(x) = 2^(x log2(e)), the factor folded into those. Each changes a value by
+roundings alone.
 
 What an argument holds for a pair or a key, or adds to a score, may be any number: the least of all floats, by which
 masks that are added block, has no multiple. Where a score reads such, and in double precision, logits are `natural`,
@@ -101,6 +102,9 @@ def _lighter(expr: Expr, values: dict[str, Expr], given: frozenset[str]) -> Expr
             else:
                 exponent = _scaled(part.args[0], values, given)
             return op("exp2", exponent if part.name == "exp" else op("min", exponent, number(0.0)))
+        if part.name in ("add", "sub") and not _is_given(part, given):
+            x, y = (_lighter(e, values, given) for e in part.args)
+            return _of_one_factor(part.name, x, y)
         if part.name in ("mul", "div"):
             moving, fixed = _factors(part, values)
             if fixed is not None and (moving, fixed) != (part.args[0], part.args[-1]):
@@ -108,6 +112,17 @@ def _lighter(expr: Expr, values: dict[str, Expr], given: frozenset[str]) -> Expr
         return None
 
     return rebuild(expr, place)
+
+
+def _of_one_factor(name: str, x: Expr, y: Expr) -> Expr:
+    """x + y or x - y: a w + b w is (a + b) w, as a logit's gradient is where the weight and the logsumexp have one."""
+    match x, y:
+        case Op("mul", first), Op("mul", second):
+            for shared in first:
+                if isinstance(shared, Local) and shared in second:
+                    a, b = (next((e for e in each if e != shared), shared) for each in (first, second))
+                    return op("mul", op(name, a, b), shared)
+    return op(name, x, y)
 
 
 def _factors(expr: Expr, values: dict[str, Expr]) -> tuple[Expr, Expr | None]:

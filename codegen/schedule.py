@@ -17,9 +17,9 @@ how many `columns` a tile of columns has.
 
 Longer column tiles divide the first, until they pay the third. More panels divide the second; beyond the most of PANELS
 there is little left to save, and the last tiles leave threads idle, as they do sooner where the sums of all columns
-fill the second cache too. The evidence is the sweeps in benchmarks/results, of two processors:
-tests/test_schedule.py holds the model's choice against the best of each. They differ in SPILL alone,
-which is fitted: with Intel's (Ice Lake) AMD's (Zen 5) would lose 1.5 % in the mean, with AMD's Intel's up to 10 %.
+fill the second cache too. The evidence is the sweeps in benchmarks/results, of three processors:
+tests/test_schedule.py holds the model's choice against the best of each. It was fitted to two of them, which differ in
+SPILL alone: with Intel's (Ice Lake) AMD's (Zen 5) would lose 1.5 % in the mean, with AMD's Intel's up to 10 %.
 A machine that differs is measured by `irc tune`, and its choices are data: they change speed alone, never what a kernel
 means.
 """
