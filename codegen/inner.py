@@ -3,6 +3,7 @@ is packed as operands of dots are, so that a block of pairs is summed in registe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from irc.codegen.expr import (
@@ -28,7 +29,8 @@ from irc.codegen.positions import points
 from irc.codegen.printer import print_scalar
 
 MOST = 256  # features of a panel
-CHEAP = ("div", "sqrt", "rsqrt", "relu")
+SHORT = ("div", "sqrt", "rsqrt", "relu")  # little code
+QUICK = ("relu", "floor")  # as quick as a sum
 
 
 @dataclass
@@ -75,18 +77,19 @@ class Packing:
         """Whether vectors read it as a run of a table, wherever they stand."""
         return isinstance(read, Load) and read.tensor in self.kernel.distance_tables
 
-    def apart(self, value: Expr, over: tuple[Axis, ...]) -> tuple[Expr, dict[Expr, Expr]]:
-        """The value, and Locals in it for what takes long to compute of the pair, but reads none of the indices."""
+    def apart(self, values: Sequence[Expr], over: tuple[Axis, ...]) -> tuple[tuple[Expr, ...], dict[Expr, Expr]]:
+        """The values, and Locals in them for what takes long to compute of the pair, but reads none of the indices."""
         inner, found = {a.name for a in over}, dict[Expr, Expr]()
 
         def part_of_the_pair(part: Expr) -> Expr | None:
-            if not isinstance(part, Op) or part.kind is not Kind.FLOAT or is_cheap(part) or indices(part) & inner:
+            if not isinstance(part, Op) or part.kind is not Kind.FLOAT or _is_quick(part) or indices(part) & inner:
                 return None
             if any(e in self.texts for e in walk(part)):
                 return None
             return found.setdefault(part, Local(f"made {len(found)}"))
 
-        return rebuild(value, part_of_the_pair), {local: part for part, local in found.items()}
+        rest = tuple(rebuild(value, part_of_the_pair) for value in values)
+        return rest, {local: part for part, local in found.items()}
 
     def _panel_of(self, value: Expr, over: tuple[Axis, ...]) -> Local:
         side: Side = "row" if indices(value) & self._rows else "column"
@@ -102,6 +105,20 @@ class Packing:
         return local
 
 
-def is_cheap(value: Expr) -> bool:
+def is_short(value: Expr) -> bool:
     """Whether a copy of the value for each register of a block is little code."""
-    return not any(isinstance(e, Op) and e.name in FLOATING and e.name not in CHEAP for e in walk(value))
+    return not any(isinstance(e, Op) and e.name in FLOATING and e.name not in SHORT for e in walk(value))
+
+
+def shares_work(value: Expr, other: Expr) -> bool:
+    """Whether both compute something that takes long."""
+    return any(_takes_long(e) for e in {*walk(value)} & {*walk(other)})
+
+
+def _is_quick(value: Expr) -> bool:
+    """Whether the value is made as fast as it is loaded."""
+    return not any(map(_takes_long, walk(value)))
+
+
+def _takes_long(part: Expr) -> bool:
+    return isinstance(part, Op) and part.name in (*FLOATING, "pow") and part.name not in QUICK

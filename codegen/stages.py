@@ -4,10 +4,11 @@ is made of these elementwise."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from irc.codegen.expr import Axis, Expr, Index, Local, substitute, walk
 from irc.codegen.hoist import Hoists, inner_name
-from irc.codegen.inner import Packing, is_cheap
+from irc.codegen.inner import Packing, is_short, shares_work
 from irc.codegen.kernel import Dot, InnerSum, Panel, TileOp, Value
 from irc.codegen.names import identifier
 from irc.codegen.panels import axis_texts, width
@@ -38,6 +39,7 @@ def in_stages(
     `packing`: of sums in registers, where there may be such."""
     stages: list[Stage] = []
     before: list[DotText] = []
+    together: list[_Together] = []
 
     def summing() -> Stage:
         """The last stage if it has no lines so far, or a new one."""
@@ -59,13 +61,13 @@ def in_stages(
                 if name in kept:
                     keep(stage, name, False)
             case InnerSum(name, over, value, masked) if packing and (inner := packing.packed(value, over)) is not None:
-                stage = summing()
-                read = values_of(value)
-                stage.summed.update(tile_names(read))
-                texts: dict[Expr, str] = {Local(tile): _in_block(identifier(tile), before) for tile in read}
-                stage.sums.append(_block_sum(step, inner, packing, texts, hoists))
+                found = next((made for made in together if made.takes(over, inner)), None)
+                if found is None:
+                    together.append(found := _Together(summing(), over))
+                found.sums[name] = inner
+                found.stage.summed.update(tile_names(values_of(value)))
                 if masked or name in kept:
-                    keep(stage, name, masked)
+                    keep(found.stage, name, masked)
             case Value() | InnerSum():
                 if not stages:
                     stages.append(Stage())
@@ -73,7 +75,25 @@ def in_stages(
                 stages[-1].names.update(tile_names(values_of(step.value)))
             case _:
                 pass
+    for made in together:
+        assert packing is not None
+        made.stage.sums.append(_block_sum(made, packing, before, hoists))
     return stages, before
+
+
+@dataclass
+class _Together:
+    """Sums over the same features, by their names, that a stage makes in one loop."""
+
+    stage: Stage
+    over: tuple[Axis, ...]
+    sums: dict[str, Expr] = field(default_factory=dict)
+
+    def takes(self, over: tuple[Axis, ...], value: Expr) -> bool:
+        """Whether a sum of the value can be made here, and has work in common with one that is."""
+        read = set().union(*map(values_of, self.sums.values()))
+        shared = any(shares_work(value, other) for other in self.sums.values())
+        return over == self.over and values_of(value) <= read and shared
 
 
 def finish(stages: list[Stage], before: Sequence[DotText], reads: Sequence[Expr], softmax: str | None) -> None:
@@ -123,7 +143,7 @@ def _pass_on(stages: list[Stage], before: set[str]) -> None:
 
 
 def summed_in(stage: Stage) -> tuple[str, ...]:
-    return *(dot.name for dot in stage.dots), *(each.name for each in stage.sums)
+    return *(dot.name for dot in stage.dots), *(name for each in stage.sums for name, _ in each.sums)
 
 
 def _in_block(tile: str, distance_dots: list[DotText]) -> str:
@@ -133,12 +153,16 @@ def _in_block(tile: str, distance_dots: list[DotText]) -> str:
     return f"block_{tile}[m][w]"
 
 
-def _block_sum(step: InnerSum, packed: Expr, packing: Packing, texts: dict[Expr, str], hoists: Hoists) -> BlockSum:
-    value, apart = packing.apart(packed, step.over)
+def _block_sum(made: _Together, packing: Packing, before: list[DotText], hoists: Hoists) -> BlockSum:
+    values, apart = packing.apart(tuple(made.sums.values()), made.over)
+    read = set().union(*map(values_of, made.sums.values()))
+    texts: dict[Expr, str] = {Local(tile): _in_block(identifier(tile), before) for tile in read}
     hoists.known = texts
-    made = {local: (f"made_{number}", hoists.vector(part)) for number, (local, part) in enumerate(apart.items())}
-    hoists.known = texts | packing.texts | {local: f"{name}[m][w]" for local, (name, _) in made.items()}
-    text = hoists.vector(inner_value(value, step.over))
+    first = {local: (f"made_{number}", hoists.vector(part)) for number, (local, part) in enumerate(apart.items())}
+    hoists.known = texts | packing.texts | {local: f"{name}[m][w]" for local, (name, _) in first.items()}
+    sums = tuple(
+        (identifier(name), hoists.vector(inner_value(value, made.over)))
+        for name, value in zip(made.sums, values, strict=True)
+    )
     hoists.known = {}
-    inner = _inner_texts(step.over)
-    return BlockSum(identifier(step.name), tuple(made.values()), text, inner, is_cheap(value))
+    return BlockSum(sums, tuple(first.values()), _inner_texts(made.over), all(map(is_short, values)))

@@ -66,12 +66,11 @@ class DotText:
 
 @dataclass(frozen=True, slots=True)
 class BlockSum:
-    """A sum over the axes `inner` of what panels and tile values hold, for a block of pairs; `made`: by their names,
-    what is computed before; `unrolled`: of little code."""
+    """Sums over the axes `inner` of what panels and tile values hold, by their names, for a block of pairs; `made`: by
+    their names, what is computed before; `unrolled`: of little code."""
 
-    name: str
+    sums: tuple[tuple[str, str], ...]
     made: tuple[tuple[str, str], ...]
-    text: str
     inner: tuple[AxisText, ...]
     unrolled: bool
 
@@ -127,19 +126,28 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A result of rows that is summed of what `text` computes of each pair, for each point of the axes `inner`, of
-    `width` points; of the tile values `reads`. The rest as of Result."""
+    """A result of rows that is summed of what `text` computes of each pair, for each of `width` features. The rest as
+    of Result."""
 
     name: str
     width: int
     text: str
-    inner: tuple[AxisText, ...]
-    reads: tuple[str, ...]
     target: str
     features: tuple[AxisText, ...]
     row: RowText | None
     weighted: bool = False
     added: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SumsText:
+    """Results of rows that are computed of each pair for the same features; `made`: by their names, what is computed
+    before, of no feature; of the tile values `reads`."""
+
+    results: tuple[Computed, ...]
+    made: tuple[tuple[str, str], ...]
+    inner: tuple[AxisText, ...]
+    reads: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +194,7 @@ class TileText:
     kept: tuple[KeptText, ...]
     row_products: tuple[Result, ...]
     row_sums: tuple[Computed, ...]
+    summed_together: tuple[SumsText, ...]  # these
     row_reduces: tuple[Result, ...]
     column_products: tuple[Result, ...]
     column_reduces: tuple[Result, ...]

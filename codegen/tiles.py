@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 from irc.codegen.cpu import prologue
 from irc.codegen.expr import FLOATING, TRUE, Axis, Load, Op, conjuncts, integer, walk
-from irc.codegen.hoist import Hoists
+from irc.codegen.hoist import Hoists, inner_name
 from irc.codegen.inner import Packing
 from irc.codegen.kernel import (
     DISTANCE,
@@ -40,7 +40,7 @@ from irc.codegen.positions import chunks_of, extent, points, size, unflatten
 from irc.codegen.powers import in_powers_of_two
 from irc.codegen.printer import element, print_scalar, scalar_leaf
 from irc.codegen.schedule import Footprint, Schedule
-from irc.codegen.stages import finish, in_stages, line_of, panel_name, summed_in, tile_names, values_of
+from irc.codegen.stages import finish, in_stages, inner_value, line_of, panel_name, summed_in, tile_names, values_of
 from irc.codegen.tile_texts import (
     Computed,
     DistanceText,
@@ -48,6 +48,7 @@ from irc.codegen.tile_texts import (
     PanelText,
     Result,
     SoftmaxText,
+    SumsText,
     TileText,
 )
 from irc.codegen.truths import conjoined, truth_tables, without
@@ -274,20 +275,29 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             isinstance(step, RowProduct | RowReduce) and step.added,
         )
 
-    def computed(step: RowSums, position: int) -> Computed:
-        packed = packing.packed(step.value, step.features)
-        hoists.known = packing.texts
-        of_pair = line_of(InnerSum("", step.features, step.value if packed is None else packed, True), False, hoists)
-        hoists.known = {}
-        read = sorted(identifier(name) for name in values_of(step.value))
-        size = points(step.features)
+    def summed_together(steps: tuple[tuple[int, RowSums], ...]) -> SumsText:
+        """Those of the same features, with their numbers."""
+        over = steps[0][1].features
+        size, inner = points(over), axis_texts(tuple(Axis(inner_name(a.name), a.size) for a in over))
         if size is None:
-            raise ValueError(f"tiles: the features of {step.target.tensor} are not constant")
-        stored = axis_texts(step.features), row_text(step.target, step.features, kernel.rows)
-        name, target = f"row_sums_{position}", _target(step.target)
-        return Computed(name, size, of_pair.text, of_pair.inner, tuple(read), target, *stored)
+            raise ValueError(f"tiles: the features of {steps[0][1].target.tensor} are not constant")
+        values = [step.value if (packed := packing.packed(step.value, over)) is None else packed for _, step in steps]
+        rest, apart = packing.apart(values, over)
+        first = {local: (f"made_{number}", hoists.vector(part)) for number, (local, part) in enumerate(apart.items())}
+        hoists.known = packing.texts | {local: f"{name}[m][w]" for local, (name, _) in first.items()}
+        texts = [hoists.vector(inner_value(value, over)) for value in rest]
+        hoists.known = {}
+        results = tuple(
+            Computed(f"row_sums_{number}", size, text, _target(step.target), axis_texts(over),
+                     row_text(step.target, over, kernel.rows))
+            for (number, step), text in zip(steps, texts, strict=True)
+        )  # fmt: skip
+        read = set().union(*(values_of(step.value) for _, step in steps))
+        return SumsText(results, tuple(first.values()), inner, tile_names(read))
 
-    row_sums = tuple(computed(s, n) for n, s in enumerate(sums))
+    alike = dict.fromkeys(s.features for s in sums)
+    numbered_sums = tuple(enumerate(sums))
+    sums_texts = tuple(summed_together(tuple(n for n in numbered_sums if n[1].features == f)) for f in alike)
     sides: tuple[Side, ...] = ("row", "column")
     extra = {s: tuple(packed_text(p) for p in packing.panels.values() if p.side == s) for s in sides}
     results = [(s, result(s, n)) for n, s in enumerate(products)]
@@ -306,7 +316,8 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         softmax=_softmax_text(softmax, logit, powers.natural, waits, hoists) if softmax is not None else None,
         kept=tuple(KeptText(identifier(name), uses) for name, uses in sorted(kept.items())),
         row_products=tuple(r for s, r in results if isinstance(s, RowProduct)),
-        row_sums=row_sums,
+        row_sums=tuple(result for together in sums_texts for result in together.results),
+        summed_together=sums_texts,
         row_reduces=tuple(r for s, r in results if isinstance(s, RowReduce)),
         column_products=tuple(r for s, r in results if isinstance(s, ColumnProduct)),
         column_reduces=tuple(r for s, r in results if isinstance(s, ColumnReduce)),
