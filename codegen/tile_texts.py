@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from irc.codegen.hoist import Hoists
+from irc.codegen.kernel import Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,8 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A result of rows that is summed of what `text` computes of each pair, for each of `width` features. The rest as
-    of Result."""
+    """A result of rows or of columns, as `side` says, that is summed of what `text` computes of each pair, for each of
+    `width` features. The rest as of Result."""
 
     name: str
     width: int
@@ -135,19 +136,22 @@ class Computed:
     target: str
     features: tuple[AxisText, ...]
     row: RowText | None
+    side: Side
     weighted: bool = False
     added: bool = False
+    reduce: str = "sum"
 
 
 @dataclass(frozen=True, slots=True)
 class SumsText:
-    """Results of rows that are computed of each pair for the same features; `made`: by their names, what is computed
-    before, of no feature; of the tile values `reads`."""
+    """Results that are computed of each pair for the same features; `made`: by their names, what is computed before, of
+    no feature; of the tile values `reads`; `unrolled`: of little code."""
 
     results: tuple[Computed, ...]
     made: tuple[tuple[str, str], ...]
     inner: tuple[AxisText, ...]
     reads: tuple[str, ...]
+    unrolled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,7 @@ class TileText:
     kept: tuple[KeptText, ...]
     row_products: tuple[Result, ...]
     row_sums: tuple[Computed, ...]
+    column_sums: tuple[Computed, ...]
     summed_together: tuple[SumsText, ...]  # these
     row_reduces: tuple[Result, ...]
     column_products: tuple[Result, ...]

@@ -7,13 +7,12 @@ from dataclasses import fields, replace
 from irc.codegen.cpu import prologue
 from irc.codegen.expr import FLOATING, TRUE, Axis, Load, Op, conjuncts, integer, walk
 from irc.codegen.hoist import Hoists, inner_name
-from irc.codegen.inner import Packing
+from irc.codegen.inner import Packing, is_short
 from irc.codegen.kernel import (
     DISTANCE,
     Accumulate,
     ColumnProduct,
     ColumnReduce,
-    ColumnSums,
     DistanceProduct,
     DistanceReduce,
     Dot,
@@ -29,6 +28,7 @@ from irc.codegen.kernel import (
     TileOp,
     TileProduct,
     TileReduce,
+    TileSums,
     Value,
 )
 from irc.codegen.masks import mask_context
@@ -121,7 +121,13 @@ def _footprint(text: TileText, kernel: TileKernel) -> Footprint:
         row=sums + unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.row_panels),
         column=unit * sum(panel.width * (panel.dotted + panel.summed) for panel in text.column_panels),
         number=number,
-        both=bool(text.column_products or text.column_reduces or text.distance_products or text.distance_reduces),
+        both=bool(
+            text.column_products
+            or text.column_sums
+            or text.column_reduces
+            or text.distance_products
+            or text.distance_reduces
+        ),
     )
 
 
@@ -184,12 +190,10 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     late_names = {s.name for s in late_values}
     late_reads = set().union(*(values_of(s.value) for s in late_values)) - late_names if late_values else set()
 
-    if any(isinstance(s, ColumnSums) for s in body):
-        raise ValueError("tiles: sums of columns of what is computed of pairs")
     products = [s for s in body if isinstance(s, TileProduct | TileReduce)]
-    sums = [s for s in body if isinstance(s, RowSums)]
+    sums = [s for s in body if isinstance(s, TileSums)]
     far = of_distances(kernel)
-    added = set().union(*(values_of(s.value) for s in body if isinstance(s, Accumulate | RowSums)))
+    added = set().union(*(values_of(s.value) for s in body if isinstance(s, Accumulate | TileSums)))
     kept = _kept(products, far, late_reads | late_names | added, softmax.weight if softmax else None)
     weighted = weighted_values(body)
     panels = {p.name: p for p in kernel.panels}
@@ -275,7 +279,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             isinstance(step, RowProduct | RowReduce) and step.added,
         )
 
-    def summed_together(steps: tuple[tuple[int, RowSums], ...]) -> SumsText:
+    def summed_together(steps: tuple[tuple[int, TileSums], ...]) -> SumsText:
         """Those of the same features, with their numbers."""
         over = steps[0][1].features
         size, inner = points(over), axis_texts(tuple(Axis(inner_name(a.name), a.size) for a in over))
@@ -287,13 +291,15 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         hoists.known = packing.texts | {local: f"{name}[m][w]" for local, (name, _) in first.items()}
         texts = [hoists.vector(inner_value(value, over)) for value in rest]
         hoists.known = {}
+        sides: list[Side] = ["row" if isinstance(step, RowSums) else "column" for _, step in steps]
         results = tuple(
-            Computed(f"row_sums_{number}", size, text, _target(step.target), axis_texts(over),
-                     row_text(step.target, over, kernel.rows))
-            for (number, step), text in zip(steps, texts, strict=True)
+            Computed(f"{side}_sums_{number}", size, text, _target(step.target), axis_texts(over),
+                     row_text(step.target, over, kernel.rows if side == "row" else kernel.columns), side)
+            for side, (number, step), text in zip(sides, steps, texts, strict=True)
         )  # fmt: skip
         read = set().union(*(values_of(step.value) for _, step in steps))
-        return SumsText(results, tuple(first.values()), inner, tile_names(read))
+        short = all(map(is_short, rest))
+        return SumsText(results, tuple(first.values()), inner, tile_names(read), short)
 
     alike = dict.fromkeys(s.features for s in sums)
     numbered_sums = tuple(enumerate(sums))
@@ -316,7 +322,8 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
         softmax=_softmax_text(softmax, logit, powers.natural, waits, hoists) if softmax is not None else None,
         kept=tuple(KeptText(identifier(name), uses) for name, uses in sorted(kept.items())),
         row_products=tuple(r for s, r in results if isinstance(s, RowProduct)),
-        row_sums=tuple(result for together in sums_texts for result in together.results),
+        row_sums=tuple(r for together in sums_texts for r in together.results if r.side == "row"),
+        column_sums=tuple(r for together in sums_texts for r in together.results if r.side == "column"),
         summed_together=sums_texts,
         row_reduces=tuple(r for s, r in results if isinstance(s, RowReduce)),
         column_products=tuple(r for s, r in results if isinstance(s, ColumnProduct)),

@@ -26,7 +26,7 @@ from irc.fusion.elements import (
     updates_of,
 )
 from irc.fusion.steps import Steps
-from irc.fusion.tile import Builder, NotFusible, finish, is_computed, is_product, tile_operands
+from irc.fusion.tile import Builder, NotFusible, finish, is_computed, is_few, is_product, tile_operands
 from irc.fusion.turned import turned
 from irc.graph.ir import (
     Graph,
@@ -186,7 +186,8 @@ class _Fuser(Steps):
         frame = self.frame(first) if first else next(iter(apart.values()))[0].frame
         group = [n for n in sums if self.frame(n) == frame and (n.op == "logsumexp") <= (n is first)]
         if any(n.op == "logsumexp" or n.over[0].role == "row" for n in group):
-            group = [n for n in group if n.over[0].role == "row" or is_product(n, frame)]
+            few = [n for n in group if first and first.op != "logsumexp" and is_few(n, frame)]
+            group = [n for n in group if n.over[0].role == "row" or n in few or is_product(n, frame)]
         beside = [n for n, updates in apart.items() if all(each.frame == frame for each in updates)]
         online = None
         if first and first.op == "logsumexp":

@@ -41,6 +41,7 @@ from irc.passes.remainder import exact
 from irc.passes.simplify import factors, times_all
 
 FEATURES = 256  # at most, of sums of what is computed of each pair
+ACROSS = 16  # at most, where a kernel's lanes are what is summed: more would cost what making its tiles anew does
 
 
 class NotFusible(Exception):
@@ -111,6 +112,12 @@ def is_computed(node: Reduce, frame: Frame, graph: Graph) -> bool:
     number = points(features)
     few = number is not None and number <= FEATURES
     return node.op == "sum" and few and not any(all(names & side for side in sides) for names in read)
+
+
+def is_few(node: Reduce, frame: Frame) -> bool:
+    """Whether sums of what is computed of each pair may be made beside those over the other side's tokens."""
+    number = points(parted(node, frame)[0])
+    return number is not None and number <= ACROSS
 
 
 @dataclass

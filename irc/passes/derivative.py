@@ -27,6 +27,8 @@ def partial(expr: Expr, variable: Load) -> Expr:
 
 def _chain(name: str, args: tuple[Expr, ...], expr: Expr, variable: Load) -> Expr:
     total: Expr = ZERO
+    if name == "mul" and args[0] == args[1]:
+        return times(op("mul", number(2.0), args[0]), partial(args[0], variable))
     for position, arg in enumerate(args):
         inner = partial(arg, variable) if arg.kind is Kind.FLOAT else ZERO
         if inner != ZERO:
