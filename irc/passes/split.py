@@ -101,7 +101,10 @@ def _first(node: Reduce, graph: Graph, host: bool) -> Reduce | None:
     rest = tuple(a for a in node.over if a not in first)
     if not first or not rest or node.op == "logsumexp" or not reads_tiles(node, graph):
         return None
-    return Reduce(f"{node.name}.tokens", node.axes + rest, first, node.op, node.body, node.where)
+    frame = frame_of(node.axes + node.over, node.body, node.where, graph)
+    outer = (*frame.batch, *frame.rows, *frame.columns)  # rows of features lie as kernels store them
+    axes = tuple(sorted(node.axes + rest, key=lambda a: outer.index(a) if a in outer else len(outer)))
+    return Reduce(f"{node.name}.tokens", axes, first, node.op, node.body, node.where)
 
 
 def _computes_features(node: Reduce) -> bool:
