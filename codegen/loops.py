@@ -8,7 +8,7 @@ from irc.codegen.cpu import prologue
 from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Op, indices, loads, walk
 from irc.codegen.kernel import Loop, LoopKernel, Target
 from irc.codegen.names import identifier
-from irc.codegen.outside import DIVIDING, Constant, Outside, calls, is_long
+from irc.codegen.outside import Constant, Outside, calls, is_long
 from irc.codegen.positions import points
 from irc.codegen.printer import element, print_scalar, scalar_leaf
 from irc.codegen.slopes import slope
@@ -18,7 +18,7 @@ BLOCK = 256  # points of an axis of which threads share out blocks
 UNROLLED = 16  # points of loops that the compiler unrolls
 # What it costs vectors that an index goes up by one: the same element, neighbours, those backwards, or others. Another
 # index than the last is innermost where that saves more than MARGIN.
-SAME, NEIGHBOURS, BACKWARDS, APART, DIVISION, MARGIN = 0.5, 1.0, 1.5, 8.0, 20.0, 0.25
+SAME, NEIGHBOURS, BACKWARDS, APART, LASTING, MARGIN = 0.5, 1.0, 1.5, 8.0, 20.0, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +149,10 @@ def _lanes(loop: Loop) -> Axis | None:
 
 
 def _cost(loop: Loop, axis: Axis) -> float:
-    """Of a vector of points along the axis: what they read, and divisions that loops over others make before them."""
-    divisions = sum(
-        isinstance(e, Op) and e.name in DIVIDING and is_long(e) and axis.name in indices(e) for e in walk(loop.body)
-    )
-    return DIVISION * divisions + sum(_cost_of(load, axis) for load in loads(loop.body))
+    """Of a vector of points along the axis: what they read, and what takes long, which loops over others make before
+    them."""
+    made = {e for e in walk(loop.body) if is_long(e) and axis.name in indices(e)}
+    return LASTING * len(made) + sum(_cost_of(load, axis) for load in loads(loop.body))
 
 
 def _cost_of(load: Load, axis: Axis) -> float:

@@ -8,7 +8,7 @@ import pytest
 
 import irc
 from irc.codegen.expr import Load, indices
-from irc.codegen.kernel import DistanceReduce, TileKernel, is_expression, pieces
+from irc.codegen.kernel import DistanceReduce, InnerSum, TileKernel, is_expression, pieces
 from tests.codegen.test_forms import FORMS, compile_without
 from tests.test_kernels import DTYPE, Arrays, both
 
@@ -142,3 +142,41 @@ def test_without_a_pair_a_value_that_is_infinite_has_no_gradient(tokens: tuple[i
     inputs = given({**SIZES, "B": batch, "Sq": tokens[0], "Sk": tokens[1]}, rng)
     inputs["decay"][0] = 0
     both(spec("", "log(decay[h] * (1 + abs(pos(i) - j)))"), inputs, "f32", rng)
+
+
+# A network of both coordinates' distances.
+GRID = """
+attention grid {
+  size B, H, Y, X, D, K
+  input q[B,H,(Y X),D], k[B,H,(Y X),D], v[B,H,(Y X),D]
+  param W1[2,K], b1[K], W2[K,H]
+  core o[b,h,(y x),d] {
+    score q[b,h,(y x),c] * k[b,h,(u w),c]
+    scale 1 / sqrt(D)
+    bias  tanh(sum(n: max(log(abs(y - u) + 1) * W1[0,n] + (x - w) * W1[1,n] + b1[n], 0) * W2[n,h]))
+    MASK
+    softmax (u w)
+    matmul v[b,h,(u w),d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.optimise("-O0")
+@pytest.mark.parametrize(
+    ("mask", "by_pair"),
+    [("", False), ("allow abs(y - u) < 3", False), ("allow w - x + 1 > u - y", False), ("allow u * w <= y", True)],
+)
+def test_distances_of_several_axes(mask: str, by_pair: bool) -> None:
+    rng = np.random.default_rng(6)
+    text = GRID.replace("MASK", mask)
+    b, h, y, x, d, k = sizes = 2, 2, 5, 7, 8, 11
+    shapes = {
+        "q": (b, h, y * x, d), "k": (b, h, y * x, d), "v": (b, h, y * x, d), "W1": (2, k), "b1": (k,), "W2": (k, h)
+    }  # fmt: skip
+    inputs = {n: rng.standard_normal(shape).astype(np.float32) for n, shape in shapes.items()}
+    known = dict(zip("BHYXDK", sizes, strict=True))
+    both(text, inputs, "f32", rng, known)
+    kernels = irc.compile(text, sizes=known).kernels
+    assert any(isinstance(s, InnerSum) for t in kernels if isinstance(t, TileKernel) for s in t.body) == by_pair

@@ -40,11 +40,22 @@ AXIS = "distance."
 
 def of_distance(expr: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> Expr | None:
     """The expression of DISTANCE, if it reads a row and a column through their distance alone."""
-    if len(rows) != 1 or len(columns) != 1:
+    return of_distances(expr, rows, columns, (DISTANCE,))
+
+
+def of_distances(
+    expr: Expr, rows: tuple[Axis, ...], columns: tuple[Axis, ...], distances: tuple[Index, ...]
+) -> Expr | None:
+    """The expression of these distances, one for each axis of both sides, if it reads rows and columns through them
+    alone."""
+    if not len(rows) == len(columns) == len(distances):
         return None
-    row, column = rows[0].index, columns[0].index
-    moved = reduced(substitute(expr, {row: op("add", column, DISTANCE)}))
-    return None if indices(moved) & {row.name, column.name} else moved
+    at: dict[Expr, Expr] = {
+        row.index: op("add", column.index, distance)
+        for row, column, distance in zip(rows, columns, distances, strict=True)
+    }
+    moved = reduced(substitute(expr, at))
+    return None if indices(moved) & {a.name for a in (*rows, *columns)} else moved
 
 
 def reduced(expr: Expr) -> Expr:
@@ -130,10 +141,10 @@ def _terms(node: Reduce) -> tuple[Node, ...]:
     return (node,)
 
 
-def exists(expr: Expr, graph: Graph) -> Expr | None:
+def exists(expr: Expr, graph: Graph, distances: tuple[Index, ...] = (DISTANCE,)) -> Expr | None:
     """Where tables have what the expression reads of them at a distance; None for everywhere."""
-    inner_first = reversed(loads(expr))
-    return all_of(inside(e.indices, shape(graph[e.tensor]), DISTANCE) for e in inner_first)
+    inner_first = tuple(reversed(loads(expr)))
+    return all_of(inside(e.indices, shape(graph[e.tensor]), distance) for distance in distances for e in inner_first)
 
 
 def inside(at: tuple[Expr, ...], dims: tuple[Expr, ...], distance: Index) -> Expr | None:

@@ -2,19 +2,21 @@
 
 `T[h, bucket[j - i]]` (Raffel, Shazeer and others 2020) and `log(1 + c[h] * (i - j))` (Chi, Fan and others 2022) have no
 more values than there are distances, 2 S - 1 for each head. In a table of these a vector of pairs reads a run, and the
-gradients of what a value is computed with need what each distance has gathered from its pairs, no pair.
+gradients of what a value is computed with need what each distance has gathered from its pairs, no pair. A sum over
+features that two axes or more tell by their distances, a network of both coordinates (Liu, Hu and others 2022), is a
+table with an axis for each.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from irc.codegen.expr import Axis, Expr, Kind, Load, Op, indices, loads, op, rebuild, substitute, walk
+from irc.codegen.expr import Axis, Expr, Index, Kind, Load, Op, indices, loads, op, rebuild, substitute, walk
 from irc.codegen.kernel import DISTANCE, MARGIN
 from irc.codegen.outside import DIVIDING, LONG
 from irc.graph.ir import Graph, Map, Reduce, all_axes, is_tile, operands
 from irc.passes.differentiate import active
-from irc.passes.distances import all_of, difference, distance_axis, exists, of_distance, reduced, there_are
+from irc.passes.distances import all_of, difference, distance_axis, exists, of_distances, reduced, there_are
 from irc.passes.simplify import Growing
 
 Supports = frozenset[Expr | None]
@@ -54,6 +56,8 @@ class _Values:
     ) -> None:
         self.graph, self.node, self.host, self.active, self.grown = graph, node, host, active, grown
         self.rows, self.columns = (tuple(a for a in node.axes if a.role == role) for role in ("row", "column"))
+        several = tuple(Index(f"{DISTANCE.name}.{n}") for n in range(len(self.rows)))
+        self.distances = (DISTANCE,) if len(self.rows) == 1 else several
         support = next(iter(seen)) if len(seen) == 1 else None
         self.support = None if support is None else self._told(support)
         self.known = seen == {None} or self.support is not None
@@ -88,7 +92,7 @@ class _Values:
 
     def _told(self, expr: Expr) -> Expr | None:
         of_both = all(indices(expr) & {a.name for a in side} for side in (self.rows, self.columns))
-        return of_distance(expr, self.rows, self.columns) if of_both else None
+        return of_distances(expr, self.rows, self.columns, self.distances) if of_both else None
 
     def _value(self, expr: Expr, known: bool) -> tuple[Expr, Expr | None] | None:
         """The value at a distance, and where there is one. A gradient of 0, of a distance that no pair has, is
@@ -96,15 +100,21 @@ class _Values:
         value = self._told(expr)
         if value is None:
             return None
-        where = [self._between(), exists(value, self.graph)]
+        where = [self._between(), exists(value, self.graph, self.distances)]
         if not self._passes(value):
-            if not known:
+            if not known or not self._told_by(self.support) <= self._told_by(value):
                 return None
             where += [there_are(self.node.axes), self.support]
         return value, all_of(where)
 
+    def _told_by(self, expr: Expr | None) -> set[Index]:
+        """The distances that the expression reads."""
+        return set() if expr is None else {d for d in self.distances if d.name in indices(expr)}
+
     def _between(self) -> Expr | None:
         """Whether a distance is one of pairs, where tables have others."""
+        if len(self.rows) != 1:
+            return None
         (row,), (column,) = self.rows, self.columns
         return all_of((op("lt", DISTANCE, row.size), op("lt", op("neg", column.size), DISTANCE))) if self.host else None
 
@@ -119,20 +129,26 @@ class _Values:
 
     def _read(self, value: Expr, where: Expr | None, over: tuple[Axis, ...]) -> Load:
         """The element of a pair in the table of the value, summed."""
-        (row,), (column,) = self.rows, self.columns
-        axis, last = distance_axis(row, column, MARGIN if self.host else 0)
-        at: dict[Expr, Expr] = {DISTANCE: op("sub", axis.index, last)}
+        told, sides = self._told_by(value), zip(self.distances, self.rows, self.columns, strict=True)
+        alone = len(self.rows) == 1  # vectors read a run of such a table
+        tables, own, at = list[Axis](), list[Expr](), dict[Expr, Expr]()
+        for number, (distance, row, column) in enumerate(sides):
+            if distance in told:
+                axis, last = distance_axis(row, column, MARGIN if self.host and alone else 0)
+                axis = axis if alone else replace(axis, name=f"{axis.name}{number}")
+                at[distance] = op("sub", axis.index, last)
+                tables.append(axis)
+                own.append(op("add", op("sub", row.index, column.index), last))
         body = reduced(substitute(value, at))
         where = None if where is None else reduced(substitute(where, at))
         read = indices(body) | (indices(where) if where is not None else frozenset())
         others = tuple(a for a in all_axes(self.node) if a.name in read and a not in over)
-        axes, span = (*others, axis), self.node.span
+        axes, span = (*others, *tables), self.node.span
         table: Map | Reduce = Map("", axes, body, where, span=span)
         if over:
             table = Reduce("", axes, over, "sum", body, where, span=span)
-        own = op("add", op("sub", row.index, column.index), last)
         name = self.grown.named(table, f"{self.node.name}.distances")
-        return Load(name, (*(a.index for a in others), own))
+        return Load(name, (*(a.index for a in others), *own))
 
     def _takes_long(self, value: Expr, of_features: bool) -> bool:
         """Whether a pair would take longer to make the value than to read it: on the host any that is looked up or
