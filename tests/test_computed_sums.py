@@ -10,6 +10,8 @@ import pytest
 import irc
 from irc.codegen.expr import Op, walk
 from irc.codegen.kernel import ColumnSums, RowSums, TileKernel
+from irc.codegen.mirror import mirror
+from irc.codegen.tiles import tile_text
 from irc.graph.ir import bodies
 from tests.codegen.test_forms import WITHOUT, compile_without
 from tests.test_kernels import arrays, both
@@ -172,3 +174,46 @@ def test_gradients_of_what_a_score_adds_are_one_tensor() -> None:
         node for node in graph if any(isinstance(e, Op) and e.name == "tanh" for b in bodies(node) for e in walk(b))
     ]
     assert {node.name for node in slopes} == {"o.score", "d.kl", "d.w"}
+
+
+# Gaussians of learned widths of how far points are from each other, a term that heads share.
+GAUSSIANS = """
+attention gaussians {
+  size B, H, S, D, M, P = 3
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D], x[B,S,P]
+  param w[M], mid[M], width[M]
+  core o[b,h,i,d] {
+    let r = sqrt(sum(p: (x[b,i,p] - x[b,j,p]) ^ 2) + 0.01)
+    score q[b,h,i,c] * k[b,h,j,c]
+    bias sum(m: w[m] * exp(-(r - mid[m]) ^ 2 * width[m]))
+    MASK
+    softmax j
+    matmul v[b,h,j,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("mask", ["", "allow abs(i - j) < 30"])
+def test_sums_of_both_sides_and_of_all_widths_are_one_loop(mask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, rng = GAUSSIANS.replace("MASK", mask), np.random.default_rng(8)
+    sizes = {"B": 1, "H": 1, "S": 333, "D": 8, "M": 5, "P": 3}
+    inputs = arrays(irc.compile(text, target="reference"), sizes, rng)
+    inputs["width"] = np.abs(inputs["width"])
+    monkeypatch.setenv("IRC_THREADS", "1")
+    both(text, inputs, "f32", rng)
+    monkeypatch.setenv("IRC_THREADS", "2")  # a batch entry's rows are then shared out
+    both(text, inputs, "f32", rng)
+    program = irc.compile(text, sizes={"D": 8, "M": 5})
+    (kernel,) = (k for k in program.kernels if isinstance(k, TileKernel) and k.order == "columns")
+    made = tile_text(mirror(kernel))
+    assert sorted(len(together.results) for together in made.summed_together) == [2, 3]
+    assert sorted(len(together.sums) for stage in made.stages for together in stage.sums) == [1, 2]
+
+
+@pytest.mark.parametrize(("score", "kernels"), [("l2", 2), ("additive", 1), ("kernels", 1)])
+def test_many_features_of_both_sides_share_a_kernel_where_it_takes_long(score: str, kernels: int) -> None:
+    program = irc.compile(FEATURES.replace("SCORE", SCORES[score]), sizes={"D": 32, "M": 3})
+    tiled = [k for k in program.kernels if isinstance(k, TileKernel)]
+    assert sum(any(isinstance(s, RowSums | ColumnSums) for s in kernel.body) for kernel in tiled) == kernels

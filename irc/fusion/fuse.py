@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from irc.codegen.expr import Axis, Const, Index, Load, integer, op
+from irc.codegen.expr import Axis, Const, Index, Load, Op, indices, integer, op, walk
 from irc.codegen.kernel import CHUNK, CHUNKS, Storage, Target
+from irc.codegen.outside import LONG
 from irc.codegen.positions import chunks_of, size
 from irc.compiled import Fused, Precision
 from irc.fusion.adding import added_up, apart
@@ -26,7 +27,7 @@ from irc.fusion.elements import (
     updates_of,
 )
 from irc.fusion.steps import Steps
-from irc.fusion.tile import Builder, NotFusible, finish, is_computed, is_few, is_product, tile_operands
+from irc.fusion.tile import Builder, Frame, NotFusible, finish, is_computed, is_few, is_product, tile_operands
 from irc.fusion.turned import turned
 from irc.graph.ir import (
     Graph,
@@ -146,6 +147,12 @@ class _Fuser(Steps):
             name for name in self._reach(node) if isinstance(self.graph[name], Reduce) and is_tile(self.graph[name])
         }
 
+    def _takes_long(self, node: Node, frame: Frame) -> bool:
+        """Whether a long function is made for each feature of a pair, to make the values that the node reads."""
+        sides = [{a.name for a in side} for side in (frame.rows, frame.columns)]
+        made = (e for name in self._tile_sums(node) for body in bodies(self.graph[name]) for e in walk(body))
+        return any(isinstance(e, Op) and e.name in LONG and all(indices(e) & names for names in sides) for e in made)
+
     def _ready(self, node: Node, pending: list[Node]) -> bool:
         return not (self._needs(node) & {n.name for n in pending})
 
@@ -186,7 +193,8 @@ class _Fuser(Steps):
         frame = self.frame(first) if first else next(iter(apart.values()))[0].frame
         group = [n for n in sums if self.frame(n) == frame and (n.op == "logsumexp") <= (n is first)]
         if any(n.op == "logsumexp" or n.over[0].role == "row" for n in group):
-            few = [n for n in group if first and first.op != "logsumexp" and is_few(n, frame)]
+            few = [n for n in group if is_few(n, frame) or self._takes_long(n, frame)]
+            few = [] if first and first.op == "logsumexp" else few
             group = [n for n in group if n.over[0].role == "row" or n in few or is_product(n, frame)]
         beside = [n for n, updates in apart.items() if all(each.frame == frame for each in updates)]
         online = None

@@ -41,7 +41,7 @@ from irc.passes.remainder import exact
 from irc.passes.simplify import factors, times_all
 
 FEATURES = 256  # at most, of sums of what is computed of each pair
-ACROSS = 16  # at most, where a kernel's lanes are what is summed: more would cost what making its tiles anew does
+ACROSS = 16  # at most, where a kernel's lanes are what is summed: more would cost what making most tiles anew does
 
 
 class NotFusible(Exception):
