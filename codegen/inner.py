@@ -3,6 +3,7 @@ is packed as operands of dots are, so that a block of pairs is summed in registe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -103,6 +104,19 @@ class Packing:
             text = f"{name}.dotted(n + m)[{at}]"
         self.texts[local] = text
         return local
+
+
+def shared_parts(values: Sequence[Expr]) -> tuple[tuple[Expr, ...], dict[Expr, Expr]]:
+    """The values, and Locals in them for what takes long and stands in them more than once."""
+    met, found = Counter(e for value in values for e in walk(value)), dict[Expr, Expr]()
+
+    def repeated(part: Expr) -> Expr | None:
+        if met[part] < 2 or not isinstance(part, Op) or part.kind is not Kind.FLOAT or _is_quick(part):
+            return None
+        return found.setdefault(part, Local(f"shared {len(found)}"))
+
+    rest = tuple(rebuild(value, repeated) for value in values)
+    return rest, {local: part for part, local in found.items()}
 
 
 def is_short(value: Expr) -> bool:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from irc.codegen.expr import Axis, Expr, Index, Local, substitute, walk
 from irc.codegen.hoist import Hoists, inner_name
-from irc.codegen.inner import Packing, is_short, shares_work
+from irc.codegen.inner import Packing, is_short, shared_parts, shares_work
 from irc.codegen.kernel import Dot, InnerSum, Panel, TileOp, Value
 from irc.codegen.names import identifier
 from irc.codegen.panels import axis_texts, width
-from irc.codegen.tile_texts import AxisText, BlockSum, DotText, Line, Stage
+from irc.codegen.tile_texts import AxisText, BlockSum, DotText, Line, LoopText, Stage
 
 
 def panel_name(name: str) -> str:
@@ -143,7 +143,7 @@ def _pass_on(stages: list[Stage], before: set[str]) -> None:
 
 
 def summed_in(stage: Stage) -> tuple[str, ...]:
-    return *(dot.name for dot in stage.dots), *(name for each in stage.sums for name, _ in each.sums)
+    return *(dot.name for dot in stage.dots), *(name for each in stage.sums for name in each.names)
 
 
 def _in_block(tile: str, distance_dots: list[DotText]) -> str:
@@ -154,15 +154,26 @@ def _in_block(tile: str, distance_dots: list[DotText]) -> str:
 
 
 def _block_sum(made: _Together, packing: Packing, before: list[DotText], hoists: Hoists) -> BlockSum:
-    values, apart = packing.apart(tuple(made.sums.values()), made.over)
     read = set().union(*map(values_of, made.sums.values()))
     texts: dict[Expr, str] = {Local(tile): _in_block(identifier(tile), before) for tile in read}
-    hoists.known = texts
-    first = {local: (f"made_{number}", hoists.vector(part)) for number, (local, part) in enumerate(apart.items())}
-    hoists.known = texts | packing.texts | {local: f"{name}[m][w]" for local, (name, _) in first.items()}
-    sums = tuple(
-        (identifier(name), hoists.vector(inner_value(value, made.over)))
-        for name, value in zip(made.sums, values, strict=True)
+    loop = in_one_loop(tuple(made.sums.values()), made.over, packing, hoists, texts)
+    return BlockSum(loop, tuple(map(identifier, made.sums)))
+
+
+def in_one_loop(
+    values: Sequence[Expr], over: tuple[Axis, ...], packing: Packing, hoists: Hoists, texts: Mapping[Expr, str]
+) -> LoopText:
+    """What is summed over the same features; `texts`: of the tile values."""
+    values, apart = packing.apart(values, over)
+    hoists.known = {**texts}
+    made = {local: (f"made_{number}", hoists.vector(part)) for number, (local, part) in enumerate(apart.items())}
+    hoists.known |= packing.texts | {local: f"{name}[m][w]" for local, (name, _) in made.items()}
+    short = all(map(is_short, values))
+    values, repeated = shared_parts(values)
+    parts = tuple(
+        (f"part_{number}", hoists.vector(inner_value(part, over))) for number, part in enumerate(repeated.values())
     )
+    hoists.known |= {local: name for local, (name, _) in zip(repeated, parts, strict=True)}
+    summed = tuple(hoists.vector(inner_value(value, over)) for value in values)
     hoists.known = {}
-    return BlockSum(sums, tuple(first.values()), _inner_texts(made.over), all(map(is_short, values)))
+    return LoopText(tuple(made.values()), parts, summed, _inner_texts(over), short)

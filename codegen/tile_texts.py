@@ -66,14 +66,23 @@ class DotText:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockSum:
-    """Sums over the axes `inner` of what panels and tile values hold, by their names, for a block of pairs; `made`: by
-    their names, what is computed before; `unrolled`: of little code."""
+class LoopText:
+    """What is computed of pairs for each point of the axes `inner`, and `summed`. By their names, `made`: what is
+    computed before, of no point, and `parts`: what several are made of; `unrolled`: of little code."""
 
-    sums: tuple[tuple[str, str], ...]
     made: tuple[tuple[str, str], ...]
+    parts: tuple[tuple[str, str], ...]
+    summed: tuple[str, ...]
     inner: tuple[AxisText, ...]
     unrolled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSum:
+    """Sums of what panels and tile values hold, by their names, for a block of pairs."""
+
+    loop: LoopText
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +136,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A result of rows or of columns, as `side` says, that is summed of what `text` computes of each pair, for each of
+    """A result of rows or of columns, as `side` says, that is summed of what is computed of each pair, for each of
     `width` features. The rest as of Result."""
 
     name: str
     width: int
-    text: str
     target: str
     features: tuple[AxisText, ...]
     row: RowText | None
@@ -144,14 +152,11 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class SumsText:
-    """Results that are computed of each pair for the same features; `made`: by their names, what is computed before, of
-    no feature; of the tile values `reads`; `unrolled`: of little code."""
+    """Results that are computed of each pair for the same features, of the tile values `reads`."""
 
+    loop: LoopText
     results: tuple[Computed, ...]
-    made: tuple[tuple[str, str], ...]
-    inner: tuple[AxisText, ...]
     reads: tuple[str, ...]
-    unrolled: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 
 from irc.codegen.cpu import prologue
 from irc.codegen.expr import FLOATING, TRUE, Axis, Load, Op, conjuncts, integer, walk
-from irc.codegen.hoist import Hoists, inner_name
-from irc.codegen.inner import Packing, is_short
+from irc.codegen.hoist import Hoists
+from irc.codegen.inner import Packing
 from irc.codegen.kernel import (
     DISTANCE,
     Accumulate,
@@ -40,7 +40,7 @@ from irc.codegen.positions import chunks_of, extent, points, size, unflatten
 from irc.codegen.powers import in_powers_of_two
 from irc.codegen.printer import element, print_scalar, scalar_leaf
 from irc.codegen.schedule import Footprint, Schedule
-from irc.codegen.stages import finish, in_stages, inner_value, line_of, panel_name, summed_in, tile_names, values_of
+from irc.codegen.stages import finish, in_one_loop, in_stages, line_of, panel_name, summed_in, tile_names, values_of
 from irc.codegen.tile_texts import (
     Computed,
     DistanceText,
@@ -282,24 +282,18 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     def summed_together(steps: tuple[tuple[int, TileSums], ...]) -> SumsText:
         """Those of the same features, with their numbers."""
         over = steps[0][1].features
-        size, inner = points(over), axis_texts(tuple(Axis(inner_name(a.name), a.size) for a in over))
+        size = points(over)
         if size is None:
             raise ValueError(f"tiles: the features of {steps[0][1].target.tensor} are not constant")
         values = [step.value if (packed := packing.packed(step.value, over)) is None else packed for _, step in steps]
-        rest, apart = packing.apart(values, over)
-        first = {local: (f"made_{number}", hoists.vector(part)) for number, (local, part) in enumerate(apart.items())}
-        hoists.known = packing.texts | {local: f"{name}[m][w]" for local, (name, _) in first.items()}
-        texts = [hoists.vector(inner_value(value, over)) for value in rest]
-        hoists.known = {}
         sides: list[Side] = ["row" if isinstance(step, RowSums) else "column" for _, step in steps]
         results = tuple(
-            Computed(f"{side}_sums_{number}", size, text, _target(step.target), axis_texts(over),
+            Computed(f"{side}_sums_{number}", size, _target(step.target), axis_texts(over),
                      row_text(step.target, over, kernel.rows if side == "row" else kernel.columns), side)
-            for side, (number, step), text in zip(sides, steps, texts, strict=True)
+            for side, (number, step) in zip(sides, steps, strict=True)
         )  # fmt: skip
         read = set().union(*(values_of(step.value) for _, step in steps))
-        short = all(map(is_short, rest))
-        return SumsText(results, tuple(first.values()), inner, tile_names(read), short)
+        return SumsText(in_one_loop(values, over, packing, hoists, {}), results, tile_names(read))
 
     alike = dict.fromkeys(s.features for s in sums)
     numbered_sums = tuple(enumerate(sums))

@@ -209,7 +209,7 @@ def test_sums_of_both_sides_and_of_all_widths_are_one_loop(mask: str, monkeypatc
     (kernel,) = (k for k in program.kernels if isinstance(k, TileKernel) and k.order == "columns")
     made = tile_text(mirror(kernel))
     assert sorted(len(together.results) for together in made.summed_together) == [2, 3]
-    assert sorted(len(together.sums) for stage in made.stages for together in stage.sums) == [1, 2]
+    assert sorted(len(together.names) for stage in made.stages for together in stage.sums) == [1, 2]
 
 
 @pytest.mark.parametrize(("score", "kernels"), [("l2", 2), ("additive", 1), ("kernels", 1)])
