@@ -208,7 +208,7 @@ class ColumnReduce:
 @dataclass(frozen=True, slots=True)
 class RowSums:
     """target[i, f] = sum over supported j of value(i, j, f), for what is no product of a tile and a panel. Of the
-    features, whose sizes are constants, the last runs fastest. In a kernel of order "rows", on the CPU alone."""
+    features, whose sizes are constants, the last runs fastest. On the CPU alone."""
 
     features: tuple[Axis, ...]
     value: Expr
@@ -217,7 +217,8 @@ class RowSums:
 
 @dataclass(frozen=True, slots=True)
 class ColumnSums:
-    """target[j, f] = sum over supported i of value(i, j, f), as RowSums. In a kernel of order "columns"."""
+    """target[j, f] = sum over supported i of value(i, j, f), as RowSums. In a kernel of order "columns", beside which
+    sums of rows are joined lane by lane."""
 
     features: tuple[Axis, ...]
     value: Expr

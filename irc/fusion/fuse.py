@@ -193,9 +193,9 @@ class _Fuser(Steps):
         frame = self.frame(first) if first else next(iter(apart.values()))[0].frame
         group = [n for n in sums if self.frame(n) == frame and (n.op == "logsumexp") <= (n is first)]
         if any(n.op == "logsumexp" or n.over[0].role == "row" for n in group):
-            few = [n for n in group if is_few(n, frame) or self._takes_long(n, frame)]
-            few = [] if first and first.op == "logsumexp" else few
-            group = [n for n in group if n.over[0].role == "row" or n in few or is_product(n, frame)]
+            running = first is not None and first.op == "logsumexp"
+            joined = [] if running else [n for n in group if is_few(n, frame) or self._takes_long(n, frame)]
+            group = [n for n in group if n.over[0].role == "row" or n in joined or is_product(n, frame)]
         beside = [n for n, updates in apart.items() if all(each.frame == frame for each in updates)]
         online = None
         if first and first.op == "logsumexp":
