@@ -62,6 +62,7 @@ from irc.codegen.powers import LOG2_E, Powers, in_powers_of_two
 from irc.codegen.printer import print_scalar
 
 LEAST_FACTOR = 2.0**-64  # that is left to weights, and so is its inverse
+LEAST_LATE = 2.0**-16  # that is left to sums, and so is its inverse: what they hold is that much larger or smaller
 NamedT = TypeVar("NamedT", Drawn, Paired)
 FEATURES_BESIDE = 128  # of floats, at most, for whose sums there are registers beside those that a tile adds to them
 
@@ -138,6 +139,7 @@ def launches(kernel: TileKernel, name: str, architecture: str, split: Split | No
         WARPS=WARPS,
         registers=registers,
         BESIDE=BESIDE,
+        unit=16 // kept_as.bytes,
         row_panels=row_panels,
         column_panels=column_panels,
         filled_again=filled_again,
@@ -152,7 +154,8 @@ def launches(kernel: TileKernel, name: str, architecture: str, split: Split | No
     made = Launch(name, tasks, 1, 32 * WARPS, shared.bytes, source, registers, bounded=tuple(hoists.narrow.bounded))
     if recorded is None:
         return (made,)
-    return cuda_split.launches(made, recorded, merged_context(kernel, values.context["softmax"], kept_as.name))
+    merged = merged_context(kernel, values.results, values.context["softmax"], kept_as.name)
+    return cuda_split.launches(made, recorded, merged)
 
 
 def fits(kernel: TileKernel, architecture: str) -> bool:
@@ -171,6 +174,7 @@ class Values:
     those whose tile is of any size."""
 
     context: dict[str, object]
+    results: tuple[ResultText, ...]
     dots: tuple[StepText, ...]
     products: tuple[ResultText, ...]
     summed: frozenset[str]
@@ -186,7 +190,10 @@ def values_of(kernel: TileKernel, kept_as: Form, factored: bool) -> tuple[TileKe
     hoists = Hoists(kernel, Narrow(kernel))
     kernel = _hoisted(replace(kernel, body=powers.body), hoists)
     logit = hoists(powers.logit) if powers.logit is not None else None
-    steps, results = steps_of(kernel), results_of(kernel)
+    kernel, factors = _without_factors(kernel)
+    factor_of = {identifier(tile): printed(factor) for tile, factor in factors.items()}
+    steps = steps_of(kernel)
+    results = tuple(replace(r, factor=factor_of.get(r.tile, "")) for r in results_of(kernel))
     products = tuple(r for r in results if not r.reduce)
     softmax = next((s for s in kernel.body if isinstance(s, OnlineSoftmax)), None)
     weight = identifier(softmax.weight) if softmax else ""
@@ -211,7 +218,7 @@ def values_of(kernel: TileKernel, kept_as: Form, factored: bool) -> tuple[TileKe
         "batch_values": hoists.batch.values(),
         "reads_rows": bool(hoists.paired) or _reads_rows(kernel, logit),
     }
-    return kernel, hoists, Values(context, dots, products, frozenset(r.panel for r in products), wide)
+    return kernel, hoists, Values(context, results, dots, products, frozenset(r.panel for r in products), wide)
 
 
 def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
@@ -233,6 +240,23 @@ def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
         spans=spans and tuple(Span(narrow.held(s.first), narrow.held(s.last)) for s in spans),
         searches=tuple(replace(s, value=narrow(s.value)) for s in kernel.searches),
     )
+
+
+def _without_factors(kernel: TileKernel) -> tuple[TileKernel, dict[str, Const]]:
+    """The kernel with tiles that products alone read without their constant factors, which what a product has summed is
+    multiplied with instead: one multiplication a result in place of one a pair."""
+    read = {name for s in kernel.body if not isinstance(s, RowProduct) for name in _reads(s)}
+    factors, body = dict[str, Const](), list[TileOp]()
+    for step in kernel.body:
+        match step:
+            case Value(name, Op("mul", (moving, Const(value) as factor) | (Const(value) as factor, moving))) if (
+                name not in read and LEAST_LATE <= abs(value) <= 1 / LEAST_LATE
+            ):
+                factors[name] = factor
+                body.append(replace(step, value=moving))
+            case _:
+                body.append(step)
+    return replace(kernel, body=tuple(body)), factors
 
 
 def live(kernel: TileKernel) -> TileKernel:

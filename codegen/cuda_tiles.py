@@ -82,7 +82,8 @@ class StepText:
 @dataclass(frozen=True, slots=True)
 class ResultText:
     """What is made of a tile value along a row: a product with a column panel, or where `reduce` is set one number.
-    `row` where that of a product may be stored 16 bytes at a time; `apart`: the panel is of distances."""
+    `row` where that of a product may be stored 16 bytes at a time; `apart`: the panel is of distances. What is stored
+    is multiplied with `factor`, unless that is empty."""
 
     name: str
     tile: str
@@ -94,6 +95,12 @@ class ResultText:
     target: str
     row: RowText | None
     apart: bool
+    factor: str = ""
+
+    @property
+    def times(self) -> str:
+        """What a sum is multiplied with on its way to memory; empty for 1."""
+        return " * ".join(filter(None, ("inverse_at" if self.weighted else "", self.factor)))
 
 
 def _summary(summary: Summary, kernel: TileKernel, narrow: Narrow | None) -> dict[str, object]:
@@ -258,13 +265,15 @@ def recorded_of(kernel: TileKernel, split: Split) -> Recorded:
     return Recorded(split, record.arrays, record.bytes)
 
 
-def merged_context(kernel: TileKernel, softmax: object, form: str) -> dict[str, object]:
+def merged_context(
+    kernel: TileKernel, results: tuple[ResultText, ...], softmax: object, form: str
+) -> dict[str, object]:
     """What merges parts reads, of the context of these, but for what tells of the parts."""
     return {
         "row_extent": extent(kernel.rows),
         "batch": unflatten(kernel.batch, "batch_at") if kernel.batch else (),
         "row": unflatten(kernel.rows, "row_at"),
-        "results": results_of(kernel),
+        "results": results,
         "softmax": softmax,
         "form": form,
     }
@@ -343,4 +352,4 @@ def launches(kernel: TileKernel, name: str, architecture: str, split: Split | No
     made = Launch(name, tasks, 1, 32 * warps, shared.bytes, text, registers)
     if recorded is None:
         return (made,)
-    return cuda_split.launches(made, recorded, merged_context(kernel, summed, ""))
+    return cuda_split.launches(made, recorded, merged_context(kernel, results, summed, ""))

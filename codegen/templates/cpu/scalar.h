@@ -23,10 +23,14 @@ inline float widen(bf16 x) {
 
 // Round to nearest, ties to even; a NaN stays one even where the payload's upper half is empty.
 inline bf16 to_bf16(float value) {
+#ifdef IRC_CUDA
+  return bf16{uint16_t(ptx::pack_bf16(value, 0.0f))};
+#else
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   return bf16{uint16_t(value != value ? (bits >> 16) | 0x40u : rounded)};
+#endif
 }
 
 #if defined(__aarch64__) && !defined(__clang__) && __GNUC__ < 13

@@ -33,6 +33,8 @@ DEVICE void load_two(float *to, const float *from) {
 
 DEVICE uint32_t pack(Bf16, float low, float high) { return ptx::pack_bf16(low, high); }
 DEVICE uint32_t pack(F16, float low, float high) { return ptx::pack_f16(low, high); }
+DEVICE uint32_t pack(bf16, float low, float high) { return ptx::pack_bf16(low, high); }
+DEVICE uint32_t pack(f16, float low, float high) { return ptx::pack_f16(low, high); }
 DEVICE float unpack(Bf16, uint16_t bits) { return ptx::unpack_bf16(bits); }
 DEVICE float unpack(F16, uint16_t bits) { return ptx::unpack_f16(bits); }
 DEVICE void mma(Bf16, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
@@ -260,12 +262,7 @@ DEVICE void store_row(E *row, const float (&sums)[BLOCKS][4], int half, float fa
     uint32_t words[4] = {};
 #pragma unroll
     for (int k = 0; k < 4; ++k)
-      if (n + k < WIDTH / 8) {
-        E both[2];
-        store(both[0], sums[n + k][2 * half] * factor);
-        store(both[1], sums[n + k][2 * half + 1] * factor);
-        std::memcpy(&words[k], both, 4);
-      }
+      if (n + k < WIDTH / 8) words[k] = pack(E{}, sums[n + k][2 * half] * factor, sums[n + k][2 * half + 1] * factor);
 #pragma unroll
     for (int step = 1; step < 4; step *= 2)
 #pragma unroll
