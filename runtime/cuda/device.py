@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache, partial
 from math import prod
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 from irc.codegen.kernel import Storage
 from irc.runtime import arrays, memory, operands
 from irc.runtime.arrays import DTYPE, Array, address, storage_of
-from irc.runtime.cuda import foreign, products
+from irc.runtime.cuda import capture, foreign, products
 from irc.runtime.cuda.cublaslt import CublasLt
 from irc.runtime.cuda.memory import ALIGNMENT, Pool, Tensor
 from irc.runtime.errors import DeviceError, InputError
@@ -125,16 +125,19 @@ class Cuda:
         self._here.running = True
         try:
             current = foreign.Current(values, self.number)
-            self._here.handle = 0 if current.is_default else current.handle
+            self._here.handle = 0
             self._here.stream = None if current.is_default else self._stream(current.handle)
             if self.stream is None:
                 yield
                 return
-            current.before(self.stream.handle)
-            try:
-                yield
-            finally:
-                current.after(self.stream.handle)
+            captured = capture.of(current.handle) if current.is_captured else None
+            self._here.handle = captured or current.handle
+            with capture.permitted() if captured else nullcontext():
+                current.before(self.stream.handle)
+                try:
+                    yield
+                finally:
+                    current.after(self.stream.handle)
         except self.driver.Error as error:
             raise DeviceError(f"{self.name} failed: {error}") from error
         finally:
@@ -172,7 +175,10 @@ class Cuda:
         """As `arrays.take`, on the device: in place where it lies there in a layout and an element type of kernels."""
         if not foreign.on_device(value):
             array = arrays.take(name, value, storage)
-            return self._scalar(array) if not array.ndim else self._upload(array)
+            if not array.ndim:
+                return self._scalar(array)
+            self._must_copy_now(name, "lies on the host")
+            return self._upload(array)
         looked = foreign.look(value)
         if looked is not None and looked[2]:
             self.driver.Context.synchronize()
@@ -180,6 +186,7 @@ class Cuda:
         if storage == "bool" and found.dtype == np.bool_:
             found = found.view(np.uint8)
         elif storage == "i32" and found.dtype.kind in "iu" and found.dtype != DTYPE["i32"]:
+            self._must_copy_now(name, f"has {arrays.name_of(found.dtype)} entries, which the host makes i32")
             return self._upload(arrays.take(name, self._download(found), storage))
         if found.dtype != DTYPE[storage]:
             expected = "integers" if storage == "i32" else storage
@@ -203,12 +210,26 @@ class Cuda:
         with self._lock:
             found = self._scalars.get(key)
         if found is None:
-            found = self._upload(array)
+            found = self.allocate((), storage_of(array))
+            found.host = array
+            fill = self.driver.memset_d32_async if array.nbytes % 4 == 0 else self.driver.memset_d8_async
+            words = array.reshape(1).view(np.uint32 if array.nbytes % 4 == 0 else np.uint8)
+            for n, word in enumerate(words):  # no memory of the host, which a graph would read when it is launched
+                fill(address(found) + n * word.itemsize, int(word), 1, self.stream)
             with self._lock:
                 self._scalars[key] = found
                 if len(self._scalars) > SCALARS_KEPT:
                     self._scalars.popitem(last=False)
         return found
+
+    def _must_copy_now(self, name: str, why: str) -> None:
+        """Raises InputError where a graph is made of the call: it would copy again whenever it is launched, from memory of
+        the host that is not there any more."""
+        if isinstance(self._here.handle, capture.Capture):
+            raise InputError(
+                f"{name}: {why}, and a graph is being captured: expected what kernels read in place, on the device. Copy "
+                "it there before the capture"
+            )
 
     def _upload(self, array: Array) -> Tensor:
         made = self.allocate(array.shape, storage_of(array))

@@ -141,6 +141,13 @@ class Current:
     def is_default(self) -> bool:
         return self.handle in DEFAULT_STREAMS
 
+    @property
+    def is_captured(self) -> bool:
+        """Whether a graph is made of what is done on it."""
+        if hasattr(self._library, "is_current_stream_capturing"):  # PyTorch
+            return bool(self._library.is_current_stream_capturing())
+        return bool(self._library.get_current_stream().is_capturing())
+
     def before(self, handle: int) -> None:
         """What follows on the stream with this handle waits for what is on this one now."""
         self._order(handle, True)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from irc.runtime.arrays import Array
+from irc.runtime.cuda.capture import Capture
 from irc.runtime.errors import DeviceError
 
 LEAST = 512  # bytes of a block
@@ -62,14 +63,15 @@ def tensor(
 
 class Pool:
     """Blocks of device memory. Those that nothing refers to any more are used again by calls on the same stream, which
-    run after whatever used them there; what no call needs goes back to the driver when it has no more.
+    run after whatever used them there; what no call needs goes back to the driver when it has no more, but for what a
+    captured graph uses.
 
     driver: pycuda's module. Blocks are freed within `allocate` and `release` alone, where a context is current.
     """
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
-        self._free: defaultdict[Hashable, list[Memory]] = defaultdict(list)
+        self._free: defaultdict[tuple[Hashable, int], list[Memory]] = defaultdict(list)
         self._lock = threading.RLock()  # a block may be given back by the collector in the midst of a call
 
     def allocate(self, bytes: int, stream: Hashable) -> Block:
@@ -78,13 +80,14 @@ class Pool:
         with self._lock:
             free = self._free[kind]
             memory = free.pop() if free else None
-        return Block(self, kind, memory or self._new(kind[1]))
+        return Block(self, kind, memory or self._new(kind[1], isinstance(stream, Capture)))
 
-    def _new(self, bytes: int) -> Memory:
+    def _new(self, bytes: int, captured: bool) -> Memory:
         try:
             return Memory(self._driver.mem_alloc(bytes), bytes)
         except self._driver.MemoryError:
-            self.release()
+            if not captured:  # what waits for a device cannot be part of a graph
+                self.release()
         try:
             return Memory(self._driver.mem_alloc(bytes), bytes)
         except self._driver.MemoryError:
@@ -102,7 +105,8 @@ class Pool:
         """Free what is not in use, once the device has done with it."""
         self._driver.Context.synchronize()
         with self._lock:
-            self._free.clear()
+            for kind in [kind for kind in self._free if not isinstance(kind[0], Capture)]:
+                del self._free[kind]
 
 
 class Memory:

@@ -16,7 +16,7 @@ import pytest
 
 import irc
 from irc.runtime.arrays import DTYPE, Array
-from irc.runtime.cuda import dlpack, foreign
+from irc.runtime.cuda import device, dlpack, foreign
 from tests.cuda.test_device import Elsewhere, drawn, on_host
 from tests.test_examples import FOLDER
 
@@ -27,6 +27,10 @@ THEIRS = 77  # the handle of the library's stream
 class Stream:
     def __init__(self, ptr: int, noted: list[tuple[str, int, object]]) -> None:
         self.ptr, self._noted = ptr, noted
+        self.captured = False
+
+    def is_capturing(self) -> bool:
+        return self.captured
 
     def wait_event(self, event: Event) -> None:
         self._noted.append(("waits", self.ptr, event))
@@ -258,6 +262,39 @@ def test_a_call_waits_for_the_stream_of_its_arguments_and_is_waited_for(
     assert (first, then, last, end) == ("records", "waits", "records", "waits")
     assert theirs == handed == THEIRS and ours == done and ours not in (0, THEIRS)
     assert before is waited and after is joined
+
+
+def test_a_graph_has_memory_of_its_own(emulator: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver gives memory while a graph is captured, if it is asked as it wants; no call after it uses that again."""
+    cupy = Cupy(THEIRS)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    program = irc.compile(FOLDER / "softcap_window.attn", target="cuda")
+    on_device = {n: cupy.ndarray(drawn(1, 2, 40, 8)) for n in "qkv"}
+
+    def called(**others: Any) -> Any:
+        return program(**(on_device | {"cap": 20.0, "window": 9} | others))[0][1]
+
+    def place(made: Any) -> int:
+        return int(made.__cuda_array_interface__["data"][0])
+
+    expected = on_host(called())
+    driver = ctypes.CDLL("libcuda.so.1")
+    with monkeypatch.context() as while_captured:
+        while_captured.setattr(Stream, "is_capturing", lambda stream: True)
+        driver.emulated_capture(ctypes.c_void_p(THEIRS), ctypes.c_uint64(5))
+        try:
+            made = called(cap=20.0)
+            with pytest.raises(irc.InputError, match="q: lies on the host, and a graph is being captured: expected"):
+                called(q=drawn(1, 2, 40, 8))
+        finally:
+            driver.emulated_capture(None, ctypes.c_uint64(0))
+    assert np.array_equal(on_host(made), expected)
+    of_the_graph = place(made)
+    del made
+    with device.find().running(()):
+        device.find()._pool.release()
+    assert of_the_graph not in {place(called()), place(called())}
+    assert np.array_equal(on_host(called()), expected)
 
 
 def test_an_array_on_another_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

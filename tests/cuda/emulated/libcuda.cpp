@@ -17,6 +17,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "abi.h"
@@ -35,7 +36,7 @@ typedef void *Handle;
 
 enum Result {
   SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
-  INVALID_HANDLE = 400, NOT_FOUND = 500, LAUNCH_FAILED = 719, NOT_SUPPORTED = 801
+  INVALID_HANDLE = 400, NOT_FOUND = 500, LAUNCH_FAILED = 719, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900
 };
 
 const size_t PAGE = 4096;
@@ -67,6 +68,10 @@ size_t allocated[MOST_DEVICES];
 int unlocked;                // how many are at work on the memory
 char primary[MOST_DEVICES];  // a context is its place in here, a stream a byte that holds its device
 thread_local std::vector<Handle> contexts;
+Handle captured;  // the stream that is, if any
+uint64_t capture_number;
+const int RELAXED = 2;
+thread_local int capture_mode;
 
 int current() { return int((char *)contexts.back() - primary); }
 
@@ -207,7 +212,7 @@ API cuCtxPopCurrent_v2(Handle *popped) {
 API cuCtxGetDevice(int *device) {
   return contexts.empty() ? INVALID_CONTEXT : (*device = current(), SUCCESS);
 }
-API cuCtxSynchronize() { return contexts.empty() ? INVALID_CONTEXT : SUCCESS; }
+API cuCtxSynchronize() { return contexts.empty() ? INVALID_CONTEXT : captured ? CAPTURE_UNSUPPORTED : SUCCESS; }
 
 // ---- memory
 
@@ -215,6 +220,7 @@ API cuMemAlloc_v2(Address *made, size_t bytes) {
   std::lock_guard<std::recursive_mutex> lock(one_at_a_time);
   if (contexts.empty()) return INVALID_CONTEXT;
   if (!bytes) return INVALID_VALUE;
+  if (captured && capture_mode != RELAXED) return CAPTURE_UNSUPPORTED;
   if (allocated[current()] + bytes > capacity()) return OUT_OF_MEMORY;
   // a page that nobody can touch follows, and the bytes begin as NaN
   char *begin = (char *)mmap(nullptr, pages(bytes) + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -248,6 +254,7 @@ API cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, Handle) { retur
 API cuMemsetD8_v2(Address to, unsigned char value, size_t count) { return fill(to, &value, 1, count); }
 API cuMemsetD8Async(Address to, unsigned char value, size_t count, Handle) { return fill(to, &value, 1, count); }
 API cuMemsetD32_v2(Address to, unsigned value, size_t count) { return fill(to, &value, 4, count); }
+API cuMemsetD32Async(Address to, unsigned value, size_t count, Handle) { return fill(to, &value, 4, count); }
 
 // For a fake library of the device's, as `libcublasLt.cpp`: whether bytes are memory of the current device; and between
 // the two others, memory can be touched.
@@ -263,6 +270,14 @@ extern "C" void emulated_end() {
   if (--unlocked == 0) protect(PROT_NONE);
   one_at_a_time.unlock();
 }
+
+// ---- captures: of the stream that a test names, what is done is done all the same
+
+extern "C" void emulated_capture(Handle stream, uint64_t number) { captured = stream, capture_number = number; }
+API cuStreamGetCaptureInfo(Handle stream, int *status, uint64_t *number) {
+  return *status = captured && stream == captured, *number = capture_number, SUCCESS;
+}
+API cuThreadExchangeStreamCaptureMode(int *mode) { return std::swap(*mode, capture_mode), SUCCESS; }
 
 // ---- streams and events: everything is done when its call returns
 
