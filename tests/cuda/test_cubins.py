@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ APART = ("arch=compute_80,code=sm_80", "arch=compute_90a,code=sm_90a")
 @dataclass(frozen=True)
 class Compiled:
     """What ptxas says of a device function, and what its PTX has: instructions of tensor cores, of a warp and of a
-    warpgroup, powers that are made while the latest product of a warpgroup goes on, and stores of 16 bytes."""
+    warpgroup, powers that are made while the latest product of a warpgroup goes on, stores of 16 bytes, and copies to
+    shared memory that follow each other closely."""
 
     registers: int
     stack: int
@@ -35,6 +37,7 @@ class Compiled:
     wide_products: int
     powers_beside: int
     wide_stores: int
+    close_copies: int
 
 
 def compiled(source: str, targets: Sequence[str], folder: Path) -> dict[tuple[str, str], Compiled]:
@@ -50,7 +53,7 @@ def compiled(source: str, targets: Sequence[str], folder: Path) -> dict[tuple[st
         parts = re.split(r"\.entry (\w+)", ptx.read_text(encoding="utf-8"))
         for name, body in zip(parts[1::2], parts[2::2], strict=True):
             narrow, wide, stores = (body.count(text) for text in ("mma.sync", "wgmma.mma_async", "st.global.v4"))
-            products[name] = narrow, wide, powers_beside(body), stores
+            products[name] = narrow, wide, powers_beside(body), stores, close_copies(body)
     waits = re.findall(r".*\(C75\d\d\).*", done.stdout + done.stderr)
     assert not waits, "ptxas makes products of warpgroups wait"
     said = re.findall(
@@ -80,6 +83,12 @@ def powers_beside(body: str) -> int:
         ahead += [labels[jump[2]]] if jump else []
         ahead += [] if (jump and not jump[1]) or re.match(r"\s*(ret|exit);", lines[n]) else [n + 1]
     return sum("ex2.approx" in lines[n] for n in seen)
+
+
+def close_copies(body: str) -> int:
+    """How many copies begin at most so many lines after the one before as an address takes, without a question."""
+    at = [n for n, line in enumerate(body.splitlines()) if "cp.async.cg" in line]
+    return sum(then - now <= 12 for now, then in pairwise(at))
 
 
 def launches(kernels: Sequence[Kernel], architecture: str = cuda.LEAST) -> dict[str, cuda.Launch]:
@@ -133,6 +142,7 @@ def test_tensor_cores_without_local_memory(name: str, dtype: str, width: int, tm
         assert found.stack == 0 and found.spills == 0, kernel
         assert (found.products > 0) != kernel.endswith("_merged"), kernel
         assert (found.wide_stores > 0) != kernel.endswith("_merged"), kernel
+        assert (found.close_copies > 0) != kernel.endswith("_merged"), kernel
         assert found.registers <= budgets[kernel], kernel
 
 
@@ -157,6 +167,7 @@ WARPGROUPS = {
     ("grouped_heads", "bf16", 128): (3, True),
     ("masks/draft_blocks", "bf16", 128): (3, True),
     ("masks/global_tokens", "bf16", 128): (3, True),
+    ("masks/natten_curve", "bf16", 96): (3, True),
     ("masks/natten_curve", "bf16", 128): (3, True),
     ("masks/sliding_tiles", "bf16", 128): (3, True),
     ("masks/sliding_tiles_video", "bf16", 128): (3, False),

@@ -256,21 +256,60 @@ def test_what_is_kept_of_many_tables_fits_beside_panels(architecture: str, width
     assert max(launch.shared_bytes for launch in made) <= most_shared(architecture)
 
 
+CUT = """
+attention cut {
+  size B, H, Sq, Sk, D
+  input q[B,H,Sq,D], k[B,H,Sk,D], v[B,H,Sk,D], bias[B,H,Sq,Sk]
+  core o[b,h,i,d] {
+    align  last
+    score  q[b,h,i,c] * k[b,h,j,c]
+    scale  1 / sqrt(D)
+    bias   bias[b,h,i,j]
+    allow  j <= pos(i)
+    softmax j
+    matmul v[b,h,j,d]
+  }
+  return o
+}
+"""
+
+
 @pytest.mark.parametrize("dtype, architecture", [("bf16", "sm_80"), ("f32", "sm_80"), ("f16", "sm_90a")])
 def test_two_entries_of_a_table_are_one_word_where_they_may_be(dtype: str, architecture: str) -> None:
-    """Whole tiles and ragged ones; rows of odd length, and tables that begin within a word, are read one by one."""
-    rng = np.random.default_rng(3)
-    path, target = FOLDER / "variants" / "bias_pairs.attn", f"emulator:{architecture}"
-    program = irc.compile(path, dtype=dtype, target=target, sizes={"D": 16})
+    """Whole tiles and those that a mask cuts; ragged ones, rows of odd length, and tables that begin within a word, are
+    read one by one."""
+    rng, target = np.random.default_rng(3), f"emulator:{architecture}"
+    program = irc.compile(CUT, dtype=dtype, target=target, sizes={"D": 16})
     given = arrays(program, {"B": 1, "H": 1, "Sq": 70, "Sk": 162, "D": 16}, rng, dtype)
-    both(str(path), given, dtype, rng, {"D": 16}, target=target)
+    both(CUT, given, dtype, rng, {"D": 16}, target=target)
     assert program.source.count("load_two(all_") >= 2  # of the forward run, and of dq
+    assert program.source.count("(std::true_type{}, std::true_type{});") >= 2
     expected = program(**given)[0]
     program.measured_through({"D": 16}, Library(program.source, True, architecture=architecture))
     for length, first in ((164, 0), (164, 1), (163, 0)):
         table = np.zeros((1, 1, 70, length), given["bias"].dtype)[..., first : first + 162]
         table[:] = given["bias"]
         assert np.array_equal(program(**{**given, "bias": table})[0], expected)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f32"])
+def test_tokens_are_copied_from_where_they_lie_and_constant_factors_wait_for_sums(dtype: str) -> None:
+    """Full panels on whole words without a question, others 16 bytes or a number at a time."""
+    rng = np.random.default_rng(8)
+    program = irc.compile(FOLDER / "causal.attn", dtype=dtype, target="emulator", sizes={"D": 16})
+    given = arrays(program, {"B": 2, "H": 2, "S": 130, "D": 16}, rng, dtype)
+    run = program.forward(**given)
+    program.measured_through({"D": 16}, Library(program.source, True))
+    wanted = run.backward(o=given["q"])
+    for pitch, first, step in ((24, 8, 1), (17, 0, 1), (24, 1, 1), (32, 0, 2)):
+        others = {n: np.zeros((2, 2, 130, pitch), a.dtype)[..., first : first + 16 * step : step] for n, a in given.items()}
+        for name, array in others.items():
+            array[:] = given[name]
+        again = program.forward(**others)
+        assert np.array_equal(again.outputs["o"], run.outputs["o"])
+        found = again.backward(o=given["q"])
+        assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    assert "d_o_logit*T(0.25)" not in program.source and "T(0.25), exists)" in program.source
 
 
 CAPPED = """
