@@ -42,6 +42,7 @@ from irc.codegen.cuda_tiles import (
 )
 from irc.codegen.expr import Const, Expr, Load, Local, Op, indices, is_lookup, number, op, walk
 from irc.codegen.kernel import (
+    Accumulate,
     Dot,
     InnerSum,
     OnlineSoftmax,
@@ -118,7 +119,7 @@ def launches(kernel: TileKernel, name: str, architecture: str, split: Split | No
     shared, recorded = Arrays(), recorded_of(kernel, split) if split else None
     row_panels, column_panels, filled_again = list[PanelText](), list[PanelText](), list[PanelText]()
     for panel in read_panels(kernel):
-        text = _panel(panel, kernel, kept_as, columns)
+        text = panel_text(panel, kernel, kept_as, columns)
         (row_panels if panel.side == "row" else column_panels).append(text)
         stages = stages_of(panel, kernel, late)
         filled_again += [text] if panel.side == "distance" and stages == 1 else []
@@ -272,7 +273,7 @@ def live(kernel: TileKernel) -> TileKernel:
 def _reads(step: TileOp) -> set[str]:
     """Tile values that a step reads."""
     match step:
-        case Value(value=expr) | InnerSum(value=expr) | OnlineSoftmax(score=expr):
+        case Value(value=expr) | InnerSum(value=expr) | OnlineSoftmax(score=expr) | Accumulate(value=expr):
             return _locals(expr)
         case RowProduct(tile=tile) | RowReduce(tile=tile):
             return {tile}
@@ -284,7 +285,7 @@ def _locals(expr: Expr | None) -> set[str]:
     return {e.name for e in walk(expr) if isinstance(e, Local)} if expr is not None else set()
 
 
-def _panel(panel: Panel, kernel: TileKernel, form: Form, columns: int) -> PanelText:
+def panel_text(panel: Panel, kernel: TileKernel, form: Form, columns: int) -> PanelText:
     storage = {t.name: t.storage for t in kernel.tensors}
     as_kept = isinstance(panel.value, Load) and storage[panel.value.tensor] == form.storage
     numbers = width(panel)
@@ -312,6 +313,7 @@ def _stages(kernel: TileKernel, logit: Expr | None, hoists: Hoists) -> tuple[Sta
     weight = {s.weight for s in body if isinstance(s, OnlineSoftmax)}
     tiles = dots | weight | {s.name for part in values for s in part}
     products = {s.tile for s in body if isinstance(s, RowProduct)}
+    products |= {name for s in body if isinstance(s, Accumulate) for name in _reads(s)}
     reduces = [(s.tile, r) for s, r in zip(_results(body), results_of(kernel), strict=True) if r.reduce]
     later = {s.name for s in values[1]} | weight
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from irc.codegen import cuda_fragments, cuda_split, cuda_tiles, cuda_warpgroups
+from irc.codegen import cuda_fragments, cuda_pairs, cuda_split, cuda_tiles, cuda_warpgroups
 from irc.codegen.cuda_launch import Launch, before
 from irc.codegen.expr import Expr, Load, loads, rebuild
 from irc.codegen.kernel import (
@@ -26,7 +26,8 @@ from irc.codegen.mirror import mirror
 def tile_launches(kernel: TileKernel, architecture: str) -> tuple[Launch, ...]:
     """Those of one kernel, to be run one after another."""
     if kernel.order == "elements":
-        return cuda_tiles.launches(kernel, kernel.name, architecture)
+        found = cuda_pairs.launch(kernel, kernel.name, architecture)
+        return (found,) if found else cuda_tiles.launches(kernel, kernel.name, architecture)
     sides = _by_side(_from_copies(kernel, architecture))
     return tuple(
         launch for side, own in sides for launch in _launches(own, f"{kernel.name}_{side}", side, architecture)

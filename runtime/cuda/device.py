@@ -223,12 +223,12 @@ class Cuda:
         return found
 
     def _must_copy_now(self, name: str, why: str) -> None:
-        """Raises InputError where a graph is made of the call: it would copy again whenever it is launched, from memory of
-        the host that is not there any more."""
+        """Raises InputError where a graph is made of the call: it would copy again whenever it is launched, from memory
+        of the host that is not there any more."""
         if isinstance(self._here.handle, capture.Capture):
             raise InputError(
-                f"{name}: {why}, and a graph is being captured: expected what kernels read in place, on the device. Copy "
-                "it there before the capture"
+                f"{name}: {why}, and a graph is being captured: expected what kernels read in place, on the device. "
+                "Copy it there before the capture"
             )
 
     def _upload(self, array: Array) -> Tensor:

@@ -265,7 +265,7 @@ def test_a_call_waits_for_the_stream_of_its_arguments_and_is_waited_for(
 
 
 def test_a_graph_has_memory_of_its_own(emulator: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The driver gives memory while a graph is captured, if it is asked as it wants; no call after it uses that again."""
+    """The driver gives memory while a graph is captured, asked as it wants; no later call uses that again."""
     cupy = Cupy(THEIRS)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     program = irc.compile(FOLDER / "softcap_window.attn", target="cuda")

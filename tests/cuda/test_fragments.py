@@ -302,7 +302,9 @@ def test_tokens_are_copied_from_where_they_lie_and_constant_factors_wait_for_sum
     program.measured_through({"D": 16}, Library(program.source, True))
     wanted = run.backward(o=given["q"])
     for pitch, first, step in ((24, 8, 1), (17, 0, 1), (24, 1, 1), (32, 0, 2)):
-        others = {n: np.zeros((2, 2, 130, pitch), a.dtype)[..., first : first + 16 * step : step] for n, a in given.items()}
+        others = {
+            n: np.zeros((2, 2, 130, pitch), a.dtype)[..., first : first + 16 * step : step] for n, a in given.items()
+        }
         for name, array in others.items():
             array[:] = given[name]
         again = program.forward(**others)
@@ -310,6 +312,37 @@ def test_tokens_are_copied_from_where_they_lie_and_constant_factors_wait_for_sum
         found = again.backward(o=given["q"])
         assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
     assert "d_o_logit*T(0.25)" not in program.source and "T(0.25), exists)" in program.source
+
+
+TABLE = """
+attention table {
+  size B, H, S, D
+  input q[B,H,S,D], k[B,H,S,D], v[B,H,S,D], bias[H,S,S], doc[B,S]: int
+  core o[b,h,i,d] {
+    score  q[b,h,i,c] * k[b,h,j,c]
+    scale  1 / sqrt(D)
+    bias   bias[h,i,j]
+    allow  doc[b,i] == doc[b,j]
+    softmax j
+    matmul v[b,h,j,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+def test_the_gradient_of_a_table_of_pairs_is_summed_in_registers(dtype: str) -> None:
+    """Over the batch, before anything is added in memory."""
+    rng, sizes = np.random.default_rng(4), {"D": 16}
+    program = irc.compile(TABLE, dtype=dtype, target="emulator", sizes=sizes)
+    given = arrays(program, {"B": 3, "H": 2, "S": 90, "D": 16}, rng, dtype)
+    given["doc"] = np.sort(rng.integers(0, 3, (3, 90)).astype(np.int32), axis=1)
+    both(TABLE, given, dtype, rng, sizes, target="emulator")
+    (kernel,) = (k for k in program.kernels if isinstance(k, TileKernel) and k.order == "elements")
+    (launch,) = cuda.launches(kernel)
+    assert f"using Form = irc::{FORMS[dtype]};" in launch.text
+    assert_same_bits_under_every_schedule(program, given, sizes)
 
 
 CAPPED = """
