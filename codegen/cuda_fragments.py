@@ -217,6 +217,7 @@ def values_of(kernel: TileKernel, kept_as: Form, factored: bool) -> tuple[TileKe
         "row_values": hoists.row.values(),
         "column_values": hoists.column.values(),
         "batch_values": hoists.batch.values(),
+        "of_mask": tuple(p for p in hoists.paired.values() if _name_in_steps(p) in _locals(kernel.support)),
         "reads_rows": bool(hoists.paired) or _reads_rows(kernel, logit),
     }
     return kernel, hoists, Values(context, results, dots, products, frozenset(r.panel for r in products), wide)
@@ -236,7 +237,7 @@ def _hoisted(kernel: TileKernel, hoists: Hoists) -> TileKernel:
     return replace(
         kernel,
         body=tuple(step(s) for s in kernel.body),
-        support=hoists(kernel.support) if kernel.support is not None else None,
+        support=hoists.of_mask(kernel.support) if kernel.support is not None else None,
         verdict=verdict and Verdict(narrow(verdict.may), narrow(verdict.must)),
         spans=spans and tuple(Span(narrow.held(s.first), narrow.held(s.last)) for s in spans),
         searches=tuple(replace(s, value=narrow(s.value)) for s in kernel.searches),
@@ -379,6 +380,10 @@ def _made_of(dot: str, kernel: TileKernel) -> list[Value]:
 
 def _takes_long(step: Value) -> bool:
     return any(isinstance(e, Op) and e.name in (*LONG, "exp", "share", "exp2", "sigmoid") for e in walk(step.value))
+
+
+def _name_in_steps(paired: Paired) -> str:
+    return paired.name.replace("_", " ")
 
 
 def _reads_rows(kernel: TileKernel, logit: Expr | None) -> bool:

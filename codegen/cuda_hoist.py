@@ -13,7 +13,7 @@ from irc.codegen.printer import element, in_double, print_scalar, scalar_leaf
 
 TYPE = {Kind.FLOAT: "T", Kind.INT: "int64_t", Kind.BOOL: "bool"}
 BYTES = {"T": 4, "int64_t": 8, "int32_t": 4, "bool": 1}
-PAIRS = ("f32", "bf16", "f16")  # of which two are a word
+PAIRS = {Kind.FLOAT: ("f32", "bf16", "f16"), Kind.BOOL: ("bool",), Kind.INT: ()}  # of which two are a word
 CHEAP = {"add", "sub", "neg", "mul", "flat", "eq", "ne", "lt", "le", "and", "or", "not", "min", "max", "float"}
 CHEAP |= {"narrow", "widen", "saturate"}
 """Operations that take no longer than reading their result."""
@@ -41,10 +41,11 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Numbers of a table that has one for every pair: an element's `value`, and the `element` itself, an lvalue. Two
-    neighbours along the columns are one word where they lie `together`, a condition."""
+    """Numbers or truths of a table that has one for every pair: an element's `value`, and the `element` itself, an
+    lvalue. Two neighbours along the columns are one word where they lie `together`, a condition."""
 
     name: str
+    type: str
     value: str
     element: str
     together: str
@@ -71,6 +72,10 @@ class Hoists:
         """The same of a tile value, which reads random numbers and entries of its pair by name too."""
         return self(rebuild(expr, lambda part: self._draw(part) or self._pair(part)))
 
+    def of_mask(self, expr: Expr) -> Expr:
+        """The same of which pairs exist, which reads truths of its pair by name."""
+        return self(rebuild(expr, lambda part: self._pair(part) if part.kind is Kind.BOOL else None))
+
     def _draw(self, part: Expr) -> Expr | None:
         """Of random numbers that the positions of the pair tell, the name."""
         if not isinstance(part, Op) or part.name != "random":
@@ -87,12 +92,16 @@ class Hoists:
 
     def _pair(self, part: Expr) -> Expr | None:
         """Of an entry whose indices are those of the pair, the column's the last, the name."""
-        if not isinstance(part, Load) or part.kind is not Kind.FLOAT or self._side(part):
+        if not isinstance(part, Load) or self._side(part):
             return None
         *others, last = part.indices
         storage = next(t.storage for t in self.kernel.tensors if t.name == part.tensor)
         known = {axis.index for axis in (*self.kernel.batch, *self.kernel.rows)}
-        if storage not in PAIRS or not known.issuperset(others) or [last] != [a.index for a in self.kernel.columns]:
+        if (
+            storage not in PAIRS[part.kind]
+            or not known.issuperset(others)
+            or [last] != [a.index for a in self.kernel.columns]
+        ):
             return None
         strides = [stride_name(part.tensor, d) for d in range(len(part.indices))]
         pointer = pointer_name(part.tensor)
@@ -100,8 +109,8 @@ class Hoists:
         together = f"{strides[-1]} == 1{even} && uintptr_t({pointer}) % (2 * sizeof(*{pointer})) == 0"
         name = f"entries_{len(self.paired)}"
         texts = print_scalar(part), element(part.tensor, part.indices, scalar_leaf)
-        made = self.paired.setdefault(part, Paired(name, *texts, together))
-        return Local(made.name.replace("_", " "))
+        made = self.paired.setdefault(part, Paired(name, TYPE[part.kind], *texts, together))
+        return Local(made.name.replace("_", " "), part.kind)
 
     def reserve(self, memory: Arrays, rows: int, columns: int) -> None:
         """Arrays for those of so many rows and columns."""

@@ -29,7 +29,8 @@ def kept(exprs: Collection[Expr], moving: Collection[str]) -> set[Expr]:
 
     def look(e: Expr) -> None:
         if any(
-            isinstance(p, Index | Local) and (p.name in moving or p.name.startswith("column value")) for p in walk(e)
+            isinstance(p, Index | Local) and (p.name in moving or p.name.startswith(("column value", "entries")))
+            for p in walk(e)
         ):
             for child in children(e):
                 look(child)

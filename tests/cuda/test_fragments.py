@@ -314,6 +314,36 @@ def test_tokens_are_copied_from_where_they_lie_and_constant_factors_wait_for_sum
     assert "d_o_logit*T(0.25)" not in program.source and "T(0.25), exists)" in program.source
 
 
+SEEN = """
+attention seen {
+  size S, T, D
+  input q[S,D], k[T,D], v[T,D], seen[S,T]: bool
+  core o[i,d] {
+    score  q[i,c] * k[j,c]
+    allow  seen[i,j]
+    softmax j
+    matmul v[j,d]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
+def test_two_truths_of_a_table_are_one_word_where_they_may_be(architecture: str) -> None:
+    rng, target, sizes = np.random.default_rng(6), f"emulator:{architecture}", {"D": 16}
+    program = irc.compile(SEEN, dtype="bf16", target=target, sizes=sizes)
+    given = arrays(program, {"S": 70, "T": 162, "D": 16}, rng, "bf16") | {"seen": rng.random((70, 162)) < 0.6}
+    both(SEEN, given, "bf16", rng, sizes, target=target)
+    assert program.source.count("load_two(all_") >= 2
+    expected = program(**given)[0]
+    program.measured_through(sizes, Library(program.source, True, architecture=architecture))
+    for length, first in ((164, 1), (163, 0)):
+        table = np.zeros((70, length), bool)[:, first : first + 162]
+        table[:] = given["seen"]
+        assert np.array_equal(program(**given | {"seen": table})[0], expected)
+
+
 TABLE = """
 attention table {
   size B, H, S, D

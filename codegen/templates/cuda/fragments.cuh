@@ -30,6 +30,10 @@ DEVICE void load_two(float *to, const float *from) {
   const uint64_t both = ptx::load<uint64_t>(from);
   to[0] = __uint_as_float(uint32_t(both)), to[1] = __uint_as_float(uint32_t(both >> 32));
 }
+DEVICE void load_two(bool *to, const uint8_t *from) {
+  const uint16_t both = ptx::load<uint16_t>(from);
+  to[0] = both & 0xff, to[1] = both >> 8;
+}
 
 DEVICE uint32_t pack(Bf16, float low, float high) { return ptx::pack_bf16(low, high); }
 DEVICE uint32_t pack(F16, float low, float high) { return ptx::pack_f16(low, high); }
