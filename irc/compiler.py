@@ -14,7 +14,7 @@ from irc import cuda, stored
 from irc.calls.program import Program
 from irc.codegen.schedule import Schedule
 from irc.compiled import Precision
-from irc.error import DeviceError, Error, InputError, SpecWarning
+from irc.error import Error, InputError, SpecWarning
 from irc.grammar.source import Source
 from irc.proof import proofs
 from irc.proof.verdict import accepted
@@ -50,12 +50,12 @@ def compile(
     model's.
     Raises SpecError for a wrong program and for an `ensure` that is neither proved nor accepted, ToolchainError
     without a C++ compiler, DeviceError for a target that this machine or version lacks, InputError for an argument of
-    another type than its own.
+    another type than its own, and for a name of no target.
     """
     if dtype not in PRECISIONS:
         raise InputError(f"dtype: expected one of {', '.join(PRECISIONS)}, got {dtype!r}")
     if target not in TARGETS and not (isinstance(target, str) and cuda.is_target(target)):
-        raise DeviceError(f"target: expected one of {', '.join(TARGETS)} or cuda:sm_80 and the like, got {target!r}")
+        raise InputError(f"target: expected one of {', '.join(TARGETS)} or cuda:sm_80 and the like, got {target!r}")
     return _compiled(read(program), _natural(sizes or {}), dtype, target, accept, schedule)
 
 

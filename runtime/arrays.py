@@ -29,6 +29,7 @@ DTYPE: dict[Storage, np.dtype[Any]] = {
     "i32": np.dtype(np.int32),
     "bool": np.dtype(np.uint8),
 }
+FLOATS = ("f32", "f64", "bf16", "f16")
 INTEGERS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
 INT32 = np.iinfo(np.int32)
 LARGEST = float(np.finfo(np.float32).max)
@@ -93,7 +94,7 @@ def take(name: str, value: object, storage: Storage) -> Array:
     if isinstance(value, bool | int | float | np.generic):
         return _scalar(name, value, storage)
     array = _view(name, value)
-    check_element_type(name, name_of(array.dtype), storage)
+    check_element_type(name, name_of(array.dtype), storage, array.ndim)
     if storage == "i32":
         return _int32(name, array)
     if storage == "bool":
@@ -101,13 +102,15 @@ def take(name: str, value: object, storage: Storage) -> Array:
     return addressable(array.astype(DTYPE[storage], copy=False))
 
 
-def check_element_type(name: str, got: str, storage: Storage) -> None:
+def check_element_type(name: str, got: str, storage: Storage, axes: int) -> None:
     """Raises InputError where an array of this element type, as `name_of` writes it, is not one of the program's."""
     if storage == "i32":
         if got not in INTEGERS:
             raise InputError(f"{name}: expected integers, got {got}")
     elif got != storage:
-        raise InputError(f"{name}: expected {storage}, got {got}")
+        helps = axes and got in FLOATS and storage in FLOATS  # without axes it may be a scalar, whose type is another
+        hint = f': convert it, or compile with dtype="{got}"' if helps else ""
+        raise InputError(f"{name}: expected {storage}, got {got}{hint}")
 
 
 def addressable(array: Array) -> Array:

@@ -86,7 +86,8 @@ def test_a_size_that_is_none(size: str) -> None:
         ((PADDING, "--set", "len=[1.5]"), "'len' is of type int, and what is given is float64"),
         ((CAUSAL, "--size", "S=-3"), "size S: expected a natural number, got -3"),
         ((CAUSAL, "--at", "z=0"), "'z' is no index beside query and key in 'causal'"),
-        ((CAUSAL, "--size", "S=100000000"), "not enough memory"),
+        ((CAUSAL, "--size", "S=100000"), "10000000000 pairs are too many to draw (i 100000, j 100000), at most"),
+        ((CAUSAL, "--size", "B=4000,S=100", "--show", "weights"), "pairs are too many to draw (b 4000, h 1, i 100"),
     ],
 )
 def test_what_a_plot_cannot_take(arguments: tuple[str, ...], message: str) -> None:
@@ -99,6 +100,49 @@ def test_an_image_of_no_format(name: str, tmp_path: Path) -> None:
     code, text = said("plot", CAUSAL, "--size", "S=4", "-o", str(tmp_path / name))
     assert code == 2 and "expected a name that ends in an image's format" in text
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("plot", CAUSAL, "-o"), ("compile", CAUSAL, "-o"), ("check", CAUSAL, "--smt2"), ("run", CAUSAL, "--out")],
+)
+def test_a_file_to_write_without_a_name(arguments: tuple[str, ...]) -> None:
+    code, text = said(*arguments, "")
+    assert code == 2 and "expected a name, got nothing" in text
+
+
+@pytest.mark.parametrize(
+    "arguments", [("compile", CAUSAL, "--size", "D=4", "-o"), ("check", str(EXAMPLES / "alibi.attn"), "--smt2")]
+)
+def test_a_folder_on_a_full_disk_is_named(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("irc.show.check.write_queries", full)
+    monkeypatch.setattr("irc.export.export.export", full)
+    assert said(*arguments, str(tmp_path)) == (2, f"error: {tmp_path}: No space left on device\n")
+
+
+def test_characters_that_the_terminal_has_not() -> None:
+    result = CliRunner(charset="latin-1").invoke(main, ["plot", CAUSAL, "--size", "S=2"])
+    assert result.exit_code == 0 and r"\u25a0·" in result.stdout
+
+
+def test_a_folder_is_checked_with_progress_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.attn").write_bytes(Path(CAUSAL).read_bytes())
+    assert said("check", str(tmp_path)) == (0, "")
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    code, text = said("check", str(tmp_path))
+    assert code == 0 and "checking" in text and "100%" in text
+
+
+def test_integers_in_lists_where_floats_are_wanted() -> None:
+    given = [f"--set={name}=[[[[1,2]]]]" for name in "qkv"]
+    assert said("run", CAUSAL, *given) == (0, "")
+    code, text = said("run", PADDING, *given, "--set", "len=[1.0]")
+    assert code == 2 and "len: expected integers, got f32" in text
 
 
 def test_results_that_cannot_be_written_are_named(given: str, tmp_path: Path) -> None:
@@ -165,7 +209,8 @@ def test_a_path_is_named_once() -> None:
 @pytest.mark.parametrize(
     ("named", "kind", "message"),
     [
-        ({"target": None}, irc.DeviceError, "target: expected one of .*, got None"),
+        ({"target": None}, irc.InputError, "target: expected one of .*, got None"),
+        ({"target": "gpu"}, irc.InputError, "target: expected one of cpu, .*, got 'gpu'"),
         ({"sizes": 4}, irc.InputError, "sizes: expected numbers by name"),
         ({"sizes": {"D": 4.0}}, irc.InputError, "sizes: D must be a natural number, got 4.0"),
         ({"sizes": {"D": True}}, irc.InputError, "sizes: D must be a natural number, got True"),
@@ -201,6 +246,14 @@ def test_what_is_no_mapping_from_names(value: Any, kind: str) -> None:
         program.hvp(given, value, {})
     with pytest.raises(irc.InputError, match=f"cotangents: expected arrays by name, .* got {kind}"):
         program.hvp(given, given, value)
+
+
+def test_a_name_near_one_that_is_known() -> None:
+    program, x = irc.compile(EXAMPLES / "softcap_window.attn"), np.ones((1, 2, 3, 4), np.float32)
+    with pytest.raises(irc.InputError, match=r"^windw: unknown; softcap_window takes .*; did you mean `window`\?$"):
+        program(q=x, k=x, v=x, windw=2, cap=3.0)
+    with pytest.raises(irc.InputError, match=r"^Sq is a size"):
+        program(q=x, k=x, v=x, window=2, cap=3.0, Sq=3)
 
 
 def test_sizes_are_integers_of_any_kind() -> None:

@@ -68,6 +68,8 @@ def outputs(program: Program, arrays: Mapping[str, Any], names: tuple[str, ...],
     names = tuple(name for name in names if arrays[name].requires_grad or name in program.differentiated)
     check_gradients(program, names)
     if names and not isinstance(like, torch.Tensor):
+        first = program.results_like or ""
+        program.device.take(first, like, program.storages[first])  # names what is no array
         kind = type(like).__name__
         raise InputError(f"{names[0]}: requires a gradient, but results are {kind}, as the first floating argument is")
     if transformed():

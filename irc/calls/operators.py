@@ -160,7 +160,7 @@ def _traced_forward(program: str, names: Any, tensors: Any, keep: bool, numbers:
 
 def _check(name: str, value: Any, storage: Storage) -> None:
     if isinstance(value, torch.Tensor):
-        check_element_type(name, NAMES.get(value.dtype, str(value.dtype)), storage)
+        check_element_type(name, NAMES.get(value.dtype, str(value.dtype)), storage, value.ndim)
     elif isinstance(value, bool | int | float):  # no symbol
         take(name, value, storage)
 

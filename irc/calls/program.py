@@ -341,15 +341,22 @@ class Program:
 
     def check_names(self, given: Mapping[str, Any]) -> None:
         wanted = self.storages
+        for name in given:
+            if name not in wanted:
+                raise self._unknown(name)
         for name in wanted:
             if name not in given:
                 raise InputError(f"{name}: missing; {self.graph.name} takes {', '.join(wanted)}")
-        for name in given:
-            if name not in wanted:
-                if name in dict(self.graph.sizes):
-                    how = f"irc.compile(…, sizes={{{name!r}: …}})"
-                    raise InputError(f"{name} is a size: it follows from the shapes, or is given as {how}")
-                raise InputError(f"{name}: unknown; {self.graph.name} takes {', '.join(wanted)}")
+
+    def _unknown(self, name: str) -> InputError:
+        if name in dict(self.graph.sizes):
+            how = f"irc.compile(…, sizes={{{name!r}: …}})"
+            return InputError(f"{name} is a size: it follows from the shapes, or is given as {how}")
+        from irc.elaborate.report import similar  # brings difflib
+
+        near = similar(name, self.storages)
+        takes = f"{self.graph.name} takes {', '.join(self.storages)}"
+        return InputError(f"{name}: unknown; {takes}" + (f"; {near}" if near else ""))
 
 
 class Run:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from irc.cli.common import BAD_SPEC, failures, read
-from irc.cli.options import accept_option, spec_argument
+from irc.cli.common import BAD_SPEC, failures, read, writing
+from irc.cli.options import Written, accept_option, spec_argument
 from irc.grammar.diagnostic import Diagnostic
 from irc.grammar.source import Source
+
+if TYPE_CHECKING:
+    from irc.show import check as checking
 
 
 @click.command()
@@ -21,7 +26,7 @@ from irc.grammar.source import Source
 @click.option("--strict", is_flag=True, help="A warning fails its program too.")
 @click.option("--json", "as_json", is_flag=True, help="Findings and verdicts as JSON on standard output.")
 @click.option(
-    "--smt2", "queries", type=click.Path(path_type=Path, file_okay=False), help="Write the solver's queries here."
+    "--smt2", "queries", type=Written(path_type=Path, file_okay=False), help="Write the solver's queries here."
 )
 def check(spec: str, accept: tuple[str, ...], strict: bool, as_json: bool, queries: Path | None) -> None:
     """Check names, indices, sizes and types, and prove what the program ensures.
@@ -53,17 +58,13 @@ def check(spec: str, accept: tuple[str, ...], strict: bool, as_json: bool, queri
         files = sorted(folder.rglob("*.attn")) if folder is not None else [spec]
         if not files:
             raise click.BadParameter(f"there is no .attn file below {spec}", param_hint="SPEC")
-        sources: list[Source] = []
         unread: list[checking.Checked] = []
-        for file in files:
-            try:
-                sources.append(read(str(file)))
-            except click.BadParameter as error:
-                if folder is None:
-                    raise
-                unread.append(checking.unread(str(file), error.message))
-        found = (*unread, *checking.check(sources, accept, strict))
-        written = checking.write_queries(found, queries) if queries is not None else ()
+        read_ones = checking.check(_read(files, folder is not None, unread), accept, strict)
+        found = (*unread, *read_ones)
+        written: tuple[Path, ...] = ()
+        if queries is not None:
+            with writing(queries):
+                written = checking.write_queries(found, queries)
     if as_json:
         click.echo(json.dumps(checking.plain(found), indent=2))
     elif folder is not None:
@@ -75,6 +76,24 @@ def check(spec: str, accept: tuple[str, ...], strict: bool, as_json: bool, queri
         click.echo(f"{len(written)} queries in {queries}")
     if not all(checked.ok for checked in found):
         sys.exit(BAD_SPEC)
+
+
+def _read(files: Sequence[str | Path], several: bool, unread: list[checking.Checked]) -> Iterator[Source]:
+    """The texts, one when the one before has been checked, so that a terminal shows how far that is. Of several, those
+    that cannot be read are added to `unread`."""
+    from irc.show import check as checking
+
+    shown = several and sys.stderr is not None and sys.stderr.isatty()
+    with click.progressbar(files, label="checking", file=sys.stderr) if shown else nullcontext(files) as bar:
+        for file in bar:
+            try:
+                source = read(str(file))
+            except click.BadParameter as error:
+                if not several:
+                    raise
+                unread.append(checking.unread(str(file), error.message))
+            else:
+                yield source
 
 
 def _say(text: str, findings: Sequence[Diagnostic]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import warnings
@@ -46,6 +47,9 @@ class Command(click.Group):
     full."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")  # what the terminal's encoding has not
         try:
             try:
                 return super().invoke(ctx)
@@ -131,7 +135,8 @@ def load_arrays(path: str | None) -> dict[str, Any]:
 
 
 def arguments(graph: Graph, given: Mapping[str, Any], floating: Any) -> dict[str, Any]:
-    """Lists given with --set as arrays; floating arrays in the element type that the program stores."""
+    """Lists given with --set as arrays; floating arrays, and lists of integers where floats are wanted, in the element
+    type that the program stores."""
     import numpy as np
 
     from irc.graph.interpret import DTYPES
@@ -144,7 +149,8 @@ def arguments(graph: Graph, given: Mapping[str, Any], floating: Any) -> dict[str
         array = np.asarray(value)
         if isinstance(value, list) and not array.size and name in types:  # which tells no type
             array = array.astype(types[name])
-        return array.astype(floating, copy=False) if array.dtype.kind == "f" else array
+        of_integers = isinstance(value, list) and array.dtype.kind in "iu" and types.get(name, array.dtype).kind == "f"
+        return array.astype(floating, copy=False) if array.dtype.kind == "f" or of_integers else array
 
     return {name: argument(name, value) for name, value in given.items()}
 

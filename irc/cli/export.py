@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from irc.cli.common import compiled, failures, read
-from irc.cli.options import accept_option, compile_options, sizes_option, spec_argument
+from irc.cli.common import compiled, failures, read, writing
+from irc.cli.options import Written, accept_option, compile_options, sizes_option, spec_argument
 
 
 @click.command("compile")
 @spec_argument
-@click.option("-o", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where to.")
+@click.option("-o", "folder", type=Written(path_type=Path, file_okay=False), required=True, help="Where to.")
 @accept_option
 @sizes_option
 @compile_options
@@ -29,7 +29,7 @@ def compile_command(
     from irc.export.export import export
 
     source = read(spec)
-    with failures():
+    with failures(), writing(folder):
         written = export(compiled(source, sizes, dtype, target, accept), folder)
     for path in written:
         click.echo(path)

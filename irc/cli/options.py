@@ -13,6 +13,15 @@ from irc.runtime.machine import MOST_THREADS
 Command = Callable[..., Any]
 
 
+class Written(click.Path):
+    """A file or folder to write, which has a name: that of a variable that is not set were the current folder."""
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> Any:
+        if value == "":
+            self.fail("expected a name, got nothing", parameter, context)
+        return super().convert(value, parameter, context)
+
+
 def assignments(form: str, whole: bool) -> Callable[[Any, Any, tuple[str, ...]], dict[str, Any]]:
     """A callback that reads `A=1,B=2` (whole numbers) or `A=<JSON>`, given any number of times."""
 
@@ -57,12 +66,14 @@ def set_option(command: Command) -> Command:
 
 def dtype_option(command: Command) -> Command:
     kinds = click.Choice(["f32", "f64", "bf16", "f16"])
-    return click.option("--dtype", type=kinds, default="f32", help="How floating tensors are stored.")(command)
+    return click.option(
+        "--dtype", type=kinds, default="f32", show_default=True, help="How floating tensors are stored."
+    )(command)
 
 
 def compile_options(command: Command) -> Command:
     text = "cpu, cuda, cuda:sm_90a (compiled alone), emulator or emulator:sm_90a (CUDA without a device), or reference."
-    return click.option("--target", default="cpu", help=text)(dtype_option(command))
+    return click.option("--target", default="cpu", show_default=True, help=text)(dtype_option(command))
 
 
 def accept_option(command: Command) -> Command:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from irc.cli.common import MISSING, arguments, fail, failures, graphs, load_arrays, read, writing
-from irc.cli.options import assignments, set_option, sizes_option, spec_argument
+from irc.cli.options import Written, assignments, set_option, sizes_option, spec_argument
 
 if TYPE_CHECKING:
     from irc.show.plot import Shown
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     metavar="ROWS COLUMNS",
     help="The shape of a tile drawn.",
 )
-@click.option("-o", "path", type=click.Path(path_type=Path, dir_okay=False), help="An image; without it, characters.")
+@click.option("-o", "path", type=Written(path_type=Path, dir_okay=False), help="An image; without it, characters.")
 def plot(
     spec: str,
     sizes: dict[str, int],

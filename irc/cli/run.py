@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from irc.cli.common import arguments, compiled, failures, load_arrays, read, writing
-from irc.cli.options import accept_option, compile_options, set_option, sizes_option, spec_argument
+from irc.cli.options import Written, accept_option, compile_options, set_option, sizes_option, spec_argument
 
 
 @click.command()
 @spec_argument
 @click.option("--inputs", type=click.Path(exists=True, dir_okay=False), help="An .npz file with the tensors.")
 @set_option
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the outputs to this .npz file.")
+@click.option("--out", type=Written(path_type=Path, dir_okay=False), help="Write the outputs to this .npz file.")
 @click.option("--grad", is_flag=True, help="Gradients too; cotangents d_OUTPUT from --inputs, else ones for the first.")
 @accept_option
 @sizes_option

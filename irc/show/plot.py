@@ -6,6 +6,7 @@ with. draw.py makes characters or an image of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from irc.mask.visits import EMPTY, FULL, PARTIAL, Visits
 from irc.runtime.sizes import open_term
 
 Shown = Literal["pairs", "scores", "weights", "map"]
+MOST_PAIRS = 1 << 24  # that are looked at for one picture
 FEATURES = 8  # of a sum over features whose size nobody gave, where scores are computed
 
 
@@ -118,6 +120,8 @@ def _pictures(
     tile: tuple[int, int] | None,
     each: str | None,
 ) -> Iterator[Picture]:
+    for core in graph.cores:
+        _check_pairs(core, sizes, whole=shown != "pairs")
     arrays = _arrays(graph, values)
     if shown != "pairs":
         arrays = interpret(graph, arrays, sizes)
@@ -132,6 +136,18 @@ def _pictures(
             there = at if axis is None or point is None else {**at, axis.name: point}
             rows = core.rows if tile is not None else core.rows or core.batch[-1:]
             yield _View(graph, core, rows, sizes, arrays, there).picture(shown, tile, axis)
+
+
+def _check_pairs(core: Core, sizes: Mapping[str, int], whole: bool) -> None:
+    """Raises InputError where there are more pairs than are drawn; where all are computed, those of the whole batch."""
+    axes = (*(core.batch if whole else ()), *core.rows, *core.columns)
+    extents = {a.name: size_value(a.size, sizes) for a in axes}
+    pairs = math.prod(extents.values())
+    if pairs > MOST_PAIRS:
+        along = ", ".join(f"{name} {extent}" for name, extent in extents.items())
+        raise InputError(
+            f"{core.name}: {pairs} pairs are too many to draw ({along}), at most {MOST_PAIRS}: give smaller sizes"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,8 @@ def test_what_has_no_gradient_is_named():
     q, k, v = three()
     with pytest.raises(InputError, match="k: requires a gradient, but results are ndarray"):
         irc.compile(CAUSAL, dtype="f64")(q=q.detach().numpy(), k=k, v=v)
+    with pytest.raises(InputError, match="q: expected an array, got list"):
+        irc.compile(CAUSAL, dtype="f64")(q=q.tolist(), k=k, v=v)
     with pytest.raises(InputError, match="k: missing"):
         irc.compile(CAUSAL, dtype="f64")(q=q, v=v)
     program, doc = irc.compile(SPEC, dtype="f64"), torch.zeros(2, 17, dtype=torch.int32)

@@ -82,8 +82,9 @@ def test_bool_is_seen_as_bytes():
 @pytest.mark.parametrize(
     ("value", "storage", "message"),
     [
-        (np.zeros(2), "f32", "q: expected f32, got f64"),
-        (np.zeros(2, BF16), "f16", "q: expected f16, got bf16"),
+        (np.zeros(2), "f32", 'q: expected f32, got f64: convert it, or compile with dtype="f64"'),
+        (np.zeros(2, BF16), "f16", 'q: expected f16, got bf16: convert it, or compile with dtype="bf16"'),
+        (np.zeros(()), "f32", "q: expected f32, got f64"),
         (np.zeros(2, np.int64), "f32", "q: expected f32, got i64"),
         (np.zeros(2, np.complex64), "f32", "q: expected f32, got complex64"),
         (np.zeros(2), "i32", "q: expected integers, got f64"),
