@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from irc import cuda, stored
+from irc.calls.autograd import outside_graphs
 from irc.calls.program import Program
 from irc.codegen.schedule import Schedule
 from irc.compiled import Precision
@@ -28,6 +29,7 @@ PRECISIONS: dict[str, Precision] = {
 TARGETS = ("cpu", "cuda", "emulator", "reference")
 
 
+@outside_graphs
 def compile(
     program: str | Path,
     *,
@@ -56,6 +58,8 @@ def compile(
         raise InputError(f"dtype: expected one of {', '.join(PRECISIONS)}, got {dtype!r}")
     if target not in TARGETS and not (isinstance(target, str) and cuda.is_target(target)):
         raise InputError(f"target: expected one of {', '.join(TARGETS)} or cuda:sm_80 and the like, got {target!r}")
+    if schedule is not None and not isinstance(schedule, Schedule):
+        raise InputError(f"schedule: expected a Schedule, as irc.codegen.schedule has it, or None, got {schedule!r}")
     return _compiled(read(program), _natural(sizes or {}), dtype, target, accept, schedule)
 
 

@@ -216,6 +216,7 @@ def test_a_path_is_named_once() -> None:
         ({"sizes": {"D": True}}, irc.InputError, "sizes: D must be a natural number, got True"),
         ({"sizes": {"D": "4"}}, irc.InputError, "sizes: D must be a natural number, got '4'"),
         ({"sizes": {"D": 10**20}}, irc.InputError, f"sizes: D must be at most 2147483647, got {10**20}"),
+        ({"schedule": 3}, irc.InputError, "schedule: expected a Schedule, .*, got 3"),
         ({"accept": 3}, irc.InputError, "accept: expected the text of a property, got 3"),
         ({"accept": [None]}, irc.InputError, "accept: expected the text of a property, got None"),
     ],
@@ -254,6 +255,13 @@ def test_a_name_near_one_that_is_known() -> None:
         program(q=x, k=x, v=x, windw=2, cap=3.0)
     with pytest.raises(irc.InputError, match=r"^Sq is a size"):
         program(q=x, k=x, v=x, window=2, cap=3.0, Sq=3)
+
+
+def test_a_run_is_no_data() -> None:
+    program, x = irc.compile(CAUSAL), np.ones((1, 1, 3, 4), np.float32)
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(irc.Error, match="copy or pickle its outputs"):
+            copied(program.forward(q=x, k=x, v=x))
 
 
 def test_sizes_are_integers_of_any_kind() -> None:

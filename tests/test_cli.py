@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,14 @@ def test_check_draws_the_counterexample_and_exits_1(refuted: str) -> None:
     assert "error[E601]: `causal` does not hold: query i = 0 sees key j = 1, 1 position after its own" in result.stderr
     assert "      0     ■ ✗\n" in result.stderr
     assert "note: this mask is transposed" in result.stderr and "help: write `allow j <= i`" in result.stderr
+
+
+def test_check_says_what_the_readme_shows(refuted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(refuted).parent)
+    (shown,) = re.findall(
+        r"\$ irc check transposed\.attn\n(.*?)```", (EXAMPLES.parent / "README.md").read_text("utf-8"), re.DOTALL
+    )
+    assert irc("check", Path(refuted).name).output == shown
 
 
 def test_check_folds_long_lines_at_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

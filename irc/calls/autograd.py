@@ -6,15 +6,25 @@ The forward run of such a call keeps what `Run.backward` needs, and the graph of
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from irc.compiled import arguments
 from irc.error import Error, InputError
 
 if TYPE_CHECKING:
     from irc.calls.program import Program
+
+Made = TypeVar("Made", bound=Callable[..., Any])
+
+
+def outside_graphs(function: Made) -> Made:
+    """A function that `torch.compile` does not look into, and that says why where a graph may not break. These are the
+    marks of `torch.compiler.disable`, without PyTorch."""
+    why = "irc: program(...) is an operator of graphs; irc.compile, program.forward and derivatives by hand run outside"
+    function.__dict__.update(_torchdynamo_disable=True, _torchdynamo_disable_msg=why)
+    return function
 
 
 def traced() -> bool:

@@ -24,7 +24,7 @@ from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
 from irc.compiled import Compiled, Precision, arguments
 from irc.cuda import device_of
-from irc.error import DeviceError, InputError, SpecWarning
+from irc.error import DeviceError, Error, InputError, SpecWarning
 from irc.grammar.source import Source
 from irc.graph.ir import Graph, Input
 from irc.passes.specialise import feature_sizes, specialise
@@ -206,6 +206,7 @@ class Program:
                 outputs = tuple(self._ran(arrays, keep=False)[3])
         return outputs[0] if len(outputs) == 1 else outputs
 
+    @autograd.outside_graphs
     def forward(self, *unnamed: Any, **arrays: Any) -> Run:
         """Run the program and keep what `backward` needs. Raises InputError naming whatever does not fit."""
         if unnamed:
@@ -237,6 +238,7 @@ class Program:
                 call.forward(tensors, keep=True)
             return Run(self, call, tensors, like, outputs)
 
+    @autograd.outside_graphs
     def jvp(self, inputs: Mapping[str, Any], tangents: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Outputs, and their derivatives along `tangents` (forward mode), both by name.
 
@@ -252,6 +254,7 @@ class Program:
             outputs, moved = ({n: self.device.give(a, like) for n, a in values.items()} for values in found)
         return outputs, moved
 
+    @autograd.outside_graphs
     def hvp(
         self, inputs: Mapping[str, Any], vectors: Mapping[str, Any], cotangents: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -374,6 +377,7 @@ class Run:
         self._lock = threading.Lock()
         self._process = os.getpid()
 
+    @autograd.outside_graphs
     def backward(self, *unnamed: Any, **cotangents: Any) -> dict[str, Any]:
         """Gradients of every floating `input` and `param`, by name, for cotangents of outputs; a missing one is zero.
 
@@ -398,6 +402,9 @@ class Run:
             call.backward(tensors, cotangents, self._take_owned)
             made = tensors.arrays
             return {public: device.give(made[name], self._like) for public, name in call.gradients.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise Error("a forward run is of this process and is no data: copy or pickle its outputs, and the program")
 
     def _here(self) -> Run:
         """The same run, run again in a process made by fork, which has fewer threads than the one that began it."""

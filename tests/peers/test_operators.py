@@ -286,6 +286,22 @@ def test_what_does_not_fit_is_named_while_it_is_traced(change: Callable[..., Any
         compiled(lambda q, k, v: program(q, k, v))(*three())
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda program, x: program.forward(q=x, k=x, v=x).outputs["o"],
+        lambda program, x: program.jvp({"q": x, "k": x, "v": x}, {"q": x})[0]["o"],
+        lambda program, x: irc.compile(CAUSAL)(q=x, k=x, v=x)[0],
+    ],
+)
+def test_what_runs_outside_of_graphs_says_so(call: Callable[..., Any]) -> None:
+    program, x = irc.compile(CAUSAL), three()[0].detach()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"irc: program\(\.\.\.\) is an operator of graphs"):
+        torch.compile(lambda x: call(program, x), fullgraph=True, backend="eager")(x)
+    torch._dynamo.reset()
+    assert torch.equal(torch.compile(lambda x: call(program, x), backend="eager")(x), call(program, x))
+
+
 def test_what_depends_on_entries_is_checked_when_it_runs() -> None:
     window = irc.compile(FOLDER / "softcap_window.attn")
     follow = compiled(lambda q, k, v, size: window(q=q, k=k, v=v, window=size, cap=30.0))
