@@ -152,6 +152,22 @@ def test_results_that_cannot_be_written_are_named(given: str, tmp_path: Path) ->
     assert code == 2 and f"error: {file}: " in text
 
 
+def test_results_take_the_place_of_others_once_they_are_whole(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "to" / "out.npz"
+    assert said("run", CAUSAL, "--inputs", given, "--out", str(out)) == (0, "")
+    before = out.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    message = f"error: {out}: No space left on device\n"
+    assert said("run", CAUSAL, "--inputs", given, "--out", str(out)) == (2, message)
+    assert out.read_bytes() == before and list(out.parent.iterdir()) == [out]
+
+
 def test_more_threads_than_a_process_can_start(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     code, text = said("bench", CAUSAL, "--size", "B=1,H=1,S=8,D=8", "--threads", str(MOST_THREADS + 1))
     assert code == 2 and str(MOST_THREADS) in text
@@ -255,6 +271,12 @@ def test_a_name_near_one_that_is_known() -> None:
         program(q=x, k=x, v=x, windw=2, cap=3.0)
     with pytest.raises(irc.InputError, match=r"^Sq is a size"):
         program(q=x, k=x, v=x, window=2, cap=3.0, Sq=3)
+
+
+@pytest.mark.parametrize("command", [("plot",), ("bench", "--size", "B=1,H=1,S=8,D=8")])
+def test_a_name_that_no_program_takes(command: tuple[str, ...], given: str) -> None:
+    code, text = said(*command, PADDING, "--set", "lenn=[3]")
+    assert code == 2 and text == "error: lenn: unknown; padding takes q, k, v, len; did you mean `len`?\n"
 
 
 def test_a_run_is_no_data() -> None:

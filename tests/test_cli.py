@@ -211,10 +211,10 @@ def test_wrong_usage_exits_2_with_a_message(arguments: list[str]) -> None:
     assert result.stderr.strip()
 
 
-def test_a_missing_target_exits_3() -> None:
-    result = irc("run", CAUSAL, "--target", "abacus")
-    assert result.exit_code == 3
-    assert "abacus" in result.stderr
+def test_a_target_that_kernels_are_not_made_for_exits_3_and_one_that_is_none_2() -> None:
+    for target, code in (("cuda:sm_50", 3), ("abacus", 2)):
+        result = irc("run", CAUSAL, "--target", target)
+        assert result.exit_code == code and target in result.stderr
 
 
 def test_a_missing_compiler_exits_3(monkeypatch: pytest.MonkeyPatch) -> None:

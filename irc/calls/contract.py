@@ -7,7 +7,7 @@ the actual sizes, scalars and the least and greatest entry of each integer table
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import inf, isinf
@@ -60,6 +60,14 @@ def check(graph: Graph, entries: Mapping[str, Array], sizes: Mapping[str, int]) 
     """Raises InputError naming the assumption that an argument breaks, or the access that could leave its axis."""
     check_facts(graph, entries, sizes)
     check_accesses(graph, entries, sizes)
+
+
+def unknown(name: str, taker: str, known: Sequence[str]) -> InputError:
+    """Of an argument that a program has not."""
+    from irc.elaborate.report import similar  # brings difflib
+
+    near = similar(name, known)
+    return InputError(f"{name}: unknown; {taker} takes {', '.join(known)}" + (f"; {near}" if near else ""))
 
 
 @dataclass(frozen=True, slots=True)

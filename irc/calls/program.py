@@ -18,7 +18,7 @@ import numpy as np
 from irc.built import Built, built
 from irc.calls import autograd, handles
 from irc.calls.calls import PreparedCall
-from irc.calls.contract import check, check_sizes, entries_of
+from irc.calls.contract import check, check_sizes, entries_of, unknown
 from irc.codegen.expr import Kind
 from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
@@ -355,11 +355,7 @@ class Program:
         if name in dict(self.graph.sizes):
             how = f"irc.compile(…, sizes={{{name!r}: …}})"
             return InputError(f"{name} is a size: it follows from the shapes, or is given as {how}")
-        from irc.elaborate.report import similar  # brings difflib
-
-        near = similar(name, self.storages)
-        takes = f"{self.graph.name} takes {', '.join(self.storages)}"
-        return InputError(f"{name}: unknown; {takes}" + (f"; {near}" if near else ""))
+        return unknown(name, self.graph.name, [*self.storages])
 
 
 class Run:

@@ -7,10 +7,10 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -74,6 +74,30 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of what the path names once it is whole: what cannot be written is known before it is
+    made, and until then nothing is lost."""
+    path = path.resolve()
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".irc-{os.getpid()}")
+        if path.exists() and not (path.is_file() and os.access(path.parent, os.W_OK)):
+            beside = path  # a device, or a file in a folder that takes no other
+        try:
+            with open(beside, "wb") as file:
+                yield file
+            if beside != path:
+                beside.replace(path)
+        except OSError as error:
+            if error.filename == str(beside):
+                error.filename = str(path)
+            raise
+        finally:
+            if beside != path:
+                beside.unlink(missing_ok=True)
 
 
 def fail(message: str, code: int) -> None:
@@ -155,6 +179,16 @@ def arguments(graph: Graph, given: Mapping[str, Any], floating: Any) -> dict[str
     return {name: argument(name, value) for name, value in given.items()}
 
 
+def check_names(given: Iterable[str], graphs: Sequence[Graph]) -> None:
+    """Raises InputError for what is an argument of none of the programs of a text."""
+    from irc.calls.contract import unknown
+
+    known = list(dict.fromkeys(n.name for graph in graphs for n in graph.inputs))
+    for name in given:
+        if name not in known:
+            raise unknown(name, ", ".join(graph.name for graph in graphs), known)
+
+
 def drawn(
     program: Program, sizes: dict[str, int], given: dict[str, Any], formulas: tuple[str, ...]
 ) -> tuple[dict[str, int], dict[str, Any]]:
@@ -163,6 +197,7 @@ def drawn(
     from irc.show.fill import complete
     from irc.tuning.measure import all_sizes, random_arguments
 
+    check_names(given, [program.graph])
     known = all_sizes(program, sizes)
     filled = complete(program.graph, known, given, formulas, whole=False)
     arrays = arguments(program.graph, filled, DTYPE[program.precision.storage])

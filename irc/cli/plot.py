@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from irc.cli.common import MISSING, arguments, fail, failures, graphs, load_arrays, read, writing
+from irc.cli.common import MISSING, arguments, check_names, fail, failures, graphs, load_arrays, read, writing
 from irc.cli.options import Written, assignments, set_option, sizes_option, spec_argument
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def plot(
     source = read(spec)
     given = load_arrays(inputs) | values
     with failures():
-        for graph in graphs(source):
+        programs = graphs(source)
+        check_names(given, programs)
+        for graph in programs:
             arrays = arguments(graph, given, float)
             known = plotting.sizes_for(graph, sizes, arrays, shown)
             filled = complete(graph, known, arrays, formulas, whole=shown != "pairs")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from irc.cli.common import arguments, compiled, failures, load_arrays, read, writing
+from irc.cli.common import arguments, compiled, failures, load_arrays, read, replacing
 from irc.cli.options import Written, accept_option, compile_options, set_option, sizes_option, spec_argument
 
 
@@ -44,7 +45,7 @@ def run(
 
     source = read(spec)
     arrays = load_arrays(inputs) | values
-    with failures():
+    with failures(), nullcontext() if out is None else replacing(out) as file:
         program = compiled(source, sizes, dtype, target, accept)
         names = [n.name for n in program.graph.inputs]
         outputs = [name for name, _ in program.graph.outputs]
@@ -56,14 +57,11 @@ def run(
             cotangents = arguments(program.graph, cotangents, floating)
             cotangents = cotangents or {outputs[0]: np.ones_like(results[outputs[0]])}
             results |= {f"d_{name}": np.asarray(value) for name, value in done.backward(**cotangents).items()}
+        if file is not None:  # open, since of a name numpy makes another
+            np.savez(file, allow_pickle=False, **{name: _written(value) for name, value in results.items()})
     for name, value in results.items():
         mean = float(np.mean(value, dtype=np.float64)) if value.size else 0.0
         click.echo(f"{name}{list(value.shape)}  {value.dtype}  mean {mean:.6g}")
-    if out:
-        with failures(), writing(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with open(out, "wb") as file:  # of a name, numpy makes another
-                np.savez(file, allow_pickle=False, **{name: _written(value) for name, value in results.items()})
 
 
 def _written(value: Any) -> Any:
