@@ -7,6 +7,7 @@ that the parser can go on to the next.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
@@ -234,7 +235,11 @@ class _Layout:
         help = None
         if token.isalpha():
             help = "names are made of the letters a to z, digits and `_`"
-        elif token in "\"'":
+        elif token.isspace() or unicodedata.category(token) == "Cf":
+            help = "it looks like a blank or like nothing: write a blank, or leave it out"
+        elif token == "√":
+            help = "write `sqrt(x)`"
+        elif token in "\"'“”‘’":
             help = "there are no strings; a comment begins with `#`"
         elif token == "." and self.out and self.out[-1].type in ENDS and self.out[-1].end_pos == token.start_pos:
             help = "functions stand by themselves, as in `sqrt(D)`, and values have no methods"

@@ -57,11 +57,16 @@ FOREIGN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "<>": ("COMPARATOR", "!="),
         "≤": ("COMPARATOR", "<="),
         "≥": ("COMPARATOR", ">="),
+        "⩽": ("COMPARATOR", "<="),
+        "⩾": ("COMPARATOR", ">="),
         "≠": ("COMPARATOR", "!="),
         "·": ("STAR", "*"),
+        "⋅": ("STAR", "*"),
+        "∗": ("STAR", "*"),
         "×": ("STAR", "*"),
         "−": ("MINUS", "-"),
         "÷": ("SLASH", "/"),
+        "∕": ("SLASH", "/"),
     }
 )
 """Operators of other languages: the terminal and the spelling that ours has for each."""

@@ -126,6 +126,8 @@ def read(program: str | Path) -> Source:
         raise InputError(f"program: expected a path or the text of a program, got {program!r}")
     try:
         return Source(str(program), Path(program).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no path
+    except UnicodeDecodeError as error:
+        raise Error(f"{program}: cannot be read: it is no UTF-8 text, at byte {error.start}") from error
+    except (OSError, ValueError) as error:  # ValueError: no path
         why = error.strerror if isinstance(error, OSError) else error
         raise Error(f"{program}: cannot be read: {why}") from error

@@ -222,6 +222,13 @@ def test_a_path_is_named_once() -> None:
         irc.compile("nowhere.attn")
 
 
+def test_a_text_of_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.attn"
+    path.write_bytes(Path(CAUSAL).read_bytes().decode().encode("utf-16"))
+    with pytest.raises(irc.Error, match=f"^{path}: cannot be read: it is no UTF-8 text, at byte 0$"):
+        irc.compile(path)
+
+
 @pytest.mark.parametrize(
     ("named", "kind", "message"),
     [

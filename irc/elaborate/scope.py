@@ -128,7 +128,10 @@ class Scope:
 
     def unknown(self, name: Name, what: str, known: object = ()) -> NoReturn:
         names = list(known) if isinstance(known, dict | list | tuple | set | frozenset) else []
-        self.report.fail("E101", f"there is no {what} `{name.id}`", name.span, help=similar(name.id, names))
+        help = similar(name.id, names)
+        if help is None and what == "tensor":
+            help = f"what a call gives is declared with its sizes, `input {name.id}[…]`, or `input {name.id}[…]: int`"
+        self.report.fail("E101", f"there is no {what} `{name.id}`", name.span, help=help)
 
     def is_declared(self, name: str) -> bool:
         return name in self.sizes or name in self.tensors
