@@ -6,6 +6,7 @@ the checksum written there. Anything else (cut short, altered, put there by anot
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
@@ -26,24 +27,47 @@ MANIFEST = "manifest.json"
 def directory() -> Path:
     """IRC_CACHE_DIR, else the user's cache directory; where that cannot be written, one for this process alone. Raises
     InputError where IRC_CACHE_DIR names no folder that can be written."""
+    return _shared() or _private()
+
+
+def check_kept() -> None:
+    """Raises InputError where the directory is for this process alone: what is put there is lost."""
+    if _shared() is None:
+        raise InputError(f"{_of_user()} cannot be written, so that nothing is kept: name a folder in IRC_CACHE_DIR")
+
+
+def _of_user() -> Path:
+    return Path(platformdirs.user_cache_dir("irc", appauthor=False))
+
+
+def _shared() -> Path | None:
+    """The directory that other processes read too, if there is one."""
     chosen = os.environ.get("IRC_CACHE_DIR")
-    path = Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_cache_dir("irc", appauthor=False))
+    path = Path(chosen).expanduser().absolute() if chosen else _of_user()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         if chosen:
             raise InputError(f"IRC_CACHE_DIR: {path} is no folder and cannot be made: {error.strerror}") from error
-        return _private_directory()
+        return None
     if os.access(path, os.W_OK | os.X_OK):
         return path
     if chosen:
         raise InputError(f"IRC_CACHE_DIR: {path} cannot be written")
-    return _private_directory()
+    return None
 
 
 @lru_cache(maxsize=1)
-def _private_directory() -> Path:
-    return Path(tempfile.mkdtemp(prefix="irc-"))
+def _private() -> Path:
+    """One that goes with this process, but not with its copies."""
+    path, owner = Path(tempfile.mkdtemp(prefix="irc-")), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(path, ignore_errors=True)
+
+    atexit.register(remove)
+    return path
 
 
 def key(parts: Iterable[str], flags: Iterable[str] = (), compiler: str = "") -> str:

@@ -19,6 +19,7 @@ def doctor() -> None:
     import platform
     from importlib.metadata import version
 
+    from irc.error import InputError
     from irc.runtime import machine, toolchain
     from irc.tuning import tuned
 
@@ -29,6 +30,10 @@ def doctor() -> None:
     with failures():
         click.echo(f"threads    {machine.threads()}")
         click.echo(f"cache      {cache.directory()}")
+        try:
+            cache.check_kept()
+        except InputError as error:
+            click.echo(f"warning    {error}")
         kept = len(list(tuned.directory().glob("*.json")))
         click.echo(f"tuned      {tuned.directory()}: {kept} program{'s' if kept != 1 else ''}")
         sizes = machine.caches()

@@ -44,7 +44,7 @@ def tune(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from irc.runtime import machine
+    from irc.runtime import cache, machine
     from irc.tuning import tuned
     from irc.tuning.tune import CANDIDATES, Step
     from irc.tuning.tune import tune as measure
@@ -57,6 +57,7 @@ def tune(
     console, step = Console(highlight=False), None
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with failures():
+        cache.check_kept()
         program = compiled(source, {}, dtype, "cpu", accept=accept)
         every, arguments = drawn(program, sizes, load_arrays(inputs) | values, formulas)
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -95,6 +97,28 @@ def test_entry_of_another_user_is_not_trusted(monkeypatch):
     entry = cache.get_or_build(KEY, build)
     monkeypatch.setattr(os, "getuid", lambda: entry.stat().st_uid + 1)
     assert not cache.intact(entry, KEY)
+
+
+def test_without_a_folder_of_the_user_nothing_is_kept(folder):
+    """HOME is a file, in which nothing can be made."""
+    (folder / "home").touch()
+    (folder / "temporary").mkdir()
+    unset = ("IRC_CACHE_DIR", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment |= {"HOME": str(folder / "home"), "TMPDIR": str(folder / "temporary")}
+    code = """
+import os
+from irc.runtime import cache
+assert cache.directory().is_dir() and cache.directory() == cache.directory()
+if not os.fork():
+    raise SystemExit  # a copy of the process leaves the folder to it
+os.wait()
+assert cache.directory().is_dir()
+cache.check_kept()
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert f"InputError: {folder / 'home'}/.cache/irc cannot be written, so that nothing is kept" in done.stderr
+    assert not list((folder / "temporary").iterdir())
 
 
 def test_failed_build_leaves_nothing(folder):
