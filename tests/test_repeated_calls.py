@@ -127,7 +127,7 @@ def test_mistakes_after_a_good_call_are_named() -> None:
         program(q=arrays["q"], k=arrays["k"])
     with pytest.raises(irc.InputError, match="w: unknown"):
         program(**arrays, w=arrays["q"])
-    with pytest.raises(irc.InputError, match="v: missing"):
+    with pytest.raises(irc.InputError, match="w: unknown"):
         program(q=arrays["q"], k=arrays["k"], w=arrays["q"])
     with pytest.raises(irc.InputError, match="q: expected f32, got f64"):  # the first that is wrong, not the easier one
         program(**{"q": arrays["q"].astype(np.float64), "k": 1.0, "v": "no array"})
