@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Local, Op, indices, op, rebuild, substitute
+from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Local, Op, indices, op, rebuild, substitute, walk
 from irc.codegen.kernel import DISTANCE, Dot, InnerSum, Panel, RowProduct, Target, TileKernel, TileOp
 from irc.codegen.names import identifier, stride_name
+from irc.codegen.outside import DIVIDING
 from irc.codegen.positions import points
 from irc.codegen.printer import element, print_scalar, scalar_leaf
 from irc.codegen.tile_texts import AxisText, RowText
@@ -53,17 +54,29 @@ def pair_by_pair(kernel: TileKernel) -> TileKernel:
 
 
 def fixed_of(panel: Panel) -> tuple[Expr, dict[Expr, Local]]:
-    """The panel's value, with Locals for floats that a token computes once for all its features, and what these are."""
+    """The panel's value, with Locals for what a token computes or looks up once for all its features, and what these
+    are: floats, and what says where in memory its features lie."""
     names, found = {axis.name for axis in panel.features}, dict[Expr, Local]()
 
     def place(part: Expr) -> Expr | None:
-        if isinstance(part, Op) and part.kind is Kind.FLOAT and indices(part) and not names & indices(part):
-            return found.setdefault(part, Local(f"fixed {len(found)}"))
+        if indices(part) and not names & indices(part) and _is_kept(part):
+            return found.setdefault(part, Local(f"fixed {len(found)}", part.kind))
         if isinstance(part, Op) and part.name == "where":  # what only some features read stays with them
             return op("where", rebuild(part.args[0], place), *part.args[1:])
-        return part if isinstance(part, Load) else None
+        return None
 
     return rebuild(panel.value, place), found
+
+
+def _is_kept(part: Expr) -> bool:
+    """Whether the expression is worth a name: loops over features would read its tables and divide again."""
+    if part.kind is Kind.FLOAT:
+        return isinstance(part, Op | Load)
+    if part.kind is Kind.BOOL:
+        return isinstance(part, Load)
+    return any(
+        isinstance(e, Load) or (isinstance(e, Op) and (e.name == "segment" or e.name in DIVIDING)) for e in walk(part)
+    )
 
 
 def before_features(load: Load | Target, features: tuple[Axis, ...]) -> tuple[Expr, ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from irc.codegen.cpu import prologue
-from irc.codegen.expr import FLOATING, TRUE, Axis, Load, Op, conjuncts, integer, walk
+from irc.codegen.expr import FLOATING, TRUE, Axis, Kind, Load, Op, conjuncts, integer, walk
 from irc.codegen.hoist import Hoists
 from irc.codegen.inner import Packing
 from irc.codegen.kernel import (
@@ -226,8 +226,12 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     def value_text(panel: Panel) -> tuple[str, tuple[str, ...]]:
         value, fixed = fixed_of(panel)
         text = hoists.scalar(value, "place", "place")
-        named = ((identifier(local.name), hoists.scalar(part, "place", "place")) for part, local in fixed.items())
-        return text, tuple(f"const T {name} = {made};" for name, made in named)
+        types = {Kind.FLOAT: "T", Kind.INT: "int64_t", Kind.BOOL: "bool"}
+        named = (
+            f"const {types[local.kind]} {identifier(local.name)} = {hoists.scalar(part, 'place', 'place')};"
+            for part, local in fixed.items()
+        )
+        return text, tuple(named)
 
     def panel_text(panel: Panel) -> PanelText:
         side = kernel.rows if panel.side == "row" else kernel.columns

@@ -212,6 +212,40 @@ def test_a_cache_in_pages_gives_the_bits_of_a_contiguous_one(dtype: str) -> None
     assert np.array_equal(whole, parts)
 
 
+QUANTISED = """
+attention quantised {
+  size B, H, G, T, N, P, R, D
+  input q[B,H,T,D], kp[N,R,G,D]: int, vp[N,R,G,D]: int, page[B,P]: int, len[B]: int
+  const ks[N,G], vs[N,G]
+  assume H % G == 0, 0 <= page[b,p] < N, T <= len[b] <= P * R
+  core o[b,h,i,d] over j: P * R {
+    let n = page[b, j // R]
+    let g = h // (H // G)
+    align offset len[b] - T
+    score q[b,h,i,c] * kp[n, j % R, g, c]
+    scale ks[n,g] / sqrt(D)
+    allow j <= pos(i)
+    softmax j
+    matmul vs[n,g] * vp[n, j % R, g, d]
+  }
+  return o
+  ensure rows nonempty
+}
+"""
+
+
+def test_features_of_a_quantised_cache_in_pages_look_nothing_up() -> None:
+    """A token's page, and where in it the token lies, are told once, not for each feature."""
+    rng = np.random.default_rng(11)
+    inputs = {name: rng.integers(-127, 128, (7, 4, 2, 8)).astype(np.int32) for name in ("kp", "vp")}
+    inputs |= {name: rng.random((7, 2)).astype(np.float32) for name in ("ks", "vs")}
+    inputs |= {"q": rng.standard_normal((2, 4, 1, 8)).astype(np.float32), "len": np.array([9, 12], np.int32)}
+    inputs["page"] = np.array([[5, 0, 3], [1, 6, 5]], np.int32)
+    both(QUANTISED, inputs, "f32", rng)
+    features = re.findall(r"\*to\+\+ = (.*)", irc.compile(QUANTISED, sizes={"D": 8, "R": 4}).source)
+    assert features and not any("page_ptr" in line or "mod" in line for line in features)
+
+
 def test_only_kernels_of_sides_that_differ_in_size_have_the_form() -> None:
     known = {"D": 16, "V": 40}
     square = text("causal").replace("Sq, Sk", "S").replace("Sq", "S").replace("Sk", "S")

@@ -108,6 +108,27 @@ def test_what_a_condition_shields_stays_inside() -> None:
     both(text, inputs | {"x": np.array([1, 0, -1, 2, 0.5, -3, 3, 0, 1], np.float32)}, "f32", rng)
 
 
+def test_sines_that_a_condition_chooses_are_made_once() -> None:
+    """Rotations as matrices, by angles of places that a table tells: no angle has a gradient."""
+    text = """
+    attention placed {
+      size B, H, S, P
+      input q[B,H,S,(2 P)], place[B,S]: int
+      project {
+        angle[b,s,p] over p: P = float(place[b,s]) * 10000 ^ (-float(p) / P)
+        turn[b,s,p,t,u] over t: 2, u: 2 = where(t == u, cos(angle[b,s,p]), where(t < u, -sin(angle[b,s,p]), sin(angle[b,s,p])))
+        r[b,h,s,(t p)] = q[b,h,s,(u p)] * turn[b,s,p,t,u]
+      }
+      return r
+    }
+    """
+    rng = np.random.default_rng(3)
+    inputs = {"q": rng.standard_normal((2, 3, 5, 8)).astype(np.float32)}
+    both(text, inputs | {"place": np.arange(10, dtype=np.int32).reshape(2, 5)}, "f32", rng)
+    loops = [loop for k in irc.compile(text).kernels if isinstance(k, LoopKernel) and turns(k) for loop in k.loops]
+    assert loops and all(len(loop.axes) == 3 for loop in loops)
+
+
 def test_an_empty_batch_has_no_gradient_of_what_is_made_once() -> None:
     text = """
     attention empty {

@@ -7,6 +7,7 @@ every batch entry and head, and where they stand in a score they are for every t
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from irc.codegen.expr import Axis, Expr, Kind, Load, Op, children, indices, loads, rebuild, walk
 from irc.codegen.outside import LONG
@@ -21,8 +22,8 @@ MOVED = LONG - {"div", "sqrt", "rsqrt", "segment"}  # which are worth a tensor
 
 
 def moved(graph: Graph) -> Graph:
-    """The graph in which such functions are tensors, where no condition is on what reads them: a gradient of 0 at a
-    point that does not exist would be multiplied with whatever is there."""
+    """The graph in which such functions are tensors. What has a gradient stays where a condition is on what reads it: a
+    gradient of 0 at a point that does not exist would be multiplied with whatever is there."""
     moving = _Moving(active(graph))
     for node in graph:
         if isinstance(node, Map | Reduce) and node.where is None and _is_of_products(node, graph):
@@ -45,15 +46,20 @@ class _Moving:
         """The node that reads its long functions as tensors."""
         axes = all_axes(node)
 
-        def place(part: Expr) -> Expr | None:
-            if self._moves(part, axes, is_tile(node)):
+        def place(part: Expr, shielded: bool = False) -> Expr | None:
+            if self._moves(part, axes, is_tile(node)) and not (shielded and self._is_active(part)):
                 inside = any(_holds(part, arg) for arg in children(part))
                 return None if inside else self._read(part, axes, node)
             if isinstance(part, Op) and part.name == "where":
-                return replace(part, args=(rebuild(part.args[0], place), *part.args[1:]))
+                condition, *branches = part.args
+                within = partial(place, shielded=True)
+                return replace(part, args=(rebuild(condition, place), *(rebuild(e, within) for e in branches)))
             return part if isinstance(part, Op) and in_double(part) else None
 
         return replace(node, body=rebuild(node.body, place))
+
+    def _is_active(self, part: Expr) -> bool:
+        return any(load.tensor in self.active for load in loads(part))
 
     def _moves(self, part: Expr, axes: tuple[Axis, ...], of_pairs: bool) -> bool:
         """Whether the expression is long, and of fewer indices than the axes: of pairs, of one side's. Where it reads
@@ -64,12 +70,12 @@ class _Moving:
         if not of_pairs:
             return any(load.indices for load in loads(part))
         sides = {a.role for a in axes if a.name in read} - {""}
-        return len(sides) == 1 and not any(load.tensor in self.active for load in loads(part))
+        return len(sides) == 1 and not self._is_active(part)
 
     def _read(self, part: Expr, axes: tuple[Axis, ...], node: Node) -> Load:
         own = tuple(replace(a, role="") for a in axes if a.name in indices(part))
         others = [a for a in axes if a.name not in indices(part)]
-        where = there_are(others) if any(load.tensor in self.active for load in loads(part)) else None
+        where = there_are(others) if self._is_active(part) else None
         name = self.grown.named(Map("", own, part, where, span=node.span), f"{node.name}.once")
         return Load(name, tuple(a.index for a in own))
 
