@@ -116,7 +116,8 @@ def test_sines_that_a_condition_chooses_are_made_once() -> None:
       input q[B,H,S,(2 P)], place[B,S]: int
       project {
         angle[b,s,p] over p: P = float(place[b,s]) * 10000 ^ (-float(p) / P)
-        turn[b,s,p,t,u] over t: 2, u: 2 = where(t == u, cos(angle[b,s,p]), where(t < u, -sin(angle[b,s,p]), sin(angle[b,s,p])))
+        let a = angle[b,s,p]
+        turn[b,s,p,t,u] over t: 2, u: 2 = where(t == u, cos(a), where(t < u, -sin(a), sin(a)))
         r[b,h,s,(t p)] = q[b,h,s,(u p)] * turn[b,s,p,t,u]
       }
       return r
