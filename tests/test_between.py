@@ -64,6 +64,14 @@ def test_gates_of_any_size_leave_others_their_digits(target: str) -> None:
     both(spec, arrays, "f32", rng, target=target)
 
 
+def test_gates_of_a_cache_whose_queries_a_table_places() -> None:
+    """Decoding: how far a sum reaches is told by the entry of a table, whatever the gates before and beyond."""
+    spec, rng = text("j < t and t <= i + past[b]", "f[b,t]", "j <= i + past[b]"), np.random.default_rng(5)
+    arrays = given(rng, 30) | {"past": np.array([0, 7], np.int32)}
+    arrays["f"][0, 4], arrays["f"][1, 12] = -np.inf, -3e7
+    both(spec.replace("f[B,T]", "f[B,T], past[B]: int"), arrays, "f32", rng)
+
+
 def test_doubles_are_as_exact_as_in_order() -> None:
     """No sum is more exact than they, of which a difference could be."""
     rng = np.random.default_rng(4)

@@ -130,8 +130,8 @@ def exactly(graph: Graph) -> tuple[Graph, dict[str, Storage]]:
 def _exact(expr: Expr, sums: Mapping[str, _Sums]) -> Expr | None:
     match expr:
         case Op("sub", (last, first)) if expr.kind is Kind.FLOAT:
-            read = {load.tensor for load in (*loads(last), *loads(first))}
-            if len(read) == 1 and loads(last) and loads(first) and (name := next(iter(read))) in sums:
+            read, others = ({load.tensor for load in loads(e) if load.kind is Kind.FLOAT} for e in (last, first))
+            if len(read) == 1 and read == others and (name := next(iter(read))) in sums:
                 return sums[name].difference(name, last, first)
     return None
 
