@@ -79,9 +79,10 @@ LENGTH_HELP = (
     "or in a sum by `where(n < count[b], …, 0)`"
 )
 PAIR_HELP = (
-    "what a row has in common comes from its normaliser, or from a `stat` that a later core reads; what depends on the "
-    "keys in between (stick-breaking) is not expressible, and nearest to it is a running sum made outside: "
-    "`bias g[b,h,i] - g[b,h,j]`"
+    "what a row has in common comes from its normaliser, or from a `stat` that a later core reads; scores of other "
+    "keys are those of a tensor, `z[b,h,i,j] = q[b,h,i,c] * k[b,h,j,c]` in `project`, and so is what depends on the "
+    "keys in between (stick-breaking): "
+    "`left[b,h,i,j] over j: S = sum(t: where(j < t and t < i, log(sigmoid(-z[b,h,i,t])), 0))`, `bias left[b,h,i,j]`"
 )
 
 
