@@ -52,8 +52,8 @@ what `sigmoid`, `relu`, `normalize` and `linear` mean [stands here](normalisers.
 What is not expressible: a token's state that is computed from the state of the one before, as the delta rule's
 (DeltaNet, PaTH), where that is no sum. A sum over the positions before,
 `g[b,s] over s: S = sum(t: where(t <= s, x[b,t], 0))`, is made in one pass, and so is its gradient: of one number a
-token, as `forgetting` has, or of pairs, which are a tensor then, as `stick_breaking` has. Nothing is sorted inside a
-program either: a choice of keys is a table that is read, as in `topk_tiles`.
+token, as `forgetting` has, or of pairs, which are a tensor then, as in stick-breaking attention. Nothing is sorted
+inside a program either: a choice of keys is a table that is read, as in `topk_tiles`.
 
 {MADE} `examples/variants/pictures.json`.
 """

@@ -99,3 +99,36 @@ def test_no_bit_depends_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         found.append(program.forward(**given).outputs["y"])
     np.testing.assert_array_equal(*found)
     np.testing.assert_allclose(found[0], np.cumsum(np.cos(0.3 * np.arange(4000)) * x[:, :, 0], 1), rtol=1e-9, atol=1e-9)
+
+
+def test_stick_breaking_is_a_running_sum_of_pairs() -> None:
+    """As the error of `weight[b,h,i,l]` says: each key takes its share of what the keys after it have left (Tan et al.
+    2025)."""
+    spec = """
+    attention sticks {
+      size B, S, D
+      input q[B,S,D], k[B,S,D], v[B,S,D]
+      project {
+        z[b,i,j] = q[b,i,c] * k[b,j,c]
+        left[b,i,j] over j: S = sum(t: where(j < t and t < i, log(sigmoid(-z[b,i,t])), 0))
+      }
+      core o[b,i,d] {
+        score log(sigmoid(z[b,i,j]))
+        bias left[b,i,j]
+        map exp(score)
+        allow j < i
+        linear j
+        matmul v[b,j,d]
+      }
+      return o
+      ensure causal
+    }
+    """
+    rng = np.random.default_rng(5)
+    inputs = {name: rng.standard_normal((2, 21, 4)).astype(np.float32) for name in "qkv"}
+    share, expected, left = 1 / (1 + np.exp(-inputs["q"] @ inputs["k"].swapaxes(1, 2))), 0, np.ones((2, 21))
+    for j in reversed(range(21)):
+        weight = np.where(np.arange(21) > j, left * share[..., j], 0)
+        expected, left = expected + weight[..., None] * inputs["v"][:, None, j], left - weight
+    both(spec, inputs, "f32", rng)
+    np.testing.assert_allclose(irc.compile(spec)(**inputs), expected, rtol=1e-5, atol=1e-6)
