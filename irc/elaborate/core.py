@@ -180,12 +180,13 @@ class CoreBuilder:
                     "E412", f"`{stage.kind}` reads the score, {told}", e.span, help=absent.SCORE_HELP
                 )
         running, self.context.score, self.context.hint, self.context.told = self.context.score, None, stage.kind, True
+        before = len(self.context.pending)
         try:
             value = self.context.lower(stage.value, self._free())
         finally:
             self.context.score, self.context.told = running, False
         ty.boolean(value, stage.value.span, self.scope.report, f"what `{stage.kind}` takes")
-        if any(hint == stage.kind for hint, _ in self.context.pending):
+        if any(hint == stage.kind for hint, _ in self.context.pending[before:]):
             self.scope.report.fail(
                 "E412",
                 f"`{stage.kind}` sums over an index, and a mask is told from the pair, its sizes and tables alone",

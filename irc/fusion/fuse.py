@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 from irc.codegen.expr import Axis, Const, Index, Load, Op, indices, integer, op, walk
 from irc.codegen.kernel import CHUNK, CHUNKS, Storage, Target
@@ -188,15 +187,17 @@ class _Fuser(Steps):
     def _tiles(
         self, sums: list[Reduce], apart: Mapping[Scatter, tuple[ElementSum, ...]], pending: list[Node]
     ) -> list[Node]:
-        """One kernel for the first ready sum over tokens, or of distances, and everything that can share it."""
+        """One kernel for the first ready sum over tokens, or of distances, and everything that can share it. Sums of
+        distances of several cores under masks of their own have a kernel of each, and are added up after the last."""
         first = next((n for n in sums if n.op == "logsumexp"), next(iter(sums), None))
-        frame = self.frame(first) if first else next(iter(apart.values()))[0].frame
+        left = [u for updates in apart.values() for u in updates if u.by_distance.tensor not in self.tensors]
+        frame = self.frame(first) if first else left[0].frame
         group = [n for n in sums if self.frame(n) == frame and (n.op == "logsumexp") <= (n is first)]
         if any(n.op == "logsumexp" or n.over[0].role == "row" for n in group):
             running = first is not None and first.op == "logsumexp"
             joined = [] if running else [n for n in group if is_few(n, frame) or self._takes_long(n, frame)]
             group = [n for n in group if n.over[0].role == "row" or n in joined or is_product(n, frame)]
-        beside = [n for n, updates in apart.items() if all(each.frame == frame for each in updates)]
+        beside = [u for u in left if u.frame == frame]
         online = None
         if first and first.op == "logsumexp":
             online, beside = self._online(first), []
@@ -224,7 +225,7 @@ class _Fuser(Steps):
         for node in group:
             if node is not maximum and node.op != "logsumexp":
                 builder.sink(node, self._copies(node, owners))
-        for each in chain.from_iterable(apart[node] for node in beside):
+        for each in beside:
             made = each.by_distance
             self.declare(made.tensor, made.shape, self.precision.arithmetic)
             builder.sum_of_distances(each.node, each.over, each.update.body, made.target)
@@ -232,16 +233,17 @@ class _Fuser(Steps):
             if node.name not in self.added:
                 self.declare(node.name, shape(node), self.storage(node))
         order = "columns" if any(n.over[0].role == "row" for n in group) else "rows"
-        done: list[Node] = [*group, *beside, *added]
-        name = self.named("_".join(n.name for n in done))
+        made_of: list[Node] = [*group, *dict.fromkeys(each.node for each in beside), *added]
+        name = self.named("_".join(n.name for n in made_of))
         kinds = self.precision.arithmetic, self.precision.pairs
-        self.call(finish(builder, name, order, self.arguments(), *kinds, self._lines(builder, done), serial))
+        self.call(finish(builder, name, order, self.arguments(), *kinds, self._lines(builder, made_of), serial))
         for total in added:
             self.tensors[total.name] = PlanTensor(total.name, "temporary", self.storage(total), shape(total))
             self.steps.append(SumChunks(total.name, f"{total.name}.chunks"))
-        for scattered in beside:
+        whole = [n for n, us in apart.items() if beside and all(u.by_distance.tensor in self.tensors for u in us)]
+        for scattered in whole:
             self._added_up(scattered, by_distances(scattered, apart[scattered]))
-        return done
+        return [*group, *whole, *added]
 
     def _copies(self, node: Reduce, owners: tuple[Axis, ...]) -> Target | None:
         """Where the sum is added up, by chunks of what each point of the owners has, if it is."""
