@@ -65,6 +65,26 @@ def test_what_a_count_does_not_tell_is_not_decided(counted: str, mask: str) -> N
     assert "depends on `n`, which the program computes" in str(found)
 
 
+def test_rows_where_there_may_be_no_key_at_all() -> None:
+    text = """attention masked {
+      size B, N, S, D
+      input q[B,N,D], k[B,S,D], mask[B,N,S]
+      project { n[b,i] = sum(j: where(mask[b,i,j] > 0, 1, 0)) }
+      core o[b,i,d] {
+        score q[b,i,c] * k[b,j,c]
+        allow mask[b,i,j] > 0 or n[b,i] == 0
+        softmax j
+        matmul k[b,j,d]
+      }
+      return o
+      ensure rows nonempty
+    }"""
+    (program,) = parse(Source("<string>", text))
+    (found,) = prove(build(program))
+    assert found.status == "refuted"
+    assert "has no key, for there is none" in str(found)
+
+
 @pytest.mark.parametrize(
     "summed, mask, proved",
     [
