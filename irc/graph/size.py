@@ -146,6 +146,13 @@ def equal(a: Expr, b: Expr, definitions: Definitions) -> bool:
     return a == b or polynomial(a, definitions) == polynomial(b, definitions)
 
 
+def alike(a: Expr, b: Expr, definitions: Definitions) -> bool:
+    """Whether two size expressions are one size: two names that are given the same number, each its own, are not."""
+    named = isinstance(a, Size) and isinstance(b, Size) and a != b
+    given = (definitions.get(x.name) for x in (a, b) if isinstance(x, Size))
+    return equal(a, b, definitions) and not (named and all(isinstance(x, Const) for x in given))
+
+
 def nonnegative(p: Polynomial, least: int = 1) -> bool:
     """Whether p >= 0 is plain for all sizes >= `least`: each size written as least + x, no coefficient is negative.
 

@@ -45,6 +45,17 @@ class PropertyError(Exception):
         self.help = help
 
 
+class Unplaced(PropertyError):
+    """Nothing says where queries sit among keys."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message,
+            "write `align last` (the last query sees the last key), `align first` or `align offset e` in the core, "
+            "or leave the property away",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """The core nearest to the input on a chain: where its indices stand, and from which side the input was read."""

@@ -12,7 +12,7 @@ from irc.graph.ir import Core, Fact, Graph, Map, Reduce, bodies, grouped, operan
 from irc.graph.size import Polynomial, expression, polynomial, text
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
-from irc.proof.flow import PropertyError, Undecided, all_of, inline, reads_floats
+from irc.proof.flow import PropertyError, Undecided, Unplaced, all_of, inline, reads_floats
 from irc.proof.tokens import factors
 
 Kind = Literal["row", "token", "fixed"]
@@ -55,10 +55,8 @@ def growth(graph: Graph) -> Growth:
     not."""
     cores = [c for c in graph.cores if c.rows and c.position]
     if not cores:
-        raise PropertyError(
-            "no core of the program says where its queries sit among its keys, so there is no row to decode",
-            "write `align last`, `align first` or `align offset e` in the core, or leave `incremental` away",
-        )
+        raise Unplaced("no core of the program says where its queries sit among its keys, so there is no row to decode")
+    cores = [c for c in cores if not all(isinstance(a.size, Const) for a in (*c.rows, *c.columns))] or cores
     if any(len(c.rows) > 1 for c in cores):
         raise Undecided("tokens with two indices or more do not grow one at a time")
     uneven = [c for c in cores if c.rows[0].size != c.columns[0].size]

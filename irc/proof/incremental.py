@@ -22,6 +22,7 @@ from irc.codegen.expr import (
     Kind,
     Load,
     Op,
+    Size,
     indices,
     integer,
     loads,
@@ -30,7 +31,7 @@ from irc.codegen.expr import (
     substitute,
     walk,
 )
-from irc.graph.ir import Core, Graph, Input, Map, Reduce, all_axes, operands
+from irc.graph.ir import Core, Fact, Graph, Input, Map, Reduce, all_axes, operands
 from irc.graph.printer import expression
 from irc.graph.size import expression as size_expression
 from irc.graph.size import polynomial
@@ -59,13 +60,29 @@ from irc.proof.reach import tokens
 
 def incremental(graph: Graph) -> tuple[Claim, ...]:
     """One claim for each expression that could differ between the two states."""
-    graph = specialise(graph, {})
+    graph = specialise(_apart(graph), {})
     states = growth(graph)
     compared = _Compared(graph, states)
     check_addresses(tokens(graph), compared.brought)
     found = distinct([claim for node in compared.needed for claim in compared.node(node)])
     supposed = tuple(f"of steps that keep {text}" for text in states.kept)
     return tuple(replace(claim, supposed=supposed) for claim in found)
+
+
+def _apart(graph: Graph) -> Graph:
+    """Axes are told by their sizes: how long a cache is, where another size is given the same number, is left open
+    under an assumption."""
+    given = {name: value for name, value in graph.sizes if isinstance(value, Const)}
+    keys = [c.columns[0].size for c in graph.cores if any(True for p in c.position for _ in loads(p))]
+    shared = {
+        size.name: given[size.name]
+        for size in keys
+        if isinstance(size, Size) and list(given.values()).count(given.get(size.name, TRUE)) > 1
+    }
+    shared = {name: n for name, n in shared.items() if not any(n in node.shape for node in graph.inputs)}
+    facts = tuple(Fact(op("eq", Size(name), n), (), f"{name} == {n.value}") for name, n in shared.items())
+    sizes = tuple((name, None if name in shared else value) for name, value in graph.sizes)
+    return replace(graph, sizes=sizes, facts=(*graph.facts, *facts))
 
 
 @dataclass(frozen=True, slots=True)

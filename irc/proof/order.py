@@ -14,7 +14,7 @@ from irc.proof.chunks import in_one_order, other_part, parts_read, sequence
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
 from irc.proof.distinct import distinct
-from irc.proof.flow import Chain, PropertyError, Undecided, chains
+from irc.proof.flow import Chain, PropertyError, Undecided, Unplaced, chains
 from irc.proof.known import data
 from irc.proof.places import Output, input_positions, other_sequence, output, picked, plainly, row_core
 from irc.proof.reach import tokens
@@ -107,11 +107,9 @@ def check_comparable(found: Tokens) -> None:
     for core in found.cores.values():
         if core not in placed and not any(found.same(found.rows(core.name), found.rows(c.name)) for c in placed):
             queries, keys = text(found.rows(core.name)), text(found.columns(core.name))
-            raise PropertyError(
+            raise Unplaced(
                 f"queries of core `{core.name}` run over {queries} and keys over {keys}: nothing says where a query "
-                "sits among the keys, so neither is before the other",
-                "write `align last` (the last query sees the last key), `align first` or `align offset e` in the core, "
-                "or leave the property away",
+                "sits among the keys, so neither is before the other"
             )
     found.apart = {name for name, core in found.cores.items() if core not in placed}
     for core in found.cores.values():
@@ -121,7 +119,7 @@ def check_comparable(found: Tokens) -> None:
                 raise PropertyError(
                     f"cores `{core.name}` and `{other.name}` place the same queries differently among their keys: "
                     f"at {_place(core)} and at {_place(other)}",
-                    "give both the same `align`",
+                    "give both the same `align`; keys that are another sequence are known by a size of their own, left open",
                 )
 
 

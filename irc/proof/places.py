@@ -41,8 +41,8 @@ def output(found: Tokens, public: str, name: str) -> Output:
     """Raises PropertyError where the output has no token dimension."""
     node = found.graph[name]
     for core_name, index, along in _rows(found, node):
-        core = found.cores[core_name]
-        if core_name in found.plain:
+        core = found.placing(found.cores[core_name])
+        if core.name in found.plain:
             return Output(index, None, {}, found.beside(core_name), along)
         batch = _batch(found, name, core)
         return Output(position(core, index, batch), core, batch, found.beside(core_name), along)
@@ -131,7 +131,7 @@ def row_core(found: Tokens, name: str, dim: int) -> Core | None:
     for core, side in sides:
         if side == "column" or core in found.plain or not found.same(token.size, found.rows(core)):
             return None
-    return found.cores[min(sides)[0]]
+    return found.placing(found.cores[min(sides)[0]])
 
 
 def _is_placed(found: Tokens, core: str, size: Expr) -> bool:

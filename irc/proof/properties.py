@@ -7,7 +7,7 @@ from functools import partial
 
 from irc.codegen.expr import TRUE, Expr, loads, op
 from irc.graph.ir import Core, Graph, Input, Property, shape
-from irc.graph.size import equal, size_names, text
+from irc.graph.size import alike, size_names, text
 from irc.proof import chained
 from irc.proof.claim import Claim
 from irc.proof.counts import by_cases
@@ -113,7 +113,7 @@ def _independent(graph: Graph) -> tuple[Claim, ...]:
 def batch(found: Tokens, public: str, name: str) -> Expr:
     """The size of the batch, an output's first dimension. Raises PropertyError where that is tokens."""
     sizes = shape(found.graph[name])
-    rows = [c for c in found.cores if sizes and found.same(sizes[0], found.rows(c))]
+    rows = [c for c in found.cores if sizes and alike(sizes[0], found.rows(c), found.definitions)]
     if not sizes or rows:
         raise PropertyError(
             f"output `{public}` has no batch dimension"
@@ -134,8 +134,8 @@ def _of_size(name: str, size: Expr, graph: Graph) -> tuple[int, ...]:
     """The dimension of the batch; none for a tensor that all entries share."""
     sizes = shape(graph[name])
     exact = [k for k, s in enumerate(sizes) if s == size]
-    alike = [k for k, s in enumerate(sizes) if equal(s, size, dict(graph.sizes))]
-    return tuple((exact or alike)[:1])
+    other = [k for k, s in enumerate(sizes) if alike(s, size, dict(graph.sizes))]
+    return tuple((exact or other)[:1])
 
 
 def _check_apart(node: Input, size: Expr, graph: Graph) -> None:

@@ -9,10 +9,12 @@ from irc.codegen.expr import TRUE
 from irc.error import SpecError
 from irc.grammar.source import Span
 from irc.graph.ir import Core, Fact, Graph, Property
+from irc.proof.alignment import proved_with
 from irc.proof.assumptions import contradiction
 from irc.proof.claim import Answer, Claim, Model
 from irc.proof.decide import decide
 from irc.proof.diagnosis import Diagnosis, diagnose, moved
+from irc.proof.flow import Unplaced
 from irc.proof.picks import with_queries
 from irc.proof.picture import pairs, reads
 from irc.proof.properties import PropertyError, Undecided, claims
@@ -40,7 +42,8 @@ def prove(graph: Graph, accept: tuple[str, ...] = ()) -> tuple[Verdict, ...]:
         try:
             decided[property] = _decided(property, graph)
         except PropertyError as error:
-            nonsense.append(senseless(property, error))
+            found = proved_with(graph, property, holds) if isinstance(error, Unplaced) else None
+            nonsense.append(senseless(property, error, found))
     if nonsense:
         raise SpecError(tuple(nonsense))
     proved = tuple(p for p, found in decided.items() if all(answer.status == "proved" for _, answer in found))

@@ -65,10 +65,12 @@ def contradictory(facts: Sequence[Fact]) -> Diagnostic:
     return Diagnostic("E603", message, first.span, notes, remark)
 
 
-def senseless(property: Property, why: PropertyError) -> Diagnostic:
-    """E604: a property that makes no sense of this program."""
+def senseless(property: Property, why: PropertyError, stage: str | None = None) -> Diagnostic:
+    """E604: a property that makes no sense of this program; with the `stage` that a core lacks for its proof."""
     assert property.span is not None
-    return Diagnostic("E604", f"`{property.text}` says nothing here: {why}", property.span, help=why.help)
+    offered = f"with `{stage}` in the core it is proved" if stage else None
+    help = "; else ".join(text for text in (offered, why.help) if text) or None
+    return Diagnostic("E604", f"`{property.text}` says nothing here: {why}", property.span, help=help)
 
 
 def plain(verdict: Verdict) -> dict[str, Any]:

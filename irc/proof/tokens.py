@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from irc.codegen.expr import Axis, Expr, Load, Op, indices, loads
 from irc.graph.ir import Core, Graph, Map, Node, Reduce, bodies, grouped, product, shape
-from irc.graph.size import equal, text
+from irc.graph.size import alike, equal, text
 from irc.proof.flow import Undecided, core_of, own_axes, parts
 
 Sides = frozenset[tuple[str, str]]  # (core, "row" or "column")
@@ -55,6 +55,13 @@ class Tokens:
     def columns(self, core: str) -> Expr:
         return product(tuple(a.size for a in self.cores[core].columns))
 
+    def placing(self, core: Core) -> Core:
+        """The core that says where rows of this one sit: another of the same queries, where its own keys are another
+        sequence."""
+        others = (c for c in self.cores.values() if c.name not in self.apart)
+        alike = (c for c in others if self.same(self.rows(c.name), self.rows(core.name)))
+        return next(alike, core) if core.name in self.apart else core
+
     def square(self, core: str) -> bool:
         """Whether rows and columns run over the same size."""
         return self.same(self.rows(core), self.columns(core))
@@ -63,7 +70,7 @@ class Tokens:
         """The first dimension of each output, where that is not tokens."""
         lengths = [n for c in self.cores for n in (self.rows(c), self.columns(c))]
         first = [sizes[0] for _, name in self.graph.outputs if (sizes := shape(self.graph[name]))]
-        return [s for s in first if not any(self.same(s, n) for n in lengths)]
+        return [s for s in first if not any(alike(s, n, self.definitions) for n in lengths)]
 
     def has_batch(self, node: Node) -> bool:
         """Whether a dimension, or a part of one, runs over the batch or its first part."""
