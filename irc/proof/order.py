@@ -119,7 +119,7 @@ def check_comparable(found: Tokens) -> None:
                 raise PropertyError(
                     f"cores `{core.name}` and `{other.name}` place the same queries differently among their keys: "
                     f"at {_place(core)} and at {_place(other)}",
-                    "give both the same `align`; keys that are another sequence are known by a size of their own, left open",
+                    "give both the same `align`; keys of another sequence have a size of their own, left open",
                 )
 
 
