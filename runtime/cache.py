@@ -103,31 +103,37 @@ def version() -> str:
         return "uninstalled"
 
 
-def found(key: str) -> Path | None:
-    """The directory of an entry, where there is one that can be trusted."""
+def always(entry: Path) -> bool:
+    """That an entry stays what it was."""
+    return True
+
+
+def found(key: str, holds: Callable[[Path], bool] = always) -> Path | None:
+    """The directory of an entry, where there is one that can be trusted, and that is still what would be built."""
     entry = _entry(key)
-    return entry if intact(entry, key) else None
+    return entry if intact(entry, key) and holds(entry) else None
 
 
 def _entry(key: str) -> Path:
     return directory() / "entries" / key[:2] / key
 
 
-def get_or_build(key: str, build: Callable[[Path], None]) -> Path:
-    """The directory of an entry. When there is none that can be trusted, `build` fills an empty directory first.
+def get_or_build(key: str, build: Callable[[Path], None], holds: Callable[[Path], bool] = always) -> Path:
+    """The directory of an entry. When there is none that can be trusted and still `holds`, `build` fills an empty
+    directory first.
 
     Of processes that ask at once, one builds and the others wait. What `build` raises passes through, and leaves
     nothing behind; but InputError says that a file could not be written.
     """
-    if kept := found(key):
+    if kept := found(key, holds):
         return kept
     try:
-        return _built(key, build)
+        return _built(key, build, holds)
     except OSError as error:
         raise InputError(f"the cache in {directory()} cannot be written: {error.strerror or error}") from error
 
 
-def _built(key: str, build: Callable[[Path], None]) -> Path:
+def _built(key: str, build: Callable[[Path], None], holds: Callable[[Path], bool]) -> Path:
     root, entry = directory(), _entry(key)
     from filelock import FileLock  # slow to import, and not needed for what is there
 
@@ -135,7 +141,7 @@ def _built(key: str, build: Callable[[Path], None]) -> Path:
     locks.mkdir(parents=True, exist_ok=True)
     entry.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(locks / f"{key}.lock")):
-        if kept := found(key):
+        if kept := found(key, holds):
             return kept
         fresh = Path(tempfile.mkdtemp(prefix="building-", dir=root))
         try:

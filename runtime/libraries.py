@@ -30,12 +30,12 @@ def _compiled(source: str, digest: str, parts: Mapping[int, int] | None) -> cpu.
     def build(directory: Path) -> None:
         toolchain.compile(source, directory / LIBRARY, parts=parts)
 
-    return cpu.Library(cache.get_or_build(_key(digest, parts), build) / LIBRARY)
+    return cpu.Library(cache.get_or_build(_key(digest, parts), build, toolchain.is_current) / LIBRARY)
 
 
 def _found(digest: str, parts: Mapping[int, int]) -> cpu.Library | None:
     """The same, where the cache has it."""
-    entry = cache.found(_key(digest, parts))
+    entry = cache.found(_key(digest, parts), toolchain.is_current)
     return None if entry is None else cpu.Library(entry / LIBRARY)
 
 
@@ -71,20 +71,20 @@ class Libraries:
     ) -> Callable[[Mapping[str, Any], Mapping[str, int]], None]:
         """As that of `cpu.Library`; compiles what calls of these sizes run of the kernel's run, where it is new. Raises
         ToolchainError."""
-        run = self._of[kernel.name]
+        run = wanted(self._of[kernel.name], sizes)
         self._load(sizes, (run,))
-        part = next(part for part in wanted(run, sizes) if part.kernel == kernel.name)
+        part = next(part for part in run if part.kernel == kernel.name)
         return self._loaded[part.number].bound(kernel, tensors, sizes, threads, part.function)
 
     def load(self, sizes: Mapping[str, int]) -> None:
         """Load what calls of these sizes run, of all runs."""
-        self._load(sizes, self._runs)
+        self._load(sizes, [wanted(run, sizes) for run in self._runs])
 
     def _load(self, sizes: Mapping[str, int], runs: Iterable[Sequence[Part]]) -> None:
-        """Load kernels of some runs: those that the cache has in one library for all runs or for each, and what is new
-        in another."""
+        """Load what calls of these sizes run of some runs: what the cache has in one library for all runs or for each,
+        and what is new in another."""
         with self._lock:
-            each = [self._parts(wanted(run, sizes)) for run in runs]
+            each = [self._parts(run) for run in runs]
             missing = {n for parts in each for n in parts} - self._loaded.keys()
             if not missing:
                 return

@@ -1,7 +1,8 @@
 """The machine's C++ compiler: finding it, its version, its flags, and one function that makes a shared library.
 
 The flags that the cache sees are the ones asked for. A compiler that lacks OpenMP or `-march=native` is given the
-rest: such a library runs on one thread, of which a warning tells, or without the machine's own instructions.
+rest: such a library runs on one thread, of which a warning tells, or without the machine's own instructions. It says
+what was lacking, and is made again when that has come.
 
 The system's headers are the same in every source and take long to read (the machine's instructions most of all), so
 they are compiled once for each set of flags and kept in the cache.
@@ -20,7 +21,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import dropwhile, takewhile
 from pathlib import Path
 
@@ -60,6 +61,7 @@ GCC_FLAGS = (
 REPLACED_BY = {NATIVE: ("-march=", "-mcpu="), "-O3": ("-O0", "-O1", "-O2", "-Og", "-Os")}
 HEADERS = "headers.h"
 LIBRARY = "library.so"
+LACKING = "lacking"  # beside a library: the flags that its compiler could not build
 PROBES = {  # flags that a compiler may lack, each with source that needs it
     OPENMP: "#include <omp.h>\nint irc_probe() { return omp_get_max_threads(); }\n",
     NATIVE: "int irc_probe() { return 0; }\n",
@@ -67,8 +69,7 @@ PROBES = {  # flags that a compiler may lack, each with source that needs it
 }
 ONE_THREAD = (
     "has no OpenMP: kernels run on one thread. Install it, for instance `apt install libomp-dev`, "
-    "`dnf install libomp-devel` or `brew install libomp`, and remove what was compiled without, {cache}, "
-    "or name another compiler in IRC_CXX"
+    "`dnf install libomp-devel` or `brew install libomp`, or name another compiler in IRC_CXX"
 )
 ERRORS_SHOWN = 5
 MISSING = (
@@ -159,6 +160,8 @@ def compile(
             _known_to_lack[chosen.command] = lacking | _known_to_lack.get(chosen.command, frozenset())
             if OPENMP in lacking:
                 warnings.warn(one_thread(chosen), RuntimeWarning, stacklevel=2)
+    if without := [flag for flag in chosen.flags if flag not in flags]:
+        output.with_name(LACKING).write_text("\n".join(without), encoding="utf-8")
     if done.returncode != 0:
         kept = keep(source)
         said = first_errors(done.stderr).replace(str(text), str(kept))
@@ -173,7 +176,17 @@ def library(source: str, tools: Toolchain) -> Path:
     def write(directory: Path) -> None:
         compile(source, directory / LIBRARY, tools)
 
-    return cache.get_or_build(cache.key(("library", source), tools.flags, tools.version), write) / LIBRARY
+    return cache.get_or_build(cache.key(("library", source), tools.flags, tools.version), write, partial(is_current, tools=tools)) / LIBRARY
+
+
+def is_current(entry: Path, tools: Toolchain | None = None) -> bool:
+    """Whether the compiler still lacks what it lacked when it made the library in that folder."""
+    try:
+        flags = (entry / LACKING).read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        return True
+    chosen = tools or find()
+    return lacking_of(chosen.command, chosen.flags) >= {*flags}
 
 
 def _build(
@@ -250,7 +263,7 @@ def start(command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
 
 def one_thread(tools: Toolchain) -> str:
     """What a compiler without OpenMP makes, and a way out."""
-    return f"{tools.command[0]} {ONE_THREAD.format(cache=cache.directory())}"
+    return f"{tools.command[0]} {ONE_THREAD}"
 
 
 # Of each compiler, what it is not asked for again in this process.

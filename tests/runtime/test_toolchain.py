@@ -99,6 +99,21 @@ def test_without_openmp_one_thread_does_everything_and_a_warning_says_so(tmp_pat
     assert ctypes.CDLL(str(tmp_path / "kernels.so")).threads() == 1
 
 
+def test_a_library_without_openmp_is_made_again_when_that_has_come(tmp_path, monkeypatch):
+    monkeypatch.setenv("IRC_CACHE_DIR", str(tmp_path / "cache"))
+    without("-fopenmp", tmp_path, monkeypatch)
+    tools = toolchain.find()
+    with pytest.warns(RuntimeWarning, match="has no OpenMP"):
+        first = toolchain.library(SOURCE, tools)
+    lacking = first.with_name(toolchain.LACKING)
+    assert toolchain.library(SOURCE, tools) == first and lacking.read_text() == "-fopenmp"
+    fake = tmp_path / "simple-cxx"
+    fake.write_text(fake.read_text().replace("= -fopenmp", "= -nothing"))
+    monkeypatch.setattr(toolchain, "_known_to_lack", {})  # as in another process
+    toolchain.lacking_of.cache_clear()
+    assert toolchain.library(SOURCE, tools) == first and not lacking.exists()
+
+
 def test_parts_of_a_source_become_one_library_and_errors_of_either_are_shown(tmp_path):
     source = """
     #if !defined(IRC_PARTS) || defined(IRC_PART_0)
