@@ -176,7 +176,8 @@ def library(source: str, tools: Toolchain) -> Path:
     def write(directory: Path) -> None:
         compile(source, directory / LIBRARY, tools)
 
-    return cache.get_or_build(cache.key(("library", source), tools.flags, tools.version), write, partial(is_current, tools=tools)) / LIBRARY
+    key = cache.key(("library", source), tools.flags, tools.version)
+    return cache.get_or_build(key, write, partial(is_current, tools=tools)) / LIBRARY
 
 
 def is_current(entry: Path, tools: Toolchain | None = None) -> bool:
