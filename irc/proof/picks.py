@@ -48,9 +48,12 @@ def _picking(core: Core, graph: Graph) -> Iterator[Axis]:
 
 
 def find_picks(found: Tokens) -> None:
-    """The cores where no input of tokens is read at the key's own index, but through tables of picks."""
-    plain: set[str] = set()
+    """The cores where no input of tokens is read at the key's own index, but through tables of picks. What is read at
+    the number of a pick is of that pick, where the picks are certainly none of all tokens."""
+    plain: dict[str, set[str]] = {}
     picks: dict[str, list[tuple[str, Load]]] = {}
+    certain: set[str] = set()
+    numbered: dict[str, set[tuple[str, int]]] = {}
     for node in found.graph:
         reached, straight = sides(node, found, found.reached), sides(node, found, found.straight)
         for load in (x for e in bodies(node) for x in loads(e) if x.kind is Kind.FLOAT):
@@ -63,13 +66,26 @@ def find_picks(found: Tokens) -> None:
                 own = keys & {*read} and not any(indices(i) & rows for i in read)
                 given = isinstance(found.graph[load.tensor], Input) and not _shared(load, found, ("param", "const"))
                 if own and given:
-                    plain.add(core.name)
+                    plain.setdefault(core.name, set()).add(load.tensor)
+                numbered.setdefault(core.name, set()).update((load.tensor, d) for d, i in enumerate(read) if i in keys)
                 tables = [(dim, x) for dim, i in enumerate(read) for x in loads(i) if indices(x) & columns]
                 kept = [x for _, x in tables if _of_query(x, rows, columns)]
                 kept += [x for dim, x in tables if keys & {*x.indices} and _is_list(found, core, load, dim)]
                 if kept and not _shared(load, found, ("param",)):
                     picks.setdefault(core.name, []).extend((load.tensor, table) for table in kept)
-    for core_name in picks.keys() - plain:
+                    if any(_is_certain(found, core, load, dim, _of_query(x, rows, columns)) for dim, x in tables):
+                        certain.add(core.name)
+    for core_name in (c for c in picks if c in certain or c not in plain):
+        side = frozenset({(core_name, "column")})
+        of_picks = [(n, d) for n, d in numbered.get(core_name, ()) if found.dims.get(n, {}).get(d) == side]
+        if not plain.get(core_name, set()) <= {n for n, _ in of_picks}:
+            continue
+        for name, dim in of_picks:
+            for reached in (found.dims, found.reached, found.straight):
+                del reached[name][dim]
+                if not reached[name]:
+                    del reached[name]
+        found.ranked |= plain.get(core_name, set())
         found.picks[core_name] = tuple(dict.fromkeys(table for _, table in picks[core_name]))
         for name, table in picks[core_name]:
             found.alone.add(name)
@@ -80,6 +96,12 @@ def find_picks(found: Tokens) -> None:
 def _of_query(table: Load, rows: frozenset[str], columns: frozenset[str]) -> bool:
     """Whether a table picks for each query, and is not only chosen by one."""
     return any(not (indices(i) & columns or chosen(i, rows)) for i in table.indices)
+
+
+def _is_certain(found: Tokens, core: Core, load: Load, dim: int, of_query: bool) -> bool:
+    """Whether keys are picked among tokens of another number than theirs: by each query, or as the queries are."""
+    others = not found.same(shape(found.graph[load.tensor])[dim], found.columns(core.name))
+    return others and (of_query or (dim in found.of(load.tensor) and _is_list(found, core, load, dim)))
 
 
 def _is_list(found: Tokens, core: Core, load: Load, dim: int) -> bool:

@@ -10,7 +10,7 @@ from irc.graph.ir import Core, Map, Node, Reduce, grouped, shape
 from irc.graph.printer import expression
 from irc.graph.size import size_names, text
 from irc.proof.addresses import of_token
-from irc.proof.flow import Chain, PropertyError, Undecided, chains, own_axes, parts
+from irc.proof.flow import Chain, PropertyError, Undecided, chains, core_of, own_axes, parts
 from irc.proof.smt import closed
 from irc.proof.tokens import NOWHERE, Tokens
 
@@ -77,7 +77,7 @@ def whole(node: Node, dim: int) -> Expr:
 def _batch(found: Tokens, name: str, core: Core) -> dict[Expr, Expr]:
     """What the core's batch indices are at an element of the output, where its `pos` reads them."""
     read = {n for e in core.position for n in indices(e)} & {a.name for a in core.batch}
-    if not read or name == core.name:
+    if not read or name == core.name or core_of(found.graph[name], found.graph) == core:
         return {}
     node = found.graph[core.name]
     everything = tuple(range(len(shape(node))))
@@ -247,7 +247,8 @@ def _unknown_pick(core: str, place: Expr) -> Undecided:
 def _table_position(found: Tokens, chain: Chain, standing: dict[str, Expr]) -> tuple[Expr, ...]:
     """An input without token dimensions: where token indices reach it through a table, the pair's own indices tell."""
     if chain.tensor not in found.reached:
-        _check_length(found, chain.tensor)
+        if chain.tensor not in found.ranked:
+            _check_length(found, chain.tensor)
         return ()
     if chain.tensor not in found.tabled:
         why = f"no dimension of `{chain.tensor}` is as long as the queries or the keys, but token indices reach it"

@@ -23,7 +23,9 @@ def evidence(property: Property, decided: Sequence[tuple[Claim, Answer]], graph:
     """The sentence for a property that is proved, with what its proofs suppose beyond what is assumed."""
     supposed = list(dict.fromkeys(s for claim, answer in decided for s in (*claim.supposed, *answer.supposed)))
     if property.name in ("causal", "window"):
-        supposed += [f"`{table}` taken as known" for table in taken_as_known(tokens(graph))]
+        found = tokens(graph)
+        supposed += [f"`{table}` taken as known" for table in taken_as_known(found)]
+        supposed += [f"entries of `{name}` taken as numbers of picks" for name in sorted(found.ranked)]
     return _sentence(property, decided, graph) + (f" ({', '.join(supposed)})" if supposed else "")
 
 

@@ -22,7 +22,8 @@ class Tokens:
     same index does, whatever `pos` says; `above` the dimensions of results that run over the rows of a core, `inside`
     the axes of results, by number, that run over one of its row indices; `alone` the tensors that a token index reaches
     which is not made of a row and a column both, as the distance of the two is; `picks` the cores whose keys are
-    numbers of picks, each with elements of the tables that pick them; `apart` the cores whose keys are tokens of
+    numbers of picks, each with elements of the tables that pick them, and `ranked` the
+    tensors with an entry for each number; `apart` the cores whose keys are tokens of
     another sequence."""
 
     graph: Graph
@@ -37,6 +38,7 @@ class Tokens:
     plain: set[str] = field(default_factory=set)
     alone: set[str] = field(default_factory=set)
     picks: dict[str, tuple[Load, ...]] = field(default_factory=dict)
+    ranked: set[str] = field(default_factory=set)
     apart: set[str] = field(default_factory=set)
 
     def of(self, name: str) -> tuple[int, ...]:

@@ -175,3 +175,47 @@ def test_heads_that_are_as_many_as_tokens_are_no_queries() -> None:
         text = HEADS.replace("MANY", "S,K").replace("TABLE", "b,h,n,p").replace("BOUND", bound)
         with pytest.raises(SpecError, match="core `o` has no query index"):
             prove(graph_of(text))
+
+
+BIASED = """attention t {
+  size B, S, K, D
+  input x[B,S,D], e[B,S,K], r[B,K], top[B,S,K]: int, kept[B,K]: int
+  assume 0 <= top[b,i,p] < S, 0 <= kept[b,p] < S
+  core o[b,i,d] over p: K {
+    align first
+    score x[b,i,c] * x[b,PICK,c]
+    bias BIAS
+    allow MASK
+    softmax p
+    matmul x[b,PICK,d]
+  }
+  return o
+  ensure causal
+}"""
+
+
+@pytest.mark.parametrize("bias", ["e[b,i,p]", "r[b,p]"])
+@pytest.mark.parametrize("pick", ["top[b,i,p]", "kept[b,p]"])
+def test_a_bias_for_each_pick_is_of_that_pick(pick: str, bias: str) -> None:
+    """It does not make the number of a pick a position."""
+    for mask, expected in (("PICK <= pos(i)", "proved"), ("p <= pos(i)", "refuted")):
+        (verdict,) = prove(graph_of(BIASED.replace("BIAS", bias).replace("MASK", mask).replace("PICK", pick)))
+        assert verdict.status == expected
+        if expected == "proved":
+            assert ("entries of `r` taken as numbers of picks" in verdict.why) == (bias == "r[b,p]")
+
+
+def test_the_logsumexp_of_a_core_sits_where_its_rows_do() -> None:
+    text = """attention t { size B, T, M, D
+      input q[B,T,D], k[B,M,D], past[B]: int
+      assume 0 <= past[b], past[b] + T <= M
+      core o[b,i,d], l[b,i] {
+        align offset past[b]
+        score q[b,i,c] * k[b,j,c]
+        allow j <= pos(i)
+        softmax j
+        matmul k[b,j,d]
+      }
+      return o, l
+      ensure causal }"""
+    assert prove(graph_of(text))[0].status == "proved"
