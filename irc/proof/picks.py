@@ -16,7 +16,7 @@ from irc.proof.addresses import chosen
 from irc.proof.claim import Claim
 from irc.proof.decide import is_proved
 from irc.proof.flow import core_of, inline
-from irc.proof.tokens import Tokens, sides
+from irc.proof.tokens import NOWHERE, Reached, Tokens, sides
 
 
 def with_queries(graph: Graph) -> Graph:
@@ -67,7 +67,9 @@ def find_picks(found: Tokens) -> None:
                 given = isinstance(found.graph[load.tensor], Input) and not _shared(load, found, ("param", "const"))
                 if own and given:
                     plain.setdefault(core.name, set()).add(load.tensor)
-                numbered.setdefault(core.name, set()).update((load.tensor, d) for d, i in enumerate(read) if i in keys)
+                if isinstance(found.graph[load.tensor], Input):
+                    at = ((load.tensor, dim) for dim, i in enumerate(read) if i in keys)
+                    numbered.setdefault(core.name, set()).update(at)
                 tables = [(dim, x) for dim, i in enumerate(read) for x in loads(i) if indices(x) & columns]
                 kept = [x for _, x in tables if _of_query(x, rows, columns)]
                 kept += [x for dim, x in tables if keys & {*x.indices} and _is_list(found, core, load, dim)]
@@ -75,16 +77,15 @@ def find_picks(found: Tokens) -> None:
                     picks.setdefault(core.name, []).extend((load.tensor, table) for table in kept)
                     if any(_is_certain(found, core, load, dim, _of_query(x, rows, columns)) for dim, x in tables):
                         certain.add(core.name)
-    for core_name in (c for c in picks if c in certain or c not in plain):
-        side = frozenset({(core_name, "column")})
-        of_picks = [(n, d) for n, d in numbered.get(core_name, ()) if found.dims.get(n, {}).get(d) == side]
+    lists = {c for c in picks if c in certain or c not in plain}
+    numbers = frozenset((c, "column") for c in lists)
+    for core_name in sorted(lists):
+        of_picks = [(n, d) for n, d in numbered.get(core_name, ()) if found.dims.get(n, {}).get(d, NOWHERE) <= numbers]
         if not plain.get(core_name, set()) <= {n for n, _ in of_picks}:
             continue
         for name, dim in of_picks:
-            for reached in (found.dims, found.reached, found.straight):
-                del reached[name][dim]
-                if not reached[name]:
-                    del reached[name]
+            for of in (found.dims, found.reached, found.straight):
+                _forget(of, name, dim)
         found.ranked |= plain.get(core_name, set())
         found.picks[core_name] = tuple(dict.fromkeys(table for _, table in picks[core_name]))
         for name, table in picks[core_name]:
@@ -96,6 +97,11 @@ def find_picks(found: Tokens) -> None:
 def _of_query(table: Load, rows: frozenset[str], columns: frozenset[str]) -> bool:
     """Whether a table picks for each query, and is not only chosen by one."""
     return any(not (indices(i) & columns or chosen(i, rows)) for i in table.indices)
+
+
+def _forget(of: Reached, name: str, dim: int) -> None:
+    left = {d: sides for d, sides in of.pop(name, {}).items() if d != dim}
+    of |= {name: left} if left else {}
 
 
 def _is_certain(found: Tokens, core: Core, load: Load, dim: int, of_query: bool) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from irc.codegen.expr import Axis, Expr, Load, Op, indices, loads
+from irc.codegen.expr import Axis, Expr, Index, Load, Op, indices, loads
 from irc.graph.ir import Core, Graph, Map, Node, Reduce, bodies, grouped, product, shape
 from irc.graph.size import alike, equal, text
 from irc.proof.flow import Undecided, core_of, own_axes, parts
@@ -140,9 +140,21 @@ def sides(node: Node, found: Tokens, reached: Reached) -> dict[str, Sides]:
                 known[axis.name] = known.get(axis.name, NOWHERE) | _own(core, side, axis, found)
     for load in (x for e in bodies(node) for x in loads(e)):
         for dim, cores in found.above.get(load.tensor, {}).items():
-            for name in indices(load.indices[dim]):
+            for name in _plainly(load.indices[dim]) if core is not None else indices(load.indices[dim]):
                 known[name] = known.get(name, NOWHERE) | {(c, "row") for c in cores}
     return known
+
+
+def _plainly(e: Expr) -> frozenset[str]:
+    """Indices that the expression does not only give to tables: what a core reads of a result where a table tells, its
+    own indices are no rows of."""
+    match e:
+        case Index(name):
+            return frozenset({name})
+        case Op(_, args, _):
+            return frozenset(name for a in args for name in _plainly(a))
+        case _:
+            return frozenset()
 
 
 def _own(core: Core, side: str, axis: Axis, found: Tokens) -> Sides:

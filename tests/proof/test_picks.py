@@ -205,6 +205,21 @@ def test_a_bias_for_each_pick_is_of_that_pick(pick: str, bias: str) -> None:
             assert ("entries of `r` taken as numbers of picks" in verdict.why) == (bias == "r[b,p]")
 
 
+def test_a_second_core_that_picks_results_of_the_first() -> None:
+    second = """  core u[b,i,d] over p: K {
+    align first
+    score x[b,i,c] * o[b,top[b,i,p],c]
+    bias e[b,i,p]
+    allow top[b,i,p] <= pos(i) + MORE
+    softmax p
+    matmul o[b,top[b,i,p],d]
+  }
+  return u"""
+    text = BIASED.replace("BIAS", "r[b,p]").replace("MASK", "PICK <= pos(i)").replace("PICK", "top[b,i,p]")
+    for more, expected in (("0", "proved"), ("1", "refuted")):
+        assert prove(graph_of(text.replace("  return o", second.replace("MORE", more))))[0].status == expected
+
+
 def test_the_logsumexp_of_a_core_sits_where_its_rows_do() -> None:
     text = """attention t { size B, T, M, D
       input q[B,T,D], k[B,M,D], past[B]: int
