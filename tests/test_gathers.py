@@ -105,3 +105,24 @@ def test_tables_are_read_at_tokens_that_there_are() -> None:
     run = irc.compile(spec).forward(x=np.ones((2, 9), np.float32), w=w, ok=np.ones((2, 9), bool))
     gradient = run.backward(y=np.ones((2, 9), np.float32))["x"]
     np.testing.assert_array_equal(gradient, np.broadcast_to(np.arange(9, 0, -1), (2, 9)))
+
+
+def test_a_core_that_reads_results_of_another_by_distances() -> None:
+    """Their gradients are sums over the pairs that chose them, which the first core's kernels read."""
+    spec = """attention chosen { size B, S, D = 4
+      input x[B,S,D]
+      core a[b,i,d] {
+        score x[b,i,c] * x[b,j,c]
+        allow j <= i
+        softmax j
+        matmul x[b,j,d]
+      }
+      core y[b,i,d] {
+        score x[b,i,c] * a[b,max(j, i) - j,c]
+        allow j <= i
+        softmax j
+        matmul x[b,j,d]
+      }
+      return y }"""
+    rng = np.random.default_rng(6)
+    both(spec, {"x": rng.normal(size=(2, 9, 4))}, "f64", rng)

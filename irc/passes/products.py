@@ -214,9 +214,11 @@ def without_absent(graph: Graph) -> Graph:
 
 
 def _without_absent(node: Reduce, graph: Graph) -> Reduce:
-    """The sum where no such factor is 0, if others are read."""
+    """The sum where no such factor is 0, if others are read. Of sums of tile values a condition is of pairs alone."""
     read = [f for f in factors(node.body) if loads(f)]
-    chosen = [f for f in read if isinstance(f, Load) and sums_chosen(f, graph)]
+    tiles = [x for x in loads(node.body) if is_tile(graph[x.tensor])]
+    pairs = {n for x in tiles for n in indices(x)} if tiles else {a.name for a in node.axes + node.over}
+    chosen = [f for f in read if isinstance(f, Load) and sums_chosen(f, graph) and indices(f) <= pairs]
     if node.op != "sum" or not chosen or len(read) == len(chosen) or matrix_product(node, graph):
         return node
     return replace(node, where=all_of((node.where, *(op("ne", load, number(0.0)) for load in chosen))))
