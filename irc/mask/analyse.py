@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from irc.codegen.expr import Axis, Expr, Op, flat, integer, op, walk
+from irc.codegen.expr import Axis, Expr, Op, flat, indices, integer, op, walk
 from irc.codegen.kernel import Cut, Search, Side, Span, Summary, Verdict
 from irc.graph.ir import Fact
 from irc.mask.bounds import Walk
@@ -34,7 +34,9 @@ def analyse(
     verdict = rectangle.truth(support)
     spans = Walk(rectangle, walked).spans(support)
     across = _across(support, found, walked)
-    cuts = tuple(dict.fromkeys((*_cuts("row", rows, support), *_cuts("column", columns, support))))
+    pair = {a.name for a in (*rows, *columns)}
+    moduli = [e for e in walk(support) if isinstance(e, Op) and e.name == "mod" and not indices(e.args[1]) & pair]
+    cuts = tuple(dict.fromkeys((*_cuts("row", rows, moduli), *_cuts("column", columns, moduli))))
     return Analysis(verdict, spans, across, tuple(found.summaries.values()), tuple(found.searches.values()), cuts)
 
 
@@ -45,14 +47,11 @@ def _across(support: Expr, found: Vectors, walked: Side) -> tuple[tuple[Span, ..
     return (spans, tuple(own.searches.values())) if spans is not None and own.summaries == found.summaries else None
 
 
-def _cuts(side: Side, axes: tuple[Axis, ...], support: Expr) -> Iterator[Cut]:
-    """The period of each inner axis of a product, and moduli of a position."""
+def _cuts(side: Side, axes: tuple[Axis, ...], moduli: Iterable[Op]) -> Iterator[Cut]:
+    """The period of each inner axis of a product, and of those `x % m` that are of a position."""
     below: Expr = integer(1)
     for axis in reversed(axes[1:]):
         below = op("mul", axis.size, below)
         yield Cut(side, below)
     position = flat(tuple((a.index, a.size) for a in axes))
-    for part in walk(support):
-        match part:
-            case Op("mod", (x, m), _) if x == position and not any(e == position for e in walk(m)):
-                yield Cut(side, m)
+    yield from (Cut(side, m) for x, m in (e.args for e in moduli) if x == position)

@@ -80,6 +80,13 @@ def test_ranges_read_the_tile_and_nothing_that_is_walked(walked: Side) -> None:
             assert not any(n.startswith(walked) or n.rsplit("_", 1)[0] in own for n in read), name
 
 
+@pytest.mark.parametrize("modulus", [op("max", c, integer(1)), document(c), document(i.index)])
+def test_stretches_are_cut_by_what_is_the_same_for_all_pairs(modulus: Expr) -> None:
+    for m, cut in ((integer(4), True), (modulus, False)):
+        found = analyse(op("eq", op("mod", i.index, m), integer(0)), (i,), (j,), "column")
+        assert bool(found.cuts) == cut
+
+
 @pytest.mark.parametrize("walked", ["row", "column"])
 def test_ranges_across_are_those_of_the_other_walk(walked: Side) -> None:
     other: Side = "row" if walked == "column" else "column"

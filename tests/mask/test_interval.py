@@ -112,6 +112,7 @@ MASKS: dict[str, Expr] = {
     "symmetric window": le(op("abs", DISTANCE), integer(2)),
     "dilated": op("eq", rest(DISTANCE, 2), integer(0)),
     "dilated causal": both(CAUSAL, op("eq", rest(DISTANCE, 3), integer(0))),
+    "divided by the other side": either(CAUSAL, op("eq", rest(r, op("max", c, integer(1))), integer(0))),
     "dilated by a scalar": op("eq", rest(DISTANCE, w), integer(1)),
     "prefix": either(CAUSAL, lt(c, Load("prefix", (Index("h"),), Kind.INT))),
     "length": lt(c, w),
