@@ -103,7 +103,7 @@ def test_a_cotangent_that_does_not_fit_is_named() -> None:
 def test_sizes_and_targets_that_do_not_exist_are_named() -> None:
     with pytest.raises(irc.InputError, match="no size Z"):
         irc.compile(CAUSAL, sizes={"Z": 3})
-    with pytest.raises(irc.DeviceError, match="cuda"):
+    with pytest.raises(irc.InputError, match="cuda"):
         irc.compile(CAUSAL, target="gpu")
     with pytest.raises(irc.Error, match="nowhere"):
         irc.compile("nowhere.attn")

@@ -126,7 +126,7 @@ def test_a_target_that_is_compiled_alone(given: dict[str, Any], tmp_path: Path) 
         irc.compile(CAUSAL, sizes={"D": 16}).cubin  # noqa: B018
     with pytest.raises(irc.DeviceError, match="kernels need sm_80 or newer"):
         irc.compile(CAUSAL, target="cuda:sm_75")
-    with pytest.raises(irc.DeviceError, match="expected one of cpu, cuda, emulator, reference or cuda:sm_80"):
+    with pytest.raises(irc.InputError, match="expected one of cpu, cuda, emulator, reference or cuda:sm_80"):
         irc.compile(CAUSAL, target="cuda:hopper")
 
 
