@@ -10,6 +10,10 @@ STORAGE: dict[Storage, str] = {
     "f64": "double",
     "bf16": "irc::bf16",
     "f16": "irc::f16",
+    "i8": "int8_t",
+    "u8": "irc::u8",
+    "i16": "int16_t",
+    "u16": "uint16_t",
     "i32": "int32_t",
     "bool": "uint8_t",
 }

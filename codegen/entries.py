@@ -8,7 +8,7 @@ from typing import assert_never
 
 from irc.codegen.cpu import ARITHMETIC, STORAGE
 from irc.codegen.expr import Expr, Local, integer, loads, op, walk
-from irc.codegen.kernel import Storage
+from irc.codegen.kernel import BYTES, Storage
 from irc.codegen.library import (
     AddChunks,
     Argument,
@@ -36,7 +36,6 @@ C_TYPES: dict[Storage, str] = {
     "i32": "int32_t",
     "bool": "uint8_t",
 }
-WIDTH: dict[Storage, int] = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2, "i32": 4, "bool": 1}
 
 # Keywords of C that C++ lacks, and names in the code of an entry.
 _TAKEN = KEYWORDS | {"restrict", "T", "sizes", "threads", "saved", "workspace", "code", "offsets"}
@@ -192,7 +191,7 @@ def _stride_lines(argument: Argument) -> tuple[str, ...]:
 
 
 def _buffer(buffer: Buffer) -> PrintedBuffer:
-    total = print_scalar(op("mul", elements(buffer.shape), integer(WIDTH[buffer.storage])))
+    total = print_scalar(op("mul", elements(buffer.shape), integer(BYTES[buffer.storage])))
     return PrintedBuffer(buffer.name, pointer_name(buffer.name), total, buffer.first, buffer.last)
 
 

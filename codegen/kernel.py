@@ -13,12 +13,15 @@ from typing import Literal, TypeGuard
 
 from irc.codegen.expr import Axis, Const, Expr, Index, Load, Local, Op, Size
 
-Storage = Literal["f32", "f64", "bf16", "f16", "i32", "bool"]
+Storage = Literal["f32", "f64", "bf16", "f16", "i8", "u8", "i16", "u16", "i32", "bool"]
 Arithmetic = Literal["f32", "f64"]
 Side = Literal["row", "column"]
 CHUNK = Index("row.chunk")  # of rows, in a kernel of order "elements"; templates call it row__chunk
 CHUNKS = Size("row.chunks")  # as many as a call has threads
 DISTANCE = Index("row.distance")  # a row's position less a column's, where each side has one index
+BYTES: dict[Storage, int] = {
+    "f32": 4, "f64": 8, "bf16": 2, "f16": 2, "i8": 1, "u8": 1, "i16": 2, "u16": 2, "i32": 4, "bool": 1,
+}  # fmt: skip
 MARGIN = 64  # entries at either end of a table of distances, more than tiles have rows or columns beyond the last
 
 

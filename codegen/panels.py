@@ -79,6 +79,14 @@ def _is_kept(part: Expr) -> bool:
     )
 
 
+def lying(value: Expr) -> Load | None:
+    """What an operand is where it lies: numbers of a tensor, integers as the floats that they are; None where it is
+    computed."""
+    if isinstance(value, Op) and value.name == "float":
+        value = value.args[0]
+    return value if isinstance(value, Load) and value.kind is not Kind.BOOL else None
+
+
 def before_features(load: Load | Target, features: tuple[Axis, ...]) -> tuple[Expr, ...] | None:
     """The other indices of a plain slice: its last dimensions are the features in their order, on which no other
     depends. None where it is none."""
@@ -87,6 +95,12 @@ def before_features(load: Load | Target, features: tuple[Axis, ...]) -> tuple[Ex
     if load.indices[first:] != tuple(a.index for a in features) or any(indices(e) & names for e in others):
         return None
     return others
+
+
+def panel_rows(panel: Panel, side: tuple[Axis, ...]) -> RowText | None:
+    """The rows of a panel that lies in memory."""
+    load = lying(panel.value)
+    return None if load is None else row_text(load, panel.features, side)
 
 
 def row_text(load: Load | Target, features: tuple[Axis, ...], side: tuple[Axis, ...]) -> RowText | None:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from irc.codegen.cpu import STORAGE
-from irc.codegen.entries import WIDTH as BYTES
-from irc.codegen.expr import FALSE, Const, Expr, Load, Local, Op, integer, op, walk
+from irc.codegen.expr import FALSE, Const, Expr, Local, Op, integer, op, walk
 from irc.codegen.kernel import (
+    BYTES,
     Accumulate,
     ColumnProduct,
     ColumnReduce,
@@ -31,7 +31,7 @@ from irc.codegen.kernel import (
 )
 from irc.codegen.masks import mask_context
 from irc.codegen.names import identifier
-from irc.codegen.panels import pair_by_pair, sums_distances, width
+from irc.codegen.panels import lying, pair_by_pair, sums_distances, width
 from irc.codegen.places import STREAM_PLACES
 from irc.codegen.positions import extent, size
 from irc.codegen.printer import print_scalar
@@ -80,9 +80,9 @@ def context(kernel: TileKernel, caches: Caches) -> dict[str, object]:
     rows, shared = size(kernel.rows), share(kernel)
     text = tile_text(shared.kernel, STREAM_PLACES)
     dots = tuple(dot for stage in text.stages for dot in stage.dots)
-    lying = {panel.name for panel in text.column_panels if panel.row is not None}
+    in_place = {panel.name for panel in text.column_panels if panel.row is not None}
     elements = {
-        n: STORAGE[_storage(p, kernel)] if n in lying else "T" for p in kernel.panels if (n := f"panel_{p.name}")
+        n: STORAGE[_storage(p, kernel)] if n in in_place else "T" for p in kernel.panels if (n := f"panel_{p.name}")
     }
     return {
         **text_context(text, shared.kernel),
@@ -136,8 +136,9 @@ def _inner(kernel: TileKernel, panels: tuple[PanelText, ...]) -> Inner | None:
         return None
     axis, steps, rows = kernel.batch[-1], {}, []
     for panel, text in zip((p for p in kernel.panels if p.side == "column"), panels, strict=True):
-        if text.row is not None and isinstance(panel.value, Load):
-            step = even_step(panel.value, axis.name)
+        load = lying(panel.value)
+        if text.row is not None and load is not None:
+            step = even_step(load, axis.name)
             if step is None:
                 return None
             steps[text.name] = step
@@ -167,7 +168,7 @@ def _few(shared: Shared, rows: Expr) -> Expr:
 
 def _storage(panel: Panel, kernel: TileKernel) -> Storage:
     """What a row of the panel is made of where it lies, or else computed."""
-    if isinstance(panel.value, Load):
-        name = panel.value.tensor
-        return next(t.storage for t in kernel.tensors if t.name == name)
-    return kernel.arithmetic
+    load = lying(panel.value)
+    if load is None:
+        return kernel.arithmetic
+    return next(t.storage for t in kernel.tensors if t.name == load.tensor)

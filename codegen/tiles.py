@@ -34,7 +34,7 @@ from irc.codegen.kernel import (
 from irc.codegen.masks import mask_context
 from irc.codegen.mirror import mirror
 from irc.codegen.names import identifier
-from irc.codegen.panels import axis_texts, fixed_of, of_distances, row_text, width
+from irc.codegen.panels import axis_texts, fixed_of, of_distances, panel_rows, row_text, width
 from irc.codegen.places import TILE_PLACES, Places
 from irc.codegen.positions import chunks_of, extent, points, size, unflatten
 from irc.codegen.powers import in_powers_of_two
@@ -218,10 +218,9 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     def packed_text(panel: Panel) -> PanelText:
         """Of single numbers, for sums in registers."""
         side = kernel.rows if panel.side == "row" else kernel.columns
-        row = row_text(panel.value, panel.features, side) if isinstance(panel.value, Load) else None
         value, fixed = value_text(panel)
         shape = panel_name(panel.name), width(panel), axis_texts(panel.features)
-        return PanelText(*shape, value, row, True, False, False, False, "irc::Single<T>", fixed)
+        return PanelText(*shape, value, panel_rows(panel, side), True, False, False, False, "irc::Single<T>", fixed)
 
     def value_text(panel: Panel) -> tuple[str, tuple[str, ...]]:
         value, fixed = fixed_of(panel)
@@ -241,7 +240,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
             width(panel),
             axis_texts(panel.features),
             value,
-            row_text(panel.value, panel.features, side) if isinstance(panel.value, Load) else None,
+            panel_rows(panel, side),
             panel.name in dotted,
             panel.name in summed,
             panel.name in summed and kernel.support is not None,

@@ -12,14 +12,17 @@ from irc.graph.ir import Graph, Input
 from irc.runtime.plan import Plan, Release
 
 Parts = tuple[tuple[Part, ...], ...]
+Integers = tuple[tuple[str, Storage], ...]  # names and element types
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Element types: of stored tensors, and of arithmetic, accumulators and row statistics."""
+    """Element types: of stored tensors, and of arithmetic, accumulators and row statistics; and of those inputs of
+    integers that have less than 32 bits."""
 
     storage: Storage
     arithmetic: Arithmetic
+    integers: Integers = ()
 
     @property
     def pairs(self) -> bool:

@@ -1,6 +1,6 @@
 """Arrays of any library in as numpy views, results out as the caller's kind. Floating data is not copied.
 
-Copied are only: integers that are not int32, and layouts that a kernel cannot address (last axis not contiguous,
+Copied are only: integers of more than 32 bits, and layouts that a kernel cannot address (last axis not contiguous,
 a foreign byte order, misaligned data).
 """
 
@@ -26,11 +26,16 @@ DTYPE: dict[Storage, np.dtype[Any]] = {
     "f64": np.dtype(np.float64),
     "bf16": np.dtype(ml_dtypes.bfloat16),
     "f16": np.dtype(np.float16),
+    "i8": np.dtype(np.int8),
+    "u8": np.dtype(np.uint8),
+    "i16": np.dtype(np.int16),
+    "u16": np.dtype(np.uint16),
     "i32": np.dtype(np.int32),
     "bool": np.dtype(np.uint8),
 }
 FLOATS = ("f32", "f64", "bf16", "f16")
 INTEGERS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
+NARROW = frozenset(DTYPE[storage] for storage in ("i8", "u8", "i16", "u16"))  # integers that kernels read as they are
 INT32 = np.iinfo(np.int32)
 LARGEST = float(np.finfo(np.float32).max)
 PLAIN = (np.ndarray, np.generic, bool, int, float)
@@ -86,7 +91,8 @@ def storage_of(array: Array) -> Storage:
 
 
 def take(name: str, value: object, storage: Storage) -> Array:
-    """The argument as a numpy array that a kernel can address: a view wherever that is possible.
+    """The argument as a numpy array that a kernel can address: a view wherever that is possible. Integers, "i32", may
+    have less than 32 bits.
 
     Raises InputError naming the argument where the element type is not the program's, an integer does not fit
     32 bits, or the data is not in this machine's memory. Python numbers become arrays without axes.
@@ -96,7 +102,7 @@ def take(name: str, value: object, storage: Storage) -> Array:
     array = _view(name, value)
     check_element_type(name, name_of(array.dtype), storage, array.ndim)
     if storage == "i32":
-        return _int32(name, array)
+        return addressable(_integers(name, array))
     if storage == "bool":
         return addressable(array.view(np.uint8))
     return addressable(array.astype(DTYPE[storage], copy=False))
@@ -200,12 +206,14 @@ def _dlpack_view(name: str, value: Any) -> Array:
         raise InputError(f"{name}: {error}") from error
 
 
-def _int32(name: str, array: Array) -> Array:
-    if array.dtype != DTYPE["i32"] and array.size:
+def _integers(name: str, array: Array) -> Array:
+    if array.dtype == DTYPE["i32"] or (array.ndim and array.dtype in NARROW):
+        return array
+    if array.size:
         for extreme in (int(array.min()), int(array.max())):
             if not INT32.min <= extreme <= INT32.max:
                 raise InputError(f"{name}: expected integers of 32 bits, got {extreme}")
-    return np.require(array.astype(DTYPE["i32"], copy=False), requirements=["C", "A"])
+    return array.astype(DTYPE["i32"])
 
 
 def _scalar(name: str, value: bool | int | float | np.generic, storage: Storage) -> Array:

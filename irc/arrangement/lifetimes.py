@@ -10,13 +10,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from irc.codegen.expr import Size, integer, walk
-from irc.codegen.kernel import Kernel, TileKernel
+from irc.codegen.kernel import BYTES, Kernel, TileKernel
 from irc.graph.ir import product
 from irc.graph.size import evaluate
 from irc.runtime.plan import Allocate, Call, Plan, PlanTensor, Product, Release, Step, SumChunks, View
 
 TYPICAL = 1024  # what an open size counts as where two tensors are compared
-BYTES = {"f64": 8, "f32": 4, "i32": 4, "bf16": 2, "f16": 2, "bool": 1}
 
 Kernels = Mapping[str, Kernel]
 

@@ -58,6 +58,8 @@ def entries_of(graph: Graph, values: Mapping[str, Array], device: Device) -> dic
 
 def check(graph: Graph, entries: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
     """Raises InputError naming the assumption that an argument breaks, or the access that could leave its axis."""
+    whole = {node.name for node in graph.inputs if node.kind is Kind.INT}
+    entries = {name: array.astype(np.int64) if name in whole else array for name, array in entries.items()}
     check_facts(graph, entries, sizes)
     check_accesses(graph, entries, sizes)
 

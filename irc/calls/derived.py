@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from irc.built import Built, built
@@ -40,7 +41,7 @@ class Derivatives:
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Outputs and their tangents, by name."""
         moves = self._moves("tangent", tangents, inputs)
-        made = self._kernels(False, moves, sizes)
+        made = self._kernels(False, moves, inputs, sizes)
         values = self._run(made, {**inputs, **moves}, sizes)
         names = dict(made.compiled.graph.outputs)
         outputs = {n: values[names[n]] for n, _ in self.graph.outputs}
@@ -52,7 +53,7 @@ class Derivatives:
     ) -> dict[str, Array]:  # fmt: skip
         """The Hessian of sum(output * cotangent) times the vectors, by input."""
         moves = self._moves("vector", vectors, inputs)
-        made = self._kernels(True, moves, sizes)
+        made = self._kernels(True, moves, inputs, sizes)
         values = self._run(made, {**inputs, **moves, **self._cotangents(made, cotangents, sizes)}, sizes)
         return {public: values[name] for public, name in made.compiled.graph.outputs}
 
@@ -88,23 +89,26 @@ class Derivatives:
                     found[own] = self._like(f"cotangent of {name}", given[name], storage, dims)
         return found
 
-    def _kernels(self, second_order: bool, moves: Mapping[str, Array], sizes: Mapping[str, int]) -> Built[Derived]:
+    def _kernels(
+        self, second_order: bool, moves: Mapping[str, Array], inputs: Mapping[str, Array], sizes: Mapping[str, int]
+    ) -> Built[Derived]:
         """Those for a choice of inputs that move, compiled if they are new."""
         program = self.program
+        precision = replace(program.precision, integers=program.integers(inputs))
         along = tuple(n for n in differentiable(self.graph) if tangent_name(n) in moves)
         known = {**program.fixed, **{name: sizes[name] for name in program.features}}
-        key = (second_order, along, tuple(known.items()))
+        key = (second_order, along, tuple(known.items()), precision)
         what = " ".join(("hvp" if second_order else "jvp", *along))
 
         def build(steps: bool) -> Derived:
             from irc.pipeline import tangents  # not needed, nor its imports, for what is stored
 
-            return tangents(self.graph, known, program.precision, along, second_order, steps, program.host)
+            return tangents(self.graph, known, precision, along, second_order, steps, program.host)
 
         with self._lock:
             if key not in self._made:
                 schedule = Schedule(machine.caches())
-                self._made[key] = built(program.target, program.text, known, program.precision, schedule, what, build)
+                self._made[key] = built(program.target, program.text, known, precision, schedule, what, build)
             return self._made[key]
 
     def _run(self, made: Built[Derived], tensors: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:

@@ -22,14 +22,14 @@ from irc.calls.contract import check, check_sizes, entries_of, unknown
 from irc.codegen.expr import Kind
 from irc.codegen.kernel import Kernel, Storage
 from irc.codegen.schedule import Schedule
-from irc.compiled import Compiled, Precision, arguments
+from irc.compiled import Compiled, Integers, Precision, arguments
 from irc.cuda import device_of
 from irc.error import DeviceError, Error, InputError, SpecWarning
 from irc.grammar.source import Source
 from irc.graph.ir import Graph, Input
 from irc.passes.specialise import feature_sizes, specialise
 from irc.proof.verdict import Verdict
-from irc.runtime.arrays import give
+from irc.runtime.arrays import give, storage_of
 from irc.runtime.execute import Library, Tensors
 from irc.runtime.sizes import infer
 from irc.tuning import tuned
@@ -75,7 +75,7 @@ class Program:
             warnings.warn(finding.render(), SpecWarning, stacklevel=4)  # at the caller of `compile`
         self.host = target == "cpu"  # whether kernels are the host's
         self.features = feature_sizes(specialise(graph, sizes), precision.arithmetic)
-        self._built: dict[tuple[int, ...], Built[Compiled]] = {}
+        self._built: dict[Hashable, Built[Compiled]] = {}
         self._lock = threading.Lock()
         self.handle = handles.handle(self, sorted(sizes.items()), precision, schedule)
         self.storages = {n.name: self.storage(n) for n in arguments(graph)}
@@ -117,21 +117,30 @@ class Program:
 
     # what was compiled
 
-    def built(self, sizes: Mapping[str, int]) -> Built[Compiled]:
-        """The kernels for these sizes, compiled if they are new."""
-        key = tuple(sizes[name] for name in self.features)
+    def built(self, sizes: Mapping[str, int], integers: Integers = ()) -> Built[Compiled]:
+        """The kernels for these sizes, and for integers that have less than 32 bits, compiled if they are new."""
+        key = self._key(sizes, integers)
         with self._lock:
             if key not in self._built:
-                self._built[key] = self._build({**self.fixed, **dict(zip(self.features, key, strict=True))})
+                known = {**self.fixed, **{name: sizes[name] for name in self.features}}
+                self._built[key] = self._build(known, replace(self.precision, integers=integers))
             return self._built[key]
 
-    def _build(self, sizes: Mapping[str, int]) -> Built[Compiled]:
+    def integers(self, taken: Mapping[str, Array]) -> Integers:
+        """Those arguments that are integers of less than 32 bits: kernels of their own read them as they are."""
+        whole = [(name, storage_of(taken[name])) for name, storage in self.storages.items() if storage == "i32"]
+        return tuple((name, storage) for name, storage in whole if storage != "i32")
+
+    def _key(self, sizes: Mapping[str, int], integers: Integers) -> Hashable:
+        return tuple(sizes[name] for name in self.features), integers
+
+    def _build(self, sizes: Mapping[str, int], precision: Precision) -> Built[Compiled]:
         def build(steps: bool) -> Compiled:
             from irc.pipeline import back  # not needed, nor its imports, for what is stored
 
-            return back(self.graph, sizes, self.precision, steps, self.host)
+            return back(self.graph, sizes, precision, steps, self.host)
 
-        return built(self.target, self.text, sizes, self.precision, self.schedule(sizes), "runs", build)
+        return built(self.target, self.text, sizes, precision, self.schedule(sizes), "runs", build)
 
     def schedule(self, sizes: Mapping[str, int]) -> Schedule:
         """The tiles of kernels compiled for these sizes: as given, else as `irc tune` has stored them."""
@@ -151,10 +160,9 @@ class Program:
         names = feature_sizes(specialise(self.graph, {}), self.precision.arithmetic)
         return {name: sizes[name] for name in names if name in sizes}
 
-    def measured_through(self, sizes: Mapping[str, int], library: Library) -> None:
+    def measured_through(self, sizes: Mapping[str, int], library: Library, integers: Integers = ()) -> None:
         """From now on, calls of these sizes run the same kernels in another loaded library, which watches them."""
-        key = tuple(sizes[name] for name in self.features)
-        self._built[key] = replace(self.built(sizes), library=library)
+        self._built[self._key(sizes, integers)] = replace(self.built(sizes, integers), library=library)
         with self._lock:
             self._prepared.clear()
             self._latest_call = None
@@ -311,8 +319,9 @@ class Program:
                 self._prepared.move_to_end(key)
                 return call
         taken, sizes, _ = self._taken(arrays)
-        built = self.built(sizes)
-        call = PreparedCall(self.graph, built, self.storages, arrays, looked, taken, sizes, threads, self.device)
+        integers = self.integers(taken)
+        built, storages = self.built(sizes, integers), self.storages | dict(integers)
+        call = PreparedCall(self.graph, built, storages, arrays, looked, taken, sizes, threads, self.device)
         with self._lock:
             self._prepared[key] = call
             if len(self._prepared) > PREPARED_KEPT:

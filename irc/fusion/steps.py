@@ -53,7 +53,7 @@ class Steps:
     def storage(self, node: Node) -> Storage:
         """Arguments and results have the program's element type; statistics and what stays inside the arithmetic's."""
         if kind(node) is Kind.INT:
-            return "i32"
+            return dict(self.precision.integers).get(node.name, "i32")
         if kind(node) is Kind.BOOL:
             return "bool"
         if node.name in self.known:

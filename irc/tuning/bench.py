@@ -143,13 +143,14 @@ def bench(
     known = constants(program, sizes)
     schedule = program.schedule(sizes)
     plain = program.scheduled(schedule, known)
-    library = timed(plain, sizes, clock)
-    built = plain.built(sizes)
+    library = timed(plain, sizes, clock, arguments)
+    integers = plain.integers(arguments)
+    built = plain.built(sizes, integers)
     compiled = built.compiled
     clocked = program.scheduled(schedule, known)
     source = f"#define IRC_PROFILE\n{compiled.source}"
     watched = Watched(libraries.compiled(source), clock)
-    clocked.measured_through(sizes, watched)
+    clocked.measured_through(sizes, watched, integers)
 
     tiles = [k for k in built.kernels.values() if isinstance(k, TileKernel)]
     peak = Peak(any(k.pairs for k in tiles), plain.precision.arithmetic)

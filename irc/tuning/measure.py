@@ -15,7 +15,7 @@ from irc.codegen.kernel import Kernel
 from irc.compiled import arguments
 from irc.error import InputError
 from irc.graph.interpret import complete_sizes, size_value
-from irc.runtime.arrays import DTYPE, Array
+from irc.runtime.arrays import DTYPE, Array, take
 from irc.runtime.execute import Library
 from irc.runtime.sizes import untold
 
@@ -58,13 +58,15 @@ def constants(program: Program, sizes: Mapping[str, int]) -> dict[str, int]:
     return known | {name: sizes[name] for name in untold(declared, shapes, program.graph.sizes, known)}
 
 
-def timed(program: Program, sizes: Mapping[str, int], clock: Callable[[], float]) -> Timed:
-    """Let the program's calls of these sizes go through a timed library. Raises InputError for the interpreter."""
-    watched = program.built(sizes).library
+def timed(program: Program, sizes: Mapping[str, int], clock: Callable[[], float], given: Mapping[str, Any]) -> Timed:
+    """Let the program's calls of these sizes, and of arguments like those given, go through a timed library. Raises
+    InputError for the interpreter."""
+    integers = program.integers(given)
+    watched = program.built(sizes, integers).library
     if watched is None:
         raise InputError(f"target {program.target!r} has no kernels to measure")
     library = Timed(watched, clock)
-    program.measured_through(sizes, library)
+    program.measured_through(sizes, library, integers)
     return library
 
 
@@ -93,8 +95,9 @@ def random_arguments(program: Program, sizes: Mapping[str, int], given: Mapping[
         shape = tuple(size_value(e, sizes) for e in node.shape)
         if node.name in given:
             value = given[node.name]
-            whole = isinstance(value, np.ndarray) and value.dtype.kind == "i" and node.kind is Kind.INT
-            found[node.name] = value.astype(np.int32) if whole else value  # once, not in every call
+            found[node.name] = (
+                take(node.name, value, "i32") if node.kind is Kind.INT else value
+            )  # once, not in every call
         elif node.kind is Kind.FLOAT and shape:
             values = random.standard_normal(shape, np.float32)
             scale = shape[0] ** -0.5 if node.role == "param" and shape[0] else 1.0

@@ -111,7 +111,7 @@ class Candidate:
     def __init__(self, program: Program, sizes: Mapping[str, int], arguments: Mapping[str, Any], threads: int) -> None:
         self.program, self.arguments = program, arguments
         clock = time.thread_time if threads == 1 else time.perf_counter
-        self.library: Timed = timed(program, sizes, clock)
+        self.library: Timed = timed(program, sizes, clock, arguments)
 
     def seconds(self) -> dict[str, float]:
         done = self.program.forward(**self.arguments)

@@ -185,6 +185,8 @@ class Cuda:
         found: Array = foreign.view(name, value, self.number)
         if storage == "bool" and found.dtype == np.bool_:
             found = found.view(np.uint8)
+        elif storage == "i32" and found.ndim and found.dtype in arrays.NARROW:
+            storage = storage_of(found)
         elif storage == "i32" and found.dtype.kind in "iu" and found.dtype != DTYPE["i32"]:
             self._must_copy_now(name, f"has {arrays.name_of(found.dtype)} entries, which the host makes i32")
             return self._upload(arrays.take(name, self._download(found), storage))

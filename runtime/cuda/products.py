@@ -20,7 +20,9 @@ from irc.runtime.plan import Product
 if TYPE_CHECKING:
     from irc.runtime.cuda.device import Cuda
 
-TYPES: dict[Storage, int] = {"f32": 0, "f64": 1, "bf16": 2, "f16": 3, "i32": 4, "bool": 5}
+TYPES: dict[Storage, int] = {
+    "f32": 0, "f64": 1, "bf16": 2, "f16": 3, "i32": 4, "bool": 5, "i8": 6, "u8": 7, "i16": 8, "u16": 9,
+}  # fmt: skip
 AXES, THREADS = 16, 256
 Named = tuple[Array, tuple[str, ...], operands.Extents]
 

@@ -21,6 +21,10 @@ template <class T> DEVICE T value(const void *data, int64_t type, int64_t at) {
     case 2: return irc::load<T>(((const irc::bf16 *)data)[at]);
     case 3: return irc::load<T>(((const irc::f16 *)data)[at]);
     case 4: return irc::load<T>(((const int32_t *)data)[at]);
+    case 6: return irc::load<T>(((const int8_t *)data)[at]);
+    case 7: return irc::load<T>(((const irc::u8 *)data)[at]);
+    case 8: return irc::load<T>(((const int16_t *)data)[at]);
+    case 9: return irc::load<T>(((const uint16_t *)data)[at]);
     default: return irc::load<T>(((const uint8_t *)data)[at]);
   }
 }
@@ -32,6 +36,10 @@ template <class T> DEVICE void set(void *data, int64_t type, int64_t at, T to) {
     case 2: irc::store(((irc::bf16 *)data)[at], to); break;
     case 3: irc::store(((irc::f16 *)data)[at], to); break;
     case 4: irc::store(((int32_t *)data)[at], to); break;
+    case 6: ((int8_t *)data)[at] = int8_t(to); break;
+    case 7: ((irc::u8 *)data)[at] = irc::u8{uint8_t(to)}; break;
+    case 8: ((int16_t *)data)[at] = int16_t(to); break;
+    case 9: ((uint16_t *)data)[at] = uint16_t(to); break;
     default: irc::store(((uint8_t *)data)[at], to);
   }
 }

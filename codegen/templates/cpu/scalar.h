@@ -82,9 +82,17 @@ inline f16 to_f16(float value) {
 #endif
 #endif
 
+struct u8 {  // an integer; a bare uint8_t is a truth
+  uint8_t value;
+};
+
 // What a tensor's element is, as `T`, int64_t or bool; and back.
 template <class T> inline T load(float x) { return T(x); }
 template <class T> inline T load(double x) { return T(x); }
+template <class T> inline T load(int8_t x) { return T(x); }
+template <class T> inline T load(u8 x) { return T(x.value); }
+template <class T> inline T load(int16_t x) { return T(x); }
+template <class T> inline T load(uint16_t x) { return T(x); }
 template <class T> inline T load(int32_t x) { return T(x); }
 template <class T> inline T load(uint8_t x) { return T(x != 0); }
 template <class T> inline T load(bf16 x) { return T(widen(x)); }

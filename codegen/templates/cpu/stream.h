@@ -116,7 +116,8 @@ template <class T, class E, int WIDTH, int COLUMNS, int CACHE> class Stream {
   bool is_finite() {
     if (known_ >= 0) return known_ != 0;
     known_ = 1;
-    for (int n = 0; n < count_[now_]; n++) {
+    if constexpr (is_whole<E>) std::fill_n(finite_, count_[now_], true);
+    else for (int n = 0; n < count_[now_]; n++) {
       auto bad = V{} != V{};
       for (int f = 0; f < WIDTH; f += LANES) bad |= load_units<Single<T>>(rows()[n], f, WIDTH) * T(0) != V{};
       finite_[n] = !any(bad);

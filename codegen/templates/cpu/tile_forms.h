@@ -86,10 +86,38 @@ template <class V> IRC_INLINE VecF load_as(const f16 *from) {
   return value;
 #endif
 }
-template <class V, class = std::enable_if_t<std::is_same<V, VecL>::value>> IRC_INLINE V load_as(const int32_t *from) {
-  V value;
-  for (unsigned lane = 0; lane < sizeof(V) / 8; lane++) value[lane] = from[lane];
+// Integers.
+#if defined(__AVX512F__)
+IRC_INLINE VecI widened(const int8_t *from) { return (VecI)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from)); }
+IRC_INLINE VecI widened(const u8 *from) { return (VecI)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)from)); }
+IRC_INLINE VecI widened(const int16_t *from) { return (VecI)_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)from)); }
+IRC_INLINE VecI widened(const uint16_t *from) { return (VecI)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)); }
+#elif defined(__AVX2__)
+IRC_INLINE VecI widened(const int8_t *from) { return (VecI)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from)); }
+IRC_INLINE VecI widened(const u8 *from) { return (VecI)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)from)); }
+IRC_INLINE VecI widened(const int16_t *from) { return (VecI)_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)from)); }
+IRC_INLINE VecI widened(const uint16_t *from) { return (VecI)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from)); }
+#endif
+IRC_INLINE VecI widened(const int32_t *from) { return load_vector<VecI>(from); }
+template <class E> IRC_INLINE VecI widened(const E *from) {
+  VecI value;
+  for (unsigned lane = 0; lane < sizeof(VecI) / 4; lane++) value[lane] = irc::load<int32_t>(from[lane]);
   return value;
+}
+
+template <class E> constexpr bool is_whole = std::is_same<E, u8>::value || (std::is_integral<E>::value && !std::is_same<E, uint8_t>::value);
+
+// As floats, which keep what they can, or in wider integers.
+template <class V, class E, class = std::enable_if_t<is_whole<E> && !std::is_same<E, typename VectorTraits<V>::element>::value>>
+IRC_INLINE V load_as(const E *from) {
+  typedef typename VectorTraits<V>::element T;
+  if constexpr (sizeof(T) == 4) {
+    return __builtin_convertvector(widened(from), V);
+  } else {
+    V value;
+    for (unsigned lane = 0; lane < sizeof(V) / 8; lane++) value[lane] = irc::load<T>(from[lane]);
+    return value;
+  }
 }
 template <class V> IRC_INLINE void store_as(typename VectorTraits<V>::element *to, V value) { store_vector(to, value); }
 IRC_INLINE void store_as(bf16 *to, VecF value) {
@@ -174,15 +202,17 @@ IRC_ONCE V gather_elements(I wanted, const E *first, I index, int64_t step, More
 // The first `count` numbers, then zeros.
 template <class E, int COUNT> IRC_INLINE void copy_padded(E (&to)[COUNT], const E *from, int count) {
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
-  for (int at = 0; at < int(sizeof to); at += 32) {
-    const int bytes = std::clamp(count * int(sizeof(E)) - at, 0, 32);
-    const __m256i some = _mm256_maskz_loadu_epi8(__mmask32((uint64_t(1) << bytes) - 1), (const char *)from + at);
-    _mm256_storeu_si256((__m256i *)((char *)to + at), some);
+  if constexpr (sizeof to % 32 == 0) {
+    for (int at = 0; at < int(sizeof to); at += 32) {
+      const int bytes = std::clamp(count * int(sizeof(E)) - at, 0, 32);
+      const __m256i some = _mm256_maskz_loadu_epi8(__mmask32((uint64_t(1) << bytes) - 1), (const char *)from + at);
+      _mm256_storeu_si256((__m256i *)((char *)to + at), some);
+    }
+    return;
   }
-#else
+#endif
   std::memset((void *)to, 0, sizeof to);
   for (int n = 0; n < count; n++) to[n] = from[n];
-#endif
 }
 
 // LANES units of a row of `width` numbers, from unit `first` on; 0 beyond its end.
