@@ -199,6 +199,12 @@ def sink_learned(v: Values) -> Array:
     return softmax(score, (j <= i) & (j > i - v.window), heads(v.sink)) @ values
 
 
+def quantised_cache(v: Values) -> Array:
+    k, values = (np.repeat(x, v.H // v.G, 1) for x in (v.k * v.kscale[:, :, None], v.v * v.vscale[..., None]))
+    past = np.arange(v.T) <= np.arange(v.T - v.Sq, v.T)[:, None]
+    return softmax(qk(v.q, k) / math.sqrt(v.D), past) @ values
+
+
 def forgetting(v: Values) -> Array:
     kept = np.cumsum(-np.log1p(np.exp(-v.gates)), -1)
     return plain(v, kept[..., None] - kept[..., None, :], causal(v))
@@ -482,6 +488,14 @@ CASES: dict[str, Case] = {
     ),
     "pooling": Case(pooling, {"R": 4}, lambda r, s: lengths(r, s.S, s.B)),
     "power_scores": Case(power_scores),
+    "quantised_cache": Case(
+        quantised_cache,
+        {"H": 4, "G": 2, "T": 37},
+        lambda r, s: (
+            {n: r.integers(-127, 128, (s.B, s.G, s.T, s.D)).astype(np.int8) for n in "kv"}
+            | {"kscale": r.random((s.B, s.G, s.D)) / 64, "vscale": r.random((s.B, s.G, s.T)) / 64}
+        ),
+    ),
     "relative_clamped": Case(lambda v: plain(v, v.T[:, clamped(v)]), {"R": 5}, untold=("R",)),
     "relative_decomposed": Case(relative_decomposed, {"Y": 5, "X": 7}, untold=("Y", "X")),
     "relative_keys": Case(relative_keys, {"R": 5}, untold=("R",)),
