@@ -33,6 +33,10 @@ C_TYPES: dict[Storage, str] = {
     "f64": "double",
     "bf16": "uint16_t",
     "f16": "uint16_t",
+    "i8": "int8_t",
+    "u8": "uint8_t",
+    "i16": "int16_t",
+    "u16": "uint16_t",
     "i32": "int32_t",
     "bool": "uint8_t",
 }

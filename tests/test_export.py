@@ -32,8 +32,8 @@ Arrays = dict[str, np.ndarray]
 class Exported:
     """A library with its manifest, called by ctypes as a C program would call it."""
 
-    def __init__(self, program: irc.Program, folder: Path) -> None:
-        export(program, folder)
+    def __init__(self, program: irc.Program, folder: Path, types: dict[str, str] | None = None) -> None:
+        export(program, folder, types)
         self.program = program
         self.name = program.graph.name
         self.manifest = json.loads((folder / "manifest.json").read_text())
@@ -76,9 +76,9 @@ class Exported:
         return code
 
 
-def passed(program: irc.Program, inputs: Arrays) -> Arrays:
+def passed(exported: Exported, inputs: Arrays) -> Arrays:
     """The inputs in the element types of the library."""
-    storages = {n.name: program.storage(n) for n in program.graph.inputs}
+    storages = {a["name"]: a["storage"] for a in exported.manifest["entries"][0]["arguments"]}
     return {n: np.array(np.asarray(a), DTYPE[storages[n]], order="C") for n, a in inputs.items()}
 
 
@@ -103,7 +103,7 @@ def agree(exported: Exported, inputs: Arrays, threads: int = THREADS) -> Arrays:
     dtype, rng = program.precision.storage, np.random.default_rng(5)
     sizes = sizes_of(program, inputs)
     run = program.forward(**inputs)
-    arrays = passed(program, inputs)
+    arrays = passed(exported, inputs)
     arrays |= {n: junk(o.shape, o.dtype) for n, o in run.outputs.items()}
     saved = np.full(exported.bytes("saved_bytes", sizes) + 64, 0xFF, np.uint8)
     assert exported.run("forward", sizes, arrays, saved, threads) == 0
@@ -181,7 +181,7 @@ def refused(exported: Exported, inputs: Arrays, sizes: dict[str, int] | None = N
     program = exported.program
     known = sizes_of(program, inputs)
     output = junk((10**6,), np.uint8)
-    arrays = passed(program, inputs) | {n: output.view(DTYPE["f32"]) for n, _ in program.graph.outputs}
+    arrays = passed(exported, inputs) | {n: output.view(DTYPE["f32"]) for n, _ in program.graph.outputs}
     code = exported.run("forward", {**known, **(sizes or {})}, arrays, np.zeros(10**6, np.uint8))
     assert code > 0 and (output == 0xFF).all()
     return exported.error(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 import irc
 from irc.calls.program import Program
+from irc.export.export import export
 from irc.runtime.arrays import address
+from tests.test_export import Exported, agree, sizes_of
 from tests.test_kernels import DTYPE, TOLERANCE, relative
 from tests.test_random_kernels import cast
 from tests.variants import FOLDER
@@ -111,3 +114,25 @@ def test_forward_mode() -> None:
     _, moved = program.jvp(inputs, along)
     wide = inputs | {n: inputs[n].astype(np.int32) for n in "kv"}
     assert np.allclose(moved["o"], program.jvp(wide, along)[1]["o"], rtol=1e-5, atol=1e-6)
+
+
+def test_a_library_for_c_takes_the_types_that_it_is_made_for(tmp_path: Path) -> None:
+    rng, program = np.random.default_rng(6), irc.compile(CHOSEN, sizes={"D": 8})
+    inputs = {n: rng.standard_normal((2, 45, 8)).astype(np.float32) for n in "qkv"}
+    inputs |= {"value": rng.standard_normal(300).astype(np.float32)}
+    inputs |= {
+        "group": rng.integers(0, 6, (2, 45)).astype(np.int8),
+        "entry": rng.integers(0, 250, (2, 45)).astype(np.uint8),
+    }
+    exported = Exported(program, tmp_path, {"group": "i8", "entry": "u8"})
+    arrays = agree(exported, inputs)
+    arrays["group"][1, 3], arrays["entry"][1, 3] = -100, 50
+    assert "group" in exported.error(
+        exported.run("forward", sizes_of(program, inputs), arrays, np.zeros(10**6, np.uint8))
+    )
+    for name, type_, message in (
+        ("q", "i8", "type of q: chosen has no tensor of integers of that name; those are group, entry"),
+        ("group", "int8", "type of group: expected i8, u8, i16, u16 or i32, got int8"),
+    ):
+        with pytest.raises(irc.InputError, match=message):
+            export(program, tmp_path, {name: type_})

@@ -132,6 +132,8 @@ class Program:
         return tuple((name, storage) for name, storage in whole if storage != "i32")
 
     def _key(self, sizes: Mapping[str, int], integers: Integers) -> Hashable:
+        if not sizes.keys() >= {*self.features}:
+            raise self._open()
         return tuple(sizes[name] for name in self.features), integers
 
     def _build(self, sizes: Mapping[str, int], precision: Precision) -> Built[Compiled]:
@@ -169,10 +171,12 @@ class Program:
 
     def _latest(self) -> Built[Compiled]:
         if not self._built:
-            names = ", ".join(self.features)
-            example = ",".join(f"{name}=64" for name in self.features)
-            raise InputError(f"the kernels depend on {names}: compile for sizes (--size {example}), or call it first")
+            raise self._open()
         return next(reversed(self._built.values()))
+
+    def _open(self) -> InputError:
+        names, example = ", ".join(self.features), ",".join(f"{name}=64" for name in self.features)
+        return InputError(f"the kernels depend on {names}: compile for sizes (--size {example}), or call it first")
 
     @property
     def backward_graph(self) -> Graph | None:

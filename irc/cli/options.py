@@ -22,15 +22,17 @@ class Written(click.Path):
         return super().convert(value, parameter, context)
 
 
-def assignments(form: str, whole: bool) -> Callable[[Any, Any, tuple[str, ...]], dict[str, Any]]:
-    """A callback that reads `A=1,B=2` (whole numbers) or `A=<JSON>`, given any number of times."""
+def assignments(
+    form: str, value_of: Callable[[str], object], several: bool = True
+) -> Callable[[Any, Any, tuple[str, ...]], dict[str, Any]]:
+    """A callback that reads `A=1`, with commas between `several`, given any number of times; ValueError is none."""
 
     def parse(context: Any, parameter: Any, given: tuple[str, ...]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for item in (part for text in given for part in (text.split(",") if whole else [text])):
+        for item in (part for text in given for part in (text.split(",") if several else [text])):
             key, equals, value = item.partition("=")
             try:
-                found[key.strip()] = int(value) if whole else numbers(json.loads(value))
+                found[key.strip()] = value_of(value)
             except (ValueError, RecursionError):  # of lists in lists, as deep as that
                 equals = ""
             if not equals or not key.strip():
@@ -38,6 +40,10 @@ def assignments(form: str, whole: bool) -> Callable[[Any, Any, tuple[str, ...]],
         return found
 
     return parse
+
+
+def from_json(text: str) -> object:
+    return numbers(json.loads(text))
 
 
 def numbers(value: object) -> object:
@@ -54,13 +60,21 @@ def numbers(value: object) -> object:
 
 def sizes_option(command: Command) -> Command:
     text = "Fix a size; several with commas, or given again."
-    callback = assignments("NAME=NUMBER", whole=True)
+    callback = assignments("NAME=NUMBER", int)
     return click.option("--size", "sizes", multiple=True, metavar="D=64", callback=callback, help=text)(command)
+
+
+def types_option(command: Command) -> Command:
+    text = "How a tensor of integers is stored: i8, u8, i16, u16 or i32, which is usual; several with commas."
+    callback = assignments("NAME=TYPE", str.strip)
+    return click.option("--type", "types", multiple=True, metavar="k=i8", callback=callback, help=text)(command)
 
 
 def set_option(command: Command) -> Command:
     text = "A scalar, or a small tensor as JSON: window=256, 'len=[3,5]'."
-    callback = assignments("NAME=VALUE, where VALUE is a number, true, false or a JSON list of these", whole=False)
+    callback = assignments(
+        "NAME=VALUE, where VALUE is a number, true, false or a JSON list of these", from_json, several=False
+    )
     return click.option("--set", "values", multiple=True, metavar="NAME=VALUE", callback=callback, help=text)(command)
 
 

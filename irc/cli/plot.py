@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--inputs", type=click.Path(exists=True, dir_okay=False), help="An .npz file with tensors the mask reads."
 )
-@click.option(
-    "--at", multiple=True, metavar="h=2", callback=assignments("INDEX=NUMBER", whole=True), help="Which head."
-)
+@click.option("--at", multiple=True, metavar="h=2", callback=assignments("INDEX=NUMBER", int), help="Which head.")
 @click.option("--each", metavar="h", help="A picture for each value of an index beside query and key.")
 @click.option(
     "--show",

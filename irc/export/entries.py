@@ -24,7 +24,7 @@ from irc.codegen.library import (
     ProductAxis,
     Statement,
 )
-from irc.compiled import Fused, arguments
+from irc.compiled import Fused, Integers, arguments
 from irc.export.checks import input_checks, size_checks
 from irc.graph.ir import cotangent_name, grouped
 from irc.passes.specialise import specialise
@@ -33,13 +33,14 @@ from irc.runtime.plan import Allocate, Call, Operand, PlanTensor, Product, Relea
 ZERO, ONE = integer(0), integer(1)
 
 
-def library(program: Program) -> Library:
+def library(program: Program, integers: Integers) -> Library:
     """The entries of a program whose kernels are compiled."""
-    graph, compiled = program.graph, program.built({}).compiled
+    graph, compiled = program.graph, program.built({}, integers).compiled
+    storages = program.storages | dict(integers)
     known = specialise(graph, program.fixed)
     to_check = input_checks(known)
     inputs = tuple(
-        Argument(n.name, program.storage(n), n.shape, "value" if n.role == "scalar" else "read", False)
+        Argument(n.name, storages[n.name], n.shape, "value" if n.role == "scalar" else "read", False)
         for n in arguments(known)
     )
     forward = _Entry("forward", compiled.forward, {a.name: _given(a) for a in inputs})

@@ -45,12 +45,12 @@ void call(Kernel *kernel, const void *const (&data)[COUNT], const std::initializ
 }
 
 // The least and the greatest entry; of an empty table, as if it could hold anything.
-inline void extremes(const int32_t *table, int64_t count, int64_t &least, int64_t &greatest) {
+template <class E> void extremes(const E *table, int64_t count, int64_t &least, int64_t &greatest) {
   least = count ? INT32_MAX : INT32_MIN;
   greatest = count ? INT32_MIN : INT32_MAX;
   for (int64_t n = 0; n < count; n++) {
-    least = std::min<int64_t>(least, table[n]);
-    greatest = std::max<int64_t>(greatest, table[n]);
+    least = std::min(least, load<int64_t>(table[n]));
+    greatest = std::max(greatest, load<int64_t>(table[n]));
   }
 }
 
