@@ -12,8 +12,23 @@ from __future__ import annotations
 
 from itertools import product
 
-from irc.codegen.expr import COMPARISON, Const, Expr, Index, Kind, Load, Local, Op, Size, children, indices, integer, op
-from irc.codegen.kernel import TileKernel
+from irc.codegen.expr import (
+    COMPARISON,
+    Const,
+    Expr,
+    Index,
+    Kind,
+    Load,
+    Local,
+    Op,
+    Size,
+    children,
+    indices,
+    integer,
+    op,
+    rebuild,
+)
+from irc.codegen.kernel import Storage, TileKernel
 from irc.codegen.positions import size
 
 POSITIONS = 1 << 30
@@ -27,6 +42,12 @@ Range = tuple[int, int]
 FITS: Range = (-(1 << 31), (1 << 31) - 1)
 INSIDE: Range = (FITS[0] + 1, FITS[1] - 1)
 BELOW: Range = (1 - POSITIONS, POSITIONS - 1)
+STORED: dict[Storage, Range] = {
+    "i8": (-128, 127),
+    "u8": (0, 255),
+    "i16": (-(1 << 15), (1 << 15) - 1),
+    "u16": (0, (1 << 16) - 1),
+}
 WHOLE = ("add", "sub", "mul", "neg", "min", "max", "abs", "clamp", "floordiv", "mod", "where")
 """Operations on integers of either width, whose result has that of the wider argument."""
 
@@ -40,7 +61,8 @@ class Narrow:
     def __init__(self, kernel: TileKernel, inner: frozenset[str] = frozenset(), *, assume: bool = False) -> None:
         self._rows, self._columns = ({a.name for a in axes} for axes in (kernel.rows, kernel.columns))
         self._inner = inner
-        self._bounds = {name: (least, most) for name, least, most in kernel.bounds if assume}
+        self._bounds = {t.name: STORED[t.storage] for t in kernel.tensors if t.storage in STORED}
+        self._bounds |= {name: (least, most) for name, least, most in kernel.bounds if assume}
         self._batch = {a.name for a in kernel.batch}
         self._column = kernel.columns[0].index if len(kernel.columns) == 1 else None
         self.bounded = dict.fromkeys((size(kernel.rows), size(kernel.columns), *(a.size for a in kernel.batch)))
@@ -50,6 +72,31 @@ class Narrow:
 
     def __call__(self, expr: Expr) -> Expr:
         return self._typed(expr)[0]
+
+    def entries(self, value: Expr) -> Expr:
+        """The value with the entries of tables, of which it makes floats, read in 32 bits where all that is computed of
+        them fits: loops over such become vectors."""
+
+        def place(part: Expr) -> Expr | None:
+            match part:
+                case Op("float", (Op() as whole,), kind) if self._fits_whole(whole):
+                    return Op("float", (rebuild(whole, read),), kind)
+            return None
+
+        def read(part: Expr) -> Expr | None:
+            return Op("narrow", (part,), INT) if isinstance(part, Load) and part.kind is INT else None
+
+        return rebuild(value, place)
+
+    def _fits_whole(self, e: Expr) -> bool:
+        """Whether an integer of entries and constants has 32 bits, with all on the way to it."""
+        match e:
+            case Load(_, _, Kind.INT) | Const():
+                return self.fits(e)
+            case Op(name, args, Kind.INT) if name in WHOLE:
+                return self.fits(e) and all(self._fits_whole(a) for a in args if a.kind is INT)
+            case _:
+                return False
 
     def fits(self, expr: Expr, ends: Range = FITS) -> bool:
         """Whether an integer, rewritten or not, has a value of 32 bits, or between the ends."""
@@ -200,8 +247,10 @@ def _result(name: str, v: list[Range]) -> Range | None:
         case "mul", [x, y]:
             corners = [m * n for m, n in product(x, y)]
             return min(corners), max(corners)
-        case "floordiv", [(a, b), (c, _)]:
-            return (min(a, 0), max(b, 0)) if c > 0 else (-max(-a, b), max(-a, b))
+        case "floordiv", [(a, b), (c, d)] if c > 0:
+            return min(a // c, a // d), max(b // c, b // d)
+        case "floordiv", [(a, b), _]:
+            return -max(-a, b), max(-a, b)
         case "mod", [(a, _), (c, d)]:  # the least integer has no remainder by -1 where machines divide
             return (min(c, 0), max(d - 1, 0)) if c >= 0 or a > FITS[0] else None
         case ("min" | "max") as name, [(a, b), (c, d)]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Local, Op, indices, op, rebuild, substitute, walk
+from irc.codegen.expr import Axis, Const, Expr, Kind, Load, Local, Op, indices, integer, op, rebuild, substitute, walk
 from irc.codegen.kernel import DISTANCE, Dot, InnerSum, Panel, RowProduct, Target, TileKernel, TileOp
 from irc.codegen.names import identifier, stride_name
 from irc.codegen.outside import DIVIDING
 from irc.codegen.positions import points
 from irc.codegen.printer import element, print_scalar, scalar_leaf
 from irc.codegen.tile_texts import AxisText, RowText
+
+MOST_BLOCKS = 4
 
 
 def axis_texts(axes: tuple[Axis, ...]) -> tuple[AxisText, ...]:
@@ -51,6 +53,18 @@ def pair_by_pair(kernel: TileKernel) -> TileKernel:
     dotted = {name for step in body if isinstance(step, Dot) for name in (step.row, step.column)}
     read = dotted | {step.panel for step in body if isinstance(step, RowProduct)}
     return replace(kernel, body=body, panels=tuple(panel for panel in kernel.panels if panel.name in read))
+
+
+def parts_of(value: Expr, features: tuple[Axis, ...]) -> list[tuple[tuple[Axis, ...], Expr]]:
+    """The numbers of a token in their order, apart where they lie in few blocks that conditions tell apart: their loops
+    become vectors."""
+    first = features[0]
+    conditions = (e.args[0] for e in walk(value) if isinstance(e, Op) and e.name == "where")
+    told = any(first.name in indices(condition) for condition in conditions)
+    if len(features) == 1 or not told or not isinstance(first.size, Const) or first.size.value > MOST_BLOCKS:
+        return [(features, value)]
+    blocks = (substitute(value, {first.index: integer(n)}) for n in range(int(first.size.value)))
+    return [part for block in blocks for part in parts_of(block, features[1:])]
 
 
 def fixed_of(panel: Panel) -> tuple[Expr, dict[Expr, Local]]:

@@ -24,20 +24,27 @@ class RowText:
 
 
 @dataclass(frozen=True, slots=True)
+class NumbersText:
+    """Numbers of a token that follow each other, each computed so."""
+
+    features: tuple[AxisText, ...]
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class PanelText:
-    """`dotted`: read by dots; `summed`: by products that sum over its side; `guarded`: these must not let a blocked
-    element in that is not finite; `numbers`: read by products of distances. `fixed`: names for what a token's features
-    have in common."""
+    """`numbers`: all of a token, in their order. `dotted`: read by dots; `summed`: by products that sum over its side;
+    `guarded`: these must not let a blocked element in that is not finite; `distant`: read by products of distances.
+    `fixed`: names for what a token's features have in common."""
 
     name: str
     width: int
-    features: tuple[AxisText, ...]
-    value: str
+    numbers: tuple[NumbersText, ...]
     row: RowText | None
     dotted: bool
     summed: bool
     guarded: bool
-    numbers: bool
+    distant: bool
     form: str = "Form"
     fixed: tuple[str, ...] = ()
 

@@ -34,7 +34,8 @@ from irc.codegen.kernel import (
 from irc.codegen.masks import mask_context
 from irc.codegen.mirror import mirror
 from irc.codegen.names import identifier
-from irc.codegen.panels import axis_texts, fixed_of, of_distances, panel_rows, row_text, width
+from irc.codegen.narrow import Narrow
+from irc.codegen.panels import axis_texts, fixed_of, of_distances, panel_rows, parts_of, row_text, width
 from irc.codegen.places import TILE_PLACES, Places
 from irc.codegen.positions import chunks_of, extent, points, size, unflatten
 from irc.codegen.powers import in_powers_of_two
@@ -45,6 +46,7 @@ from irc.codegen.tile_texts import (
     Computed,
     DistanceText,
     KeptText,
+    NumbersText,
     PanelText,
     Result,
     SoftmaxText,
@@ -197,7 +199,7 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     kept = _kept(products, far, late_reads | late_names | added, softmax.weight if softmax else None)
     weighted = weighted_values(body)
     panels = {p.name: p for p in kernel.panels}
-    packing = Packing(kernel)
+    packing, narrow = Packing(kernel), Narrow(kernel)
 
     in_registers = packing if places is TILE_PLACES else None
     stages, distance_dots = in_stages(early, kept, panels, far, hoists, in_registers)
@@ -218,28 +220,28 @@ def tile_text(kernel: TileKernel, places: Places = TILE_PLACES) -> TileText:
     def packed_text(panel: Panel) -> PanelText:
         """Of single numbers, for sums in registers."""
         side = kernel.rows if panel.side == "row" else kernel.columns
-        value, fixed = value_text(panel)
-        shape = panel_name(panel.name), width(panel), axis_texts(panel.features)
-        return PanelText(*shape, value, panel_rows(panel, side), True, False, False, False, "irc::Single<T>", fixed)
+        numbers, fixed = numbers_text(panel)
+        shape = panel_name(panel.name), width(panel), numbers
+        return PanelText(*shape, panel_rows(panel, side), True, False, False, False, "irc::Single<T>", fixed)
 
-    def value_text(panel: Panel) -> tuple[str, tuple[str, ...]]:
+    def numbers_text(panel: Panel) -> tuple[tuple[NumbersText, ...], tuple[str, ...]]:
         value, fixed = fixed_of(panel)
-        text = hoists.scalar(value, "place", "place")
+        parts = parts_of(narrow.entries(value), panel.features)
+        numbers = (NumbersText(axis_texts(axes), hoists.scalar(part, "place", "place")) for axes, part in parts)
         types = {Kind.FLOAT: "T", Kind.INT: "int64_t", Kind.BOOL: "bool"}
         named = (
             f"const {types[local.kind]} {identifier(local.name)} = {hoists.scalar(part, 'place', 'place')};"
             for part, local in fixed.items()
         )
-        return text, tuple(named)
+        return tuple(numbers), tuple(named)
 
     def panel_text(panel: Panel) -> PanelText:
         side = kernel.rows if panel.side == "row" else kernel.columns
-        value, fixed = value_text(panel)
+        numbers, fixed = numbers_text(panel)
         return PanelText(
             panel_name(panel.name),
             width(panel),
-            axis_texts(panel.features),
-            value,
+            numbers,
             panel_rows(panel, side),
             panel.name in dotted,
             panel.name in summed,

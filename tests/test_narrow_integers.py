@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,38 @@ def test_a_library_for_c_takes_the_types_that_it_is_made_for(tmp_path: Path) -> 
     ):
         with pytest.raises(irc.InputError, match=message):
             export(program, tmp_path, {name: type_})
+
+
+FOUR_BITS = """
+attention four_bits {
+  size  B, H, G, Sq, T, C
+  input q[B,H,Sq,2,C], k[B,G,T,C]: int, v[B,G,T,C]: int, kscale[B,G,T], vscale[B,G,T]
+  assume H % G == 0
+  core o[b,h,i,n,d] over j: T, n: 2 {
+    let g = h // (H // G)
+    align last
+    score (q[b,h,i,0,c] * (k[b,g,j,c] % 16 - 8) + q[b,h,i,1,c] * (k[b,g,j,c] // 16 - 8)) * kscale[b,g,j]
+    scale 1 / sqrt(2 * C)
+    allow j <= pos(i)
+    softmax j
+    matmul (where(n == 0, v[b,g,j,d] % 16, v[b,g,j,d] // 16) - 8) * vscale[b,g,j]
+  }
+  return o
+}
+"""
+
+
+@pytest.mark.parametrize("target", ("cpu", "emulator"))
+@pytest.mark.parametrize("whole", (np.uint8, np.int8, np.int32))
+def test_two_numbers_of_4_bits_in_one_of_8(target: str, whole: type) -> None:
+    """Divided in 32 bits, where these hold the quotients of all entries; the halves of a value in a loop each."""
+    rng, program = np.random.default_rng(7), irc.compile(FOUR_BITS, target=target, sizes={"C": 8})
+    for rows in (1, 18):
+        floats = {"q": (1, 4, rows, 2, 8), "kscale": (1, 2, 21), "vscale": (1, 2, 21)}
+        inputs = {n: rng.standard_normal(shape).astype(np.float32) / 8 for n, shape in floats.items()}
+        least = -128 if np.iinfo(whole).min else 0
+        inputs |= {n: rng.integers(least, least + 256, (1, 2, 21, 8)).astype(whole) for n in "kv"}
+        compare(program, inputs, "f32", rng)
+    if target == "cpu":
+        quotients = re.findall(r"floordiv\((int32_t|irc::load<int64_t>)\(", program.source)
+        assert set(quotients) == {"irc::load<int64_t>" if whole is np.int32 else "int32_t"}
