@@ -171,4 +171,4 @@ def test_two_numbers_of_4_bits_in_one_of_8(target: str, whole: type) -> None:
         compare(program, inputs, "f32", rng)
     if target == "cpu":
         quotients = re.findall(r"floordiv\((int32_t|irc::load<int64_t>)\(", program.source)
-        assert set(quotients) == {"irc::load<int64_t>" if whole is np.int32 else "int32_t"}
+        assert set(quotients) == {"int32_t"}
