@@ -79,7 +79,7 @@ class Narrow:
 
         def place(part: Expr) -> Expr | None:
             match part:
-                case Op("float", (Op() as whole,), kind) if self._fits_whole(whole):
+                case Op("float", (whole,), kind) if self._fits_whole(whole):
                     return Op("float", (rebuild(whole, read),), kind)
             return None
 
