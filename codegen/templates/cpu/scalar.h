@@ -118,24 +118,24 @@ using if_integer = std::enable_if_t<std::is_integral<A>::value && std::is_integr
 
 template <class T, class A> inline std::enable_if_t<std::is_integral<A>::value, T> to_float(A x) { return T(x); }
 
-// Whether it is a power of two, and known to be when it is compiled: loops over shifts become vectors.
+// By a power of two that is known when it is compiled: loops over shifts become vectors.
 #ifdef IRC_CUDA
-#define IRC_IS_POWER(b) false
+#define IRC_IF_POWER(b, result)
 #else
-#define IRC_IS_POWER(b) (__builtin_constant_p(b) && (b) > 0 && ((b) & ((b) - 1)) == 0)
+#define IRC_IF_POWER(b, result) if (__builtin_constant_p(b) && (b) > 0 && ((b) & ((b) - 1)) == 0) return result;
 #endif
 
 // Division by zero, which only a branch that is not taken may hold, is 0.
 template <class A, class B> inline if_integer<A, B> floordiv(A x, B y) {
   if_integer<A, B> a = x, b = y;
-  if (IRC_IS_POWER(b)) return a >> __builtin_ctzll((unsigned long long)b);
+  IRC_IF_POWER(b, a >> __builtin_ctzll((unsigned long long)b))
   if (b == 0) return 0;
   return a / b - (a % b != 0 && (a < 0) != (b < 0));
 }
 
 template <class A, class B> inline if_integer<A, B> mod(A x, B y) {
   if_integer<A, B> a = x, b = y;
-  if (IRC_IS_POWER(b)) return a & (b - 1);
+  IRC_IF_POWER(b, a & (b - 1))
   if (b == 0) return 0;
   if_integer<A, B> rest = a % b;
   return rest + (rest != 0 && (a < 0) != (b < 0) ? b : 0);
